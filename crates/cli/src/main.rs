@@ -1,0 +1,2 @@
+//! The `zoo` binary.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Digests, blobs, manifests and the stores that hold them.

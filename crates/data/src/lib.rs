@@ -1,0 +1,1 @@
+//! Corpora with lineage: sources, licences, splits and tokenised shards.

@@ -1,0 +1,1 @@
+//! The operators of the numeric profile f32-exact, specified to the last bit.

@@ -1,0 +1,1 @@
+//! VNodes, networks, presets, tokenizers and model files.

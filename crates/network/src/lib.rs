@@ -1,0 +1,1 @@
+//! The iroh transport: endpoints, framed messages, blob exchange.

@@ -1,0 +1,1 @@
+//! Hosts the state machine over a journal and serves the nodes.

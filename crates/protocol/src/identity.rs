@@ -1,0 +1,100 @@
+//! Who a node is: an ed25519 key, and what the node says about itself.
+
+use std::fmt;
+use std::str::FromStr;
+
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use serde::{Deserialize, Serialize};
+
+/// Public half of a node's ed25519 key; the transport's identity as well.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NodeId(pub [u8; 32]);
+
+impl NodeId {
+    /// First eight hex digits, for people.
+    pub fn short(&self) -> String {
+        self.to_string()[..8].to_string()
+    }
+
+    pub(crate) fn verify(&self, message: &[u8], signature: &[u8; 64]) -> bool {
+        VerifyingKey::from_bytes(&self.0)
+            .is_ok_and(|key| key.verify_strict(message, &Signature::from_bytes(signature)).is_ok())
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NodeId({})", self.short())
+    }
+}
+
+impl FromStr for NodeId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut bytes = [0; 32];
+        let valid = text.len() == 64
+            && text.is_ascii()
+            && bytes.iter_mut().enumerate().all(|(i, byte)| {
+                u8::from_str_radix(&text[2 * i..2 * i + 2], 16).is_ok_and(|value| {
+                    *byte = value;
+                    true
+                })
+            });
+        valid.then_some(Self(bytes)).ok_or_else(|| format!("node id is not 64 hex digits: {text:?}"))
+    }
+}
+
+/// A node's secret key.
+pub struct NodeKey(SigningKey);
+
+impl NodeKey {
+    /// The key whose secret is `seed`. Entropy is the caller's to bring.
+    pub fn from_seed(seed: [u8; 32]) -> Self {
+        Self(SigningKey::from_bytes(&seed))
+    }
+
+    /// The secret, to be stored with permissions for its owner only.
+    pub fn seed(&self) -> [u8; 32] {
+        self.0.to_bytes()
+    }
+
+    /// The public half.
+    pub fn id(&self) -> NodeId {
+        NodeId(self.0.verifying_key().to_bytes())
+    }
+
+    pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
+        self.0.sign(message).to_bytes()
+    }
+}
+
+impl fmt::Debug for NodeKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NodeKey({})", self.id().short())
+    }
+}
+
+/// What a node says of itself when it joins. Nothing here is believed for
+/// correctness; it orders the schedule and informs people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeProfile {
+    /// A name for people, at most 64 bytes.
+    pub name: String,
+    /// Worker threads the node computes with.
+    pub threads: u16,
+    /// Memory the node offers, in MiB.
+    pub memory_mib: u64,
+    /// Instruction set of its kernels: `scalar`, `avx2`, `avx512`.
+    pub isa: String,
+    /// Its own measurement on the benchmark network, tokens per second.
+    pub benchmark_tokens_per_second: u32,
+    /// Version of its software.
+    pub software: String,
+}

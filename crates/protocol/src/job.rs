@@ -1,0 +1,44 @@
+//! What a job is to the network: digests, and the plan of its rounds.
+
+use serde::{Deserialize, Serialize};
+use zoo_content::Digest;
+
+/// Digest of a [`JobDescription`]'s encoding: the same job has the same id everywhere.
+pub type JobId = Digest;
+
+/// A training job. The network schedules it without understanding it: model,
+/// optimiser and data are blobs, named by digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobDescription {
+    /// A name for people, at most 64 bytes.
+    pub name: String,
+    /// The training specification (model, optimiser, schedule, seed, numeric profile).
+    pub program: Digest,
+    /// Manifest of the checkpoint that round 0 starts from.
+    pub initial: Digest,
+    /// Tokenised training data.
+    pub training_data: Digest,
+    /// Tokenised held-out data, fixed before the first step.
+    pub held_out_data: Digest,
+    /// How the rounds run.
+    pub plan: RoundPlan,
+}
+
+/// How the rounds of a job run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoundPlan {
+    /// Rounds in total.
+    pub rounds: u32,
+    /// Inner steps (H) of every replica in a round.
+    pub inner_steps: u32,
+    /// Sequences every replica trains on in one inner step.
+    pub sequences_per_step: u32,
+    /// Evaluate after every so many rounds, and always after the last.
+    pub evaluate_every: u32,
+    /// The held-out data is evaluated in so many shards, summed in shard order.
+    pub evaluation_shards: u32,
+    /// No round starts with fewer live nodes.
+    pub minimum_nodes: u32,
+    /// A round waits this long for a contribution before it goes on without it, ms.
+    pub contribution_deadline_ms: u64,
+}

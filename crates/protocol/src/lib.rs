@@ -1,0 +1,28 @@
+//! Message types of the network: versions, signatures, framing.
+//!
+//! Every message is a postcard encoding of one of the enums below. Enums only
+//! grow at their end; a change that cannot be expressed so raises
+//! [`VERSION`], which the first message of every connection carries.
+//!
+//! This crate knows no socket and no clock. It turns bytes that a stranger
+//! sent into values whose every size was checked, or into an error.
+
+mod identity;
+mod job;
+mod message;
+mod sealed;
+mod wire;
+mod work;
+
+pub use identity::{NodeId, NodeKey, NodeProfile};
+pub use job::{JobDescription, JobId, RoundPlan};
+pub use message::{FromOrchestrator, Peer, Rejection, Role, ToOrchestrator};
+pub use sealed::{Sealed, SealError};
+pub use wire::{MAX_FRAME_BYTES, WireError, decode, encode};
+pub use work::{
+    Aggregate, Commitment, ContributionRef, Evaluate, Report, Share, TrainWindow, VNodeUpdate, Work,
+};
+
+/// Version of the messages in this crate. A node says it first; an
+/// orchestrator that speaks another one answers [`Rejection::Version`].
+pub const VERSION: u16 = 1;

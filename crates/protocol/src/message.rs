@@ -1,0 +1,135 @@
+//! The conversation between an orchestrator and those who connect to it.
+//!
+//! One bidirectional stream per connection carries frames both ways. The first
+//! frame is [`ToOrchestrator::Hello`]; its answer is [`FromOrchestrator::Welcome`]
+//! or [`FromOrchestrator::Rejected`].
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+use zoo_content::Digest;
+
+use crate::{JobDescription, JobId, NodeId, NodeProfile, Report, Work};
+
+/// In which role somebody connects.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// A PNode that takes work and serves blobs at these addresses.
+    Worker {
+        /// What the node says of itself.
+        profile: NodeProfile,
+        /// Where peers reach its blob service; at most 8.
+        addresses: Vec<SocketAddr>,
+    },
+    /// Somebody who submits jobs and watches.
+    Client,
+}
+
+/// Sent to the orchestrator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToOrchestrator {
+    /// First message of a connection.
+    Hello {
+        /// [`crate::VERSION`] of the sender.
+        version: u16,
+        /// Who connects, and as what.
+        role: Role,
+    },
+    /// "I am here", with what is worth showing. Never journaled.
+    Heartbeat {
+        /// Inner step within the current window.
+        step: u32,
+        /// Loss of the latest inner step, nats per token, f32 bits.
+        loss_bits: u32,
+        /// Tokens per second at the moment.
+        tokens_per_second: u32,
+        /// Bytes of blobs sent to others since the process started.
+        sent_bytes: u64,
+        /// Bytes of blobs received from others since the process started.
+        received_bytes: u64,
+    },
+    /// The outcome of work.
+    Report(Report),
+    /// A client submits a job whose blobs it serves or has uploaded.
+    Submit(JobDescription),
+    /// A client asks for every event from sequence number `from` on, and then live.
+    Watch {
+        /// First event wanted.
+        from: u64,
+    },
+    /// A worker says goodbye: it will not take more work.
+    Leave,
+}
+
+/// Where a node's blobs can be fetched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// The node.
+    pub node: NodeId,
+    /// Its addresses.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// Why a connection was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rejection {
+    /// The other side speaks another version.
+    Version {
+        /// What the orchestrator speaks.
+        ours: u16,
+        /// What the node said.
+        theirs: u16,
+    },
+    /// The message was not acceptable, and why.
+    Invalid(String),
+}
+
+/// Sent by the orchestrator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromOrchestrator {
+    /// The connection is accepted.
+    Welcome {
+        /// The orchestrator's own blob service and that of every live worker.
+        peers: Vec<Peer>,
+    },
+    /// The connection is refused; it closes after this.
+    Rejected(Rejection),
+    /// What the worker should be doing now.
+    Work {
+        /// The work.
+        work: Work,
+        /// Who may hold the blobs it names.
+        peers: Vec<Peer>,
+    },
+    /// A submitted job was accepted under this id.
+    Accepted(JobId),
+    /// A submitted job was refused, and why.
+    Refused(String),
+    /// One event of the journal, to a watcher. `event` is the postcard encoding of the
+    /// state machine's event (this crate does not know the state machine).
+    Event {
+        /// Position in the order of events.
+        sequence: u64,
+        /// When, in ms since the Unix epoch, by the orchestrator's clock.
+        at_ms: u64,
+        /// The encoded event.
+        event: Vec<u8>,
+    },
+    /// A worker's latest heartbeat, passed on to watchers.
+    NodeStatus {
+        /// The node.
+        node: NodeId,
+        /// Inner step within the current window.
+        step: u32,
+        /// Loss of the latest inner step, f32 bits.
+        loss_bits: u32,
+        /// Tokens per second.
+        tokens_per_second: u32,
+        /// Bytes sent.
+        sent_bytes: u64,
+        /// Bytes received.
+        received_bytes: u64,
+    },
+    /// Root of the orchestrator's state after the latest command, on request or at the end of a job.
+    StateRoot(Digest),
+}

@@ -1,0 +1,65 @@
+//! Signed values: the signature covers the bytes as sent.
+
+use std::marker::PhantomData;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{NodeId, NodeKey, WireError, decode, encode};
+
+/// Keeps signatures of this protocol apart from any other use of the key.
+const DOMAIN: &[u8] = b"zoo/sealed/1\0";
+
+/// A value of type `T` as the bytes its signer sent, with the signature over
+/// exactly these bytes. Nothing that was said can be left out of what was signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sealed<T> {
+    signer: NodeId,
+    bytes: Vec<u8>,
+    signature: Vec<u8>,
+    #[serde(skip)]
+    value: PhantomData<T>,
+}
+
+/// Why a sealed value was not opened.
+#[derive(Debug, thiserror::Error, PartialEq)]
+pub enum SealError {
+    /// The signature does not match the bytes and the signer.
+    #[error("the signature of {0} does not cover these bytes")]
+    Signature(NodeId),
+    /// The signed bytes are not a value of the expected type.
+    #[error("the bytes signed by {signer} do not decode: {cause}")]
+    Malformed {
+        /// Who signed.
+        signer: NodeId,
+        /// What is wrong with the bytes.
+        cause: WireError,
+    },
+}
+
+impl<T: Serialize + DeserializeOwned> Sealed<T> {
+    /// Encodes and signs `value`.
+    pub fn seal(value: &T, key: &NodeKey) -> Self {
+        let bytes = encode(value);
+        let signature = key.sign(&message(&bytes)).to_vec();
+        Self { signer: key.id(), bytes, signature, value: PhantomData }
+    }
+
+    /// Checks the signature, then decodes.
+    pub fn open(&self) -> Result<T, SealError> {
+        let signature: &[u8; 64] =
+            self.signature.as_slice().try_into().map_err(|_| SealError::Signature(self.signer))?;
+        if !self.signer.verify(&message(&self.bytes), signature) {
+            return Err(SealError::Signature(self.signer));
+        }
+        decode(&self.bytes).map_err(|cause| SealError::Malformed { signer: self.signer, cause })
+    }
+
+    /// Who signed (claimed until [`Sealed::open`] has checked it).
+    pub fn signer(&self) -> NodeId {
+        self.signer
+    }
+}
+
+fn message(bytes: &[u8]) -> Vec<u8> {
+    [DOMAIN, bytes].concat()
+}

@@ -1,0 +1,190 @@
+//! What nodes are asked to do, and what they report.
+//!
+//! Work is level-triggered: a node is told what it should be doing *now*, and
+//! being told twice changes nothing. A node that lost its connection asks
+//! again and carries on.
+
+use serde::{Deserialize, Serialize};
+use zoo_content::Digest;
+
+use crate::{JobId, NodeId, Sealed};
+
+/// What a node should be doing now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Work {
+    /// Nothing; wait.
+    Idle,
+    /// Train one window.
+    Train(TrainWindow),
+    /// Fetch the contributions of a round, aggregate them and take the outer step.
+    Aggregate(Aggregate),
+    /// Evaluate one shard of the held-out data.
+    Evaluate(Evaluate),
+}
+
+/// Which sequences of a round belong to a replica: step `i` of the window trains on
+/// `first_sequence + i * sequences_per_step ..+ sequences_per_step`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// Index of the first sequence in the job's keyed order.
+    pub first_sequence: u64,
+    /// Sequences per inner step.
+    pub sequences_per_step: u32,
+    /// Inner steps.
+    pub inner_steps: u32,
+}
+
+/// Train the inner steps of one round from `base`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrainWindow {
+    /// The job.
+    pub job: JobId,
+    /// The round, from 0.
+    pub round: u32,
+    /// Training specification.
+    pub program: Digest,
+    /// Manifest of the checkpoint the round starts from.
+    pub base: Digest,
+    /// Tokenised training data.
+    pub data: Digest,
+    /// Inner step of the job at which the window starts (for schedules).
+    pub first_step: u64,
+    /// This replica's sequences.
+    pub share: Share,
+}
+
+/// One VNode's part of a contribution.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VNodeUpdate {
+    /// The VNode's id in the network definition.
+    pub vnode: String,
+    /// The encoded update.
+    pub update: Digest,
+    /// Size of the encoded update, bytes.
+    pub bytes: u64,
+}
+
+/// Everything a replica says about one window, signed as sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commitment {
+    /// The work that was done, whole.
+    pub work: TrainWindow,
+    /// Tokens trained on.
+    pub tokens: u64,
+    /// Optimiser state the window started from; `None` is the fresh state.
+    pub optimizer_in: Option<Digest>,
+    /// Optimiser state after the window.
+    pub optimizer_out: Digest,
+    /// Merkle root over one state leaf per inner step.
+    pub steps_root: Digest,
+    /// Number of leaves under `steps_root`.
+    pub steps: u32,
+    /// One update per VNode, in network order.
+    pub updates: Vec<VNodeUpdate>,
+    /// Mean training loss over the window, nats per token, as f64 bits.
+    pub mean_loss_bits: u64,
+}
+
+/// A contribution that a round includes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContributionRef {
+    /// Who made it, and who holds its blobs.
+    pub node: NodeId,
+    /// Tokens it was trained on: its weight.
+    pub tokens: u64,
+    /// One update per VNode, in network order.
+    pub updates: Vec<VNodeUpdate>,
+}
+
+/// Aggregate a sealed round.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Aggregate {
+    /// The job.
+    pub job: JobId,
+    /// The round.
+    pub round: u32,
+    /// Grows when a contribution had to be dropped because nobody could fetch it.
+    pub attempt: u32,
+    /// Training specification (its outer step).
+    pub program: Digest,
+    /// Manifest of the checkpoint the round started from.
+    pub base: Digest,
+    /// Tokenised training data (recorded in the new manifest).
+    pub data: Digest,
+    /// What goes in, ordered by node.
+    pub contributions: Vec<ContributionRef>,
+    /// Inner step of the job after the round.
+    pub step: u64,
+}
+
+/// Evaluate one shard of the held-out data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evaluate {
+    /// The job.
+    pub job: JobId,
+    /// The round whose checkpoint is evaluated.
+    pub round: u32,
+    /// Training specification.
+    pub program: Digest,
+    /// Manifest of the checkpoint.
+    pub checkpoint: Digest,
+    /// Tokenised held-out data.
+    pub data: Digest,
+    /// Which shard.
+    pub shard: u32,
+    /// Of how many.
+    pub shards: u32,
+}
+
+/// What a node reports about its work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Report {
+    /// A window is trained and its blobs can be fetched.
+    Trained(Sealed<Commitment>),
+    /// A round is aggregated.
+    Aggregated {
+        /// The job.
+        job: JobId,
+        /// The round.
+        round: u32,
+        /// The attempt.
+        attempt: u32,
+        /// Manifest of the new checkpoint; equal on every honest node.
+        checkpoint: Digest,
+    },
+    /// A contribution of a sealed round could not be fetched from anyone.
+    Missing {
+        /// The job.
+        job: JobId,
+        /// The round.
+        round: u32,
+        /// The attempt.
+        attempt: u32,
+        /// Whose contribution.
+        contributor: NodeId,
+    },
+    /// A shard is evaluated.
+    Evaluated {
+        /// The job.
+        job: JobId,
+        /// The round.
+        round: u32,
+        /// The shard.
+        shard: u32,
+        /// Sum of the losses in nats, as f64 bits.
+        nats_bits: u64,
+        /// Tokens scored.
+        tokens: u64,
+        /// Bytes of text those tokens stand for.
+        bytes: u64,
+    },
+    /// The work could not be done.
+    Failed {
+        /// The job.
+        job: JobId,
+        /// The round.
+        round: u32,
+        /// Why, at most 512 bytes.
+        reason: String,
+    },
+}

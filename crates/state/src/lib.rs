@@ -1,0 +1,1 @@
+//! The one state machine: membership, jobs, rounds and work accounting, as a pure function.

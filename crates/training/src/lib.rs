@@ -1,0 +1,1 @@
+//! The inner loop, pseudo-gradients, the outer step, schedules and checkpoints.

@@ -1,0 +1,1 @@
+//! Update codec and integer aggregation.
