@@ -17,7 +17,7 @@ mod work;
 pub use identity::{NodeId, NodeKey, NodeProfile};
 pub use job::{JobDescription, JobId, RoundPlan};
 pub use message::{FromOrchestrator, Peer, Rejection, Role, ToOrchestrator};
-pub use sealed::{Sealed, SealError};
+pub use sealed::{SealError, Sealed};
 pub use wire::{MAX_FRAME_BYTES, WireError, decode, encode};
 pub use work::{
     Aggregate, Commitment, ContributionRef, Evaluate, Report, Share, TrainWindow, VNodeUpdate, Work,

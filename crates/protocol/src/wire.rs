@@ -29,7 +29,8 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
     if bytes.len() > MAX_FRAME_BYTES {
         return Err(WireError::TooLarge(bytes.len()));
     }
-    let (value, rest) = postcard::take_from_bytes(bytes).map_err(|cause| WireError::Malformed(cause.to_string()))?;
+    let (value, rest) =
+        postcard::take_from_bytes(bytes).map_err(|cause| WireError::Malformed(cause.to_string()))?;
     if !rest.is_empty() {
         return Err(WireError::Trailing(rest.len()));
     }
