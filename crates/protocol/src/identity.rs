@@ -5,6 +5,10 @@ use std::str::FromStr;
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
+use zoo_content::hex;
+
+use crate::limits::{self, MAX_NAME_BYTES};
+use crate::{Message, WireError};
 
 /// Public half of a node's ed25519 key; the transport's identity as well.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -24,7 +28,7 @@ impl NodeId {
 
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        hex::write(&self.0, f)
     }
 }
 
@@ -34,20 +38,16 @@ impl fmt::Debug for NodeId {
     }
 }
 
-impl FromStr for NodeId {
-    type Err = String;
+/// The text is not 64 lower-case hex digits.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("node id is not 64 lower-case hex digits")]
+pub struct ParseNodeIdError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut bytes = [0; 32];
-        let valid = text.len() == 64
-            && text.is_ascii()
-            && bytes.iter_mut().enumerate().all(|(i, byte)| {
-                u8::from_str_radix(&text[2 * i..2 * i + 2], 16).is_ok_and(|value| {
-                    *byte = value;
-                    true
-                })
-            });
-        valid.then_some(Self(bytes)).ok_or_else(|| format!("node id is not 64 hex digits: {text:?}"))
+impl FromStr for NodeId {
+    type Err = ParseNodeIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseNodeIdError> {
+        hex::read_32(text).map(Self).ok_or(ParseNodeIdError)
     }
 }
 
@@ -97,4 +97,12 @@ pub struct NodeProfile {
     pub benchmark_tokens_per_second: u32,
     /// Version of its software.
     pub software: String,
+}
+
+impl Message for NodeProfile {
+    fn validate(&self) -> Result<(), WireError> {
+        limits::name("node name", &self.name, MAX_NAME_BYTES)?;
+        limits::name("node isa", &self.isa, MAX_NAME_BYTES)?;
+        limits::name("node software version", &self.software, MAX_NAME_BYTES)
+    }
 }

@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
 
+use crate::limits::{self, MAX_EVALUATION_SHARDS, MAX_NAME_BYTES};
+use crate::{Message, WireError, encode};
+
 /// Digest of a [`JobDescription`]'s encoding: the same job has the same id everywhere.
 pub type JobId = Digest;
 
@@ -24,7 +27,29 @@ pub struct JobDescription {
     pub plan: RoundPlan,
 }
 
-/// How the rounds of a job run.
+impl JobDescription {
+    /// The id of this job on every network.
+    pub fn id(&self) -> JobId {
+        Digest::of(&encode(self))
+    }
+}
+
+impl Message for JobDescription {
+    fn validate(&self) -> Result<(), WireError> {
+        limits::name("job name", &self.name, MAX_NAME_BYTES)?;
+        let plan = &self.plan;
+        limits::positive("rounds", plan.rounds.into())?;
+        limits::positive("inner_steps", plan.inner_steps.into())?;
+        limits::positive("sequences_per_step", plan.sequences_per_step.into())?;
+        limits::positive("evaluate_every", plan.evaluate_every.into())?;
+        limits::positive("evaluation_shards", plan.evaluation_shards.into())?;
+        limits::at_most("evaluation_shards", plan.evaluation_shards.into(), MAX_EVALUATION_SHARDS)?;
+        limits::positive("minimum_nodes", plan.minimum_nodes.into())?;
+        limits::positive("contribution_deadline_ms", plan.contribution_deadline_ms)
+    }
+}
+
+/// How the rounds of a job run. Every number is at least 1.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoundPlan {
     /// Rounds in total.
@@ -35,7 +60,8 @@ pub struct RoundPlan {
     pub sequences_per_step: u32,
     /// Evaluate after every so many rounds, and always after the last.
     pub evaluate_every: u32,
-    /// The held-out data is evaluated in so many shards, summed in shard order.
+    /// The held-out data is evaluated in so many shards (at most
+    /// [`MAX_EVALUATION_SHARDS`]), summed in shard order.
     pub evaluation_shards: u32,
     /// No round starts with fewer live nodes.
     pub minimum_nodes: u32,

@@ -9,16 +9,17 @@
 
 mod identity;
 mod job;
+pub mod limits;
 mod message;
 mod sealed;
 mod wire;
 mod work;
 
-pub use identity::{NodeId, NodeKey, NodeProfile};
+pub use identity::{NodeId, NodeKey, NodeProfile, ParseNodeIdError};
 pub use job::{JobDescription, JobId, RoundPlan};
-pub use message::{FromOrchestrator, Peer, Rejection, Role, ToOrchestrator};
-pub use sealed::{SealError, Sealed};
-pub use wire::{MAX_FRAME_BYTES, WireError, decode, encode};
+pub use message::{FromOrchestrator, MAX_JOB_BLOBS, Peer, Rejection, Role, ToOrchestrator};
+pub use sealed::{SealError, Sealed, Statement};
+pub use wire::{MAX_FRAME_BYTES, Message, WireError, decode, encode};
 pub use work::{
     Aggregate, Commitment, ContributionRef, Evaluate, Report, Share, TrainWindow, VNodeUpdate, Work,
 };

@@ -11,6 +11,9 @@ use zoo_content::Digest;
 
 use crate::{JobDescription, JobId, NodeId, NodeProfile, Report, Work};
 
+/// Most blobs that a [`ToOrchestrator::Submit`] may list.
+pub const MAX_JOB_BLOBS: usize = 8192;
+
 /// In which role somebody connects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {
@@ -50,8 +53,18 @@ pub enum ToOrchestrator {
     },
     /// The outcome of work.
     Report(Report),
-    /// A client submits a job whose blobs it serves or has uploaded.
-    Submit(JobDescription),
+    /// A client submits a job and serves its blobs until the answer comes: the
+    /// orchestrator fetches a copy of each before it accepts, so the job
+    /// outlives whoever submitted it.
+    Submit {
+        /// The job.
+        job: JobDescription,
+        /// Everything the job needs besides the four blobs its description
+        /// names (the parts of the initial checkpoint); at most [`MAX_JOB_BLOBS`].
+        blobs: Vec<Digest>,
+        /// Where the client's blob service is; at most 8.
+        addresses: Vec<SocketAddr>,
+    },
     /// A client asks for every event from sequence number `from` on, and then live.
     Watch {
         /// First event wanted.

@@ -2,12 +2,16 @@
 
 use std::marker::PhantomData;
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 
-use crate::{NodeId, NodeKey, WireError, decode, encode};
+use crate::{Message, NodeId, NodeKey, WireError, decode, encode};
 
-/// Keeps signatures of this protocol apart from any other use of the key.
-const DOMAIN: &[u8] = b"zoo/sealed/1\0";
+/// A message that nodes put their signature under.
+pub trait Statement: Message {
+    /// What the signature is for, with a version. Goes into what is signed: a signature
+    /// under one kind of statement is no signature under another, even of equal bytes.
+    const PURPOSE: &'static str;
+}
 
 /// A value of type `T` as the bytes its signer sent, with the signature over
 /// exactly these bytes. Nothing that was said can be left out of what was signed.
@@ -36,19 +40,19 @@ pub enum SealError {
     },
 }
 
-impl<T: Serialize + DeserializeOwned> Sealed<T> {
+impl<T: Statement> Sealed<T> {
     /// Encodes and signs `value`.
     pub fn seal(value: &T, key: &NodeKey) -> Self {
         let bytes = encode(value);
-        let signature = key.sign(&message(&bytes)).to_vec();
+        let signature = key.sign(&Self::signed(&bytes)).to_vec();
         Self { signer: key.id(), bytes, signature, value: PhantomData }
     }
 
-    /// Checks the signature, then decodes.
+    /// Checks the signature, then decodes and validates.
     pub fn open(&self) -> Result<T, SealError> {
         let signature: &[u8; 64] =
             self.signature.as_slice().try_into().map_err(|_| SealError::Signature(self.signer))?;
-        if !self.signer.verify(&message(&self.bytes), signature) {
+        if !self.signer.verify(&Self::signed(&self.bytes), signature) {
             return Err(SealError::Signature(self.signer));
         }
         decode(&self.bytes).map_err(|cause| SealError::Malformed { signer: self.signer, cause })
@@ -58,8 +62,10 @@ impl<T: Serialize + DeserializeOwned> Sealed<T> {
     pub fn signer(&self) -> NodeId {
         self.signer
     }
-}
 
-fn message(bytes: &[u8]) -> Vec<u8> {
-    [DOMAIN, bytes].concat()
+    /// What is really signed. The purpose ends at its zero byte, so no two pairs of
+    /// purpose and bytes run together into the same message.
+    fn signed(bytes: &[u8]) -> Vec<u8> {
+        [b"zoo/", T::PURPOSE.as_bytes(), b"\0", bytes].concat()
+    }
 }

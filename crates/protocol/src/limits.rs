@@ -1,0 +1,65 @@
+//! Limits of what a stranger may say, and the checks against them.
+//!
+//! [`crate::decode`] applies them to every message. Senders that fill a
+//! message from what a person typed call [`crate::Message::validate`] first.
+
+use std::net::SocketAddr;
+
+use crate::{VNodeUpdate, WireError};
+
+/// Longest name of a node or a job, bytes.
+pub const MAX_NAME_BYTES: usize = 64;
+/// Longest id of a VNode, bytes.
+pub const MAX_VNODE_ID_BYTES: usize = 128;
+/// Longest explanation, bytes; [`reason`] cuts to it.
+pub const MAX_REASON_BYTES: usize = 512;
+/// Most addresses of one node.
+pub const MAX_ADDRESSES: usize = 8;
+/// Most peers in one message.
+pub const MAX_PEERS: usize = 1024;
+/// Most VNodes of a network: updates in one contribution.
+pub const MAX_VNODES: usize = 4096;
+/// Most contributions to one round.
+pub const MAX_CONTRIBUTIONS: usize = 1024;
+/// Most shards that held-out data is evaluated in.
+pub const MAX_EVALUATION_SHARDS: u64 = 4096;
+
+/// An explanation fit to send: at most [`MAX_REASON_BYTES`], and of the control characters
+/// only line ends, so that it cannot steer the terminal it is shown on.
+pub fn reason(text: impl ToString) -> String {
+    let mut text = text.to_string().replace(|c: char| c.is_control() && c != '\n', " ");
+    text.truncate(text.floor_char_boundary(MAX_REASON_BYTES));
+    text
+}
+
+pub(crate) fn at_most(what: &'static str, actual: u64, limit: u64) -> Result<(), WireError> {
+    if actual > limit { Err(WireError::Limit { what, actual, limit }) } else { Ok(()) }
+}
+
+pub(crate) fn positive(what: &'static str, value: u64) -> Result<(), WireError> {
+    if value == 0 { Err(WireError::Zero(what)) } else { Ok(()) }
+}
+
+/// Names are shown to people: no control characters, which could steer a terminal.
+pub(crate) fn name(what: &'static str, text: &str, limit: usize) -> Result<(), WireError> {
+    at_most(what, text.len() as u64, limit as u64)?;
+    if text.contains(char::is_control) { Err(WireError::ControlCharacter(what)) } else { Ok(()) }
+}
+
+pub(crate) fn explanation(what: &'static str, text: &str) -> Result<(), WireError> {
+    at_most(what, text.len() as u64, MAX_REASON_BYTES as u64)?;
+    let steers_terminal = text.contains(|c: char| c.is_control() && c != '\n');
+    if steers_terminal { Err(WireError::ControlCharacter(what)) } else { Ok(()) }
+}
+
+pub(crate) fn addresses(addresses: &[SocketAddr]) -> Result<(), WireError> {
+    at_most("addresses of a node", addresses.len() as u64, MAX_ADDRESSES as u64)
+}
+
+pub(crate) fn updates(updates: &[VNodeUpdate]) -> Result<(), WireError> {
+    at_most("updates of a contribution", updates.len() as u64, MAX_VNODES as u64)?;
+    updates.iter().try_for_each(|update| {
+        name("vnode id", &update.vnode, MAX_VNODE_ID_BYTES)?;
+        at_most("bytes of an update", update.bytes, zoo_content::MAX_BLOB_BYTES)
+    })
+}
