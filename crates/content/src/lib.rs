@@ -9,6 +9,7 @@
 
 mod blob;
 mod digest;
+pub mod hex;
 
 pub use blob::{BlobStore, MAX_BLOB_BYTES, Mismatch, StoreError, VerifiedBlob};
 pub use digest::{Digest, ParseDigestError};

@@ -10,9 +10,11 @@ use zoo_content::hex;
 use crate::limits::{self, MAX_NAME_BYTES};
 use crate::{Message, WireError};
 
-/// Public half of a node's ed25519 key; the transport's identity as well.
+/// Public half of a node's ed25519 key; the transport's identity as well. Human-readable
+/// formats carry it as 64 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct NodeId(pub [u8; 32]);
+#[serde(transparent)]
+pub struct NodeId(#[serde(with = "hex")] pub [u8; 32]);
 
 impl NodeId {
     /// First eight hex digits, for people.

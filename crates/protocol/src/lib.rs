@@ -17,7 +17,8 @@ mod work;
 
 pub use identity::{NodeId, NodeKey, NodeProfile, ParseNodeIdError};
 pub use job::{JobDescription, JobId, RoundPlan};
-pub use message::{FromOrchestrator, MAX_JOB_BLOBS, Peer, Rejection, Role, ToOrchestrator};
+pub use limits::MAX_JOB_BLOBS;
+pub use message::{FromOrchestrator, Peer, Rejection, Role, ToOrchestrator};
 pub use sealed::{SealError, Sealed, Statement};
 pub use wire::{MAX_FRAME_BYTES, Message, WireError, decode, encode};
 pub use work::{

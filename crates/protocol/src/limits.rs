@@ -21,6 +21,8 @@ pub const MAX_PEERS: usize = 1024;
 pub const MAX_VNODES: usize = 4096;
 /// Most contributions to one round.
 pub const MAX_CONTRIBUTIONS: usize = 1024;
+/// Most blobs of a submitted job.
+pub const MAX_JOB_BLOBS: usize = 8192;
 /// Most shards that held-out data is evaluated in.
 pub const MAX_EVALUATION_SHARDS: u64 = 4096;
 

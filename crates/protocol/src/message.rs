@@ -9,10 +9,8 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
 
-use crate::{JobDescription, JobId, NodeId, NodeProfile, Report, Work};
-
-/// Most blobs that a [`ToOrchestrator::Submit`] may list.
-pub const MAX_JOB_BLOBS: usize = 8192;
+use crate::limits::{self, MAX_JOB_BLOBS, MAX_PEERS};
+use crate::{JobDescription, JobId, Message, NodeId, NodeProfile, Report, WireError, Work};
 
 /// In which role somebody connects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,12 +72,33 @@ pub enum ToOrchestrator {
     Leave,
 }
 
+impl Message for ToOrchestrator {
+    fn validate(&self) -> Result<(), WireError> {
+        match self {
+            Self::Hello { role: Role::Worker { profile, addresses }, .. } => {
+                profile.validate()?;
+                limits::addresses(addresses)
+            }
+            Self::Report(report) => report.validate(),
+            Self::Submit { job, blobs, addresses } => {
+                job.validate()?;
+                limits::at_most("blobs of a job", blobs.len() as u64, MAX_JOB_BLOBS as u64)?;
+                limits::addresses(addresses)
+            }
+            Self::Hello { role: Role::Client, .. }
+            | Self::Heartbeat { .. }
+            | Self::Watch { .. }
+            | Self::Leave => Ok(()),
+        }
+    }
+}
+
 /// Where a node's blobs can be fetched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
     /// The node.
     pub node: NodeId,
-    /// Its addresses.
+    /// Its addresses, at most 8.
     pub addresses: Vec<SocketAddr>,
 }
 
@@ -93,7 +112,7 @@ pub enum Rejection {
         /// What the node said.
         theirs: u16,
     },
-    /// The message was not acceptable, and why.
+    /// The message was not acceptable, and why (made by [`limits::reason`]).
     Invalid(String),
 }
 
@@ -116,7 +135,7 @@ pub enum FromOrchestrator {
     },
     /// A submitted job was accepted under this id.
     Accepted(JobId),
-    /// A submitted job was refused, and why.
+    /// A submitted job was refused, and why (made by [`limits::reason`]).
     Refused(String),
     /// One event of the journal, to a watcher. `event` is the postcard encoding of the
     /// state machine's event (this crate does not know the state machine).
@@ -145,4 +164,36 @@ pub enum FromOrchestrator {
     },
     /// Root of the orchestrator's state after the latest command, on request or at the end of a job.
     StateRoot(Digest),
+}
+
+impl Message for FromOrchestrator {
+    fn validate(&self) -> Result<(), WireError> {
+        match self {
+            Self::Welcome { peers } => validate_peers(peers),
+            Self::Work { work, peers } => {
+                work.validate()?;
+                validate_peers(peers)
+            }
+            Self::Rejected(Rejection::Invalid(reason)) => {
+                limits::explanation("reason of a rejection", reason)
+            }
+            Self::Refused(reason) => limits::explanation("reason of a refusal", reason),
+            Self::Rejected(Rejection::Version { .. })
+            | Self::Accepted(_)
+            | Self::Event { .. }
+            | Self::NodeStatus { .. }
+            | Self::StateRoot(_) => Ok(()),
+        }
+    }
+}
+
+impl Message for Peer {
+    fn validate(&self) -> Result<(), WireError> {
+        limits::addresses(&self.addresses)
+    }
+}
+
+fn validate_peers(peers: &[Peer]) -> Result<(), WireError> {
+    limits::at_most("peers", peers.len() as u64, MAX_PEERS as u64)?;
+    peers.iter().try_for_each(Peer::validate)
 }

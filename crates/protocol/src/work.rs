@@ -7,7 +7,8 @@
 use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
 
-use crate::{JobId, NodeId, Sealed};
+use crate::limits::{self, MAX_CONTRIBUTIONS, MAX_EVALUATION_SHARDS};
+use crate::{JobId, Message, NodeId, Sealed, Statement, WireError};
 
 /// What a node should be doing now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -184,7 +185,56 @@ pub enum Report {
         job: JobId,
         /// The round.
         round: u32,
-        /// Why, at most 512 bytes.
+        /// Why (made by [`limits::reason`]).
         reason: String,
     },
+}
+
+impl Message for Work {
+    fn validate(&self) -> Result<(), WireError> {
+        match self {
+            Self::Idle => Ok(()),
+            Self::Train(window) => window.share.validate(),
+            Self::Aggregate(task) => {
+                let contributions = &task.contributions;
+                limits::at_most("contributions", contributions.len() as u64, MAX_CONTRIBUTIONS as u64)?;
+                contributions.iter().try_for_each(|contribution| limits::updates(&contribution.updates))
+            }
+            Self::Evaluate(task) => {
+                limits::positive("shards", task.shards.into())?;
+                limits::at_most("shards", task.shards.into(), MAX_EVALUATION_SHARDS)?;
+                limits::at_most("shard", task.shard.into(), u64::from(task.shards) - 1)
+            }
+        }
+    }
+}
+
+impl Message for Share {
+    fn validate(&self) -> Result<(), WireError> {
+        limits::positive("sequences_per_step", self.sequences_per_step.into())?;
+        limits::positive("inner_steps", self.inner_steps.into())
+    }
+}
+
+impl Message for Commitment {
+    fn validate(&self) -> Result<(), WireError> {
+        self.work.share.validate()?;
+        limits::updates(&self.updates)
+    }
+}
+
+impl Statement for Commitment {
+    const PURPOSE: &'static str = "commitment/1";
+}
+
+impl Message for Report {
+    /// A sealed commitment is validated when it is opened.
+    fn validate(&self) -> Result<(), WireError> {
+        match self {
+            Self::Failed { reason, .. } => limits::explanation("reason of a failure", reason),
+            Self::Trained(_) | Self::Aggregated { .. } | Self::Missing { .. } | Self::Evaluated { .. } => {
+                Ok(())
+            }
+        }
+    }
 }
