@@ -1,0 +1,88 @@
+//! Which blobs a piece of work needs before it can start.
+
+use std::collections::BTreeMap;
+
+use zoo_content::{Digest, MAX_BLOB_BYTES};
+use zoo_protocol::{JobId, NodeId, Work};
+
+/// Largest training specification, bytes.
+pub const MAX_PROGRAM_BYTES: u64 = 1 << 20;
+/// Largest checkpoint manifest, bytes.
+pub const MAX_MANIFEST_BYTES: u64 = 16 << 20;
+
+/// What a blob is to the work that needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum BlobKind {
+    /// The job's training specification.
+    Program,
+    /// A checkpoint's manifest; what it lists is needed too.
+    Manifest,
+    /// One of the blobs a manifest lists.
+    CheckpointPart,
+    /// Tokenised data.
+    Data,
+    /// The encoded update of one VNode, made by this node.
+    Update(NodeId),
+}
+
+impl BlobKind {
+    /// Whether the blob belongs to the job rather than to one of its rounds, so that
+    /// fetching it is worth finishing although the round has moved on.
+    pub fn outlives_the_round(self) -> bool {
+        matches!(self, Self::Program | Self::Data)
+    }
+}
+
+/// A blob that is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// What it is.
+    pub kind: BlobKind,
+    /// It cannot be larger, bytes.
+    pub max_bytes: u64,
+}
+
+impl Need {
+    /// The need for something that a manifest lists.
+    pub const CHECKPOINT_PART: Self = Self { kind: BlobKind::CheckpointPart, max_bytes: MAX_BLOB_BYTES };
+}
+
+/// The job and the round that `work` belongs to; `None` when idle.
+pub fn round_of(work: &Work) -> Option<(JobId, u32)> {
+    match work {
+        Work::Idle => None,
+        Work::Train(window) => Some((window.job, window.round)),
+        Work::Aggregate(aggregate) => Some((aggregate.job, aggregate.round)),
+        Work::Evaluate(evaluate) => Some((evaluate.job, evaluate.round)),
+    }
+}
+
+/// The blobs that `work` names. What its manifest lists comes on top, once that is here.
+pub fn named_by(work: &Work) -> BTreeMap<Digest, Need> {
+    let program = Need { kind: BlobKind::Program, max_bytes: MAX_PROGRAM_BYTES };
+    let manifest = Need { kind: BlobKind::Manifest, max_bytes: MAX_MANIFEST_BYTES };
+    let data = Need { kind: BlobKind::Data, max_bytes: MAX_BLOB_BYTES };
+    match work {
+        Work::Idle => BTreeMap::new(),
+        Work::Train(window) => {
+            BTreeMap::from([(window.data, data), (window.program, program), (window.base, manifest)])
+        }
+        Work::Evaluate(evaluate) => BTreeMap::from([
+            (evaluate.data, data),
+            (evaluate.program, program),
+            (evaluate.checkpoint, manifest),
+        ]),
+        Work::Aggregate(aggregate) => {
+            let updates = aggregate.contributions.iter().flat_map(|contribution| {
+                let kind = BlobKind::Update(contribution.node);
+                contribution.updates.iter().map(move |update| {
+                    (update.update, Need { kind, max_bytes: update.bytes.min(MAX_BLOB_BYTES) })
+                })
+            });
+            let mut needs: BTreeMap<_, _> = updates.collect();
+            needs.insert(aggregate.program, program);
+            needs.insert(aggregate.base, manifest);
+            needs
+        }
+    }
+}

@@ -1,0 +1,446 @@
+//! Sequences of inputs and the effects they must have.
+
+use std::sync::Arc;
+
+use zoo_content::Digest;
+use zoo_pnode::agent::{Agent, Effect, Input, Outcome, Task};
+use zoo_protocol::{
+    Aggregate, Commitment, ContributionRef, Evaluate, NodeId, NodeKey, Peer, Report, Share, TrainWindow,
+    VNodeUpdate, Work,
+};
+
+fn digest(name: &str) -> Digest {
+    Digest::of(name.as_bytes())
+}
+
+fn node(seed: u8) -> NodeId {
+    NodeKey::from_seed([seed; 32]).id()
+}
+
+fn peers(seeds: &[u8]) -> Vec<Peer> {
+    seeds.iter().map(|&seed| Peer { node: node(seed), addresses: vec![] }).collect()
+}
+
+fn agent() -> Agent {
+    let mut agent = Agent::new(Arc::new(NodeKey::from_seed([1; 32])));
+    assert_eq!(agent.handle(Input::Connected), []);
+    agent
+}
+
+fn window(round: u32) -> TrainWindow {
+    TrainWindow {
+        job: digest("job"),
+        round,
+        program: digest("program"),
+        base: digest(&format!("base {round}")),
+        data: digest("data"),
+        first_step: u64::from(round) * 4,
+        share: Share { first_sequence: 0, sequences_per_step: 2, inner_steps: 4 },
+    }
+}
+
+fn train(round: u32) -> Work {
+    Work::Train(window(round))
+}
+
+/// Aggregates an update of each of these nodes.
+fn aggregate(contributors: &[u8]) -> Aggregate {
+    let contribution = |&seed: &u8| ContributionRef {
+        node: node(seed),
+        tokens: 64,
+        updates: vec![VNodeUpdate {
+            vnode: "mlp".into(),
+            update: digest(&format!("update {seed}")),
+            bytes: 100,
+        }],
+    };
+    Aggregate {
+        job: digest("job"),
+        round: 0,
+        attempt: 0,
+        program: digest("program"),
+        base: digest("base 0"),
+        data: digest("data"),
+        contributions: contributors.iter().map(contribution).collect(),
+        step: 4,
+    }
+}
+
+fn evaluate(shard: u32) -> Work {
+    Work::Evaluate(Evaluate {
+        job: digest("job"),
+        round: 0,
+        program: digest("program"),
+        checkpoint: digest("base 1"),
+        data: digest("held out"),
+        shard,
+        shards: 2,
+    })
+}
+
+fn commitment(round: u32) -> Commitment {
+    Commitment {
+        work: window(round),
+        tokens: 64,
+        optimizer_in: None,
+        optimizer_out: digest("optimizer"),
+        steps_root: digest("steps"),
+        steps: 4,
+        updates: vec![],
+        mean_loss_bits: 2.5_f64.to_bits(),
+    }
+}
+
+fn told(work: Work) -> Input {
+    Input::WorkChanged { work, peers: peers(&[1, 2, 3]) }
+}
+
+fn fetched(name: &str) -> Input {
+    Input::Fetched { digest: digest(name), lists: vec![] }
+}
+
+fn listing(name: &str, parts: &[&str]) -> Input {
+    Input::Fetched { digest: digest(name), lists: parts.iter().map(|part| digest(part)).collect() }
+}
+
+fn failed(name: &str) -> Input {
+    Input::FetchFailed { digest: digest(name), reason: "nobody has it".into() }
+}
+
+/// Effects as words, so that a test reads as a conversation. Fetches are sorted: their order is
+/// that of digests, which says nothing to a reader.
+fn words(effects: &[Effect]) -> Vec<String> {
+    const NAMES: &[&str] = &[
+        "program", "data", "held out", "base 0", "base 1", "base 2", "part a", "part b", "part c",
+        "update 2", "update 3",
+    ];
+    let name = |wanted: &Digest| NAMES.iter().find(|name| digest(name) == *wanted).expect("a known blob");
+    let mut words: Vec<String> = effects
+        .iter()
+        .map(|effect| match effect {
+            Effect::Fetch { digest, .. } => format!("fetch {}", name(digest)),
+            Effect::Forget(digest) => format!("forget {}", name(digest)),
+            Effect::Run { assignment, task } => {
+                let kind = match task {
+                    Task::Train(window) => format!("train {}", window.round),
+                    Task::Aggregate(_) => "aggregate".into(),
+                    Task::Evaluate(evaluate) => format!("evaluate {}", evaluate.shard),
+                };
+                format!("run {kind} as {assignment}")
+            }
+            Effect::Cancel => "cancel".into(),
+            Effect::RetryAfter { assignment, failures } => format!("retry {assignment} after {failures}"),
+            Effect::Report(report) => match report {
+                Report::Trained(sealed) => {
+                    let commitment = sealed.open().expect("signed by the agent");
+                    format!("report trained {}", commitment.work.round)
+                }
+                Report::Aggregated { .. } => "report aggregated".into(),
+                Report::Missing { attempt, contributor, .. } => {
+                    format!("report missing {} of attempt {attempt}", contributor.short())
+                }
+                Report::Evaluated { shard, .. } => format!("report evaluated {shard}"),
+                Report::Failed { reason, .. } => format!("report failed: {}", &reason[..reason.len().min(10)]),
+            },
+        })
+        .collect();
+    words.sort_by_key(|word| if word.starts_with("fetch") { (1, word.clone()) } else { (0, String::new()) });
+    words
+}
+
+/// Feeds the inputs, and compares the effects of each with what is expected of it.
+fn play(agent: &mut Agent, script: Vec<(Input, &[&str])>) {
+    for (at, (input, expected)) in script.into_iter().enumerate() {
+        let description = format!("input {at}: {input:?}");
+        assert_eq!(words(&agent.handle(input)), expected, "{description}");
+    }
+}
+
+fn ready_to_train(agent: &mut Agent, round: u32, assignment: u64) {
+    agent.handle(told(train(round)));
+    agent.handle(fetched("program"));
+    agent.handle(fetched("data"));
+    let effects = agent.handle(fetched(&format!("base {round}")));
+    assert_eq!(words(&effects), [format!("run train {round} as {assignment}")]);
+}
+
+#[test]
+fn a_window_is_gathered_run_and_reported() {
+    play(
+        &mut agent(),
+        vec![
+            (told(train(0)), &["fetch base 0", "fetch data", "fetch program"]),
+            (fetched("program"), &[]),
+            (listing("base 0", &["part a", "part b"]), &["fetch part a", "fetch part b"]),
+            (fetched("data"), &[]),
+            (fetched("part b"), &[]),
+            (fetched("part a"), &["run train 0 as 1"]),
+            (
+                Input::TaskFinished { assignment: 1, outcome: Outcome::Trained(commitment(0).into()) },
+                &["report trained 0"],
+            ),
+            (told(Work::Idle), &[]),
+        ],
+    );
+}
+
+#[test]
+fn being_told_twice_changes_nothing() {
+    let mut agent = agent();
+    let finished = Input::TaskFinished { assignment: 1, outcome: Outcome::Trained(commitment(0).into()) };
+    play(
+        &mut agent,
+        vec![
+            (told(train(0)), &["fetch base 0", "fetch data", "fetch program"]),
+            (told(train(0)), &[]),
+            (fetched("program"), &[]),
+            (fetched("program"), &[]),
+            (fetched("data"), &[]),
+            (fetched("base 0"), &["run train 0 as 1"]),
+            (fetched("base 0"), &[]),
+            (told(train(0)), &[]),
+            (finished.clone(), &["report trained 0"]),
+            (finished, &[]),
+            (told(train(0)), &[]),
+        ],
+    );
+}
+
+#[test]
+fn a_part_that_two_manifest_entries_share_is_fetched_once() {
+    play(
+        &mut agent(),
+        vec![
+            (told(evaluate(1)), &["fetch base 1", "fetch held out", "fetch program"]),
+            (listing("base 1", &["part a", "part a", "program"]), &["fetch part a"]),
+            (fetched("part a"), &[]),
+            (fetched("program"), &[]),
+            (fetched("held out"), &["run evaluate 1 as 1"]),
+            (
+                Input::TaskFinished {
+                    assignment: 1,
+                    outcome: Outcome::Evaluated { nats: 1.5, tokens: 3, bytes: 4 },
+                },
+                &["report evaluated 1"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn changed_work_cancels_the_running_task_and_its_late_end_is_ignored() {
+    let mut agent = agent();
+    ready_to_train(&mut agent, 0, 1);
+    play(
+        &mut agent,
+        vec![
+            (told(train(1)), &["cancel", "fetch base 1", "fetch data", "fetch program"]),
+            (Input::TaskFinished { assignment: 1, outcome: Outcome::Trained(commitment(0).into()) }, &[]),
+            (Input::TaskFailed { assignment: 1, reason: "late".into() }, &[]),
+            (fetched("base 1"), &[]),
+            (fetched("data"), &[]),
+            (fetched("program"), &["run train 1 as 2"]),
+            (told(Work::Idle), &["cancel"]),
+            (Input::TaskFinished { assignment: 2, outcome: Outcome::Trained(commitment(1).into()) }, &[]),
+        ],
+    );
+}
+
+#[test]
+fn changed_work_drops_the_fetches_of_the_round_and_keeps_those_of_the_job() {
+    play(
+        &mut agent(),
+        vec![
+            (told(train(0)), &["fetch base 0", "fetch data", "fetch program"]),
+            (listing("base 0", &["part a", "part b"]), &["fetch part a", "fetch part b"]),
+            (fetched("part a"), &[]),
+            (told(train(1)), &["forget part b", "fetch base 1"]),
+            (fetched("program"), &[]),
+            (listing("base 1", &["part b"]), &["fetch part b"]),
+            (fetched("part b"), &[]),
+            (told(Work::Idle), &[]),
+            (fetched("data"), &[]),
+        ],
+    );
+}
+
+#[test]
+fn a_blob_that_nobody_has_is_tried_again_then_reported_and_tried_on() {
+    play(
+        &mut agent(),
+        vec![
+            (told(train(0)), &["fetch base 0", "fetch data", "fetch program"]),
+            (failed("data"), &["retry 1 after 1"]),
+            (failed("program"), &[]), // the same wait serves both
+            (fetched("base 0"), &[]),
+            (Input::Retry(1), &["fetch data", "fetch program"]),
+            (fetched("program"), &[]),
+            (failed("data"), &["retry 1 after 2"]),
+            (Input::Retry(1), &["fetch data"]),
+            (failed("data"), &["report failed: cannot fet", "retry 1 after 3"]),
+            (Input::Retry(1), &["fetch data"]),
+            (failed("data"), &["retry 1 after 4"]),
+            (Input::Retry(0), &[]), // of another assignment
+            (Input::Retry(1), &["fetch data"]),
+            (fetched("data"), &["run train 0 as 1"]),
+            (Input::Retry(1), &[]),
+        ],
+    );
+}
+
+#[test]
+fn a_contribution_that_nobody_has_is_reported_missing() {
+    let missing: &[&str] = &[&format!("report missing {} of attempt 0", node(3).short())];
+    let next = Aggregate { attempt: 1, ..aggregate(&[2]) };
+    play(
+        &mut agent(),
+        vec![
+            (
+                told(Work::Aggregate(aggregate(&[2, 3]))),
+                &["fetch base 0", "fetch program", "fetch update 2", "fetch update 3"],
+            ),
+            (fetched("program"), &[]),
+            (fetched("base 0"), &[]),
+            (fetched("update 2"), &[]),
+            (failed("update 3"), &["retry 1 after 1"]),
+            (Input::Retry(1), &["fetch update 3"]),
+            (failed("update 3"), &["retry 1 after 2"]),
+            (Input::Retry(1), &["fetch update 3"]),
+            (failed("update 3"), missing),
+            (told(Work::Aggregate(next)), &["fetch base 0", "fetch program", "fetch update 2"]),
+            (fetched("program"), &[]),
+            (fetched("base 0"), &[]),
+            (fetched("update 2"), &["run aggregate as 2"]),
+            (
+                Input::TaskFinished {
+                    assignment: 2,
+                    outcome: Outcome::Aggregated { checkpoint: digest("base 1") },
+                },
+                &["report aggregated"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn an_unusable_contribution_is_reported_like_a_missing_one() {
+    let mut agent = agent();
+    agent.handle(told(Work::Aggregate(aggregate(&[2]))));
+    for name in ["program", "base 0", "update 2"] {
+        agent.handle(fetched(name));
+    }
+    let outcome = Outcome::Unusable { contributor: node(2) };
+    let expected = Report::Missing { job: digest("job"), round: 0, attempt: 0, contributor: node(2) };
+    assert_eq!(
+        agent.handle(Input::TaskFinished { assignment: 1, outcome }),
+        [Effect::Report(expected)]
+    );
+}
+
+#[test]
+fn a_failed_task_is_reported_and_tried_again_from_its_blobs_on() {
+    let mut agent = agent();
+    ready_to_train(&mut agent, 0, 1);
+    play(
+        &mut agent,
+        vec![
+            (
+                Input::TaskFailed { assignment: 1, reason: "no space left".into() },
+                &["report failed: no space l", "retry 1 after 1"],
+            ),
+            (told(train(0)), &[]),
+            (Input::Retry(1), &["fetch base 0", "fetch data", "fetch program"]),
+            (fetched("program"), &[]),
+            (fetched("data"), &[]),
+            (fetched("base 0"), &["run train 0 as 1"]),
+            (
+                Input::TaskFailed { assignment: 1, reason: "no space left".into() },
+                &["report failed: no space l", "retry 1 after 2"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_report_made_while_disconnected_is_sent_after_the_reconnect() {
+    let mut agent = agent();
+    ready_to_train(&mut agent, 0, 1);
+    play(
+        &mut agent,
+        vec![
+            (Input::Disconnected, &[]),
+            (Input::TaskFinished { assignment: 1, outcome: Outcome::Trained(commitment(0).into()) }, &[]),
+            (Input::Connected, &["report trained 0"]),
+            (told(train(0)), &[]),
+            (Input::Disconnected, &[]),
+            (Input::Connected, &["report trained 0"]), // the first may have been lost
+            (told(train(1)), &["fetch base 1", "fetch data", "fetch program"]),
+            (Input::Disconnected, &[]),
+            (Input::Connected, &[]),
+        ],
+    );
+}
+
+#[test]
+fn work_survives_a_lost_connection() {
+    let mut agent = agent();
+    ready_to_train(&mut agent, 0, 1);
+    play(
+        &mut agent,
+        vec![
+            (Input::Disconnected, &[]),
+            (Input::Connected, &[]),
+            (told(train(0)), &[]),
+            (
+                Input::TaskFinished { assignment: 1, outcome: Outcome::Trained(commitment(0).into()) },
+                &["report trained 0"],
+            ),
+        ],
+    );
+}
+
+#[test]
+fn finished_work_that_comes_back_is_reported_without_doing_it_again() {
+    let mut agent = agent();
+    ready_to_train(&mut agent, 0, 1);
+    play(
+        &mut agent,
+        vec![
+            (
+                Input::TaskFinished { assignment: 1, outcome: Outcome::Trained(commitment(0).into()) },
+                &["report trained 0"],
+            ),
+            (told(Work::Idle), &[]),
+            (told(train(0)), &["report trained 0"]),
+        ],
+    );
+}
+
+#[test]
+fn a_maker_is_asked_first_and_nobody_asks_himself() {
+    for contributor in [2, 3] {
+        let work = Work::Aggregate(aggregate(&[contributor]));
+        let effects = agent().handle(Input::WorkChanged { work, peers: peers(&[1, 4, 2, 5, 3]) });
+        let update = digest(&format!("update {contributor}"));
+        let sources = |effect: &Effect| match effect {
+            Effect::Fetch { digest, sources, need } if *digest == update => {
+                assert_eq!(need.max_bytes, 100);
+                Some(sources.clone())
+            }
+            _ => None,
+        };
+        let sources = effects.iter().find_map(sources).expect("the update is fetched");
+        assert_eq!(sources.len(), 4);
+        assert_eq!(sources[0].node, node(contributor));
+        assert!(sources.iter().all(|peer| peer.node != node(1)));
+    }
+}
+
+#[test]
+fn a_long_reason_is_cut_to_what_a_report_carries() {
+    let mut agent = agent();
+    ready_to_train(&mut agent, 0, 1);
+    let effects = agent.handle(Input::TaskFailed { assignment: 1, reason: "é".repeat(1000) });
+    let Effect::Report(Report::Failed { reason, .. }) = &effects[0] else { panic!("{effects:?}") };
+    assert_eq!(*reason, "é".repeat(256));
+}
