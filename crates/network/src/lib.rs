@@ -1,1 +1,52 @@
 //! The iroh transport: endpoints, framed messages, blob exchange.
+//!
+//! One [`Endpoint`] per process. It speaks two protocols over QUIC, told apart
+//! by their ALPN:
+//!
+//! - `zoo/control`: one long-lived stream of length-prefixed messages between an
+//!   orchestrator and whoever connects to it ([`ControlStream`]). The first message
+//!   carries the version, so a stranger gets an answer instead of a failed handshake.
+//! - `zoo/blobs/1`: one short stream per blob ([`Endpoint::fetch`]). What arrives is
+//!   hashed before anybody sees it.
+//!
+//! Both sides are authenticated by their ed25519 keys: a [`zoo_protocol::NodeId`] on
+//! a connection is proven, not claimed.
+//!
+//! ```no_run
+//! # async fn example(key: zoo_protocol::NodeKey, store: std::sync::Arc<dyn zoo_content::BlobStore>) -> Result<(), zoo_network::NetworkError> {
+//! use zoo_network::{BindOptions, Endpoint};
+//!
+//! let listen = "127.0.0.1:0".parse().unwrap();
+//! let endpoint = Endpoint::bind(BindOptions { key: &key, listen }).await?;
+//! endpoint.serve_blobs(store);
+//! println!("join with: zoo join {}", endpoint.ticket());
+//! endpoint.close().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is not here
+//!
+//! No relay, no DNS, no discovery service, no port mapping: a node reaches the
+//! addresses it was told and no others. No decision about whom to ask or what
+//! to send: callers order the peers. No transport trait either: what the
+//! simulator replaces is the *conversation* (values of `zoo_protocol`'s enums
+//! and a `BlobStore`), which needs nothing from this crate; a trait over
+//! sockets would have one implementation.
+//!
+//! # Bounds
+//!
+//! A peer can make this crate hold at most [`limits`] of anything.
+
+mod blobs;
+mod control;
+mod endpoint;
+mod error;
+pub mod limits;
+mod serve;
+mod ticket;
+
+pub use control::{ControlConnection, ControlReceiver, ControlSender, ControlStream};
+pub use endpoint::{BindOptions, Endpoint, Traffic};
+pub use error::{FetchError, FetchFailure, NetworkError};
+pub use ticket::{Ticket, TicketError};

@@ -1,0 +1,311 @@
+//! A process on the network: its socket, its identity, what it serves.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use iroh::endpoint::{BindError, Connection, Incoming, QuicTransportConfig, VarInt, presets};
+use iroh::{EndpointAddr, NetReportConfig, PublicKey, RelayMode, SecretKey};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tracing::debug;
+use zoo_content::{BlobStore, Digest, VerifiedBlob};
+use zoo_protocol::{FromOrchestrator, NodeId, NodeKey, Peer, ToOrchestrator};
+
+use crate::blobs::{BlobClient, BlobServer};
+use crate::control::{ControlConnection, ControlStream};
+use crate::limits::{
+    ADDRESSES_MAX, CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX, CONTROL_BACKLOG_MAX,
+    IDLE_TIMEOUT, KEEP_ALIVE, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
+};
+use crate::{FetchError, NetworkError, Ticket};
+
+const CONTROL_ALPN: &[u8] = b"zoo/control";
+pub(crate) const BLOBS_ALPN: &[u8] = b"zoo/blobs/1";
+
+/// With what an [`Endpoint`] is bound.
+#[derive(Clone, Copy, Debug)]
+pub struct BindOptions<'a> {
+    /// The node's key: its [`NodeId`] is its address book entry and its TLS identity.
+    pub key: &'a NodeKey,
+    /// Where to listen; port 0 takes any free port.
+    pub listen: SocketAddr,
+}
+
+/// Bytes of blobs that went over the network since the endpoint was bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// To others.
+    pub sent_bytes: u64,
+    /// From others.
+    pub received_bytes: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct TrafficCounters {
+    pub(crate) sent: AtomicU64,
+    pub(crate) received: AtomicU64,
+}
+
+/// A node on the network. Clones share one socket.
+///
+/// Call [`Endpoint::close`] before the process ends: peers then know at once.
+/// When the last clone is dropped without it, peers notice after
+/// [`crate::limits::IDLE_TIMEOUT`].
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    iroh: iroh::Endpoint,
+    id: NodeId,
+    services: Arc<Services>,
+    blobs: BlobClient,
+    traffic: Arc<TrafficCounters>,
+    accepting: JoinHandle<()>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+/// What incoming connections find here.
+#[derive(Debug, Default)]
+struct Services {
+    blobs: Mutex<Option<BlobServer>>,
+    control: Mutex<Option<mpsc::Sender<ControlConnection>>>,
+}
+
+impl Endpoint {
+    /// Opens the socket. Nobody is contacted: no relay, no DNS, no discovery.
+    pub async fn bind(options: BindOptions<'_>) -> Result<Self, NetworkError> {
+        let address = options.listen;
+        let iroh = iroh::Endpoint::builder(presets::Minimal)
+            .secret_key(SecretKey::from_bytes(&options.key.seed()))
+            .alpns(vec![CONTROL_ALPN.to_vec(), BLOBS_ALPN.to_vec()])
+            .relay_mode(RelayMode::Disabled)
+            .clear_address_lookup()
+            .net_report_config(NetReportConfig::minimal())
+            .transport_config(transport_config())
+            .clear_ip_transports()
+            .bind_addr(address)
+            .map_err(|cause| NetworkError::Bind { address, cause: cause.to_string() })?
+            .bind()
+            .await
+            .map_err(|cause| bind_error(address, &cause))?;
+
+        let id = options.key.id();
+        assert_eq!(iroh.id().as_bytes(), &id.0, "the transport derives the same identity from the seed");
+        let services = Arc::new(Services::default());
+        let traffic = Arc::new(TrafficCounters::default());
+        let blobs = BlobClient::new(iroh.clone(), id, traffic.clone());
+        let accepting = tokio::spawn(accept_all(iroh.clone(), services.clone()));
+        Ok(Self { inner: Arc::new(Inner { iroh, id, services, blobs, traffic, accepting }) })
+    }
+
+    /// Who this is.
+    pub fn id(&self) -> NodeId {
+        self.inner.id
+    }
+
+    /// Where others reach this node; at most 8. When it listens on every
+    /// interface, the addresses of the interfaces.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let bound = self.inner.iroh.bound_sockets();
+        let Some(everywhere) = bound.iter().find(|address| address.ip().is_unspecified()) else {
+            return bound;
+        };
+        let mut addresses: Vec<_> = self.inner.iroh.addr().ip_addrs().copied().collect();
+        addresses.retain(|address| !address.ip().is_unspecified());
+        addresses.truncate(ADDRESSES_MAX);
+        if addresses.is_empty() {
+            addresses.push(SocketAddr::new(std::net::Ipv4Addr::LOCALHOST.into(), everywhere.port()));
+        }
+        addresses
+    }
+
+    /// This node as a peer of others.
+    pub fn peer(&self) -> Peer {
+        Peer { node: self.id(), addresses: self.addresses() }
+    }
+
+    /// This node as a word to copy and paste.
+    pub fn ticket(&self) -> Ticket {
+        self.peer().into()
+    }
+
+    /// Blob bytes so far.
+    pub fn traffic(&self) -> Traffic {
+        Traffic {
+            sent_bytes: self.inner.traffic.sent.load(Ordering::Relaxed),
+            received_bytes: self.inner.traffic.received.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Serves every blob of `store` to whoever asks, from now on, instead of any store given before.
+    pub fn serve_blobs(&self, store: Arc<dyn BlobStore>) {
+        let server = BlobServer::new(store, self.inner.traffic.clone());
+        *lock(&self.inner.services.blobs) = Some(server);
+    }
+
+    /// Accepts control connections from now on; they wait in the returned
+    /// queue, of bounded length, until taken. A second call takes over from the first.
+    pub fn control_connections(&self) -> mpsc::Receiver<ControlConnection> {
+        let (sender, receiver) = mpsc::channel(CONTROL_BACKLOG_MAX);
+        *lock(&self.inner.services.control) = Some(sender);
+        receiver
+    }
+
+    /// Opens a conversation with the orchestrator that `ticket` names. The
+    /// other side learns of it with the first message sent.
+    pub async fn connect(
+        &self,
+        ticket: &Ticket,
+    ) -> Result<ControlStream<ToOrchestrator, FromOrchestrator>, NetworkError> {
+        let peer = Peer::from(ticket.clone());
+        let connection = connect(&self.inner.iroh, &peer, CONTROL_ALPN).await.map_err(|cause| {
+            NetworkError::Unreachable { node: peer.node, addresses: peer.addresses.clone(), cause }
+        })?;
+        let streams = connection
+            .open_bi()
+            .await
+            .map_err(|cause| NetworkError::Lost { node: peer.node, cause: cause.to_string() })?;
+        Ok(ControlStream::new(peer.node, connection, streams))
+    }
+
+    /// Fetches a blob from `peer`. Its announced size is compared with
+    /// `max_bytes` before anything is read, and its hash with `digest` before anything is returned.
+    pub async fn fetch(
+        &self,
+        peer: &Peer,
+        digest: &Digest,
+        max_bytes: u64,
+    ) -> Result<VerifiedBlob, FetchError> {
+        self.fetch_from_any(std::slice::from_ref(peer), digest, max_bytes).await
+    }
+
+    /// Asks `peers` one after the other, in the order given, until one delivers.
+    /// Each is given up after the times in [`crate::limits`]; the error says what became of each.
+    pub async fn fetch_from_any(
+        &self,
+        peers: &[Peer],
+        digest: &Digest,
+        max_bytes: u64,
+    ) -> Result<VerifiedBlob, FetchError> {
+        self.inner.blobs.fetch_from_any(peers, digest, max_bytes).await
+    }
+
+    /// Ends every connection, telling the other sides, and frees the socket.
+    pub async fn close(&self) {
+        lock(&self.inner.services.control).take();
+        lock(&self.inner.services.blobs).take();
+        self.inner.iroh.close().await;
+    }
+}
+
+/// Calls `peer`. The error is a cause for people; callers add whom they called.
+pub(crate) async fn connect(iroh: &iroh::Endpoint, peer: &Peer, alpn: &[u8]) -> Result<Connection, String> {
+    let id = PublicKey::from_bytes(&peer.node.0).map_err(|_| "its id is not a valid key".to_string())?;
+    let address = peer
+        .addresses
+        .iter()
+        .take(ADDRESSES_MAX)
+        .fold(EndpointAddr::new(id), |address, &ip| address.with_ip_addr(ip));
+    match timeout(CONNECT_TIMEOUT, iroh.connect(address, alpn)).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(cause)) => Err(innermost(&cause)),
+        Err(_) => Err(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())),
+    }
+}
+
+async fn accept_all(iroh: iroh::Endpoint, services: Arc<Services>) {
+    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    while let Some(incoming) = iroh.accept().await {
+        let Ok(permit) = connections.clone().try_acquire_owned() else {
+            debug!("refused a connection: {CONNECTIONS_MAX} are open");
+            incoming.refuse();
+            continue;
+        };
+        let services = services.clone();
+        tokio::spawn(async move {
+            if let Err(cause) = accept_one(incoming, &services).await {
+                debug!(cause, "incoming connection failed");
+            }
+            drop(permit);
+        });
+    }
+}
+
+/// Sees one connection through from handshake to close.
+async fn accept_one(incoming: Incoming, services: &Services) -> Result<(), String> {
+    let connection = timeout(CONNECT_TIMEOUT, incoming)
+        .await
+        .map_err(|_| "no handshake in time".to_string())?
+        .map_err(|cause| innermost(&cause))?;
+    let node = NodeId(*connection.remote_id().as_bytes());
+
+    if connection.alpn() == BLOBS_ALPN {
+        let server = lock(&services.blobs).clone();
+        match server {
+            Some(server) => server.serve(connection).await,
+            None => connection.close(VarInt::from_u32(1), b"this node serves no blobs"),
+        }
+        return Ok(());
+    }
+    let Some(queue) = lock(&services.control).clone() else {
+        connection.close(VarInt::from_u32(1), b"this node is no orchestrator");
+        return Ok(());
+    };
+    let streams = timeout(CONNECT_TIMEOUT, connection.accept_bi())
+        .await
+        .map_err(|_| "no first message in time".to_string())?
+        .map_err(|cause| cause.to_string())?;
+    let closed = connection.weak_handle().closed();
+    queue
+        .send((node, ControlStream::new(node, connection, streams)))
+        .await
+        .map_err(|_| "closing".to_string())?;
+    closed.await;
+    Ok(())
+}
+
+fn transport_config() -> QuicTransportConfig {
+    QuicTransportConfig::builder()
+        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_PER_CONNECTION_MAX))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
+        .send_window(u64::from(CONNECTION_WINDOW_BYTES))
+        .keep_alive_interval(KEEP_ALIVE)
+        .default_path_keep_alive_interval(KEEP_ALIVE)
+        .max_idle_timeout(Some(VarInt::from_u32(IDLE_TIMEOUT.as_millis() as u32).into()))
+        .default_path_max_idle_timeout(IDLE_TIMEOUT)
+        .build()
+}
+
+fn bind_error(address: SocketAddr, error: &BindError) -> NetworkError {
+    match error {
+        BindError::Sockets { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
+            NetworkError::AddressInUse { address }
+        }
+        other => NetworkError::Bind { address, cause: innermost(other) },
+    }
+}
+
+/// The deepest cause of an error: the transport's outer layers only say that something failed.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut deepest = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    deepest.to_string()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("nothing panics while it holds this lock")
+}

@@ -1,0 +1,58 @@
+//! Every bound of the transport, by name.
+
+use std::time::Duration;
+
+/// Incoming connections open at once; more are refused.
+pub const CONNECTIONS_MAX: usize = 1024;
+
+/// Control connections accepted by the endpoint and not yet taken by its owner.
+pub const CONTROL_BACKLOG_MAX: usize = 64;
+
+/// Blobs being sent at once. Each is in memory while it is sent.
+pub const SERVING_MAX: usize = 16;
+
+/// Blobs being fetched at once; further fetches wait their turn.
+pub const FETCHING_MAX: usize = 16;
+
+/// Streams one peer may have open on one connection.
+pub const STREAMS_PER_CONNECTION_MAX: u32 = 64;
+
+/// Peers to whom a connection is remembered for reuse.
+pub const REMEMBERED_PEERS_MAX: usize = 1024;
+
+/// Addresses of one node that are looked at; the rest of a list is ignored.
+pub const ADDRESSES_MAX: usize = 8;
+
+/// Unacknowledged bytes on one stream: 16 MiB keep a 1 Gbit/s link with 130 ms round trips busy.
+pub const STREAM_WINDOW_BYTES: u32 = 16 << 20;
+
+/// Unacknowledged bytes on one connection.
+pub const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
+
+/// A connection that carries nothing else says this often that it is alive.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(1);
+
+/// A connection from which nothing arrives for so long is gone.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection is up, and its first bytes are here, within this time.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A peer that could not be reached is not tried again for this long.
+pub const UNREACHABLE_MEMORY: Duration = Duration::from_secs(1);
+
+/// A peer starts to answer a blob request within this time: it may have to
+/// read and hash the blob, and has others to serve.
+pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Between two pieces of one blob passes at most this time, on both sides.
+pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Slowest average speed at which a blob is still waited for, bytes per second.
+pub const SPEED_MIN_BYTES_PER_SECOND: u64 = 64 << 10;
+
+/// How long a close waits for the last messages to arrive.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A blob is sent and received in pieces of at most this many bytes.
+pub(crate) const PIECE_BYTES: usize = 256 << 10;

@@ -1,0 +1,103 @@
+//! The side of the blob exchange that has blobs.
+//!
+//! A request is one stream: the 32 bytes of a digest. The answer: one status
+//! byte ([`Status`]); if it is `Held`, the size as u64 little-endian and the bytes.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use iroh::endpoint::{Connection, RecvStream, SendStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tracing::{debug, warn};
+use zoo_content::{BlobStore, Digest, StoreError};
+
+use crate::endpoint::TrafficCounters;
+use crate::limits::{CONNECT_TIMEOUT, PIECE_BYTES, PROGRESS_TIMEOUT, SERVING_MAX};
+
+/// First byte of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Status {
+    Held = 0,
+    Absent = 1,
+    Unreadable = 2,
+}
+
+impl Status {
+    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
+        [Self::Held, Self::Absent, Self::Unreadable].into_iter().find(|&status| status as u8 == byte)
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct BlobServer {
+    store: Arc<dyn BlobStore>,
+    traffic: Arc<TrafficCounters>,
+    serving: Arc<Semaphore>,
+}
+
+impl fmt::Debug for BlobServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BlobServer").finish_non_exhaustive()
+    }
+}
+
+impl BlobServer {
+    pub(crate) fn new(store: Arc<dyn BlobStore>, traffic: Arc<TrafficCounters>) -> Self {
+        Self { store, traffic, serving: Arc::new(Semaphore::new(SERVING_MAX)) }
+    }
+
+    /// Answers every request on `connection` until it closes.
+    pub(crate) async fn serve(self, connection: Connection) {
+        while let Ok((send, receive)) = connection.accept_bi().await {
+            let server = self.clone();
+            tokio::spawn(async move {
+                if let Err(cause) = server.answer(send, receive).await {
+                    debug!(cause, "a blob request was not answered to its end");
+                }
+            });
+        }
+    }
+
+    async fn answer(&self, mut send: SendStream, mut receive: RecvStream) -> Result<(), String> {
+        let mut digest = [0; 32];
+        timeout(CONNECT_TIMEOUT, receive.read_exact(&mut digest))
+            .await
+            .map_err(|_| "no digest in time".to_string())?
+            .map_err(|cause| cause.to_string())?;
+        let digest = Digest::from_bytes(digest);
+
+        let _permit = self.serving.acquire().await.map_err(|cause| cause.to_string())?;
+        let store = self.store.clone();
+        let found = tokio::task::spawn_blocking(move || store.get(&digest))
+            .await
+            .map_err(|cause| cause.to_string())?;
+        match found {
+            Ok(blob) => {
+                let mut header = vec![Status::Held as u8];
+                header.extend_from_slice(&(blob.bytes().len() as u64).to_le_bytes());
+                self.write(&mut send, &header).await?;
+                for piece in blob.bytes().chunks(PIECE_BYTES) {
+                    self.write(&mut send, piece).await?;
+                }
+            }
+            Err(StoreError::NotFound(_)) => self.write(&mut send, &[Status::Absent as u8]).await?,
+            Err(cause) => {
+                warn!(%digest, %cause, "a peer asked for a blob that cannot be read");
+                self.write(&mut send, &[Status::Unreadable as u8]).await?;
+            }
+        }
+        send.finish().map_err(|cause| cause.to_string())
+    }
+
+    async fn write(&self, send: &mut SendStream, bytes: &[u8]) -> Result<(), String> {
+        timeout(PROGRESS_TIMEOUT, send.write_all(bytes))
+            .await
+            .map_err(|_| "the peer stopped reading".to_string())?
+            .map_err(|cause| cause.to_string())?;
+        self.traffic.sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+}

@@ -1,0 +1,5 @@
+//! The transport over real sockets on loopback.
+
+mod blobs;
+mod common;
+mod control;
