@@ -133,13 +133,18 @@ pub enum StoreError {
 
 /// Keeps blobs under their digests.
 pub trait BlobStore: Send + Sync {
-    /// The blob named `digest`, hashed again on the way out.
+    /// The blob named `digest`. Bytes that come from a disk are hashed again on the way.
     fn get(&self, digest: &Digest) -> Result<VerifiedBlob, StoreError>;
 
     /// Keeps `bytes` and says their name. Keeping what is there already is not
     /// an error. When this returns, the blob survives a crash, if anything in
     /// this store does.
     fn put(&self, bytes: &[u8]) -> Result<Digest, StoreError>;
+
+    /// Keeps a blob whose digest is known already: no second hash.
+    fn keep(&self, blob: &VerifiedBlob) -> Result<(), StoreError> {
+        self.put(blob).map(drop)
+    }
 
     /// Whether `digest` can be asked for; says nothing about its bytes.
     fn contains(&self, digest: &Digest) -> bool {

@@ -1,0 +1,245 @@
+//! Blobs in a directory: `ab/cdef...`, the digest's hex digits cut after two.
+//!
+//! A blob appears under its name whole or not at all: its bytes go to a
+//! temporary file beside it, reach the disk, and are then renamed. Whatever a
+//! killed process leaves behind is such a temporary file, which nothing reads
+//! and the next [`FileStore::open`] sweeps away.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, ErrorKind, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::{BlobStore, Digest, MAX_BLOB_BYTES, StoreError, VerifiedBlob};
+
+/// Hex digits that name the directory of a blob; the others name its file.
+const SHARD_DIGITS: usize = 2;
+const SHARDS: u32 = 256;
+const LOCK_FILE: &str = "lock";
+const TEMPORARY_SUFFIX: &str = ".tmp";
+
+/// A [`BlobStore`] in a directory. Several processes may have the same one open.
+#[derive(Debug)]
+pub struct FileStore {
+    root: PathBuf,
+    temporary_files: AtomicU64,
+    /// Holds a shared lock for as long as the store is open, so that nobody sweeps under it.
+    lock: File,
+}
+
+impl FileStore {
+    /// Opens the store in `root`, which is made if it is not there. Removes what killed
+    /// processes left half written, unless another process has the store open.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        let root = root.into();
+        for shard in 0..SHARDS {
+            let path = root.join(format!("{shard:02x}"));
+            fs::create_dir_all(&path).map_err(|cause| failure("create", &path, cause))?;
+        }
+        sync_directory(&root)?;
+        let path = root.join(LOCK_FILE);
+        let lock = File::options().create(true).append(true).open(&path);
+        let lock = lock.map_err(|cause| failure("open", &path, cause))?;
+        let store = Self { root, temporary_files: AtomicU64::new(0), lock };
+        store.sweep_if_alone()?;
+        Ok(store)
+    }
+
+    /// The directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn sweep_if_alone(&self) -> Result<(), StoreError> {
+        let path = self.root.join(LOCK_FILE);
+        match self.lock.try_lock() {
+            Ok(()) => {
+                self.sweep()?;
+                self.lock.unlock().map_err(|cause| failure("unlock", &path, cause))?;
+            }
+            Err(TryLockError::WouldBlock) => {}
+            // Without locks nobody can know whether a temporary file is still being written.
+            Err(TryLockError::Error(cause)) if cause.kind() == ErrorKind::Unsupported => return Ok(()),
+            Err(TryLockError::Error(cause)) => return Err(failure("lock", &path, cause)),
+        }
+        self.lock.lock_shared().map_err(|cause| failure("lock", &path, cause))
+    }
+
+    fn sweep(&self) -> Result<(), StoreError> {
+        self.for_each_file(|path, name| {
+            if !name.ends_with(TEMPORARY_SUFFIX) {
+                return Ok(());
+            }
+            match fs::remove_file(path) {
+                Err(cause) if cause.kind() != ErrorKind::NotFound => Err(failure("remove", path, cause)),
+                _ => Ok(()),
+            }
+        })
+    }
+
+    /// Calls `visit` with the path and the name of every file in the shards.
+    fn for_each_file(
+        &self,
+        mut visit: impl FnMut(&Path, &str) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        for shard in 0..SHARDS {
+            let directory = self.root.join(format!("{shard:02x}"));
+            let entries = fs::read_dir(&directory).map_err(|cause| failure("list", &directory, cause))?;
+            for entry in entries {
+                let path = entry.map_err(|cause| failure("list", &directory, cause))?.path();
+                if let Some(name) = path.file_name().and_then(|name| name.to_str()) {
+                    visit(&path, name)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        let name = digest.to_string();
+        let (shard, rest) = name.split_at(SHARD_DIGITS);
+        self.root.join(shard).join(rest)
+    }
+
+    fn write(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
+        let size = bytes.len() as u64;
+        if size > MAX_BLOB_BYTES {
+            return Err(StoreError::TooLarge { bytes: size });
+        }
+        let path = self.path(digest);
+        if self.get(digest).is_err() {
+            // Absent, or not what its name says: written (again).
+            let number = self.temporary_files.fetch_add(1, Ordering::Relaxed);
+            let process = std::process::id();
+            TemporaryFile { path: path.with_extension(format!("{process}.{number}{TEMPORARY_SUFFIX}")) }
+                .become_blob(&path, bytes)?;
+        }
+        // Also when the blob was there: another thread may have renamed it and not yet come this far.
+        sync_directory(path.parent().expect("a blob's path has a shard"))
+    }
+}
+
+impl BlobStore for FileStore {
+    fn get(&self, digest: &Digest) -> Result<VerifiedBlob, StoreError> {
+        let path = self.path(digest);
+        let bytes = read_at_most(&path, MAX_BLOB_BYTES).map_err(|cause| match cause.kind() {
+            ErrorKind::NotFound => StoreError::NotFound(*digest),
+            _ => failure("read", &path, cause),
+        })?;
+        bytes
+            .and_then(|bytes| VerifiedBlob::verify(*digest, bytes).ok())
+            .ok_or(StoreError::Corrupt { digest: *digest, path })
+    }
+
+    fn put(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
+        let digest = Digest::of(bytes);
+        self.write(&digest, bytes)?;
+        Ok(digest)
+    }
+
+    fn keep(&self, blob: &VerifiedBlob) -> Result<(), StoreError> {
+        self.write(&blob.digest(), blob)
+    }
+
+    fn size(&self, digest: &Digest) -> Option<u64> {
+        fs::metadata(self.path(digest)).ok().filter(|found| found.is_file()).map(|found| found.len())
+    }
+
+    fn list(&self) -> Result<Vec<Digest>, StoreError> {
+        let mut digests = Vec::new();
+        self.for_each_file(|path, name| {
+            let shard = path.parent().and_then(|parent| parent.file_name()).and_then(|shard| shard.to_str());
+            digests.extend(shard.and_then(|shard| format!("{shard}{name}").parse::<Digest>().ok()));
+            Ok(())
+        })?;
+        digests.sort_unstable();
+        Ok(digests)
+    }
+
+    fn remove(&self, digest: &Digest) -> Result<bool, StoreError> {
+        let path = self.path(digest);
+        match fs::remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(false),
+            Err(cause) => Err(failure("remove", &path, cause)),
+        }
+    }
+}
+
+/// A file on its way to be a blob; removed if it does not become one.
+struct TemporaryFile {
+    path: PathBuf,
+}
+
+impl TemporaryFile {
+    fn become_blob(self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        // No two writers share a name, so what is there is from a killed process and may go.
+        let mut file = File::create(&self.path).map_err(|cause| failure("create", &self.path, cause))?;
+        file.write_all(bytes).map_err(|cause| failure("write", &self.path, cause))?;
+        file.sync_all().map_err(|cause| failure("write", &self.path, cause))?;
+        drop(file);
+        fs::rename(&self.path, path).map_err(|cause| failure("rename", &self.path, cause))
+    }
+}
+
+impl Drop for TemporaryFile {
+    fn drop(&mut self) {
+        // Gone already when it became a blob; otherwise the next sweep is the second chance.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// The bytes of a file; `None` if there are more than `limit`.
+fn read_at_most(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = File::open(path)?;
+    let size = file.metadata()?.len();
+    if size > limit {
+        return Ok(None);
+    }
+    let mut bytes = Vec::with_capacity(size as usize);
+    // The file may have grown since its size was read.
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= limit).then_some(bytes))
+}
+
+/// Makes the names in a directory survive a crash.
+fn sync_directory(path: &Path) -> Result<(), StoreError> {
+    // Only unix systems open directories as files; elsewhere renaming is as durable as it gets.
+    if cfg!(unix) {
+        let synced = File::open(path).and_then(|directory| directory.sync_all());
+        synced.map_err(|cause| failure("sync", path, cause))?;
+    }
+    Ok(())
+}
+
+fn failure(action: &'static str, path: &Path, cause: io::Error) -> StoreError {
+    let path = path.to_path_buf();
+    match cause.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreError::StorageFull { path },
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => StoreError::PermissionDenied { path },
+        _ => StoreError::Io { action, path, cause },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_and_a_forbidden_file_are_errors_of_their_own_with_a_hint() {
+        let cases = [
+            (ErrorKind::StorageFull, "no space left to write /data/ab/cd\nhint: free some space"),
+            (ErrorKind::QuotaExceeded, "no space left to write /data/ab/cd\nhint: free some space"),
+            (
+                ErrorKind::PermissionDenied,
+                "permission denied for /data/ab/cd\nhint: the data directory must be",
+            ),
+            (ErrorKind::ReadOnlyFilesystem, "permission denied for /data/ab/cd\nhint: the data directory"),
+            (ErrorKind::TimedOut, "cannot write /data/ab/cd: timed out"),
+        ];
+        for (kind, message) in cases {
+            let error = failure("write", Path::new("/data/ab/cd"), kind.into());
+            assert!(error.to_string().starts_with(message), "{kind:?}: {error}");
+        }
+    }
+}
