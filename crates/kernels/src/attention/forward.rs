@@ -1,0 +1,154 @@
+//! Scores, softmax and weighted values.
+
+use std::cell::RefCell;
+
+use rayon::prelude::*;
+
+use super::{QUERY_BLOCK, SharedRows, scale};
+use crate::heads::Heads;
+use crate::matmul::{Packed, View, ViewMut};
+use crate::multiversion::multiversion;
+use crate::onto::Onto;
+use crate::{math, reduce};
+
+/// Attention over whole sequences.
+///
+/// * `qkv`: `[batch * context, heads.row_width()]`, queries and keys already rotated
+/// * `z`: `[batch * context, query_heads * head_dim]`, written
+/// * `lse`: `[batch, query_heads, context]`, written: log-sum-exp of each row of scores, for the backward pass
+///
+/// # Panics
+/// If the lengths do not match.
+pub fn forward(heads: Heads, context: usize, qkv: &[f32], z: &mut [f32], lse: &mut [f32]) {
+    let (row, width) = (heads.row_width(), heads.query_heads * heads.head_dim);
+    let tokens = qkv.len() / row;
+    assert!(tokens * row == qkv.len() && tokens.is_multiple_of(context), "qkv is not whole sequences");
+    assert!(z.len() == tokens * width && lse.len() == tokens * heads.query_heads, "lengths do not match");
+    let (z, lse) = (SharedRows(z.as_mut_ptr()), SharedRows(lse.as_mut_ptr()));
+    let group = heads.query_heads / heads.kv_heads;
+    (0..tokens / context * heads.kv_heads).into_par_iter().with_max_len(1).for_each(|task| {
+        let (sequence, kv_head) = (task / heads.kv_heads, task % heads.kv_heads);
+        let rows = &qkv[sequence * context * row..][..context * row];
+        let head =
+            |index: usize| View::strided(&rows[index * heads.head_dim..], context, heads.head_dim, row, 1);
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.keys.pack(head(heads.query_heads + kv_head).transposed());
+            scratch.values.pack(head(heads.query_heads + heads.kv_heads + kv_head));
+            for query_head in kv_head * group..(kv_head + 1) * group {
+                // SAFETY: this task alone writes this sequence and these heads.
+                unsafe {
+                    let z = z.at(sequence * context * width + query_head * heads.head_dim);
+                    let lse = lse.at((sequence * heads.query_heads + query_head) * context);
+                    let z = ViewMut::from_raw(z, context, heads.head_dim, width);
+                    attend(
+                        scratch,
+                        head(query_head),
+                        0,
+                        z,
+                        Some(std::slice::from_raw_parts_mut(lse, context)),
+                    );
+                }
+            }
+        });
+    });
+}
+
+/// Attention of new positions over a cache of keys and values; the bits are those of [`forward`].
+///
+/// * `qkv`: `[m, heads.row_width()]`: the queries are the last m of n positions (their keys and values,
+///   if present in the row, are not read: the cache holds them)
+/// * `keys`, `values`: `[n, kv_heads * head_dim]`, keys already rotated
+/// * `z`: `[m, query_heads * head_dim]`, written
+///
+/// # Panics
+/// If the lengths do not match.
+pub fn decode(heads: Heads, qkv: &[f32], keys: &[f32], values: &[f32], z: &mut [f32]) {
+    let (row, width) = (heads.row_width(), heads.query_heads * heads.head_dim);
+    let cache_row = heads.kv_heads * heads.head_dim;
+    let (m, n) = (qkv.len() / row, keys.len() / cache_row);
+    assert!(m * row == qkv.len() && n * cache_row == keys.len() && m <= n, "lengths do not match");
+    assert!(values.len() == keys.len() && z.len() == m * width, "lengths do not match");
+    let z = SharedRows(z.as_mut_ptr());
+    let group = heads.query_heads / heads.kv_heads;
+    (0..heads.kv_heads).into_par_iter().for_each(|kv_head| {
+        let from = kv_head * heads.head_dim;
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.keys.pack(View::strided(&keys[from..], n, heads.head_dim, cache_row, 1).transposed());
+            scratch.values.pack(View::strided(&values[from..], n, heads.head_dim, cache_row, 1));
+            for query_head in kv_head * group..(kv_head + 1) * group {
+                let queries = View::strided(&qkv[query_head * heads.head_dim..], m, heads.head_dim, row, 1);
+                // SAFETY: this task alone writes these heads.
+                unsafe {
+                    let z = ViewMut::from_raw(z.at(query_head * heads.head_dim), m, heads.head_dim, width);
+                    attend(scratch, queries, n - m, z, None);
+                }
+            }
+        });
+    });
+}
+
+/// What a thread works in.
+#[derive(Default)]
+struct Scratch {
+    keys: Packed,
+    values: Packed,
+    scores: Vec<f32>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// One head: the queries stand at positions `first..`, the packed keys and values at `0..`.
+fn attend(scratch: &mut Scratch, queries: View, first: usize, mut z: ViewMut, mut lse: Option<&mut [f32]>) {
+    let (count, head_dim) = (queries.rows(), queries.cols());
+    let scale = scale(head_dim);
+    let positions = first + count;
+    scratch.scores.resize(QUERY_BLOCK * positions, 0.0);
+    // Blocks are aligned to positions, as in the backward pass.
+    let mut from = 0;
+    while from < count {
+        let to = (from + QUERY_BLOCK - (first + from) % QUERY_BLOCK).min(count);
+        let (rows, keys) = (to - from, first + to);
+        let mut scores = ViewMut::strided(&mut scratch.scores, rows, keys, positions);
+        scratch.keys.multiply(queries.rows_range(from, to), &mut scores, Onto::Zero);
+        let mut inverse = [0f32; QUERY_BLOCK];
+        for (i, row) in scratch.scores.chunks_mut(positions).take(rows).enumerate() {
+            let valid = first + from + i + 1;
+            let (max, sum) = exponentials(&mut row[..keys], valid, scale);
+            inverse[i] = 1.0 / sum;
+            if let Some(lse) = lse.as_deref_mut() {
+                lse[from + i] = max + math::log(sum);
+            }
+        }
+        let weights = View::strided(&scratch.scores, rows, keys, positions, 1);
+        let mut z = z.rows_range(from, to);
+        scratch.values.multiply(weights, &mut z, Onto::Zero);
+        for (i, inverse) in inverse.iter().enumerate().take(rows) {
+            multiply(z.row(i), *inverse);
+        }
+        from = to;
+    }
+}
+
+multiversion! {
+    /// Turns the first `valid` scores into exponentials, the rest into zeros; returns the scaled
+    /// maximum and the sum.
+    fn exponentials(scores: &mut [f32], valid: usize, scale: f32) -> (f32, f32) {
+        let (scores, masked) = scores.split_at_mut(valid);
+        masked.fill(0.0);
+        let max = reduce::max(scores) * scale;
+        for score in scores.iter_mut() {
+            *score = math::exp(score.mul_add(scale, -max));
+        }
+        (max, reduce::sum(scores))
+    }
+}
+
+multiversion! {
+    fn multiply(row: &mut [f32], factor: f32) {
+        for value in row.iter_mut() {
+            *value *= factor;
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Matrix products by the chunk rule.
+//!
+//! `C = A B`, specified to the bit (SPEC.md, "Matrix products"): C starts at +0 or at the
+//! value already there; k is cut at multiples of [`CHUNK`]; each chunk is one chain of fused
+//! multiply-adds over ascending k, starting from +0; chunk sums are added to C in order.
+//!
+//! Rows and columns may be tiled in any way, so everything below is free to do what is fast:
+//!
+//! * `pack` copies a block of A and a chunk of B into the order in which the micro-kernel reads them;
+//! * `micro` holds the register tile, [`TILE_ROWS`] x [`PANEL`], for each instruction set;
+//! * `drive` walks the tiles so that a tile of A stays in the first-level cache, a chunk of B in
+//!   the second, and C is written along its rows.
+
+mod drive;
+mod micro;
+mod pack;
+mod view;
+
+pub use drive::{Packed, matmul, matmul_serial};
+pub use view::{View, ViewMut};
+
+/// Length of one chain of fused multiply-adds: k is cut at multiples of this.
+pub const CHUNK: usize = 256;
+
+/// Columns of a packed panel of B: two 512-bit registers.
+const PANEL: usize = 32;
+
+/// Rows of the register tile: 12 x 2 accumulators, which leaves registers for two of B and one of A.
+const TILE_ROWS: usize = 12;
