@@ -145,7 +145,11 @@ fn supported(isa: Isa) -> bool {
         Isa::Scalar => true,
         Isa::Avx2 => has!("avx2") && has!("fma"),
         Isa::Avx512 => {
-            supported(Isa::Avx2) && has!("avx512f") && has!("avx512vl") && has!("avx512bw") && has!("avx512dq")
+            supported(Isa::Avx2)
+                && has!("avx512f")
+                && has!("avx512vl")
+                && has!("avx512bw")
+                && has!("avx512dq")
         }
     }
 }

@@ -8,11 +8,28 @@
 //! that does not fit is a bug of the caller and panics. Work is spread over
 //! rayon's current pool.
 
+#![allow(clippy::needless_range_loop, reason = "loops over an index read like the specification")]
+
+pub mod activation;
+pub mod attention;
+pub mod clip;
+pub mod cross_entropy;
+pub mod digest;
+pub mod elementwise;
+pub mod embedding;
+pub mod heads;
 pub mod isa;
+pub mod linear;
+pub mod math;
+pub mod matmul;
 mod multiversion;
+pub mod norm;
 mod onto;
+pub mod optimizer;
 mod parallel;
+pub mod random;
 mod reduce;
+pub mod rope;
 mod self_test;
 
 pub use onto::Onto;

@@ -30,19 +30,21 @@ pub(crate) fn sum_by(a: &[f32], step: impl Fn(f32, f32) -> f32) -> f32 {
     tree(lanes, |a, b| a + b)
 }
 
-/// Folds two slices of one length into the lanes, then combines by addition.
+/// Folds three slices of one length into the lanes, then combines by addition.
 #[inline(always)]
-pub(crate) fn sum_by2(a: &[f32], b: &[f32], step: impl Fn(f32, f32, f32) -> f32) -> f32 {
-    assert_eq!(a.len(), b.len(), "both rows of a reduction have one length");
+pub(crate) fn sum_by3(a: &[f32], b: &[f32], c: &[f32], step: impl Fn(f32, f32, f32, f32) -> f32) -> f32 {
+    assert!(a.len() == b.len() && b.len() == c.len(), "the rows of a reduction have one length");
     let mut lanes = [0f32; LANES];
-    let ((a_chunks, a_rest), (b_chunks, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
-    for (a, b) in a_chunks.iter().zip(b_chunks) {
+    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
+    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
+    let (c_chunks, c_rest) = c.as_chunks::<LANES>();
+    for ((a, b), c) in a_chunks.iter().zip(b_chunks).zip(c_chunks) {
         for i in 0..LANES {
-            lanes[i] = step(lanes[i], a[i], b[i]);
+            lanes[i] = step(lanes[i], a[i], b[i], c[i]);
         }
     }
-    for (lane, (a, b)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest)) {
-        *lane = step(*lane, *a, *b);
+    for (lane, ((a, b), c)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest).zip(c_rest)) {
+        *lane = step(*lane, *a, *b, *c);
     }
     tree(lanes, |a, b| a + b)
 }
@@ -56,7 +58,7 @@ pub(crate) fn sum(a: &[f32]) -> f32 {
 /// Sum of `a[i] * b[i]`, one fma per element.
 #[inline(always)]
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    sum_by2(a, b, |lane, a, b| a.mul_add(b, lane))
+    sum_by3(a, b, b, |lane, a, b, _| a.mul_add(b, lane))
 }
 
 /// The greater of two; where they compare equal or unordered, the first.
@@ -91,7 +93,8 @@ mod tests {
     fn each_element_goes_to_its_index_modulo_sixteen() {
         // Magnitudes of every size: another grouping would round differently.
         for len in [0, 1, 2, 7, 15, 16, 17, 31, 32, 33, 255, 256, 257, 300] {
-            let row: Vec<f32> = (0..len).map(|i| ((i * 37 % 101) as f32 - 50.0) * 1.1f32.powi(i % 40)).collect();
+            let row: Vec<f32> =
+                (0..len).map(|i| ((i * 37 % 101) as f32 - 50.0) * 1.1f32.powi(i % 40)).collect();
             let mut lanes = [0f32; LANES];
             for (i, value) in row.iter().enumerate() {
                 lanes[i % LANES] += value;
