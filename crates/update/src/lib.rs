@@ -1,1 +1,41 @@
 //! Update codec and integer aggregation.
+//!
+//! An [`Update`] is what one replica says about one VNode after one round: its
+//! pseudo-gradient (parameters at the start minus parameters at the end) as
+//! integers on one shared scale, `2^-24`. Because every replica uses the same
+//! scale, an [`Aggregate`] adds updates as integers: any order, any tree of
+//! partial sums, the same bits (DESIGN, law 4).
+//!
+//! ```
+//! use zoo_update::{Aggregate, Codec, Dense, Header, Layout};
+//!
+//! let layout = Layout::new([("weight", 3), ("bias", 1)])?;
+//! let header = Header { round: 7, vnode: "block.0".into(), tokens: 512, layout: layout.clone() };
+//! let bytes = Dense.encode(&header, &[0.5, -0.25, 0.0, 1.0], &mut Vec::new())?;
+//!
+//! let update = Dense.decode(&bytes)?;
+//! let mut aggregate = Aggregate::new(7, "block.0", layout);
+//! aggregate.add(&update, zoo_update::weight_of_tokens(update.header().tokens))?;
+//! assert_eq!(aggregate.mean()?, [0.5, -0.25, 0.0, 1.0]);
+//! # Ok::<(), zoo_update::UpdateError>(())
+//! ```
+//!
+//! Every codec is canonical: an update has one encoding, and bytes that are not
+//! it are refused, so a digest of the bytes is a digest of the update.
+//!
+//! This crate does no I/O and starts no threads.
+
+mod aggregate;
+mod codec;
+pub mod dense;
+mod error;
+mod header;
+
+pub use aggregate::{Aggregate, MAX_TOTAL_WEIGHT, weight_of_tokens};
+pub use codec::{Codec, Update};
+pub use dense::Dense;
+pub use error::UpdateError;
+pub use header::{Header, Layout, MAX_ELEMENTS, MAX_NAME_BYTES, MAX_PARAMETERS, Parameter};
+
+/// Integers are multiples of `2^-SCALE_EXPONENT`.
+pub const SCALE_EXPONENT: u8 = 24;

@@ -1,0 +1,100 @@
+//! The weighted sum of updates, exact in any order.
+
+use crate::{Layout, SCALE_EXPONENT, Update, UpdateError};
+
+/// Largest total weight of an aggregate.
+///
+/// An element is at most `2^31` in magnitude, so a sum of total weight `W` is at most
+/// `2^31 W`: with `W < 2^32` it is below `2^63` and no 64-bit sum can overflow, whatever
+/// the order. Checking the weight is therefore all the checking there is.
+pub const MAX_TOTAL_WEIGHT: u64 = u32::MAX as u64;
+
+/// The usual weight of a contribution: its tokens in units of 256 (a chunk of the numeric
+/// profile), rounded up. A round of almost `2^40` tokens is then within [`MAX_TOTAL_WEIGHT`].
+/// Contributions of less than a chunk count as one.
+pub fn weight_of_tokens(tokens: u64) -> u64 {
+    tokens.div_ceil(256)
+}
+
+/// The weighted sum of the updates of one VNode in one round.
+///
+/// Adding and merging are associative and commutative, errors included: whether the total
+/// weight fits does not depend on the order. Two aggregates of the same contributions are equal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Aggregate {
+    round: u32,
+    vnode: String,
+    layout: Layout,
+    sums: Vec<i64>,
+    weight: u64,
+}
+
+impl Aggregate {
+    /// The sum of nothing yet.
+    pub fn new(round: u32, vnode: impl Into<String>, layout: Layout) -> Self {
+        Self { round, vnode: vnode.into(), sums: vec![0; layout.elements() as usize], layout, weight: 0 }
+    }
+
+    /// Adds `weight` times `update`. On an error nothing was added: the update is for another
+    /// round, VNode or shape, or the weight is 0 or too much.
+    pub fn add(&mut self, update: &Update, weight: u64) -> Result<(), UpdateError> {
+        update.header().require_place(self.round, &self.vnode, &self.layout)?;
+        if weight == 0 {
+            return Err(UpdateError::ZeroWeight);
+        }
+        self.weight = self.weight_with(weight)?;
+        for (sum, &value) in self.sums.iter_mut().zip(update.values()) {
+            *sum += i64::from(value) * weight as i64;
+        }
+        Ok(())
+    }
+
+    /// Adds everything that was added to `other`, which must be of the same round, VNode and shape.
+    pub fn merge(&mut self, other: &Aggregate) -> Result<(), UpdateError> {
+        if (self.round, &self.vnode, &self.layout) != (other.round, &other.vnode, &other.layout) {
+            return Err(UpdateError::Unexpected {
+                what: "the partial sum of",
+                expected: format!("{} in round {}", self.vnode, self.round),
+                actual: format!("{} in round {}", other.vnode, other.round),
+            });
+        }
+        self.weight = self.weight_with(other.weight)?;
+        for (sum, &value) in self.sums.iter_mut().zip(&other.sums) {
+            *sum += value;
+        }
+        Ok(())
+    }
+
+    /// Weight of everything that was added.
+    pub fn weight(&self) -> u64 {
+        self.weight
+    }
+
+    /// The parameters that the sums belong to.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The sums, in units of `2^-24`.
+    pub fn sums(&self) -> &[i64] {
+        &self.sums
+    }
+
+    /// The weighted mean: the aggregated pseudo-gradient, in the order of the layout.
+    ///
+    /// Element by element `f32(f64(sum) / f64(weight) * 2^-24)`, each step rounded to nearest,
+    /// halves to even.
+    pub fn mean(&self) -> Result<Vec<f32>, UpdateError> {
+        const UNIT: f64 = 1.0 / (1u64 << SCALE_EXPONENT) as f64;
+        if self.weight == 0 {
+            return Err(UpdateError::Empty);
+        }
+        let weight = self.weight as f64;
+        Ok(self.sums.iter().map(|&sum| (sum as f64 / weight * UNIT) as f32).collect())
+    }
+
+    fn weight_with(&self, more: u64) -> Result<u64, UpdateError> {
+        let total = self.weight.saturating_add(more);
+        if total > MAX_TOTAL_WEIGHT { Err(UpdateError::Weight(total)) } else { Ok(total) }
+    }
+}

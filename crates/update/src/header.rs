@@ -1,0 +1,237 @@
+//! What an update is about, and its bytes.
+//!
+//! ```text
+//! "ZUPD"  version u16  codec u8  scale exponent u8  round u32  tokens u64
+//! vnode: length u16, UTF-8
+//! parameters: count u32, then of each: name length u16, UTF-8; elements u64
+//! ```
+//!
+//! All integers are little-endian and of fixed width, so that a header has one encoding.
+
+use zoo_content::MAX_BLOB_BYTES;
+
+use crate::{SCALE_EXPONENT, UpdateError};
+
+/// Longest name of a VNode or a parameter, bytes.
+pub const MAX_NAME_BYTES: usize = 256;
+/// Most parameters of a VNode.
+pub const MAX_PARAMETERS: usize = 4096;
+/// Most elements of a VNode: their dense encoding fits into a blob.
+pub const MAX_ELEMENTS: u64 = (MAX_BLOB_BYTES - MAX_HEADER_BYTES) / size_of::<i32>() as u64;
+
+const MAX_HEADER_BYTES: u64 = (FIXED_BYTES + (MAX_PARAMETERS + 1) * (2 + MAX_NAME_BYTES + 8)) as u64;
+const FIXED_BYTES: usize = 26;
+const MAGIC: &[u8; 4] = b"ZUPD";
+const VERSION: u16 = 1;
+
+/// One parameter tensor of a VNode, flattened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    name: String,
+    elements: u64,
+}
+
+impl Parameter {
+    /// Its name within the VNode.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Number of its elements, at least 1.
+    pub fn elements(&self) -> u64 {
+        self.elements
+    }
+}
+
+/// The parameters of a VNode in network order. Exists only within the limits of this module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    parameters: Vec<Parameter>,
+    elements: u64,
+}
+
+impl Layout {
+    /// From names and element counts.
+    pub fn new<N: Into<String>>(parameters: impl IntoIterator<Item = (N, u64)>) -> Result<Self, UpdateError> {
+        let mut layout = Self { parameters: Vec::new(), elements: 0 };
+        for (name, elements) in parameters {
+            layout.push(name.into(), elements)?;
+        }
+        Ok(layout)
+    }
+
+    /// The parameters in order.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// Elements of all parameters together.
+    pub fn elements(&self) -> u64 {
+        self.elements
+    }
+
+    /// The part of every parameter in `values`, which has all elements in order.
+    pub fn split<'a, T>(&'a self, values: &'a [T]) -> impl Iterator<Item = (&'a Parameter, &'a [T])> {
+        debug_assert_eq!(values.len() as u64, self.elements);
+        let mut rest = values;
+        self.parameters.iter().map(move |parameter| {
+            let (part, tail) = rest.split_at(parameter.elements as usize);
+            rest = tail;
+            (parameter, part)
+        })
+    }
+
+    pub(crate) fn check_len<T>(&self, values: &[T]) -> Result<(), UpdateError> {
+        let actual = values.len() as u64;
+        if actual == self.elements {
+            return Ok(());
+        }
+        Err(UpdateError::Elements { expected: self.elements, actual })
+    }
+
+    fn push(&mut self, name: String, elements: u64) -> Result<(), UpdateError> {
+        check_name("parameter name", &name)?;
+        at_most("parameters of a vnode", self.parameters.len() as u64 + 1, MAX_PARAMETERS as u64)?;
+        if elements == 0 {
+            return Err(UpdateError::NoElements(name));
+        }
+        self.elements = self.elements.saturating_add(elements);
+        at_most("elements of a vnode", self.elements, MAX_ELEMENTS)?;
+        self.parameters.push(Parameter { name, elements });
+        Ok(())
+    }
+}
+
+/// What an update is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The round it contributes to.
+    pub round: u32,
+    /// Id of the VNode in the network definition, at most [`MAX_NAME_BYTES`].
+    pub vnode: String,
+    /// Tokens that the replica trained on.
+    pub tokens: u64,
+    /// The VNode's parameters.
+    pub layout: Layout,
+}
+
+impl Header {
+    /// Checks that this is the header of the update that was asked for, and names the field that differs.
+    pub fn require(&self, expected: &Header) -> Result<(), UpdateError> {
+        self.require_place(expected.round, &expected.vnode, &expected.layout)?;
+        require("tokens", &expected.tokens, &self.tokens)
+    }
+
+    pub(crate) fn require_place(&self, round: u32, vnode: &str, layout: &Layout) -> Result<(), UpdateError> {
+        require("round", &round, &self.round)?;
+        require("vnode", &vnode, &self.vnode.as_str())?;
+        let [expected, actual] = [layout, &self.layout].map(|layout| layout.parameters.len());
+        require("a number of parameters of", &expected, &actual)?;
+        for (expected, actual) in layout.parameters.iter().zip(&self.layout.parameters) {
+            require("parameter", &expected.name, &actual.name)?;
+            require("a number of elements of", &expected.elements, &actual.elements)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), UpdateError> {
+        check_name("vnode id", &self.vnode)
+    }
+
+    /// The bytes before the codec's own. The header must be valid.
+    pub(crate) fn encode(&self, codec: u8) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&[codec, SCALE_EXPONENT]);
+        bytes.extend_from_slice(&self.round.to_le_bytes());
+        bytes.extend_from_slice(&self.tokens.to_le_bytes());
+        put_name(&mut bytes, &self.vnode);
+        bytes.extend_from_slice(&(self.layout.parameters.len() as u32).to_le_bytes());
+        for parameter in &self.layout.parameters {
+            put_name(&mut bytes, &parameter.name);
+            bytes.extend_from_slice(&parameter.elements.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// The header of an update and the codec's own bytes after it.
+    pub(crate) fn decode(bytes: &[u8], codec: u8) -> Result<(Self, &[u8]), UpdateError> {
+        let mut reader = Reader { total: bytes.len(), rest: bytes };
+        if reader.take(MAGIC.len())? != MAGIC {
+            return Err(UpdateError::Magic);
+        }
+        let version = u16::from_le_bytes(reader.array()?);
+        if version != VERSION {
+            return Err(UpdateError::Version(version));
+        }
+        let [actual, exponent] = reader.array()?;
+        if actual != codec {
+            return Err(UpdateError::Codec { expected: codec, actual });
+        }
+        if exponent != SCALE_EXPONENT {
+            return Err(UpdateError::ScaleExponent(exponent));
+        }
+        let round = u32::from_le_bytes(reader.array()?);
+        let tokens = u64::from_le_bytes(reader.array()?);
+        let vnode = reader.name("vnode id")?;
+        let count = u32::from_le_bytes(reader.array()?);
+        let mut layout = Layout { parameters: Vec::new(), elements: 0 };
+        // However large the count claims to be, `push` stops at MAX_PARAMETERS.
+        for _ in 0..count {
+            let name = reader.name("parameter name")?;
+            layout.push(name, u64::from_le_bytes(reader.array()?))?;
+        }
+        Ok((Self { round, vnode, tokens, layout }, reader.rest))
+    }
+}
+
+struct Reader<'a> {
+    total: usize,
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8], UpdateError> {
+        let (taken, rest) = self.rest.split_at_checked(len).ok_or_else(|| UpdateError::Length {
+            expected: (self.total - self.rest.len() + len) as u64,
+            actual: self.total as u64,
+        })?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], UpdateError> {
+        self.take(N).map(|taken| taken.try_into().expect("take returns as many bytes as it was asked for"))
+    }
+
+    fn name(&mut self, what: &'static str) -> Result<String, UpdateError> {
+        let len = usize::from(u16::from_le_bytes(self.array()?));
+        at_most(what, len as u64, MAX_NAME_BYTES as u64)?;
+        let name = std::str::from_utf8(self.take(len)?).map_err(|_| UpdateError::Name { what })?;
+        check_name(what, name)?;
+        Ok(name.to_string())
+    }
+}
+
+fn put_name(bytes: &mut Vec<u8>, name: &str) {
+    bytes.extend_from_slice(&(name.len() as u16).to_le_bytes());
+    bytes.extend_from_slice(name.as_bytes());
+}
+
+/// Names are shown to people: no control characters, which could steer a terminal.
+fn check_name(what: &'static str, name: &str) -> Result<(), UpdateError> {
+    at_most(what, name.len() as u64, MAX_NAME_BYTES as u64)?;
+    if name.is_empty() || name.contains(char::is_control) { Err(UpdateError::Name { what }) } else { Ok(()) }
+}
+
+fn at_most(what: &'static str, actual: u64, limit: u64) -> Result<(), UpdateError> {
+    if actual > limit { Err(UpdateError::Limit { what, actual, limit }) } else { Ok(()) }
+}
+
+fn require<T: PartialEq + ToString>(what: &'static str, expected: &T, actual: &T) -> Result<(), UpdateError> {
+    if expected == actual {
+        return Ok(());
+    }
+    Err(UpdateError::Unexpected { what, expected: expected.to_string(), actual: actual.to_string() })
+}
