@@ -1,1 +1,78 @@
 //! The one state machine: membership, jobs, rounds and work accounting, as a pure function.
+//!
+//! [`State::apply`] takes a [`Command`] and gives [`Event`]s, or a [`Refusal`] that leaves the
+//! state as it was. It reads no clock, draws no randomness and does no I/O: time and evidence
+//! arrive in commands. A journal of commands therefore replays to the same [`State::root`]
+//! anywhere, and simulation, crash recovery and audit are all the same thing: replay.
+//!
+//! ```
+//! use zoo_state::{Command, State};
+//!
+//! let mut state = State::new();
+//! let events = state.apply(&Command::Tick { now_ms: 1_000 }).unwrap();
+//! assert!(events.is_empty());
+//! assert_eq!(state.root(), State::new().root());
+//! ```
+//!
+//! # What a node does is derived, never sent
+//!
+//! [`State::work_for`] answers "what should this node be doing now?" from the state alone. A node
+//! that crashed, lost its connection or was told twice asks again and carries on; no command
+//! exists for any of those cases.
+//!
+//! # The life of a round
+//!
+//! One job runs at a time; the others queue in order. Its phases are the variants of [`Phase`]:
+//!
+//! 1. **Waiting** until [`minimum_nodes`](zoo_protocol::RoundPlan::minimum_nodes) live nodes in good
+//!    standing are there. (A node that was at fault in a round is barred through the next one.)
+//! 2. **Training.** Those nodes, ordered by id, get disjoint shares of fresh sequences; the cursor
+//!    never goes back, also when a round restarts, so no two replicas ever see the same sequence.
+//!    Who joins later waits for the next round. Who is lost is a missing summand, unless it has
+//!    contributed already or is back before the seal. The round is sealed when nobody is left to
+//!    wait for, or at the deadline.
+//! 3. **Aggregating.** *Every* live node in good standing aggregates the sealed contributions, not
+//!    only those who trained: a newcomer gets the checkpoint that way, and it has many holders.
+//!    Nodes that report another checkpoint than most are at fault; without a strict winner the
+//!    job fails. A contribution that cannot be fetched is dropped by the rule in
+//!    [`Aggregating`], and everybody aggregates again.
+//! 4. **Evaluating**, after every `evaluate_every` rounds and after the last: held-out shards are
+//!    spread over the live nodes and summed in shard order. The next round trains after that.
+//!
+//! A round that gets nowhere restarts from the same base. [`MAX_FRUITLESS`](limits::MAX_FRUITLESS)
+//! restarts that cannot be put down to everybody having left fail the job, loudly.
+//!
+//! # Evidence
+//!
+//! A report of training is journaled as the [`Sealed`](zoo_protocol::Sealed) commitment its node
+//! signed, and `apply` itself opens it. There is no second, opened copy that could disagree with
+//! the signed bytes, and a replay by an auditor verifies every signature again.
+
+mod accounting;
+mod aggregation;
+mod checkpoints;
+mod command;
+mod evaluation;
+mod event;
+pub mod invariants;
+mod jobs;
+pub mod limits;
+mod membership;
+mod refusal;
+mod round;
+mod state;
+mod training;
+mod work;
+
+pub use accounting::Account;
+pub use aggregation::{Aggregating, Answer};
+pub use checkpoints::{Checkpoint, Checkpoints};
+pub use command::{Command, JournalError, LossCause};
+pub use evaluation::{Evaluating, ShardScore, ShardState};
+pub use event::{Event, Failure, FaultKind, Missed, Restart};
+pub use jobs::{FinishedJob, JobStatus, Outcome, job_id};
+pub use membership::Node;
+pub use refusal::Refusal;
+pub use round::{Phase, Running};
+pub use state::State;
+pub use training::{Contribution, Seat, SeatState, Training};

@@ -1,0 +1,22 @@
+//! Who did what: counters that only grow.
+
+use serde::{Deserialize, Serialize};
+
+/// What a node has done so far, in all jobs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// Contributions that were accepted.
+    pub contributions: u64,
+    /// Contributions that went into a finished round.
+    pub rounds: u64,
+    /// Tokens of the contributions that went into a finished round.
+    pub tokens: u64,
+    /// Rounds that went on without this participant.
+    pub missed: u64,
+    /// Checkpoints reported and agreed on.
+    pub aggregations: u64,
+    /// Held-out shards evaluated.
+    pub shards: u64,
+    /// Faults.
+    pub faults: u64,
+}

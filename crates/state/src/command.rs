@@ -1,0 +1,134 @@
+//! What happens to the state: the journal's entries.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+use zoo_protocol::{JobDescription, NodeId, NodeProfile, Report};
+
+use crate::limits::MAX_COMMAND_BYTES;
+
+/// Version of the journal's encoding. Variants and their fields are never changed or
+/// removed; new variants are appended. Anything else raises this number.
+const JOURNAL_VERSION: u8 = 1;
+
+/// One entry of the journal. `now_ms` is the host's clock, in ms since the Unix epoch; the
+/// state machine only ever compares it with what earlier commands said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// A node connected, for the first time or again. Harmless for a node that is live.
+    NodeJoined {
+        /// Who.
+        node: NodeId,
+        /// What it says of itself.
+        profile: NodeProfile,
+        /// Where its blobs can be fetched.
+        addresses: Vec<SocketAddr>,
+        /// When.
+        now_ms: u64,
+    },
+    /// A node is gone. The host keeps the times it last heard of nodes outside of the state
+    /// and issues this; heartbeats are never journaled.
+    NodeLost {
+        /// Who.
+        node: NodeId,
+        /// How it was noticed.
+        cause: LossCause,
+        /// When.
+        now_ms: u64,
+    },
+    /// A job was submitted.
+    JobSubmitted {
+        /// The job.
+        job: JobDescription,
+        /// When.
+        now_ms: u64,
+    },
+    /// A node reported the outcome of its work.
+    Reported {
+        /// Who, by the connection it came in on.
+        node: NodeId,
+        /// What, as received: commitments stay sealed, as evidence.
+        report: Report,
+        /// When.
+        now_ms: u64,
+    },
+    /// Time has passed; see [`State::next_deadline_ms`](crate::State::next_deadline_ms).
+    Tick {
+        /// The time it is.
+        now_ms: u64,
+    },
+}
+
+/// How the loss of a node was noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LossCause {
+    /// It was not heard of for longer than its lease.
+    LeaseExpired,
+    /// It said goodbye.
+    Left,
+    /// Its connection broke.
+    Disconnected,
+}
+
+impl fmt::Display for LossCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LossCause::LeaseExpired => "not heard of for too long",
+            LossCause::Left => "said goodbye",
+            LossCause::Disconnected => "connection lost",
+        })
+    }
+}
+
+/// Why bytes are not a journal entry.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JournalError {
+    /// Written by another version of this software.
+    #[error("journal entry has version {0}, and this software reads version {JOURNAL_VERSION}")]
+    Version(u8),
+    /// Longer than [`MAX_COMMAND_BYTES`].
+    #[error("journal entry of {0} bytes is larger than the limit of {MAX_COMMAND_BYTES}")]
+    TooLarge(usize),
+    /// Not the canonical encoding of a command.
+    #[error("journal entry is malformed: {0}")]
+    Malformed(String),
+}
+
+impl Command {
+    /// When the command was issued, by the host's clock.
+    pub fn now_ms(&self) -> u64 {
+        match self {
+            Command::NodeJoined { now_ms, .. }
+            | Command::NodeLost { now_ms, .. }
+            | Command::JobSubmitted { now_ms, .. }
+            | Command::Reported { now_ms, .. }
+            | Command::Tick { now_ms } => *now_ms,
+        }
+    }
+
+    /// The journal's encoding: one version byte, then postcard.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![JOURNAL_VERSION];
+        bytes.extend(zoo_protocol::encode(self));
+        bytes
+    }
+
+    /// Decodes one whole journal entry.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, JournalError> {
+        if bytes.len() > MAX_COMMAND_BYTES {
+            return Err(JournalError::TooLarge(bytes.len()));
+        }
+        let (&version, body) =
+            bytes.split_first().ok_or_else(|| JournalError::Malformed("it is empty".into()))?;
+        if version != JOURNAL_VERSION {
+            return Err(JournalError::Version(version));
+        }
+        let (command, rest) =
+            postcard::take_from_bytes(body).map_err(|cause| JournalError::Malformed(cause.to_string()))?;
+        if !rest.is_empty() {
+            return Err(JournalError::Malformed(format!("{} bytes too many", rest.len())));
+        }
+        Ok(command)
+    }
+}

@@ -1,0 +1,322 @@
+//! What came of a command: what people and programs that watch are told.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use zoo_content::Digest;
+use zoo_protocol::{JobId, NodeId, NodeProfile, Share};
+
+use crate::LossCause;
+
+/// One thing that happened. Variants are only ever appended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// A node joined for the first time.
+    NodeJoined {
+        /// Who.
+        node: NodeId,
+        /// What it says of itself.
+        profile: NodeProfile,
+    },
+    /// A node is gone.
+    NodeLost {
+        /// Who.
+        node: NodeId,
+        /// How it was noticed.
+        cause: LossCause,
+    },
+    /// A node that was known joined again.
+    NodeRejoined {
+        /// Who.
+        node: NodeId,
+        /// What it says of itself now.
+        profile: NodeProfile,
+    },
+    /// A job was accepted.
+    JobAccepted {
+        /// Its id.
+        job: JobId,
+        /// Its name.
+        name: String,
+        /// Jobs that run before it.
+        ahead: u32,
+    },
+    /// A round cannot start for lack of nodes.
+    RoundWaiting {
+        /// The job.
+        job: JobId,
+        /// The round.
+        round: u32,
+        /// Live nodes in good standing.
+        nodes: u32,
+        /// How many it takes.
+        minimum: u32,
+    },
+    /// Training of a round started.
+    RoundStarted {
+        /// The job.
+        job: JobId,
+        /// The round, from 0.
+        round: u32,
+        /// 1, and more if the round had to be restarted.
+        start: u32,
+        /// Manifest of the checkpoint it starts from.
+        base: Digest,
+        /// Who takes part, with which sequences.
+        shares: Vec<(NodeId, Share)>,
+    },
+    /// A node's work failed, and why in its words.
+    WorkFailed {
+        /// The job.
+        job: JobId,
+        /// The round.
+        round: u32,
+        /// Who.
+        node: NodeId,
+        /// Why.
+        reason: String,
+    },
+    /// A contribution was accepted.
+    ContributionAccepted {
+        /// The job.
+        job: JobId,
+        /// The round.
+        round: u32,
+        /// Whose.
+        node: NodeId,
+        /// Digest of the commitment's canonical encoding.
+        commitment: Digest,
+        /// Tokens it was trained on.
+        tokens: u64,
+        /// Mean training loss, nats per token, as f64 bits.
+        mean_loss_bits: u64,
+        /// Size of its updates, bytes.
+        bytes: u64,
+    },
+    /// A round goes on without the contribution of a participant.
+    ContributionMissed {
+        /// The job.
+        job: JobId,
+        /// The round.
+        round: u32,
+        /// Whose.
+        node: NodeId,
+        /// Why.
+        why: Missed,
+    },
+    /// The contributions of a round are fixed; nodes aggregate.
+    RoundSealed {
+        /// The job.
+        job: JobId,
+        /// The round.
+        round: u32,
+        /// Grows within a round whenever what is aggregated changes.
+        attempt: u32,
+        /// Whose contributions go in, ordered.
+        contributors: Vec<NodeId>,
+        /// Tokens they were trained on.
+        tokens: u64,
+    },
+    /// A round got nowhere and will start again from the same base.
+    RoundRestarted {
+        /// The job.
+        job: JobId,
+        /// The round.
+        round: u32,
+        /// Why.
+        why: Restart,
+    },
+    /// A round is finished.
+    RoundFinished {
+        /// The job.
+        job: JobId,
+        /// The round.
+        round: u32,
+        /// Manifest of the new checkpoint.
+        checkpoint: Digest,
+        /// Who reported to hold it.
+        holders: Vec<NodeId>,
+        /// Tokens of the job in all its rounds so far.
+        tokens: u64,
+    },
+    /// An evaluation is finished.
+    EvaluationFinished {
+        /// The job.
+        job: JobId,
+        /// The round whose checkpoint was evaluated.
+        round: u32,
+        /// Sum of the losses over the held-out data, nats, as f64 bits.
+        nats_bits: u64,
+        /// Tokens scored.
+        tokens: u64,
+        /// Bytes of text those tokens stand for.
+        bytes: u64,
+        /// Bits per byte of held-out text, as f64 bits.
+        bits_per_byte_bits: u64,
+    },
+    /// A node did what no honest node does.
+    Fault {
+        /// The job.
+        job: JobId,
+        /// The round.
+        round: u32,
+        /// Who; barred through the next round.
+        node: NodeId,
+        /// What it did.
+        kind: FaultKind,
+    },
+    /// A job is finished.
+    JobFinished {
+        /// The job.
+        job: JobId,
+        /// Manifest of its final checkpoint.
+        checkpoint: Digest,
+        /// Tokens of all its rounds.
+        tokens: u64,
+    },
+    /// A job failed and will not go on by itself.
+    JobFailed {
+        /// The job.
+        job: JobId,
+        /// Why.
+        why: Failure,
+    },
+}
+
+/// Why a round goes on without a participant's contribution.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Missed {
+    /// The node was lost before it contributed.
+    Lost,
+    /// It took longer than the plan allows.
+    Deadline,
+    /// Its work failed, and why in its words.
+    Failed(String),
+    /// The contribution was accepted, but its blobs cannot be fetched.
+    Unavailable,
+}
+
+/// What a node did that no honest node does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FaultKind {
+    /// It reported another checkpoint for a round than most nodes did.
+    Disagreement {
+        /// What it reported.
+        reported: Digest,
+        /// What most reported.
+        agreed: Digest,
+    },
+    /// Its contribution claims other token counts or VNodes than most did.
+    Outline,
+}
+
+/// Why a round starts again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Restart {
+    /// Every participant was lost before it contributed.
+    EveryoneLost,
+    /// No participant contributed, though some were live.
+    NoContribution,
+    /// No accepted contribution could be fetched.
+    NothingLeft,
+    /// As many participants claim one outline of a contribution as another.
+    OutlineTie,
+    /// No node produced a checkpoint.
+    NotAggregated,
+    /// Of the nodes that could aggregate in time, as many reported one checkpoint as another.
+    Tie,
+    /// Every node that holds the agreed checkpoint was lost, and the others reported another.
+    HoldersLost,
+}
+
+/// Why a job failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Failure {
+    /// A round got nowhere too often.
+    NoProgress {
+        /// The round.
+        round: u32,
+        /// Why it restarted the last time.
+        last: Restart,
+    },
+    /// No node could evaluate a checkpoint.
+    NoEvaluation {
+        /// The round.
+        round: u32,
+    },
+    /// All nodes aggregated, and no checkpoint was reported by most.
+    Disagreement {
+        /// The round.
+        round: u32,
+        /// What was reported, by whom.
+        checkpoints: Vec<(Digest, Vec<NodeId>)>,
+    },
+    /// The held-out data stands for no text.
+    NothingToEvaluate,
+    /// There are no more sequence numbers.
+    SequencesExhausted,
+}
+
+impl fmt::Display for Missed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Missed::Lost => f.write_str("the node was lost"),
+            Missed::Deadline => f.write_str("the deadline passed"),
+            Missed::Failed(reason) => f.write_str(reason),
+            Missed::Unavailable => f.write_str("its blobs cannot be fetched"),
+        }
+    }
+}
+
+impl fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FaultKind::Disagreement { reported, agreed } => {
+                write!(f, "reported checkpoint {} where most reported {}", reported.short(), agreed.short())
+            }
+            FaultKind::Outline => f.write_str("claimed other token counts or VNodes than most"),
+        }
+    }
+}
+
+impl fmt::Display for Restart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Restart::EveryoneLost => "every participant was lost",
+            Restart::NoContribution => "no participant contributed in time",
+            Restart::NothingLeft => "no contribution could be fetched",
+            Restart::OutlineTie => "the contributions do not fit together",
+            Restart::NotAggregated => "no node produced a checkpoint in time",
+            Restart::Tie => "the nodes that could aggregate disagree on the checkpoint",
+            Restart::HoldersLost => "every holder of the agreed checkpoint was lost",
+        })
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::NoProgress { round, last } => write!(
+                f,
+                "round {round} got nowhere too often, the last time because {last}; \
+                 hint: see what the nodes reported, or raise contribution_deadline_ms"
+            ),
+            Failure::NoEvaluation { round } => write!(
+                f,
+                "no node could evaluate the checkpoint of round {round}; \
+                 hint: see what the nodes reported, or raise contribution_deadline_ms"
+            ),
+            Failure::Disagreement { round, checkpoints } => {
+                write!(f, "nodes disagree on the checkpoint of round {round}:")?;
+                checkpoints.iter().try_for_each(|(checkpoint, nodes)| {
+                    let nodes: Vec<_> = nodes.iter().map(NodeId::short).collect();
+                    write!(f, " {} by {};", checkpoint.short(), nodes.join(", "))
+                })
+            }
+            Failure::NothingToEvaluate => {
+                f.write_str("the held-out data stands for no text; hint: submit with more data")
+            }
+            Failure::SequencesExhausted => f.write_str("there are no more sequence numbers"),
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! What holds after every command, written once: for `debug_assert!`, for property tests, for
+//! simulators, and for snapshots that are read back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use zoo_protocol::{JobId, NodeId, Work};
+
+use crate::limits::{MAX_CHECKPOINTS_PER_JOB, MAX_FINISHED_JOBS, MAX_FRUITLESS, MAX_NODES, MAX_QUEUED_JOBS};
+use crate::round::sequences;
+use crate::{
+    Aggregating, Answer, Contribution, Evaluating, Outcome, Phase, Running, SeatState, ShardState, State,
+    Training, job_id,
+};
+
+type Checked = Result<(), String>;
+
+/// Checks everything, and says which invariant is broken.
+pub fn check(state: &State) -> Checked {
+    check_accounts(state)?;
+    check_jobs(state)?;
+    check_checkpoints(state)?;
+    check_work(state)?;
+    state.running.as_ref().map_or(Ok(()), |running| check_running(state, running))
+}
+
+fn check_accounts(state: &State) -> Checked {
+    ensure(state.nodes.len() <= MAX_NODES, || format!("{} nodes are known", state.nodes.len()))?;
+    let mut tokens = 0;
+    for (id, node) in &state.nodes {
+        let account = &node.account;
+        tokens += account.tokens;
+        ensure(account.rounds <= account.contributions, || {
+            format!(
+                "{id:?} is paid for {} rounds and {} contributions",
+                account.rounds, account.contributions
+            )
+        })?;
+        ensure((account.tokens > 0) == (account.rounds > 0), || format!("{id:?} has tokens without rounds"))?;
+    }
+    ensure(tokens == state.tokens, || {
+        format!("the accounts sum up to {tokens} tokens, the rounds to {}", state.tokens)
+    })
+}
+
+fn check_jobs(state: &State) -> Checked {
+    ensure(state.running.is_some() || state.queue.is_empty(), || "jobs wait while none runs".into())?;
+    ensure(state.queue.len() <= MAX_QUEUED_JOBS, || format!("{} jobs wait", state.queue.len()))?;
+    ensure(state.finished.len() <= MAX_FINISHED_JOBS, || format!("{} jobs are over", state.finished.len()))?;
+    let mut seen = BTreeSet::new();
+    let queued = state.queue.iter().map(job_id);
+    let running = state.running.iter().map(|running| running.job);
+    let finished = state.finished.iter().map(|finished| finished.job);
+    for job in queued.chain(running).chain(finished) {
+        ensure(seen.insert(job), || format!("job {job} is there twice"))?;
+    }
+    for finished in &state.finished {
+        if let Outcome::Finished { checkpoint } = finished.outcome {
+            let last = finished.description.plan.rounds - 1;
+            let kept = state.checkpoints.get(&finished.job, last).map(|kept| kept.digest);
+            ensure(kept == Some(checkpoint), || {
+                format!("the last checkpoint of {} is not kept", finished.job)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn check_checkpoints(state: &State) -> Checked {
+    let mut kept: BTreeMap<JobId, usize> = BTreeMap::new();
+    for (job, round, checkpoint) in state.checkpoints.iter() {
+        ensure(!checkpoint.holders.is_empty(), || format!("nobody ever held round {round} of {job}"))?;
+        ensure(checkpoint.holders.iter().all(|holder| state.nodes.contains_key(holder)), || {
+            format!("a stranger holds round {round} of {job}")
+        })?;
+        *kept.entry(*job).or_default() += 1;
+    }
+    for (job, kept) in kept {
+        let is_running = state.running.as_ref().is_some_and(|running| running.job == job);
+        let kept_max = if is_running { MAX_CHECKPOINTS_PER_JOB } else { 1 };
+        ensure(kept <= kept_max, || format!("{kept} checkpoints of {job} are kept"))?;
+    }
+    Ok(())
+}
+
+/// Who is gone or barred has no work; and if anybody is there to do it, somebody has work.
+fn check_work(state: &State) -> Checked {
+    let eligible = state.eligible();
+    for id in state.nodes.keys().filter(|id| !eligible.contains(id)) {
+        ensure(state.work_for(id) == Work::Idle, || format!("{id:?} has work without being there"))?;
+    }
+    let Some(running) = &state.running else { return Ok(()) };
+    let enough = match running.phase {
+        Phase::Waiting => running.description.plan.minimum_nodes as usize,
+        _ => 1,
+    };
+    let somebody_works = eligible.iter().any(|id| state.work_for(id) != Work::Idle);
+    ensure(somebody_works || eligible.len() < enough, || {
+        format!("{} nodes are there and nobody works, in {:?}", eligible.len(), running.phase)
+    })?;
+    ensure(
+        (running.phase == Phase::Waiting || eligible.is_empty()) || state.next_deadline_ms().is_some(),
+        || "nothing bounds the wait for the nodes that work".into(),
+    )
+}
+
+fn check_running(state: &State, running: &Running) -> Checked {
+    let Running { job, round, .. } = running;
+    ensure(*job == job_id(&running.description), || format!("job {job} is not what it says"))?;
+    ensure(*round < running.description.plan.rounds, || format!("round {round} is one too many"))?;
+    ensure(running.fruitless <= MAX_FRUITLESS, || format!("{} fruitless restarts", running.fruitless))?;
+    ensure(running.tokens <= state.tokens, || "the job has more tokens than all jobs".into())?;
+    ensure(running.barred.keys().all(|id| state.nodes.contains_key(id)), || "a stranger is barred".into())?;
+    ensure(running.barred.values().all(|through| (*round..=round + 1).contains(through)), || {
+        format!("in round {round} nodes are barred through {:?}", running.barred)
+    })?;
+    let finished = match running.phase {
+        Phase::Evaluating(_) => Some(*round),
+        _ => round.checked_sub(1),
+    };
+    let base = match finished {
+        None => Some(running.description.initial),
+        Some(finished) => state.checkpoints.get(job, finished).map(|kept| kept.digest),
+    };
+    ensure(base == Some(running.base), || format!("round {round} does not build on the one before"))?;
+    match &running.phase {
+        Phase::Waiting => Ok(()),
+        Phase::Training(training) => check_training(state, running, training),
+        Phase::Aggregating(aggregating) => check_aggregating(state, running, aggregating),
+        Phase::Evaluating(evaluating) => check_evaluating(state, running, evaluating),
+    }
+}
+
+fn check_training(state: &State, running: &Running, training: &Training) -> Checked {
+    let plan = &running.description.plan;
+    ensure(running.starts > 0, || "training has not started".into())?;
+    ensure(training.seats.len() >= plan.minimum_nodes as usize, || {
+        format!("the round started with {} nodes", training.seats.len())
+    })?;
+    let mut end = None;
+    for (id, seat) in &training.seats {
+        let share = &seat.share;
+        ensure(end.is_none_or(|end| end == share.first_sequence), || {
+            format!("{id:?} has a gap before its share")
+        })?;
+        ensure(
+            (share.inner_steps, share.sequences_per_step) == (plan.inner_steps, plan.sequences_per_step),
+            || format!("the share of {id:?} is not the plan's"),
+        )?;
+        end = Some(share.first_sequence + sequences(share));
+        let here = state.is_live(id) && !running.is_barred(id);
+        match &seat.state {
+            SeatState::Working => ensure(here, || format!("{id:?} works without being there"))?,
+            SeatState::Lost => ensure(!here, || format!("{id:?} counts as lost and is there"))?,
+            SeatState::Contributed(contribution) => {
+                ensure(contribution.tokens > 0, || format!("{id:?} gave nothing"))?
+            }
+            SeatState::Failed(_) => {}
+        }
+    }
+    ensure(end == Some(running.cursor), || {
+        format!("the shares end at {end:?}, the cursor is {}", running.cursor)
+    })
+}
+
+fn check_aggregating(state: &State, running: &Running, aggregating: &Aggregating) -> Checked {
+    ensure(!aggregating.contributions.is_empty(), || "nothing is aggregated".into())?;
+    ensure(aggregating.attempt + 1 == running.next_attempt, || "the attempt is not the newest".into())?;
+    let outlines: BTreeSet<_> = aggregating.contributions.values().map(Contribution::outline).collect();
+    ensure(outlines.len() == 1, || "contributions that do not fit together are aggregated".into())?;
+    ensure(aggregating.contributions.keys().all(|id| state.nodes.contains_key(id)), || {
+        "a stranger's contribution is aggregated".into()
+    })?;
+    let barred = |id: &NodeId| running.is_barred(id) || !state.nodes.contains_key(id);
+    ensure(!aggregating.answers.keys().any(barred), || "a barred node has a say".into())?;
+    for answer in aggregating.answers.values() {
+        if let Answer::Missing(missing) = answer {
+            let known = missing.iter().all(|id| aggregating.contributions.contains_key(id));
+            ensure(known && !missing.is_empty(), || "what is missing is not aggregated".into())?;
+        }
+    }
+    ensure(aggregating.since_ms.is_none() == state.eligible().is_empty(), || {
+        "the deadline of the aggregation does not fit who is there".into()
+    })
+}
+
+fn check_evaluating(state: &State, running: &Running, evaluating: &Evaluating) -> Checked {
+    let shards = running.description.plan.evaluation_shards as usize;
+    ensure(evaluating.shards.len() == shards, || {
+        format!("{} shards are evaluated", evaluating.shards.len())
+    })?;
+    let eligible = state.eligible();
+    for (shard, held) in evaluating.shards.iter().enumerate() {
+        let fits = match held {
+            ShardState::Open(Some(holder)) => eligible.contains(holder),
+            ShardState::Open(None) => eligible.is_empty(),
+            ShardState::Done(_) => true,
+        };
+        ensure(fits, || format!("shard {shard} is with nobody who is there"))?;
+    }
+    Ok(())
+}
+
+fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Checked {
+    if holds { Ok(()) } else { Err(otherwise()) }
+}

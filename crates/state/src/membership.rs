@@ -1,0 +1,91 @@
+//! Who is here.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+use zoo_protocol::{NodeId, NodeProfile};
+
+use crate::limits::{MAX_NODES, check_profile};
+use crate::{Account, Event, LossCause, Phase, Refusal, Running, SeatState, State};
+
+/// A node that has joined at least once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// What it says of itself.
+    pub profile: NodeProfile,
+    /// Where its blobs can be fetched.
+    pub addresses: Vec<SocketAddr>,
+    /// Whether it is here.
+    pub live: bool,
+    /// What it has done so far.
+    pub account: Account,
+}
+
+impl State {
+    pub(crate) fn join(
+        &mut self,
+        id: NodeId,
+        profile: &NodeProfile,
+        addresses: &[SocketAddr],
+        events: &mut Vec<Event>,
+    ) -> Result<(), Refusal> {
+        check_profile(profile, addresses)?;
+        if !self.nodes.contains_key(&id) && self.nodes.len() >= MAX_NODES {
+            return Err(Refusal::TooManyNodes);
+        }
+        // The encoding keeps only IP and port: so does the state, or it would not survive encoding.
+        let addresses =
+            addresses.iter().map(|address| SocketAddr::new(address.ip(), address.port())).collect();
+        let profile = profile.clone();
+        let known = self.nodes.remove(&id);
+        events.push(match known {
+            Some(_) => Event::NodeRejoined { node: id, profile: profile.clone() },
+            None => Event::NodeJoined { node: id, profile: profile.clone() },
+        });
+        let account = known.map(|node| node.account).unwrap_or_default();
+        self.nodes.insert(id, Node { profile, addresses, live: true, account });
+        self.set_seat(&id, SeatState::Lost, SeatState::Working);
+        Ok(())
+    }
+
+    pub(crate) fn lose(
+        &mut self,
+        id: NodeId,
+        cause: LossCause,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Refusal> {
+        let node = self.nodes.get_mut(&id).ok_or(Refusal::UnknownNode(id))?;
+        // Goodbye, broken connection and expired lease may all tell of the same loss.
+        if node.live {
+            node.live = false;
+            events.push(Event::NodeLost { node: id, cause });
+            self.set_seat(&id, SeatState::Working, SeatState::Lost);
+        }
+        Ok(())
+    }
+
+    fn set_seat(&mut self, id: &NodeId, from: SeatState, to: SeatState) {
+        if let Some(Running { phase: Phase::Training(training), .. }) = &mut self.running
+            && let Some(seat) = training.seats.get_mut(id)
+            && seat.state == from
+        {
+            seat.state = to;
+        }
+    }
+
+    /// Live nodes that are not barred from the current round, ordered. Empty when no job runs.
+    pub(crate) fn eligible(&self) -> Vec<NodeId> {
+        let Some(running) = &self.running else { return Vec::new() };
+        self.live().map(|(id, _)| *id).filter(|id| !running.is_barred(id)).collect()
+    }
+
+    pub(crate) fn is_live(&self, id: &NodeId) -> bool {
+        self.nodes.get(id).is_some_and(|node| node.live)
+    }
+
+    pub(crate) fn credit(&mut self, id: &NodeId, update: impl FnOnce(&mut Account)) {
+        if let Some(node) = self.nodes.get_mut(id) {
+            update(&mut node.account);
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Why a command was not applied.
+
+use zoo_content::Digest;
+use zoo_protocol::{NodeId, SealError};
+
+use crate::limits::{MAX_NODES, MAX_QUEUED_JOBS};
+
+/// Why a command was not applied. The state is as it was before, so a refused command need
+/// not be journaled.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    /// No such node has ever joined.
+    #[error("node {} is unknown; hint: it has to join first", .0.short())]
+    UnknownNode(NodeId),
+    /// The node counts as lost.
+    #[error("node {} counts as lost; hint: it has to join again", .0.short())]
+    NotLive(NodeId),
+    /// The table of nodes is full.
+    #[error("{MAX_NODES} nodes are known already, which is the limit")]
+    TooManyNodes,
+    /// The queue of jobs is full.
+    #[error("{MAX_QUEUED_JOBS} jobs are waiting already, which is the limit; hint: submit again later")]
+    QueueFull,
+    /// Something in the command is outside its bounds.
+    #[error("{0}")]
+    Invalid(String),
+    /// The seal of a commitment is broken.
+    #[error("commitment not opened: {0}")]
+    Seal(#[from] SealError),
+    /// A node reported a commitment that another one signed.
+    #[error("commitment reported by {} was signed by {}", .reporter.short(), .signer.short())]
+    ForeignSeal {
+        /// Who reported.
+        reporter: NodeId,
+        /// Who signed.
+        signer: NodeId,
+    },
+    /// The node was not asked for this: another job, round or phase, or no part in it.
+    #[error("node {} was not asked for this: {why}", .node.short())]
+    NotAssigned {
+        /// Who reported.
+        node: NodeId,
+        /// What does not fit.
+        why: &'static str,
+    },
+    /// The commitment's work is not the work that was assigned.
+    #[error("node {} trained another window than the one assigned to it", .0.short())]
+    OtherWindow(NodeId),
+    /// Another answer to the same work has been accepted from this node.
+    #[error("node {} has given another answer before", .0.short())]
+    AnsweredOtherwise(NodeId),
+    /// A checkpoint of a finished round that is not the one agreed on.
+    #[error("node {} reports checkpoint {} for a round that finished with {}", .node.short(), .reported.short(), .agreed.short())]
+    OtherCheckpoint {
+        /// Who reported.
+        node: NodeId,
+        /// What it reported.
+        reported: Digest,
+        /// What the round finished with.
+        agreed: Digest,
+    },
+}

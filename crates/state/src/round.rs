@@ -1,0 +1,212 @@
+//! The running job and the phases of its rounds: what they share, and how one leads to the next.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use zoo_content::Digest;
+use zoo_protocol::{JobDescription, JobId, NodeId, Share};
+
+use crate::limits::MAX_FRUITLESS;
+use crate::{Aggregating, Evaluating, Event, Failure, FaultKind, Restart, Seat, SeatState, State, Training};
+
+/// The job that runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// Its id.
+    pub job: JobId,
+    /// What it is.
+    pub description: JobDescription,
+    /// The current round, from 0.
+    pub round: u32,
+    /// Manifest of the newest checkpoint: the current round starts from it, or, while
+    /// evaluating, has ended with it.
+    pub base: Digest,
+    /// First sequence that no replica was given yet.
+    pub cursor: u64,
+    /// Times the current round was started.
+    pub starts: u32,
+    /// The next attempt at aggregating the current round. It grows also over restarts, so that
+    /// a late report of an earlier start is never taken for one of this start.
+    pub next_attempt: u32,
+    /// Times the current round, or its evaluation, got nowhere although nodes were live.
+    pub fruitless: u32,
+    /// Tokens of all finished rounds.
+    pub tokens: u64,
+    /// Nodes that were at fault, and through which round they are barred.
+    pub barred: BTreeMap<NodeId, u32>,
+    /// Where the round stands.
+    pub phase: Phase,
+}
+
+/// Where a round stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// For enough nodes to be live.
+    Waiting,
+    /// Participants train their windows.
+    Training(Training),
+    /// Everyone aggregates the sealed contributions.
+    Aggregating(Aggregating),
+    /// The new checkpoint is evaluated.
+    Evaluating(Evaluating),
+}
+
+impl Running {
+    pub(crate) fn new(job: JobId, description: JobDescription) -> Self {
+        Running {
+            job,
+            base: description.initial,
+            description,
+            round: 0,
+            cursor: 0,
+            starts: 0,
+            next_attempt: 0,
+            fruitless: 0,
+            tokens: 0,
+            barred: BTreeMap::new(),
+            phase: Phase::Waiting,
+        }
+    }
+
+    /// Whether a node was at fault lately and has no part in the current round.
+    pub fn is_barred(&self, node: &NodeId) -> bool {
+        self.barred.get(node).is_some_and(|&through| through >= self.round)
+    }
+
+    pub(crate) fn deadline_after(&self, since_ms: u64) -> u64 {
+        since_ms.saturating_add(self.description.plan.contribution_deadline_ms)
+    }
+
+    fn evaluation_is_due(&self) -> bool {
+        let plan = &self.description.plan;
+        let done = self.round + 1;
+        done == plan.rounds || done.is_multiple_of(plan.evaluate_every)
+    }
+}
+
+/// Sequences in a share.
+pub(crate) fn sequences(share: &Share) -> u64 {
+    u64::from(share.inner_steps) * u64::from(share.sequences_per_step)
+}
+
+impl State {
+    /// Moves on as far as can be without another command. It ends: a phase begins only when there
+    /// is somebody to wait for, and whatever gets nowhere is counted against [`MAX_FRUITLESS`].
+    pub(crate) fn settle(&mut self, now_ms: u64, events: &mut Vec<Event>) {
+        while self.advance(now_ms, events) {}
+    }
+
+    fn advance(&mut self, now_ms: u64, events: &mut Vec<Event>) -> bool {
+        match self.running.as_ref().map(|running| &running.phase) {
+            None => self.start_next_job(events),
+            Some(Phase::Waiting) => self.start_round(now_ms, events),
+            Some(Phase::Training(_)) => self.advance_training(now_ms, events),
+            Some(Phase::Aggregating(_)) => self.advance_aggregating(now_ms, events),
+            Some(Phase::Evaluating(_)) => self.advance_evaluating(now_ms, events),
+        }
+    }
+
+    pub(crate) fn wait_for_nodes(&mut self, events: &mut Vec<Event>) {
+        let nodes = self.eligible().len() as u32;
+        let Some(running) = &mut self.running else { return };
+        running.phase = Phase::Waiting;
+        let minimum = running.description.plan.minimum_nodes;
+        if nodes < minimum {
+            let Running { job, round, .. } = *running;
+            events.push(Event::RoundWaiting { job, round, nodes, minimum });
+        }
+    }
+
+    fn start_round(&mut self, now_ms: u64, events: &mut Vec<Event>) -> bool {
+        let nodes = self.eligible();
+        let Some(running) = &mut self.running else { return false };
+        let plan = &running.description.plan;
+        if nodes.len() < plan.minimum_nodes as usize {
+            return false;
+        }
+        let mut next = Share {
+            first_sequence: running.cursor,
+            sequences_per_step: plan.sequences_per_step,
+            inner_steps: plan.inner_steps,
+        };
+        let total = sequences(&next).checked_mul(nodes.len() as u64);
+        let Some(cursor) = total.and_then(|total| running.cursor.checked_add(total)) else {
+            self.fail_job(Failure::SequencesExhausted, events);
+            return true;
+        };
+        let mut seats = BTreeMap::new();
+        for node in nodes {
+            seats.insert(node, Seat { share: next, state: SeatState::Working });
+            next.first_sequence += sequences(&next);
+        }
+        running.cursor = cursor;
+        running.starts = running.starts.saturating_add(1);
+        let shares = seats.iter().map(|(node, seat)| (*node, seat.share)).collect();
+        let Running { job, round, base, starts: start, .. } = *running;
+        events.push(Event::RoundStarted { job, round, start, base, shares });
+        running.phase = Phase::Training(Training { started_ms: now_ms, seats });
+        true
+    }
+
+    /// Starts the round again from the same base, or fails the job if it got nowhere too often.
+    pub(crate) fn restart_round(&mut self, why: Restart, events: &mut Vec<Event>) {
+        let Some(running) = &mut self.running else { return };
+        let Running { job, round, .. } = *running;
+        // Everybody leaving says nothing against the job; and it takes others to come before the next start.
+        if why != Restart::EveryoneLost {
+            if running.fruitless == MAX_FRUITLESS {
+                return self.fail_job(Failure::NoProgress { round, last: why }, events);
+            }
+            running.fruitless += 1;
+        }
+        events.push(Event::RoundRestarted { job, round, why });
+        self.wait_for_nodes(events);
+    }
+
+    /// The round has ended with the checkpoint `base`.
+    pub(crate) fn end_round(&mut self, base: Digest, events: &mut Vec<Event>) {
+        let Some(running) = &mut self.running else { return };
+        running.base = base;
+        running.starts = 0;
+        running.next_attempt = 0;
+        running.fruitless = 0;
+        if running.evaluation_is_due() {
+            running.phase = Phase::Evaluating(Evaluating::new(running.description.plan.evaluation_shards));
+        } else {
+            self.next_round(events);
+        }
+    }
+
+    pub(crate) fn next_round(&mut self, events: &mut Vec<Event>) {
+        let Some(running) = &mut self.running else { return };
+        if running.round + 1 == running.description.plan.rounds {
+            return self.finish_job(events);
+        }
+        running.round += 1;
+        running.fruitless = 0;
+        let round = running.round;
+        running.barred.retain(|_, through| *through >= round);
+        self.wait_for_nodes(events);
+    }
+
+    /// Records a fault and bars the node through the next round.
+    pub(crate) fn fault(&mut self, node: NodeId, kind: FaultKind, events: &mut Vec<Event>) {
+        let Some(running) = &mut self.running else { return };
+        let Running { job, round, .. } = *running;
+        running.barred.insert(node, round + 1);
+        self.credit(&node, |account| account.faults += 1);
+        events.push(Event::Fault { job, round, node, kind });
+    }
+}
+
+/// What more votes were given for than for anything else.
+pub(crate) fn winner<T: Ord>(votes: impl IntoIterator<Item = T>) -> Option<T> {
+    let mut counts: BTreeMap<T, usize> = BTreeMap::new();
+    for vote in votes {
+        *counts.entry(vote).or_default() += 1;
+    }
+    let most = counts.values().copied().max()?;
+    let mut leaders = counts.into_iter().filter(|(_, count)| *count == most);
+    let (leader, _) = leaders.next()?;
+    leaders.next().is_none().then_some(leader)
+}

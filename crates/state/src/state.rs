@@ -1,0 +1,166 @@
+//! The state, and the one function that changes it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+use zoo_content::Digest;
+use zoo_protocol::{JobDescription, NodeId, Report};
+
+use crate::aggregation::Attempt;
+use crate::{
+    Checkpoints, Command, Event, FinishedJob, JournalError, Node, Phase, Refusal, Running, ShardScore,
+    invariants,
+};
+
+/// Version of the state's encoding, its first field.
+const FORMAT: u16 = 1;
+
+/// Everything the network knows: who is here, which jobs there are, where the running one stands,
+/// who did what. See the [crate's documentation](crate) for the rules.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    format: u16,
+    pub(crate) nodes: BTreeMap<NodeId, Node>,
+    pub(crate) queue: VecDeque<JobDescription>,
+    pub(crate) running: Option<Running>,
+    pub(crate) finished: VecDeque<FinishedJob>,
+    pub(crate) checkpoints: Checkpoints,
+    /// Tokens of all finished rounds of all jobs: what the accounts have to sum up to.
+    pub(crate) tokens: u64,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl State {
+    /// The state before the first command.
+    pub fn new() -> Self {
+        State {
+            format: FORMAT,
+            nodes: BTreeMap::new(),
+            queue: VecDeque::new(),
+            running: None,
+            finished: VecDeque::new(),
+            checkpoints: Checkpoints::default(),
+            tokens: 0,
+        }
+    }
+
+    /// Applies one command. A refused command has changed nothing.
+    ///
+    /// The command itself is heard first and the time it brings counts afterwards: a
+    /// contribution that arrives before anybody noticed the deadline is in time.
+    pub fn apply(&mut self, command: &Command) -> Result<Vec<Event>, Refusal> {
+        let mut events = Vec::new();
+        match command {
+            Command::NodeJoined { node, profile, addresses, .. } => {
+                self.join(*node, profile, addresses, &mut events)?;
+            }
+            Command::NodeLost { node, cause, .. } => self.lose(*node, *cause, &mut events)?,
+            Command::JobSubmitted { job, .. } => self.submit(job, &mut events)?,
+            Command::Reported { node, report, .. } => self.report(*node, report, &mut events)?,
+            Command::Tick { .. } => {}
+        }
+        self.settle(command.now_ms(), &mut events);
+        debug_assert_eq!(invariants::check(self), Ok(()), "after {command:?}");
+        Ok(events)
+    }
+
+    fn report(&mut self, node: NodeId, report: &Report, events: &mut Vec<Event>) -> Result<(), Refusal> {
+        match self.nodes.get(&node) {
+            None => return Err(Refusal::UnknownNode(node)),
+            Some(known) if !known.live => return Err(Refusal::NotLive(node)),
+            Some(_) => {}
+        }
+        match *report {
+            Report::Trained(ref sealed) => self.contribute(node, sealed, events),
+            Report::Aggregated { job, round, attempt, checkpoint } => {
+                self.aggregated(node, &Attempt { job, round, attempt }, checkpoint)
+            }
+            Report::Missing { job, round, attempt, contributor } => {
+                self.missing(node, &Attempt { job, round, attempt }, contributor)
+            }
+            Report::Evaluated { job, round, shard, nats_bits, tokens, bytes } => {
+                self.evaluated(job, round, shard, ShardScore { node, nats_bits, tokens, bytes })
+            }
+            Report::Failed { job, round, ref reason } => self.failed(node, job, round, reason, events),
+        }
+    }
+
+    /// When time alone would next change something: a [`Command::Tick`] before it changes nothing
+    /// and need not be journaled.
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        let running = self.running.as_ref()?;
+        let since_ms = match &running.phase {
+            Phase::Waiting => None,
+            Phase::Training(training) => Some(training.started_ms),
+            Phase::Aggregating(aggregating) => aggregating.since_ms,
+            Phase::Evaluating(evaluating) => evaluating.progress_ms,
+        };
+        Some(running.deadline_after(since_ms?))
+    }
+
+    /// Every node that ever joined.
+    pub fn nodes(&self) -> &BTreeMap<NodeId, Node> {
+        &self.nodes
+    }
+
+    /// The nodes that are here, ordered.
+    pub fn live(&self) -> impl Iterator<Item = (&NodeId, &Node)> {
+        self.nodes.iter().filter(|(_, node)| node.live)
+    }
+
+    /// The job that runs.
+    pub fn running(&self) -> Option<&Running> {
+        self.running.as_ref()
+    }
+
+    /// The jobs that wait, in order.
+    pub fn queue(&self) -> impl Iterator<Item = &JobDescription> {
+        self.queue.iter()
+    }
+
+    /// The jobs that are over, the oldest first.
+    pub fn finished(&self) -> impl Iterator<Item = &FinishedJob> {
+        self.finished.iter()
+    }
+
+    /// The checkpoints that are remembered.
+    pub fn checkpoints(&self) -> &Checkpoints {
+        &self.checkpoints
+    }
+
+    /// Live nodes that reported to hold a checkpoint, ordered.
+    pub fn holders(&self, checkpoint: &Digest) -> Vec<NodeId> {
+        self.checkpoints.holders(checkpoint).into_iter().filter(|node| self.is_live(node)).collect()
+    }
+
+    /// Digest of [`State::to_bytes`]: equal wherever the same journal was replayed.
+    pub fn root(&self) -> Digest {
+        Digest::of(&self.to_bytes())
+    }
+
+    /// The canonical encoding: postcard, every map ordered by key.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        zoo_protocol::encode(self)
+    }
+
+    /// Decodes a state and checks its [invariants]. The bytes are this software's own: a
+    /// snapshot beside the journal, whose root is known.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, JournalError> {
+        let malformed = |cause: String| JournalError::Malformed(cause);
+        let (state, rest): (State, _) =
+            postcard::take_from_bytes(bytes).map_err(|cause| malformed(cause.to_string()))?;
+        if state.format != FORMAT {
+            return Err(malformed(format!("state of format {}, expected {FORMAT}", state.format)));
+        }
+        if !rest.is_empty() {
+            return Err(malformed(format!("{} bytes too many", rest.len())));
+        }
+        invariants::check(&state).map_err(malformed)?;
+        Ok(state)
+    }
+}

@@ -1,0 +1,199 @@
+//! The phase in which participants train their windows.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use zoo_content::Digest;
+use zoo_protocol::{Commitment, NodeId, Sealed, Share, TrainWindow, VNodeUpdate};
+
+use crate::limits::{MAX_TOKENS, check_commitment};
+use crate::round::winner;
+use crate::{Event, FaultKind, Missed, Phase, Refusal, Restart, Running, State};
+
+/// Participants train their windows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Training {
+    /// When the phase started.
+    pub started_ms: u64,
+    /// The participants.
+    pub seats: BTreeMap<NodeId, Seat>,
+}
+
+/// A participant's part in a round.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seat {
+    /// Its sequences.
+    pub share: Share,
+    /// How far it is.
+    pub state: SeatState,
+}
+
+/// How far a participant is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SeatState {
+    /// It trains.
+    Working,
+    /// It contributed. That it may be lost since does not matter here.
+    Contributed(Contribution),
+    /// It was lost before it contributed; if it is back before the seal, it works again.
+    Lost,
+    /// Its work failed, and why in its words.
+    Failed(String),
+}
+
+/// What the state keeps of an accepted commitment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contribution {
+    /// Digest of the commitment's canonical encoding.
+    pub commitment: Digest,
+    /// Tokens it was trained on.
+    pub tokens: u64,
+    /// One update per VNode, in network order.
+    pub updates: Vec<VNodeUpdate>,
+}
+
+impl Contribution {
+    /// Digest of what all honest contributions to a round have in common. The state does not know
+    /// the job's context length or network; it can only see that somebody differs from most.
+    pub(crate) fn outline(&self) -> Digest {
+        let vnodes: Vec<&str> = self.updates.iter().map(|update| update.vnode.as_str()).collect();
+        Digest::of(&zoo_protocol::encode(&(self.tokens, vnodes)))
+    }
+}
+
+impl Running {
+    /// The window that a participant was assigned, in the training phase.
+    pub(crate) fn window_of(&self, node: &NodeId) -> Option<TrainWindow> {
+        let Phase::Training(training) = &self.phase else { return None };
+        let seat = training.seats.get(node)?;
+        Some(TrainWindow {
+            job: self.job,
+            round: self.round,
+            program: self.description.program,
+            base: self.base,
+            data: self.description.training_data,
+            first_step: u64::from(self.round) * u64::from(self.description.plan.inner_steps),
+            share: seat.share,
+        })
+    }
+
+    /// The contribution that this start of the round has accepted from a node.
+    fn accepted_from(&self, node: &NodeId) -> Option<&Contribution> {
+        match &self.phase {
+            Phase::Training(training) => match &training.seats.get(node)?.state {
+                SeatState::Contributed(contribution) => Some(contribution),
+                _ => None,
+            },
+            Phase::Aggregating(aggregating) => aggregating.contributions.get(node),
+            Phase::Waiting | Phase::Evaluating(_) => None,
+        }
+    }
+}
+
+impl State {
+    pub(crate) fn contribute(
+        &mut self,
+        node: NodeId,
+        sealed: &Sealed<Commitment>,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Refusal> {
+        if sealed.signer() != node {
+            return Err(Refusal::ForeignSeal { reporter: node, signer: sealed.signer() });
+        }
+        let commitment = sealed.open()?;
+        let not_assigned = |why| Refusal::NotAssigned { node, why };
+        let running = self.running.as_mut().ok_or_else(|| not_assigned("no job runs"))?;
+        let Running { job, round, .. } = *running;
+        if (commitment.work.job, commitment.work.round) != (job, round) {
+            return Err(not_assigned("it is for another job or round"));
+        }
+        let digest = Digest::of(&zoo_protocol::encode(&commitment));
+        if let Some(accepted) = running.accepted_from(&node) {
+            let duplicate = accepted.commitment == digest;
+            return if duplicate { Ok(()) } else { Err(Refusal::AnsweredOtherwise(node)) };
+        }
+        let assigned = running
+            .window_of(&node)
+            .ok_or_else(|| not_assigned("it has no part in the round, or the round is sealed"))?;
+        if commitment.work != assigned {
+            return Err(Refusal::OtherWindow(node));
+        }
+        check_commitment(&commitment)?;
+        if self.tokens >= MAX_TOKENS {
+            return Err(Refusal::Invalid(format!(
+                "{} tokens are accounted for, which is the limit",
+                self.tokens
+            )));
+        }
+        let Commitment { tokens, updates, mean_loss_bits, .. } = commitment;
+        let contribution = Contribution { commitment: digest, tokens, updates };
+        let bytes = contribution.updates.iter().fold(0, |sum: u64, update| sum.saturating_add(update.bytes));
+        if let Phase::Training(training) = &mut running.phase
+            && let Some(seat) = training.seats.get_mut(&node)
+        {
+            seat.state = SeatState::Contributed(contribution);
+        }
+        self.credit(&node, |account| account.contributions += 1);
+        let commitment = digest;
+        events.push(Event::ContributionAccepted {
+            job,
+            round,
+            node,
+            commitment,
+            tokens,
+            mean_loss_bits,
+            bytes,
+        });
+        Ok(())
+    }
+
+    pub(crate) fn advance_training(&mut self, now_ms: u64, events: &mut Vec<Event>) -> bool {
+        let Some(running) = &mut self.running else { return false };
+        let Phase::Training(training) = &running.phase else { return false };
+        let waited_for = training.seats.values().any(|seat| seat.state == SeatState::Working);
+        if waited_for && now_ms < running.deadline_after(training.started_ms) {
+            return false;
+        }
+        let seats = training.seats.clone();
+        let mut contributions = BTreeMap::new();
+        let mut everyone_lost = true;
+        for (node, seat) in seats {
+            everyone_lost &= seat.state == SeatState::Lost;
+            match seat.state {
+                SeatState::Contributed(contribution) => _ = contributions.insert(node, contribution),
+                SeatState::Working => self.miss(node, Missed::Deadline, events),
+                SeatState::Lost => self.miss(node, Missed::Lost, events),
+                SeatState::Failed(reason) => self.miss(node, Missed::Failed(reason), events),
+            }
+        }
+        if contributions.is_empty() {
+            let why = if everyone_lost { Restart::EveryoneLost } else { Restart::NoContribution };
+            self.restart_round(why, events);
+        } else {
+            self.seal(contributions, events);
+        }
+        true
+    }
+
+    fn seal(&mut self, mut contributions: BTreeMap<NodeId, Contribution>, events: &mut Vec<Event>) {
+        let Some(outline) = winner(contributions.values().map(Contribution::outline)) else {
+            return self.restart_round(Restart::OutlineTie, events);
+        };
+        let odd_ones: Vec<NodeId> = contributions
+            .iter()
+            .filter(|(_, contribution)| contribution.outline() != outline)
+            .map(|(node, _)| *node)
+            .collect();
+        for node in odd_ones {
+            contributions.remove(&node);
+            self.fault(node, FaultKind::Outline, events);
+        }
+        self.begin_aggregating(contributions, events);
+    }
+
+    pub(crate) fn miss(&mut self, node: NodeId, why: Missed, events: &mut Vec<Event>) {
+        let Some(Running { job, round, .. }) = self.running else { return };
+        self.credit(&node, |account| account.missed += 1);
+        events.push(Event::ContributionMissed { job, round, node, why });
+    }
+}
