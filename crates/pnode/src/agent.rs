@@ -11,14 +11,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use zoo_content::Digest;
-use zoo_protocol::{Aggregate, Commitment, Evaluate, NodeId, NodeKey, Peer, Report, Sealed, TrainWindow, Work};
+use zoo_protocol::{Aggregate, Commitment, Evaluate, NodeId, NodeKey, Peer, Report, Sealed, TrainWindow, Work, limits};
 
 use crate::needs::{self, BlobKind, Need};
 
 /// A blob that could not be fetched so often is reported; the agent goes on trying all the same.
 pub const FETCH_TRIES_BEFORE_REPORT: u32 = 3;
-/// Longest reason a report carries, bytes.
-const MAX_REASON_BYTES: usize = 512;
 
 /// Numbers the times an agent took up work, so that what arrives late is recognised as late.
 pub type Assignment = u64;
@@ -79,8 +77,8 @@ pub enum Input {
     Fetched {
         /// Which.
         digest: Digest,
-        /// What it lists, if it is a manifest.
-        lists: Vec<Digest>,
+        /// What it lists, if it is a manifest: blobs and their sizes, bytes.
+        lists: Vec<(Digest, u64)>,
     },
     /// A blob could be had from nobody.
     FetchFailed {
@@ -304,15 +302,16 @@ impl Agent {
         sources
     }
 
-    fn fetched(&mut self, digest: Digest, lists: Vec<Digest>, effects: &mut Vec<Effect>) {
+    fn fetched(&mut self, digest: Digest, lists: Vec<(Digest, u64)>, effects: &mut Vec<Effect>) {
         self.fetching.remove(&digest);
         let Stage::Gathering { missing } = &mut self.stage else { return };
         let Some((need, _)) = missing.remove(&digest) else { return };
         if need.kind == BlobKind::Manifest {
-            for part in lists {
+            for (part, bytes) in lists {
+                let need = Need::checkpoint_part(bytes);
                 if !self.needed.contains_key(&part) {
-                    self.needed.insert(part, Need::CHECKPOINT_PART);
-                    missing.insert(part, (Need::CHECKPOINT_PART, 0));
+                    self.needed.insert(part, need);
+                    missing.insert(part, (need, 0));
                 }
             }
         }
@@ -355,7 +354,7 @@ impl Agent {
     fn fail(&mut self, reason: String, effects: &mut Vec<Effect>) {
         let Some((job, round)) = needs::round_of(&self.work) else { return };
         if self.connected {
-            effects.push(Effect::Report(Report::Failed { job, round, reason: bounded(reason) }));
+            effects.push(Effect::Report(Report::Failed { job, round, reason: limits::reason(reason) }));
         }
         self.wait(effects);
     }
@@ -426,14 +425,4 @@ fn name_of(kind: BlobKind) -> &'static str {
         BlobKind::Data => "data",
         BlobKind::Update(_) => "update",
     }
-}
-
-/// The reason, cut at a character so that it fits a report.
-fn bounded(mut reason: String) -> String {
-    let mut end = reason.len().min(MAX_REASON_BYTES);
-    while !reason.is_char_boundary(end) {
-        end -= 1;
-    }
-    reason.truncate(end);
-    reason
 }

@@ -4,11 +4,7 @@ use std::collections::BTreeMap;
 
 use zoo_content::{Digest, MAX_BLOB_BYTES};
 use zoo_protocol::{JobId, NodeId, Work};
-
-/// Largest training specification, bytes.
-pub const MAX_PROGRAM_BYTES: u64 = 1 << 20;
-/// Largest checkpoint manifest, bytes.
-pub const MAX_MANIFEST_BYTES: u64 = 16 << 20;
+use zoo_training::{MANIFEST_BYTES_MAX, SPEC_BYTES_MAX};
 
 /// What a blob is to the work that needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,9 +38,18 @@ pub struct Need {
     pub max_bytes: u64,
 }
 
+/// The need for a training specification.
+pub const PROGRAM: Need = Need { kind: BlobKind::Program, max_bytes: SPEC_BYTES_MAX as u64 };
+/// The need for a checkpoint's manifest.
+pub const MANIFEST: Need = Need { kind: BlobKind::Manifest, max_bytes: MANIFEST_BYTES_MAX as u64 };
+/// The need for tokenised data.
+pub const DATA: Need = Need { kind: BlobKind::Data, max_bytes: MAX_BLOB_BYTES };
+
 impl Need {
-    /// The need for something that a manifest lists.
-    pub const CHECKPOINT_PART: Self = Self { kind: BlobKind::CheckpointPart, max_bytes: MAX_BLOB_BYTES };
+    /// The need for something that a manifest lists with this size.
+    pub fn checkpoint_part(bytes: u64) -> Self {
+        Self { kind: BlobKind::CheckpointPart, max_bytes: bytes.min(MAX_BLOB_BYTES) }
+    }
 }
 
 /// The job and the round that `work` belongs to; `None` when idle.
@@ -59,18 +64,15 @@ pub fn round_of(work: &Work) -> Option<(JobId, u32)> {
 
 /// The blobs that `work` names. What its manifest lists comes on top, once that is here.
 pub fn named_by(work: &Work) -> BTreeMap<Digest, Need> {
-    let program = Need { kind: BlobKind::Program, max_bytes: MAX_PROGRAM_BYTES };
-    let manifest = Need { kind: BlobKind::Manifest, max_bytes: MAX_MANIFEST_BYTES };
-    let data = Need { kind: BlobKind::Data, max_bytes: MAX_BLOB_BYTES };
     match work {
         Work::Idle => BTreeMap::new(),
         Work::Train(window) => {
-            BTreeMap::from([(window.data, data), (window.program, program), (window.base, manifest)])
+            BTreeMap::from([(window.data, DATA), (window.program, PROGRAM), (window.base, MANIFEST)])
         }
         Work::Evaluate(evaluate) => BTreeMap::from([
-            (evaluate.data, data),
-            (evaluate.program, program),
-            (evaluate.checkpoint, manifest),
+            (evaluate.data, DATA),
+            (evaluate.program, PROGRAM),
+            (evaluate.checkpoint, MANIFEST),
         ]),
         Work::Aggregate(aggregate) => {
             let updates = aggregate.contributions.iter().flat_map(|contribution| {
@@ -80,8 +82,8 @@ pub fn named_by(work: &Work) -> BTreeMap<Digest, Need> {
                 })
             });
             let mut needs: BTreeMap<_, _> = updates.collect();
-            needs.insert(aggregate.program, program);
-            needs.insert(aggregate.base, manifest);
+            needs.insert(aggregate.program, PROGRAM);
+            needs.insert(aggregate.base, MANIFEST);
             needs
         }
     }

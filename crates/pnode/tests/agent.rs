@@ -100,7 +100,7 @@ fn fetched(name: &str) -> Input {
 }
 
 fn listing(name: &str, parts: &[&str]) -> Input {
-    Input::Fetched { digest: digest(name), lists: parts.iter().map(|part| digest(part)).collect() }
+    Input::Fetched { digest: digest(name), lists: parts.iter().map(|part| (digest(part), 100)).collect() }
 }
 
 fn failed(name: &str) -> Input {

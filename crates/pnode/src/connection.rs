@@ -1,0 +1,154 @@
+//! The conversation with the orchestrator: kept up, or taken up again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use zoo_network::{ControlReceiver, ControlSender, Endpoint, Ticket};
+use zoo_protocol::{FromOrchestrator, NodeId, Peer, Rejection, Report, ToOrchestrator, VERSION, Work};
+
+use crate::PNodeError;
+use crate::backoff;
+use crate::progress::Progress;
+
+/// A node says that it is there so often.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+/// The orchestrator accepts or rejects within this time.
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
+/// A message is taken by the transport within this time.
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait between two tries to connect.
+const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// What the daemon hears of the conversation.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// It has begun.
+    Connected(NodeId),
+    /// The orchestrator said what to do.
+    Work { work: Work, peers: Vec<Peer> },
+    /// It broke; it is taken up again after a wait.
+    Disconnected { cause: String, retry_in: Duration },
+}
+
+/// Holds the conversation until told to leave.
+pub(crate) struct Connection {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) ticket: Ticket,
+    /// The first message.
+    pub(crate) hello: ToOrchestrator,
+    pub(crate) progress: Arc<Progress>,
+    /// What to tell the orchestrator.
+    pub(crate) reports: mpsc::Receiver<Report>,
+    pub(crate) news: mpsc::Sender<News>,
+    /// Becomes true when the node leaves.
+    pub(crate) leaving: watch::Receiver<bool>,
+}
+
+type Conversation = (ControlSender<ToOrchestrator>, ControlReceiver<FromOrchestrator>);
+
+impl Connection {
+    /// Returns when the node has left, or when the orchestrator does not want it.
+    pub(crate) async fn run(mut self) -> Result<(), PNodeError> {
+        let mut failures = 0;
+        let mut leaving = self.leaving.clone();
+        loop {
+            let opened = tokio::select! {
+                opened = self.open() => opened?,
+                _ = leaving.wait_for(|leaving| *leaving) => return Ok(()),
+            };
+            let cause = match opened {
+                Err(cause) => cause,
+                Ok(conversation) => {
+                    failures = 0;
+                    match self.converse(conversation).await {
+                        Ok(()) => return Ok(()),
+                        Err(cause) => cause,
+                    }
+                }
+            };
+            failures += 1;
+            let retry_in = backoff::wait(failures, RECONNECT_WAIT_MAX);
+            self.tell(News::Disconnected { cause, retry_in }).await;
+            tokio::select! {
+                () = sleep(retry_in) => {}
+                _ = leaving.wait_for(|leaving| *leaving) => return Ok(()),
+            }
+        }
+    }
+
+    /// Connects and introduces the node. The outer error is final, the inner one worth another try.
+    async fn open(&self) -> Result<Result<Conversation, String>, PNodeError> {
+        let introduced = async {
+            let mut stream = self.endpoint.connect(&self.ticket).await?;
+            stream.send(&self.hello).await?;
+            let answer = stream.recv().await?;
+            Ok::<_, zoo_network::NetworkError>((stream, answer))
+        };
+        let (stream, answer) = match timeout(WELCOME_TIMEOUT, introduced).await {
+            Ok(Ok(introduced)) => introduced,
+            Ok(Err(cause)) => return Ok(Err(cause.to_string())),
+            Err(_) => return Ok(Err("the orchestrator does not answer".into())),
+        };
+        match answer {
+            Some(FromOrchestrator::Welcome { .. }) => Ok(Ok(stream.split())),
+            Some(FromOrchestrator::Rejected(Rejection::Version { ours, .. })) => {
+                Err(PNodeError::Version { ours: VERSION, theirs: ours })
+            }
+            Some(FromOrchestrator::Rejected(Rejection::Invalid(reason))) => Err(PNodeError::Rejected(reason)),
+            Some(_) => Ok(Err("the orchestrator answers with something else than a welcome".into())),
+            None => Ok(Err("the orchestrator closed the connection".into())),
+        }
+    }
+
+    /// Talks until the node leaves (`Ok`) or the connection breaks.
+    async fn converse(&mut self, (mut sender, mut receiver): Conversation) -> Result<(), String> {
+        // Reports from before belong to the lost connection; the agent repeats what still matters.
+        while self.reports.try_recv().is_ok() {}
+        self.tell(News::Connected(self.ticket.node)).await;
+
+        let mut heartbeat = interval(HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let message = tokio::select! {
+                received = receiver.recv() => {
+                    match received.map_err(|cause| cause.to_string())? {
+                        Some(FromOrchestrator::Work { work, peers }) => self.tell(News::Work { work, peers }).await,
+                        Some(_) => {} // not for workers
+                        None => return Err("the orchestrator closed the connection".into()),
+                    }
+                    continue;
+                }
+                Some(report) = self.reports.recv() => ToOrchestrator::Report(report),
+                _ = heartbeat.tick() => self.heartbeat(),
+                _ = self.leaving.wait_for(|leaving| *leaving) => {
+                    let _ = timeout(SEND_TIMEOUT, sender.send(&ToOrchestrator::Leave)).await;
+                    sender.close().await;
+                    return Ok(());
+                }
+            };
+            match timeout(SEND_TIMEOUT, sender.send(&message)).await {
+                Ok(sent) => sent.map_err(|cause| cause.to_string())?,
+                Err(_) => return Err("the orchestrator does not take messages".into()),
+            }
+        }
+    }
+
+    fn heartbeat(&self) -> ToOrchestrator {
+        let now = self.progress.snapshot();
+        let traffic = self.endpoint.traffic();
+        ToOrchestrator::Heartbeat {
+            step: now.step,
+            loss_bits: now.loss.to_bits(),
+            tokens_per_second: now.tokens_per_second,
+            sent_bytes: traffic.sent_bytes,
+            received_bytes: traffic.received_bytes,
+        }
+    }
+
+    /// Waits while the daemon is behind. A daemon that is gone ends this task as well.
+    async fn tell(&self, news: News) {
+        let _ = self.news.send(news).await;
+    }
+}

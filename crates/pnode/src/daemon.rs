@@ -1,0 +1,327 @@
+//! The shell around the agent: sockets, disk, threads, time.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tracing::warn;
+use zoo_content::{BlobStore, Digest, VerifiedBlob};
+use zoo_kernels::isa::{self, Isa};
+use zoo_network::{BindOptions, Endpoint, Ticket};
+use zoo_protocol::{JobId, Peer, Report, Role, ToOrchestrator, VERSION};
+use zoo_training::Manifest;
+
+use crate::PNodeError;
+use crate::agent::{Agent, Effect, Input};
+use crate::backoff;
+use crate::connection::{Connection, News};
+use crate::event::{EventSink, PNodeEvent};
+use crate::home::Home;
+use crate::needs::{self, BlobKind, Need};
+use crate::profile;
+use crate::progress::Progress;
+use crate::rounds::Retention;
+use crate::worker::{self, Worker};
+
+/// Inputs that wait for the agent; their senders wait beyond that.
+const INPUTS_MAX: usize = 256;
+/// Reports that wait for the connection. More are dropped: the agent repeats what matters.
+const REPORTS_MAX: usize = 16;
+/// Longest wait before failed work is tried again.
+const RETRY_WAIT_MAX: Duration = Duration::from_secs(30);
+/// A person sees progress so often.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+/// Saying goodbye takes at most this long, and so does the last step of a task.
+const GOODBYE_TIMEOUT: Duration = Duration::from_millis(400);
+
+/// How a PNode runs.
+#[derive(Clone)]
+pub struct PNodeOptions {
+    /// Where it keeps its key and its blobs.
+    pub directory: PathBuf,
+    /// The orchestrator.
+    pub ticket: Ticket,
+    /// Where it listens for peers that fetch its blobs; port 0 takes any free port.
+    pub listen: SocketAddr,
+    /// A name for people, at most 64 bytes.
+    pub name: String,
+    /// Threads it computes with; `None` takes all there are.
+    pub threads: Option<NonZero<u16>>,
+    /// Instruction set of the kernels, for the whole process; `None` takes the widest.
+    pub isa: Option<Isa>,
+    /// How many rounds' blobs it keeps.
+    pub retention: Retention,
+    /// Is told what is worth showing.
+    pub events: EventSink,
+}
+
+/// Runs a PNode until `shutdown` completes: joins, fetches, computes, reports, serves.
+///
+/// Lost connections, failed fetches and failed tasks are tried again for as long as it takes; a
+/// full disk is reported to the orchestrator and waited out. On shutdown the node says goodbye and
+/// returns within a second; a step that takes longer is left to end by itself. Dropping the future
+/// ends the node without a goodbye.
+///
+/// # Errors
+/// What cannot be tried again: a directory, a socket or a machine that cannot be used, and an
+/// orchestrator that does not accept the node.
+pub async fn run(options: PNodeOptions, shutdown: impl Future<Output = ()>) -> Result<(), PNodeError> {
+    let mut shutdown = std::pin::pin!(shutdown);
+    let mut node = tokio::select! {
+        node = Node::start(options) => node?,
+        () = &mut shutdown => return Ok(()),
+    };
+    let result = node.run(shutdown).await;
+    node.stop().await;
+    result
+}
+
+/// A running PNode.
+struct Node {
+    agent: Agent,
+    home: Arc<Home>,
+    endpoint: Endpoint,
+    worker: Worker,
+    progress: Arc<Progress>,
+    events: EventSink,
+    inputs: mpsc::Receiver<Input>,
+    inputs_sender: mpsc::Sender<Input>,
+    news: mpsc::Receiver<News>,
+    reports: mpsc::Sender<Report>,
+    leaving: watch::Sender<bool>,
+    /// Ends when the node has left, or must.
+    connection: JoinSet<Result<(), PNodeError>>,
+    /// Fetches and waits.
+    errands: JoinSet<()>,
+    fetches: BTreeMap<Digest, AbortHandle>,
+}
+
+impl Node {
+    async fn start(options: PNodeOptions) -> Result<Self, PNodeError> {
+        let PNodeOptions { directory, ticket, listen, name, threads, isa, retention, events } = options;
+        if let Some(isa) = isa {
+            isa::force(isa).map_err(|cause| PNodeError::Compute(cause.to_string()))?;
+        }
+        let home = Arc::new(Home::open(&directory, retention)?);
+        let threads = threads.map_or_else(profile::all_threads, |threads| threads.get());
+        let pool = worker::pool(threads.into())?;
+        let profile = {
+            let pool = pool.clone();
+            spawn_blocking(move || profile::measure(name, threads, &pool)).await
+        };
+        let profile = profile.map_err(|panic| PNodeError::Compute(panic.to_string()))??;
+
+        let endpoint = Endpoint::bind(BindOptions { key: home.key(), listen }).await?;
+        let store: Arc<dyn BlobStore> = home.store().clone();
+        endpoint.serve_blobs(store);
+        let addresses = endpoint.addresses();
+        events(PNodeEvent::Ready { node: endpoint.id(), addresses: addresses.clone(), profile: profile.clone() });
+
+        let (inputs_sender, inputs) = mpsc::channel(INPUTS_MAX);
+        let (reports, outgoing) = mpsc::channel(REPORTS_MAX);
+        let (news_sender, news) = mpsc::channel(INPUTS_MAX);
+        let (leaving, told_to_leave) = watch::channel(false);
+        let progress = Arc::new(Progress::default());
+        let worker = Worker::start(home.clone(), pool, progress.clone(), inputs_sender.clone())?;
+        let mut connection = JoinSet::new();
+        connection.spawn(
+            Connection {
+                endpoint: endpoint.clone(),
+                ticket,
+                hello: ToOrchestrator::Hello { version: VERSION, role: Role::Worker { profile, addresses } },
+                progress: progress.clone(),
+                reports: outgoing,
+                news: news_sender,
+                leaving: told_to_leave,
+            }
+            .run(),
+        );
+        Ok(Self {
+            agent: Agent::new(home.key().clone()),
+            home,
+            endpoint,
+            worker,
+            progress,
+            events,
+            inputs,
+            inputs_sender,
+            news,
+            reports,
+            leaving,
+            connection,
+            errands: JoinSet::new(),
+            fetches: BTreeMap::new(),
+        })
+    }
+
+    async fn run(&mut self, mut shutdown: impl Future<Output = ()> + Unpin) -> Result<(), PNodeError> {
+        let mut show_progress = interval(PROGRESS_INTERVAL);
+        show_progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = &mut shutdown => return Ok(()),
+                Some(ended) = self.connection.join_next() => {
+                    return ended.expect("the connection's task neither panics nor is aborted");
+                }
+                Some(news) = self.news.recv() => self.hear(news),
+                Some(input) = self.inputs.recv() => self.handle(input),
+                Some(_) = self.errands.join_next() => {}
+                _ = show_progress.tick() => {
+                    let snapshot = self.progress.snapshot();
+                    if snapshot.step > 0 {
+                        (self.events)(PNodeEvent::Progress(snapshot));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Says goodbye and frees everything, in bounded time.
+    async fn stop(mut self) {
+        self.errands.shutdown().await;
+        self.leaving.send_replace(true);
+        self.worker.cancel();
+        let goodbye = async {
+            while self.connection.join_next().await.is_some() {}
+            self.endpoint.close().await;
+        };
+        if timeout(GOODBYE_TIMEOUT, goodbye).await.is_err() {
+            warn!("left without the orchestrator's acknowledgement");
+        }
+        let Self { worker, .. } = self;
+        let _ = spawn_blocking(move || worker.stop(GOODBYE_TIMEOUT)).await;
+    }
+
+    fn hear(&mut self, news: News) {
+        match news {
+            News::Connected(orchestrator) => {
+                (self.events)(PNodeEvent::Connected { orchestrator });
+                self.handle(Input::Connected);
+            }
+            News::Disconnected { cause, retry_in } => {
+                (self.events)(PNodeEvent::Disconnected { cause, retry_in });
+                self.handle(Input::Disconnected);
+            }
+            News::Work { work, peers } => {
+                if work != *self.agent.work() {
+                    (self.events)(PNodeEvent::WorkChanged(work.clone()));
+                }
+                self.handle(Input::WorkChanged { work, peers });
+            }
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        match &input {
+            Input::Fetched { digest, .. } => {
+                self.fetches.remove(digest);
+            }
+            Input::FetchFailed { digest, reason } => {
+                self.fetches.remove(digest);
+                (self.events)(PNodeEvent::Trouble(reason.clone()));
+            }
+            Input::TaskFailed { reason, .. } => (self.events)(PNodeEvent::Trouble(reason.clone())),
+            _ => {}
+        }
+        for effect in self.agent.handle(input) {
+            self.perform(effect);
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Fetch { digest, need, sources } => self.fetch(digest, need, sources),
+            Effect::Forget(digest) => {
+                if let Some(fetch) = self.fetches.remove(&digest) {
+                    fetch.abort();
+                }
+            }
+            Effect::Run { assignment, task } => {
+                (self.events)(PNodeEvent::Started(self.agent.work().clone()));
+                self.worker.run(assignment, task);
+            }
+            Effect::Cancel => self.worker.cancel(),
+            Effect::RetryAfter { assignment, failures } => {
+                let wait = backoff::wait(failures, RETRY_WAIT_MAX);
+                let inputs = self.inputs_sender.clone();
+                self.errands.spawn(async move {
+                    sleep(wait).await;
+                    let _ = inputs.send(Input::Retry(assignment)).await;
+                });
+            }
+            Effect::Report(report) => {
+                (self.events)(PNodeEvent::Reported(report.clone()));
+                if self.reports.try_send(report).is_err() {
+                    warn!("the connection is behind; the report is repeated after the next reconnect");
+                }
+            }
+        }
+    }
+
+    fn fetch(&mut self, digest: Digest, need: Need, sources: Vec<Peer>) {
+        let Some((job, round)) = needs::round_of(self.agent.work()) else { return };
+        let fetch = Fetch {
+            home: self.home.clone(),
+            endpoint: self.endpoint.clone(),
+            job,
+            round,
+            digest,
+            need,
+            sources,
+        };
+        let inputs = self.inputs_sender.clone();
+        let handle = self.errands.spawn(async move {
+            let input = match fetch.run().await {
+                Ok(lists) => Input::Fetched { digest, lists },
+                Err(reason) => Input::FetchFailed { digest, reason },
+            };
+            let _ = inputs.send(input).await;
+        });
+        self.fetches.insert(digest, handle);
+    }
+}
+
+/// One blob to be had.
+struct Fetch {
+    home: Arc<Home>,
+    endpoint: Endpoint,
+    job: JobId,
+    round: u32,
+    digest: Digest,
+    need: Need,
+    sources: Vec<Peer>,
+}
+
+impl Fetch {
+    /// Returns when the store holds the blob; what it lists, if it is a manifest.
+    async fn run(self) -> Result<Vec<(Digest, u64)>, String> {
+        // Before looking, so that it is not tidied away in between.
+        self.home.note(self.job, self.round, self.digest);
+        let held = self.home.store().contains(&self.digest);
+        if !held {
+            let fetched = self.endpoint.fetch_from_any(&self.sources, &self.digest, self.need.max_bytes).await;
+            self.keep(fetched.map_err(|cause| cause.to_string())?).await?;
+        }
+        if self.need.kind == BlobKind::Manifest { self.read_manifest().await } else { Ok(Vec::new()) }
+    }
+
+    async fn keep(&self, blob: VerifiedBlob) -> Result<(), String> {
+        let store = self.home.store().clone();
+        let kept = spawn_blocking(move || store.keep(&blob)).await;
+        kept.map_err(|panic| panic.to_string())?.map(|_| ()).map_err(|cause| cause.to_string())
+    }
+
+    async fn read_manifest(&self) -> Result<Vec<(Digest, u64)>, String> {
+        let (store, digest) = (self.home.store().clone(), self.digest);
+        let read = spawn_blocking(move || Manifest::load(store.as_ref(), &digest)).await;
+        let manifest = read.map_err(|panic| panic.to_string())?.map_err(|cause| cause.to_string())?;
+        Ok(manifest.blobs().map(|blob| (blob.digest, blob.bytes)).collect())
+    }
+}

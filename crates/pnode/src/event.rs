@@ -1,0 +1,59 @@
+//! What a PNode tells the person in front of it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use zoo_protocol::{NodeId, NodeProfile, Report, Work};
+
+/// Something worth showing.
+#[derive(Clone, Debug)]
+pub enum PNodeEvent {
+    /// The node has its identity, its socket and its measurement, and looks for the orchestrator.
+    Ready {
+        /// Who it is.
+        node: NodeId,
+        /// Where it serves blobs.
+        addresses: Vec<SocketAddr>,
+        /// What it says of itself.
+        profile: NodeProfile,
+    },
+    /// The orchestrator has accepted the node.
+    Connected {
+        /// Who that is.
+        orchestrator: NodeId,
+    },
+    /// The orchestrator cannot be reached; the node goes on trying, and goes on with its work.
+    Disconnected {
+        /// Why.
+        cause: String,
+        /// When the next try is.
+        retry_in: Duration,
+    },
+    /// The orchestrator gave other work.
+    WorkChanged(Work),
+    /// All blobs of the present work are here; it runs.
+    Started(Work),
+    /// The running window has come so far.
+    Progress(Snapshot),
+    /// The orchestrator was told this.
+    Reported(Report),
+    /// Something failed that the node tries again by itself.
+    Trouble(String),
+}
+
+/// Where the running task is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// Inner steps done.
+    pub step: u32,
+    /// Inner steps in total.
+    pub steps: u32,
+    /// Loss of the latest step, nats per token.
+    pub loss: f32,
+    /// Tokens per second of the latest step.
+    pub tokens_per_second: u32,
+}
+
+/// Takes events; called from any thread, and expected to return at once.
+pub type EventSink = Arc<dyn Fn(PNodeEvent) + Send + Sync>;

@@ -1,0 +1,106 @@
+//! What a node says of itself, measured in less than a second.
+
+use std::time::{Duration, Instant};
+
+use rayon::ThreadPool;
+use zoo_kernels::isa;
+use zoo_model::preset;
+use zoo_protocol::{Message, NodeProfile};
+use zoo_training::{Dataset, Trainer, TrainingSpec};
+
+use crate::PNodeError;
+
+/// The network whose training speed is the benchmark.
+const PRESET: &str = "qwen3-1m";
+/// Tokens of one step of the benchmark: whole chunks, enough for several threads.
+const STEP_TOKENS: usize = 1024;
+/// The benchmark stops after the first step that ends later than this.
+const MEASURING_TIME: Duration = Duration::from_millis(400);
+
+/// As many threads as the machine runs at once.
+pub(crate) fn all_threads() -> u16 {
+    std::thread::available_parallelism().map_or(1, |threads| u16::try_from(threads.get()).unwrap_or(u16::MAX))
+}
+
+/// Checks that the machine computes the right bits, then measures how fast.
+pub(crate) fn measure(name: String, threads: u16, pool: &ThreadPool) -> Result<NodeProfile, PNodeError> {
+    isa::self_test().map_err(|cause| PNodeError::Compute(cause.to_string()))?;
+    let mut profile = NodeProfile {
+        name,
+        threads,
+        memory_mib: available_memory_mib(),
+        isa: isa::active().to_string(),
+        benchmark_tokens_per_second: 0,
+        software: concat!("zoo ", env!("CARGO_PKG_VERSION")).to_owned(),
+    };
+    profile.validate().map_err(PNodeError::Profile)?;
+    profile.benchmark_tokens_per_second = pool.install(tokens_per_second)?;
+    Ok(profile)
+}
+
+/// Trains the benchmark network on made-up text. The bits are those of any other run; only the
+/// time is this machine's.
+fn tokens_per_second() -> Result<u32, PNodeError> {
+    let failed = |cause: &dyn std::fmt::Display| PNodeError::Compute(cause.to_string());
+    let model = preset::by_name(PRESET).expect("it is in the table of presets");
+    let batch_sequences = (STEP_TOKENS / model.context).max(1) as u32;
+    let vocab_size = model.vocab_size as u32;
+    let tokens: Vec<u32> = (0..2 * STEP_TOKENS as u32 + 1).map(|at| at.wrapping_mul(2_654_435_761) % vocab_size).collect();
+    let data = Dataset::encode(vocab_size, &tokens, tokens.len() as u64).map_err(|cause| failed(&cause))?;
+    let spec = TrainingSpec { batch_sequences, ..TrainingSpec::new(model) };
+    let mut trainer = Trainer::new(spec, &data).map_err(|cause| failed(&cause))?;
+
+    trainer.step().map_err(|cause| failed(&cause))?; // the first touches its memory for the first time
+    let start = Instant::now();
+    let mut tokens = 0;
+    while start.elapsed() < MEASURING_TIME {
+        tokens += trainer.step().map_err(|cause| failed(&cause))?.loss.tokens;
+    }
+    Ok((tokens as f64 / start.elapsed().as_secs_f64()) as u32)
+}
+
+/// Memory that a new process can use without swapping, as far as the system says; else 0.
+fn available_memory_mib() -> u64 {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    memory_in(&meminfo).unwrap_or(0)
+}
+
+fn memory_in(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes >> 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_where_the_system_tells_it() {
+        let cases = [
+            ("MemTotal:  4096 kB\nMemAvailable:    2048 kB\n", Some(2)),
+            ("MemTotal:  4096 kB\n", None),
+            ("MemAvailable: many kB\n", None),
+            ("", None),
+        ];
+        for (meminfo, expected) in cases {
+            assert_eq!(memory_in(meminfo), expected, "{meminfo:?}");
+        }
+    }
+
+    #[test]
+    fn a_node_measures_itself_in_less_than_a_second() {
+        let pool = crate::worker::pool(1).unwrap();
+        let start = Instant::now();
+        let profile = measure("laptop".into(), 1, &pool).unwrap();
+        assert!(profile.benchmark_tokens_per_second > 0);
+        assert!(start.elapsed() < Duration::from_secs(5), "a loaded machine may take longer, but not so long");
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_is_refused_before_anything_is_measured() {
+        let pool = crate::worker::pool(1).unwrap();
+        let message = measure("x".repeat(65), 1, &pool).unwrap_err().to_string();
+        assert!(message.contains("hint: choose another name"), "{message}");
+    }
+}

@@ -1,0 +1,191 @@
+//! What a node remembers of the rounds it worked in: which blobs each used, so that old ones
+//! can go, and the optimiser state each ended with, so that the next can start from it.
+//!
+//! Retention needs no counting: every round notes every blob it uses, also those it finds in
+//! the store. What none of the remembered rounds noted is of no more use. Blobs that were never
+//! noted (say, because a person put them there) are never removed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use zoo_content::Digest;
+use zoo_protocol::JobId;
+
+/// Format of the remembered rounds on disk.
+const FORMAT: u32 = 1;
+
+/// How much is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Rounds of every job.
+    pub rounds: usize,
+    /// Jobs; the one that was worked for longest ago is forgotten first.
+    pub jobs: usize,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { rounds: 4, jobs: 4 }
+    }
+}
+
+/// The remembered rounds of all jobs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rounds {
+    format: u32,
+    /// The job that was worked for last comes last.
+    jobs: Vec<JobRounds>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JobRounds {
+    job: JobId,
+    rounds: BTreeMap<u32, Round>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Round {
+    optimizer_out: Option<Digest>,
+    blobs: BTreeSet<Digest>,
+}
+
+impl Default for Rounds {
+    fn default() -> Self {
+        Self { format: FORMAT, jobs: Vec::new() }
+    }
+}
+
+impl Rounds {
+    /// Reads what [`Rounds::to_json`] wrote. Errors say what is wrong, for people.
+    pub fn from_json(json: &[u8]) -> Result<Self, String> {
+        let rounds: Self = serde_json::from_slice(json).map_err(|cause| cause.to_string())?;
+        match rounds.format {
+            FORMAT => Ok(rounds),
+            other => Err(format!("format {other} is not the {FORMAT} that this version knows")),
+        }
+    }
+
+    /// For the disk.
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("maps with integer keys are JSON objects")
+    }
+
+    /// Remembers that `round` of `job` uses `blob`.
+    pub fn note(&mut self, job: JobId, round: u32, blob: Digest) {
+        self.round(job, round).blobs.insert(blob);
+    }
+
+    /// Remembers the optimiser state that this node's window of `round` ended with.
+    pub fn note_optimizer(&mut self, job: JobId, round: u32, state: Digest) {
+        let round = self.round(job, round);
+        round.blobs.insert(state);
+        round.optimizer_out = Some(state);
+    }
+
+    /// The optimiser state this node had right before `round`, if it trained in the round before.
+    pub fn optimizer_before(&self, job: JobId, round: u32) -> Option<Digest> {
+        let rounds = &self.jobs.iter().find(|known| known.job == job)?.rounds;
+        rounds.get(&round.checked_sub(1)?)?.optimizer_out
+    }
+
+    /// Forgets what `retention` does not cover; returns the blobs that nothing remembered uses.
+    pub fn forget(&mut self, retention: Retention) -> BTreeSet<Digest> {
+        let before = self.blobs();
+        let surplus = self.jobs.len().saturating_sub(retention.jobs);
+        self.jobs.drain(..surplus);
+        for job in &mut self.jobs {
+            while job.rounds.len() > retention.rounds {
+                job.rounds.pop_first();
+            }
+        }
+        &before - &self.blobs()
+    }
+
+    /// Whether a remembered round uses `blob`.
+    pub fn uses(&self, blob: &Digest) -> bool {
+        self.jobs.iter().flat_map(|job| job.rounds.values()).any(|round| round.blobs.contains(blob))
+    }
+
+    fn blobs(&self) -> BTreeSet<Digest> {
+        self.jobs.iter().flat_map(|job| job.rounds.values()).flat_map(|round| &round.blobs).copied().collect()
+    }
+
+    fn round(&mut self, job: JobId, round: u32) -> &mut Round {
+        let known = match self.jobs.iter().position(|known| known.job == job) {
+            Some(at) => self.jobs.remove(at),
+            None => JobRounds { job, rounds: BTreeMap::new() },
+        };
+        self.jobs.push(known);
+        self.jobs.last_mut().expect("one was just pushed").rounds.entry(round).or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(name: &str) -> Digest {
+        Digest::of(name.as_bytes())
+    }
+
+    fn job(name: &str, uses: &[(u32, &str)]) -> Rounds {
+        let mut rounds = Rounds::default();
+        for (round, blob) in uses {
+            rounds.note(digest(name), *round, digest(blob));
+        }
+        rounds
+    }
+
+    #[test]
+    fn a_blob_goes_with_the_last_round_that_used_it() {
+        let keep_two = Retention { rounds: 2, jobs: 1 };
+        let cases: &[(&[(u32, &str)], &[&str])] = &[
+            (&[], &[]),
+            (&[(0, "a"), (1, "b")], &[]),
+            (&[(0, "a"), (1, "b"), (2, "c")], &["a"]),
+            (&[(0, "a"), (0, "data"), (1, "data"), (2, "data")], &["a"]),
+            (&[(0, "a"), (7, "b"), (9, "c")], &["a"]),
+            (&[(2, "c"), (1, "b"), (0, "a"), (3, "d")], &["a", "b"]),
+        ];
+        for (uses, gone) in cases {
+            let mut rounds = job("job", uses);
+            let gone: BTreeSet<Digest> = gone.iter().map(|name| digest(name)).collect();
+            assert_eq!(rounds.forget(keep_two), gone, "{uses:?}");
+            assert_eq!(rounds.forget(keep_two), BTreeSet::new(), "{uses:?}: nothing goes twice");
+        }
+    }
+
+    #[test]
+    fn the_job_that_was_worked_for_longest_ago_is_forgotten_first() {
+        let mut rounds = Rounds::default();
+        for (name, blob) in [("first", "a"), ("second", "b"), ("first", "c"), ("third", "c")] {
+            rounds.note(digest(name), 0, digest(blob));
+        }
+        let gone = rounds.forget(Retention { rounds: 4, jobs: 2 });
+        assert_eq!(gone, BTreeSet::from([digest("b")]));
+    }
+
+    #[test]
+    fn the_optimiser_state_is_that_of_the_round_right_before() {
+        let mut rounds = Rounds::default();
+        rounds.note_optimizer(digest("job"), 3, digest("state"));
+        let cases = [(0, None), (3, None), (4, Some(digest("state"))), (5, None)];
+        for (round, expected) in cases {
+            assert_eq!(rounds.optimizer_before(digest("job"), round), expected, "round {round}");
+        }
+        assert_eq!(rounds.optimizer_before(digest("another job"), 4), None);
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_anything_else_is_refused() {
+        let mut rounds = job("job", &[(0, "a"), (11, "b")]);
+        rounds.note_optimizer(digest("job"), 11, digest("state"));
+        assert_eq!(Rounds::from_json(&rounds.to_json()), Ok(rounds));
+        for bad in ["", "{}", r#"{"format":2,"jobs":[]}"#, r#"{"format":1,"jobs":[],"more":0}"#] {
+            assert!(Rounds::from_json(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! The tasks themselves: pure functions of blobs in a store.
+//!
+//! Nothing here knows a clock, a socket or who asked. The same task on the same blobs gives the
+//! same outputs on any machine, which is what lets anybody check them with `==`.
+
+use std::ops::ControlFlow;
+
+use zoo_content::{BlobStore, Digest, StoreError, VerifiedBlob};
+use zoo_protocol::{Aggregate, Commitment, ContributionRef, Evaluate, NodeId, TrainWindow, VNodeUpdate};
+use zoo_training::{
+    AggregateTask, Checkpoint, CheckpointError, Contribution, Dataset, DatasetError, Evaluation, Part,
+    ReadSpecError, Share, StepReport, TrainError, TrainingSpec, WindowTask, train_window,
+};
+
+/// Opened datasets that are kept: the training data and the held-out data of one job.
+const DATASETS_MAX: usize = 2;
+
+/// Why a task could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// A blob cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The checkpoint cannot be read or written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The program is not a training specification.
+    #[error(transparent)]
+    Program(#[from] ReadSpecError),
+    /// The data is no tokenised data.
+    #[error(transparent)]
+    Data(#[from] DatasetError),
+    /// The computation itself failed.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+}
+
+impl TaskError {
+    /// The blob whose bytes on disk have changed, if that is the trouble. Removed, it is fetched again.
+    pub fn corrupt_blob(&self) -> Option<Digest> {
+        match self {
+            Self::Store(cause)
+            | Self::Checkpoint(CheckpointError::ManifestStore(cause) | CheckpointError::VNode { cause, .. }) => {
+                match cause {
+                    StoreError::Corrupt { digest, .. } => Some(*digest),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the task was stopped because nobody wants it any more.
+    pub fn is_stop(&self) -> bool {
+        matches!(self, Self::Train(TrainError::Stopped { .. }))
+    }
+}
+
+/// A trained window: what is said about it, and the blobs that were said to exist.
+#[derive(Clone, Debug)]
+pub struct TrainedWindow {
+    /// What the replica says about the window.
+    pub commitment: Commitment,
+    /// The updates and the optimiser state that the commitment names.
+    pub blobs: Vec<VerifiedBlob>,
+}
+
+/// Datasets that were opened for earlier tasks: opening one reads and checks every token.
+#[derive(Default)]
+pub struct Datasets(Vec<Dataset>);
+
+impl Datasets {
+    /// The dataset called `name`, from `store` if it is not open yet.
+    pub fn open(&mut self, store: &dyn BlobStore, name: &Digest) -> Result<&Dataset, TaskError> {
+        let dataset = match self.0.iter().position(|open| open.digest() == *name) {
+            Some(at) => self.0.remove(at),
+            None => {
+                self.0.truncate(DATASETS_MAX - 1);
+                Dataset::decode(store.get(name)?)?
+            }
+        };
+        self.0.insert(0, dataset);
+        Ok(&self.0[0])
+    }
+}
+
+/// Trains one window from what is in `store`; stores nothing.
+pub fn train(
+    store: &dyn BlobStore,
+    datasets: &mut Datasets,
+    window: &TrainWindow,
+    optimizer_in: Option<Digest>,
+    progress: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
+) -> Result<TrainedWindow, TaskError> {
+    let spec = program(store, &window.program)?;
+    let base = Checkpoint::load(store, &window.base)?;
+    let optimizer = optimizer_in.map(|state| store.get(&state)).transpose()?;
+    let task = WindowTask {
+        spec: &spec,
+        data: datasets.open(store, &window.data)?,
+        base: &base,
+        optimizer: optimizer.as_deref(),
+        round: window.round,
+        first_step: window.first_step,
+        share: Share {
+            first_sequence: window.share.first_sequence,
+            sequences_per_step: window.share.sequences_per_step,
+            inner_steps: window.share.inner_steps,
+        },
+    };
+    let result = train_window(task, progress)?;
+
+    let updates = result.updates.iter().map(|update| VNodeUpdate {
+        vnode: update.vnode.clone(),
+        update: update.blob.digest(),
+        bytes: update.blob.len() as u64,
+    });
+    let commitment = Commitment {
+        work: window.clone(),
+        tokens: result.tokens(),
+        optimizer_in,
+        optimizer_out: result.optimizer.digest(),
+        steps_root: result.steps_root,
+        steps: window.share.inner_steps,
+        updates: updates.collect(),
+        mean_loss_bits: result.loss.mean().to_bits(),
+    };
+    let blobs = result.updates.into_iter().map(|update| update.blob).chain([result.optimizer]).collect();
+    Ok(TrainedWindow { commitment, blobs })
+}
+
+/// What became of a round's contributions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Aggregated {
+    /// The next checkpoint.
+    Checkpoint(Checkpoint),
+    /// The updates of one contribution are not what they must be, so the round cannot be aggregated with it.
+    Unusable {
+        /// Whose contribution.
+        contributor: NodeId,
+    },
+}
+
+/// Aggregates a round from what is in `store` and takes the outer step; stores nothing.
+pub fn aggregate(store: &dyn BlobStore, work: &Aggregate) -> Result<Aggregated, TaskError> {
+    let spec = program(store, &work.program)?;
+    let base = Checkpoint::load(store, &work.base)?;
+    let updates = work.contributions.iter().map(|contribution| updates_of(store, contribution));
+    let updates = updates.collect::<Result<Vec<_>, _>>()?;
+    let contributions: Vec<_> = work
+        .contributions
+        .iter()
+        .zip(&updates)
+        .map(|(contribution, updates)| Contribution { tokens: contribution.tokens, updates })
+        .collect();
+
+    let (round, step) = (work.round, work.step);
+    let task = AggregateTask { spec: &spec, base: &base, round, step, contributions: &contributions };
+    match zoo_training::aggregate(task) {
+        Ok(checkpoint) => Ok(Aggregated::Checkpoint(checkpoint)),
+        Err(cause) if is_fault_of_contribution(&cause) => {
+            let alone = |at: usize| AggregateTask { contributions: &contributions[at..=at], ..task };
+            let unusable = |at: &usize| {
+                zoo_training::aggregate(alone(*at)).is_err_and(|cause| is_fault_of_contribution(&cause))
+            };
+            let culprit = (0..contributions.len()).find(unusable).ok_or(cause)?;
+            Ok(Aggregated::Unusable { contributor: work.contributions[culprit].node })
+        }
+        Err(cause) => Err(cause.into()),
+    }
+}
+
+fn updates_of(store: &dyn BlobStore, contribution: &ContributionRef) -> Result<Vec<VerifiedBlob>, StoreError> {
+    contribution.updates.iter().map(|update| store.get(&update.update)).collect()
+}
+
+fn is_fault_of_contribution(cause: &TrainError) -> bool {
+    matches!(cause, TrainError::Update { .. } | TrainError::OtherUpdate { .. } | TrainError::Contribution(_))
+}
+
+/// Scores one shard of the held-out data.
+pub fn evaluate(
+    store: &dyn BlobStore,
+    datasets: &mut Datasets,
+    work: &Evaluate,
+) -> Result<Evaluation, TaskError> {
+    let spec = program(store, &work.program)?;
+    let network = Checkpoint::load(store, &work.checkpoint)?.network(&spec)?;
+    let part =
+        Part { shard: work.shard, shards: work.shards, batch_windows: spec.micro_batch(spec.batch_sequences) };
+    Ok(zoo_training::evaluate(&network, datasets.open(store, &work.data)?, part)?)
+}
+
+fn program(store: &dyn BlobStore, name: &Digest) -> Result<TrainingSpec, TaskError> {
+    Ok(TrainingSpec::from_bytes(&store.get(name)?)?)
+}

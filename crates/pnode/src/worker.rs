@@ -1,0 +1,215 @@
+//! The compute thread: one task at a time, on a pool of its own.
+
+use std::any::Any;
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use tracing::warn;
+use zoo_content::BlobStore;
+use zoo_protocol::{Aggregate, Evaluate, TrainWindow};
+use zoo_training::{Evaluation, StepReport};
+
+use crate::PNodeError;
+use crate::agent::{Assignment, Input, Outcome, Task};
+use crate::event::Snapshot;
+use crate::home::{Home, HomeError};
+use crate::progress::Progress;
+use crate::task::{self, Aggregated, Datasets, TaskError};
+
+/// Handle of the compute thread. Dropping it cancels what runs; the thread ends with the step it is in.
+pub(crate) struct Worker {
+    jobs: mpsc::Sender<Job>,
+    cancelled: Arc<AtomicBool>,
+    ended: mpsc::Receiver<()>,
+}
+
+struct Job {
+    assignment: Assignment,
+    task: Task,
+    cancelled: Arc<AtomicBool>,
+}
+
+/// What the compute thread works with.
+struct Bench {
+    home: Arc<Home>,
+    pool: Arc<ThreadPool>,
+    progress: Arc<Progress>,
+    datasets: Datasets,
+    inputs: tokio::sync::mpsc::Sender<Input>,
+}
+
+/// Why a task gave no outcome.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    #[error(transparent)]
+    Home(#[from] HomeError),
+}
+
+/// A pool of `threads` threads that belongs to the node alone.
+pub(crate) fn pool(threads: usize) -> Result<Arc<ThreadPool>, PNodeError> {
+    let pool = ThreadPoolBuilder::new().num_threads(threads).thread_name(|index| format!("zoo-compute-{index}"));
+    Ok(Arc::new(pool.build().map_err(|cause| PNodeError::Compute(cause.to_string()))?))
+}
+
+impl Worker {
+    /// Starts the thread. What becomes of tasks goes to `inputs`.
+    pub(crate) fn start(
+        home: Arc<Home>,
+        pool: Arc<ThreadPool>,
+        progress: Arc<Progress>,
+        inputs: tokio::sync::mpsc::Sender<Input>,
+    ) -> Result<Self, PNodeError> {
+        let (jobs, queue) = mpsc::channel();
+        let (ending, ended) = mpsc::channel();
+        let mut bench = Bench { home, pool, progress, datasets: Datasets::default(), inputs };
+        thread::Builder::new()
+            .name("zoo-tasks".into())
+            .spawn(move || {
+                for job in queue {
+                    bench.work(job);
+                }
+                drop(bench); // unlocks the home before the end is announced
+                let _ = ending.send(());
+            })
+            .map_err(|cause| PNodeError::Compute(cause.to_string()))?;
+        Ok(Self { jobs, cancelled: Arc::default(), ended })
+    }
+
+    /// Runs `task` after what runs now, which should have been cancelled.
+    pub(crate) fn run(&mut self, assignment: Assignment, task: Task) {
+        self.cancelled = Arc::default();
+        let job = Job { assignment, task, cancelled: self.cancelled.clone() };
+        self.jobs.send(job).expect("the thread lives as long as its handle: it catches panics of tasks");
+    }
+
+    /// Stops the running task after its present step.
+    pub(crate) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Cancels, and waits for the thread to end, but no longer than `patience`.
+    pub(crate) fn stop(mut self, patience: Duration) {
+        self.cancel();
+        self.jobs = mpsc::channel().0; // closes the queue
+        let _ = self.ended.recv_timeout(patience);
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+impl Bench {
+    fn work(&mut self, job: Job) {
+        if job.cancelled.load(Ordering::Relaxed) {
+            return;
+        }
+        self.progress.set(Snapshot::default());
+        let pool = self.pool.clone();
+        let outcome = catch_unwind(AssertUnwindSafe(|| pool.install(|| self.perform(&job))));
+        self.progress.set(Snapshot::default());
+        let assignment = job.assignment;
+        let input = match outcome {
+            Ok(Ok(outcome)) => Input::TaskFinished { assignment, outcome },
+            Ok(Err(Failure::Task(cause))) if cause.is_stop() => return,
+            Ok(Err(cause)) => {
+                self.remove_corrupt_blob(&cause);
+                Input::TaskFailed { assignment, reason: cause.to_string() }
+            }
+            Err(panic) => {
+                self.datasets = Datasets::default();
+                Input::TaskFailed { assignment, reason: format!("bug in zoo: {}", panic_message(&*panic)) }
+            }
+        };
+        // Without a receiver the daemon is gone, and nobody waits for the result.
+        let _ = self.inputs.blocking_send(input);
+    }
+
+    fn perform(&mut self, job: &Job) -> Result<Outcome, Failure> {
+        match &job.task {
+            Task::Train(window) => self.train(window, &job.cancelled),
+            Task::Aggregate(aggregate) => self.aggregate(aggregate),
+            Task::Evaluate(evaluate) => self.evaluate(evaluate),
+        }
+    }
+
+    fn train(&mut self, window: &TrainWindow, cancelled: &AtomicBool) -> Result<Outcome, Failure> {
+        let optimizer_in = self.home.optimizer_before(window.job, window.round);
+        let mut last_step = Instant::now();
+        let mut done = 0;
+        let mut progress = |report: &StepReport| {
+            done += 1;
+            let seconds = last_step.elapsed().as_secs_f64();
+            last_step = Instant::now();
+            self.progress.set(Snapshot {
+                step: done,
+                steps: window.share.inner_steps,
+                loss: report.loss.mean() as f32,
+                tokens_per_second: (report.loss.tokens as f64 / seconds) as u32,
+            });
+            if cancelled.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let store = self.home.store().as_ref();
+        let trained = task::train(store, &mut self.datasets, window, optimizer_in, &mut progress)?;
+
+        for blob in &trained.blobs {
+            self.home.note(window.job, window.round, blob.digest());
+            store.keep(blob).map_err(TaskError::from)?;
+        }
+        self.home.note_optimizer(window.job, window.round, trained.commitment.optimizer_out);
+        self.home.tidy()?;
+        Ok(Outcome::Trained(trained.commitment.into()))
+    }
+
+    fn aggregate(&self, work: &Aggregate) -> Result<Outcome, Failure> {
+        let store = self.home.store().as_ref();
+        let checkpoint = match task::aggregate(store, work)? {
+            Aggregated::Checkpoint(checkpoint) => checkpoint,
+            Aggregated::Unusable { contributor } => return Ok(Outcome::Unusable { contributor }),
+        };
+        // The round after this one starts from these blobs: they are noted as its own.
+        let next = work.round.saturating_add(1);
+        for blob in checkpoint.manifest().blobs() {
+            self.home.note(work.job, next, blob.digest);
+        }
+        let name = checkpoint.save(store).map_err(TaskError::from)?;
+        self.home.note(work.job, next, name);
+        self.home.tidy()?;
+        Ok(Outcome::Aggregated { checkpoint: name })
+    }
+
+    fn evaluate(&mut self, work: &Evaluate) -> Result<Outcome, Failure> {
+        let Evaluation { nats, tokens, bytes } =
+            task::evaluate(self.home.store().as_ref(), &mut self.datasets, work)?;
+        Ok(Outcome::Evaluated { nats, tokens, bytes })
+    }
+
+    /// A blob that does not match its name is as good as absent, and the next try fetches it anew.
+    fn remove_corrupt_blob(&self, cause: &Failure) {
+        if let Failure::Task(cause) = cause
+            && let Some(digest) = cause.corrupt_blob()
+        {
+            warn!(%digest, "removing a corrupt blob");
+            if let Err(cause) = self.home.store().remove(&digest) {
+                warn!(%digest, %cause, "cannot remove a corrupt blob");
+            }
+        }
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("a task panicked")
+}

@@ -1,0 +1,113 @@
+//! Whole rounds: the bits must be those of all replicas in one process.
+
+use std::ops::ControlFlow;
+
+use zoo_content::Digest;
+use zoo_protocol::{Aggregate, ContributionRef, Evaluate, Peer, Report, Work};
+use zoo_training::{Evaluation, LocalJob, Part, evaluate, equal_shares};
+
+use crate::orchestrator::{Conversation, Job, Node, Orchestrator, report, tell, trained};
+
+const SEQUENCES_PER_STEP: u32 = 4;
+const INNER_STEPS: u32 = 3;
+
+fn shares(replicas: usize, round: u32) -> Vec<zoo_training::Share> {
+    let first = u64::from(round) * replicas as u64 * u64::from(SEQUENCES_PER_STEP * INNER_STEPS);
+    equal_shares(replicas, first, SEQUENCES_PER_STEP, INNER_STEPS)
+}
+
+/// One round on every node; returns the checkpoint that all of them report.
+async fn round(
+    job: &Job,
+    nodes: &mut [(Peer, Conversation)],
+    peers: &[Peer],
+    round: u32,
+    base: Digest,
+) -> Digest {
+    let shares = shares(nodes.len(), round);
+    for ((_, conversation), share) in nodes.iter_mut().zip(&shares) {
+        tell(conversation, Work::Train(job.window(round, base, *share)), peers).await;
+    }
+    let mut contributions = Vec::new();
+    for (peer, conversation) in nodes.iter_mut() {
+        let commitment = trained(conversation).await;
+        assert_eq!(commitment.optimizer_in.is_some(), round > 0, "the optimiser's state is carried on");
+        let (tokens, updates) = (commitment.tokens, commitment.updates);
+        contributions.push(ContributionRef { node: peer.node, tokens, updates });
+    }
+    let aggregate = Aggregate {
+        job: Job::id(),
+        round,
+        attempt: 0,
+        program: job.spec.digest(),
+        base,
+        data: job.data.digest(),
+        contributions,
+        step: u64::from((round + 1) * INNER_STEPS),
+    };
+    let mut checkpoints = Vec::new();
+    for (_, conversation) in nodes.iter_mut() {
+        tell(conversation, Work::Aggregate(aggregate.clone()), peers).await;
+    }
+    for (_, conversation) in nodes.iter_mut() {
+        match report(conversation).await {
+            Report::Aggregated { checkpoint, attempt: 0, .. } => checkpoints.push(checkpoint),
+            other => panic!("not aggregated: {other:?}"),
+        }
+    }
+    checkpoints.dedup();
+    assert_eq!(checkpoints.len(), 1, "every node has the same bits");
+    checkpoints[0]
+}
+
+async fn evaluated(job: &Job, nodes: &mut [(Peer, Conversation)], peers: &[Peer], checkpoint: Digest) -> Evaluation {
+    let shards = nodes.len() as u32;
+    for ((_, conversation), shard) in nodes.iter_mut().zip(0..) {
+        let (program, data) = (job.spec.digest(), job.data.digest());
+        let work = Evaluate { job: Job::id(), round: 2, program, checkpoint, data, shard, shards };
+        tell(conversation, Work::Evaluate(work), peers).await;
+    }
+    let mut sum = Evaluation::default();
+    for (_, conversation) in nodes.iter_mut() {
+        match report(conversation).await {
+            Report::Evaluated { nats_bits, tokens, bytes, .. } => {
+                sum += Evaluation { nats: f64::from_bits(nats_bits), tokens, bytes }
+            }
+            other => panic!("not evaluated: {other:?}"),
+        }
+    }
+    sum
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rounds_over_the_network_have_the_bits_of_one_process() {
+    const NODES: usize = 3;
+    let job = Job::new();
+    let mut orchestrator = Orchestrator::start().await;
+    job.save(orchestrator.store.as_ref());
+    let daemons: Vec<Node> = (0..NODES).map(|_| Node::start(orchestrator.endpoint.ticket())).collect();
+    let mut nodes = Vec::new();
+    for _ in 0..NODES {
+        nodes.push(orchestrator.welcome().await);
+    }
+    let mut peers: Vec<Peer> = nodes.iter().map(|(peer, _)| peer.clone()).collect();
+    peers.push(orchestrator.endpoint.peer());
+
+    let mut local = LocalJob::new(&job.spec, &job.data, NODES).unwrap();
+    let mut base = job.base;
+    for at in 0..3 {
+        base = round(&job, &mut nodes, &peers, at, base).await;
+        let shares: Vec<_> = shares(NODES, at).into_iter().map(Some).collect();
+        local.round(&shares, &mut |_, _| ControlFlow::Continue(())).unwrap();
+        assert_eq!(base, Digest::of(&local.checkpoint().manifest().to_bytes()), "round {at}");
+    }
+
+    let distributed = evaluated(&job, &mut nodes, &peers, base).await;
+    let network = local.checkpoint().network(&job.spec).unwrap();
+    let whole = evaluate(&network, &job.data, Part { shard: 0, shards: 1, batch_windows: 4 }).unwrap();
+    assert_eq!(distributed, whole);
+
+    for daemon in daemons {
+        daemon.shut_down().await.1.unwrap();
+    }
+}

@@ -1,0 +1,236 @@
+//! Lost connections, crashes, refusals and goodbyes.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
+use zoo_content::{BlobStore, Digest, FileStore};
+use zoo_pnode::{PNodeEvent, PNodeError};
+use zoo_protocol::{FromOrchestrator, Rejection, Report, ToOrchestrator, VERSION, Work};
+use zoo_training::{Share, equal_shares};
+
+use crate::orchestrator::{Conversation, Job, Node, Orchestrator, PATIENCE, report, tell, trained};
+
+fn share(inner_steps: u32) -> Share {
+    equal_shares(1, 0, 4, inner_steps)[0]
+}
+
+/// Waits until the node says that it is in a window.
+async fn wait_for_a_step(conversation: &mut Conversation) {
+    let step = async {
+        loop {
+            match conversation.recv().await.unwrap().expect("the node is there") {
+                ToOrchestrator::Heartbeat { step, .. } if step > 0 => return,
+                ToOrchestrator::Heartbeat { .. } => {}
+                other => panic!("not a heartbeat: {other:?}"),
+            }
+        }
+    };
+    timeout(PATIENCE, step).await.expect("the window begins");
+}
+
+async fn wait_for_leave(conversation: &mut Conversation) {
+    let leave = async {
+        while let Some(message) = conversation.recv().await.unwrap() {
+            if message == ToOrchestrator::Leave {
+                return;
+            }
+        }
+        panic!("the conversation ended without a goodbye");
+    };
+    timeout(PATIENCE, leave).await.expect("a goodbye in time");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_lost_the_orchestrator_comes_back_and_repeats_its_report() {
+    let job = Job::new();
+    let mut orchestrator = Orchestrator::start().await;
+    job.save(orchestrator.store.as_ref());
+    let node = Node::start(orchestrator.endpoint.ticket());
+    let (peer, mut conversation) = orchestrator.welcome().await;
+    let peers = [orchestrator.endpoint.peer()];
+
+    let window = job.window(0, job.base, share(2));
+    tell(&mut conversation, Work::Train(window.clone()), &peers).await;
+    let first = trained(&mut conversation).await;
+    assert_eq!(first.work, window);
+    drop(conversation);
+
+    let (again, mut conversation) = orchestrator.welcome().await;
+    assert_eq!(again.node, peer.node);
+    assert_eq!(trained(&mut conversation).await, first);
+    assert!(node.saw(|event| matches!(event, PNodeEvent::Disconnected { .. })));
+    node.shut_down().await.1.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_goes_on_while_the_orchestrator_is_away() {
+    let job = Job::new();
+    let mut orchestrator = Orchestrator::start().await;
+    job.save(orchestrator.store.as_ref());
+    let node = Node::start(orchestrator.endpoint.ticket());
+    let (_, mut conversation) = orchestrator.welcome().await;
+    let window = job.window(0, job.base, share(150));
+    tell(&mut conversation, Work::Train(window), &[orchestrator.endpoint.peer()]).await;
+    wait_for_a_step(&mut conversation).await;
+    drop(conversation);
+
+    let (_, mut conversation) = orchestrator.welcome().await;
+    trained(&mut conversation).await;
+    let starts = node.events.lock().unwrap().iter().filter(|event| matches!(event, PNodeEvent::Started(_))).count();
+    assert_eq!(starts, 1, "the window was not begun again");
+    node.shut_down().await.1.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_crashed_in_a_window_does_it_again_with_equal_bits() {
+    let job = Job::new();
+    let mut orchestrator = Orchestrator::start().await;
+    job.save(orchestrator.store.as_ref());
+    let peers = [orchestrator.endpoint.peer()];
+    let window = job.window(0, job.base, share(100));
+
+    let undisturbed = Node::start(orchestrator.endpoint.ticket());
+    let (_, mut conversation) = orchestrator.welcome().await;
+    tell(&mut conversation, Work::Train(window.clone()), &peers).await;
+    let expected = trained(&mut conversation).await;
+    undisturbed.shut_down().await.1.unwrap();
+
+    let crashing = Node::start(orchestrator.endpoint.ticket());
+    let (peer, mut conversation) = orchestrator.welcome().await;
+    tell(&mut conversation, Work::Train(window.clone()), &peers).await;
+    wait_for_a_step(&mut conversation).await;
+    let directory = crashing.crash().await;
+
+    let restarted = restart(directory, &orchestrator).await;
+    let (again, mut conversation) = orchestrator.welcome().await;
+    assert_eq!(again.node, peer.node, "the identity survives");
+    tell(&mut conversation, Work::Train(window), &peers).await;
+    assert_eq!(trained(&mut conversation).await, expected);
+    restarted.shut_down().await.1.unwrap();
+}
+
+/// In one process the crashed node's compute thread may hold the directory until its step ends.
+async fn restart(directory: tempfile::TempDir, orchestrator: &Orchestrator) -> Node {
+    let lock = std::fs::File::open(directory.path().join("lock")).unwrap();
+    let start = Instant::now();
+    while lock.try_lock().is_err() {
+        assert!(start.elapsed() < PATIENCE, "the directory is released");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    drop(lock);
+    Node::start_in(directory, orchestrator.endpoint.ticket())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_says_goodbye_and_is_gone_within_a_second_even_in_a_window() {
+    let job = Job::new();
+    let mut orchestrator = Orchestrator::start().await;
+    job.save(orchestrator.store.as_ref());
+    let node = Node::start(orchestrator.endpoint.ticket());
+    let (_, mut conversation) = orchestrator.welcome().await;
+    let window = job.window(0, job.base, share(100_000));
+    tell(&mut conversation, Work::Train(window), &[orchestrator.endpoint.peer()]).await;
+    wait_for_a_step(&mut conversation).await;
+
+    let goodbye = tokio::spawn(async move { wait_for_leave(&mut conversation).await });
+    let start = Instant::now();
+    let (_directory, result) = node.shut_down().await;
+    result.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    goodbye.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_never_found_the_orchestrator_ends_when_told_to() {
+    let orchestrator = Orchestrator::start().await;
+    let ticket = orchestrator.endpoint.ticket();
+    orchestrator.endpoint.close().await;
+    let node = Node::start(ticket);
+    let start = Instant::now();
+    while !node.saw(|event| matches!(event, PNodeEvent::Disconnected { .. })) {
+        assert!(start.elapsed() < PATIENCE, "it says that it cannot connect");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let start = Instant::now();
+    node.shut_down().await.1.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_version_ends_the_node_with_a_hint_for_the_older_side() {
+    for (theirs, hint) in [(VERSION + 1, "update zoo on this machine"), (VERSION - 1, "the orchestrator's machine")] {
+        let mut orchestrator = Orchestrator::start().await;
+        let node = Node::start(orchestrator.endpoint.ticket());
+        let (_, mut conversation, _) = orchestrator.accept().await;
+        let rejection = Rejection::Version { ours: theirs, theirs: VERSION };
+        conversation.send(&FromOrchestrator::Rejected(rejection)).await.unwrap();
+        conversation.close().await;
+        let error = node.end().await.unwrap_err();
+        assert!(matches!(error, PNodeError::Version { .. }) && error.to_string().contains(hint), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_has_is_reported_and_found_when_somebody_has_it() {
+    let job = Job::new();
+    let mut orchestrator = Orchestrator::start().await;
+    let node = Node::start(orchestrator.endpoint.ticket());
+    let (_, mut conversation) = orchestrator.welcome().await;
+    let window = job.window(0, job.base, share(1));
+    tell(&mut conversation, Work::Train(window), &[orchestrator.endpoint.peer()]).await;
+    let Report::Failed { round: 0, reason, .. } = report(&mut conversation).await else { panic!("not failed") };
+    assert!(reason.starts_with("cannot fetch"), "{reason}");
+
+    job.save(orchestrator.store.as_ref());
+    while let Report::Failed { .. } = report(&mut conversation).await {}
+    node.shut_down().await.1.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_makes_no_sense_is_reported_and_the_node_lives_on() {
+    let job = Job::new();
+    let mut orchestrator = Orchestrator::start().await;
+    job.save(orchestrator.store.as_ref());
+    let nonsense = orchestrator.store.put(b"rm -rf /").unwrap();
+    let node = Node::start(orchestrator.endpoint.ticket());
+    let (_, mut conversation) = orchestrator.welcome().await;
+    let peers = [orchestrator.endpoint.peer()];
+
+    let good = job.window(0, job.base, share(1));
+    let bad = zoo_protocol::TrainWindow { program: nonsense, ..good.clone() };
+    tell(&mut conversation, Work::Train(bad), &peers).await;
+    let Report::Failed { reason, .. } = report(&mut conversation).await else { panic!("not failed") };
+    assert!(reason.contains("training specification"), "{reason}");
+
+    tell(&mut conversation, Work::Train(good.clone()), &peers).await;
+    assert_eq!(trained(&mut conversation).await.work, good);
+    node.shut_down().await.1.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_blob_that_rotted_on_disk_is_fetched_again() {
+    let job = Job::new();
+    let mut orchestrator = Orchestrator::start().await;
+    job.save(orchestrator.store.as_ref());
+    let directory = tempfile::tempdir().unwrap();
+    let program = job.spec.digest();
+    {
+        let store = FileStore::open(directory.path().join("blobs")).unwrap();
+        job.save(&store);
+        let name = program.to_string();
+        let path = directory.path().join("blobs").join(&name[..2]).join(&name[2..]);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "rotten").unwrap();
+        assert!(store.get(&program).is_err());
+    }
+    let node = Node::start_in(directory, orchestrator.endpoint.ticket());
+    let (_, mut conversation) = orchestrator.welcome().await;
+    let window = job.window(0, job.base, share(1));
+    tell(&mut conversation, Work::Train(window), &[orchestrator.endpoint.peer()]).await;
+    assert!(matches!(report(&mut conversation).await, Report::Failed { .. }));
+    trained(&mut conversation).await;
+    let (directory, result) = node.shut_down().await;
+    result.unwrap();
+    let store = FileStore::open(directory.path().join("blobs")).unwrap();
+    assert_eq!(Digest::of(&store.get(&program).unwrap()), program);
+}

@@ -1,0 +1,66 @@
+//! Anybody can check a window, and nobody can lie about one.
+
+use std::ops::ControlFlow;
+
+use zoo_content::{BlobStore, Digest, MemoryStore};
+use zoo_network::{BindOptions, Endpoint};
+use zoo_pnode::verify::{fetch_inputs, recheck};
+use zoo_protocol::{Commitment, NodeKey, Work};
+use zoo_training::equal_shares;
+
+use crate::orchestrator::{Job, Node, Orchestrator, tell, trained};
+
+/// A change to a commitment, and what must be found to differ.
+type Lie = (fn(&mut Commitment), &'static str);
+
+const LIES: &[Lie] = &[
+    (|commitment| commitment.tokens += 1, "tokens"),
+    (|commitment| commitment.steps += 1, "steps"),
+    (|commitment| commitment.steps_root = Digest::of(b"lie"), "steps_root"),
+    (|commitment| commitment.optimizer_out = Digest::of(b"lie"), "optimizer_out"),
+    (|commitment| commitment.mean_loss_bits ^= 1, "mean_loss"),
+    (|commitment| commitment.updates[1].update = Digest::of(b"lie"), "update of vnode"),
+    (|commitment| _ = commitment.updates.pop(), "number of updates"),
+    (|commitment| commitment.work.share.first_sequence += 1, "steps_root"),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_window_trained_again_is_equal_and_every_lie_shows() {
+    let job = Job::new();
+    let mut orchestrator = Orchestrator::start().await;
+    job.save(orchestrator.store.as_ref());
+    let node = Node::start(orchestrator.endpoint.ticket());
+    let (peer, mut conversation) = orchestrator.welcome().await;
+    let peers = [peer, orchestrator.endpoint.peer()];
+    let mut commitments = Vec::new();
+    for round in 0..2 {
+        let window = job.window(round, job.base, equal_shares(1, u64::from(round) * 8, 4, 2)[0]);
+        tell(&mut conversation, Work::Train(window), &peers).await;
+        commitments.push(trained(&mut conversation).await);
+    }
+    assert_eq!(commitments[1].optimizer_in, Some(commitments[0].optimizer_out));
+
+    let key = NodeKey::from_seed([7; 32]);
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let auditor = Endpoint::bind(BindOptions { key: &key, listen }).await.unwrap();
+    for commitment in &commitments {
+        let store = MemoryStore::default();
+        fetch_inputs(&auditor, &peers, &store, commitment).await.unwrap();
+        let blobs = store.list().unwrap();
+        let check = |commitment: &Commitment| {
+            recheck(&store, commitment, &mut |_| ControlFlow::Continue(())).expect("the inputs are there")
+        };
+        let honest = check(commitment);
+        assert!(honest.equal() && honest.differences().is_empty(), "{:?}", honest.differences());
+        for (lie, difference) in LIES {
+            let mut tampered = commitment.clone();
+            lie(&mut tampered);
+            let found = check(&tampered);
+            assert!(!found.equal());
+            assert!(found.differences().iter().any(|found| found.starts_with(difference)), "{difference}: {:?}", found.differences());
+        }
+        assert_eq!(store.list().unwrap(), blobs, "checking stores nothing");
+    }
+    auditor.close().await;
+    node.shut_down().await.1.unwrap();
+}
