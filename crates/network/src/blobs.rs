@@ -6,13 +6,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use iroh::endpoint::{Connection, ReadError, ReadExactError, RecvStream, VarInt};
+use iroh::endpoint::{Connection, IncomingAddr, ReadError, ReadExactError, RecvStream, VarInt};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use zoo_content::{Digest, VerifiedBlob};
 use zoo_protocol::{NodeId, Peer};
 
-use crate::endpoint::{BLOBS_ALPN, TrafficCounters, connect};
+use crate::endpoint::{BLOBS_ALPN, TrafficCounters, connect, lock};
 use crate::limits::{
     FETCHING_MAX, FIRST_BYTE_TIMEOUT, PIECE_BYTES, PROGRESS_TIMEOUT, REMEMBERED_PEERS_MAX,
     SPEED_MIN_BYTES_PER_SECOND, UNREACHABLE_MEMORY,
@@ -28,23 +28,31 @@ const RESERVED_BYTES_MAX: u64 = 1 << 20;
 /// Blobs up to this size are hashed on the spot, larger ones on a thread that may block.
 const HASHED_IN_PLACE_BYTES_MAX: usize = 256 << 10;
 
-/// Fetches blobs, over one remembered connection per peer.
+/// Fetches blobs, over one connection per peer that is used again.
 #[derive(Debug)]
 pub(crate) struct BlobClient {
     iroh: iroh::Endpoint,
     id: NodeId,
+    server: Arc<BlobServer>,
     traffic: Arc<TrafficCounters>,
     fetching: Semaphore,
     peers: Mutex<BTreeMap<NodeId, Arc<Slot>>>,
 }
 
-/// What is known of one peer. The lock is held while connecting, so that many fetches make one connection.
-type Slot = tokio::sync::Mutex<Known>;
+/// What is known of one peer.
+#[derive(Debug, Default)]
+struct Slot {
+    /// The latest connection that it opened to here, and from where. A connection that breaks
+    /// says so itself; one on which a fetch stalled may serve the next.
+    incoming: Mutex<Option<(IncomingAddr, Connection)>>,
+    /// How calling it went. Locked while calling, so that many fetches make one call.
+    outgoing: tokio::sync::Mutex<Call>,
+}
 
 #[derive(Debug, Default)]
-enum Known {
+enum Call {
     #[default]
-    Nothing,
+    None,
     Connected {
         addresses: Vec<SocketAddr>,
         connection: Connection,
@@ -57,8 +65,18 @@ enum Known {
 }
 
 impl BlobClient {
-    pub(crate) fn new(iroh: iroh::Endpoint, id: NodeId, traffic: Arc<TrafficCounters>) -> Self {
-        Self { iroh, id, traffic, fetching: Semaphore::new(FETCHING_MAX), peers: Mutex::default() }
+    pub(crate) fn new(
+        iroh: iroh::Endpoint,
+        id: NodeId,
+        server: Arc<BlobServer>,
+        traffic: Arc<TrafficCounters>,
+    ) -> Self {
+        Self { iroh, id, server, traffic, fetching: Semaphore::new(FETCHING_MAX), peers: Mutex::default() }
+    }
+
+    /// Blobs can be asked of `node` over the connection that it opened.
+    pub(crate) fn adopt(&self, node: NodeId, from: IncomingAddr, connection: Connection) {
+        *lock(&self.slot(node).incoming) = Some((from, connection));
     }
 
     pub(crate) async fn fetch_from_any(
@@ -94,58 +112,81 @@ impl BlobClient {
         let outcome = timeout(patience, download.run(&connection, digest, max_bytes)).await;
         let outcome =
             outcome.unwrap_or(Err(FetchFailure::Stalled { received_bytes: download.received_bytes }));
-        if let Err(FetchFailure::Stalled { .. } | FetchFailure::Lost { .. }) = outcome {
-            forget(&slot, &connection).await;
-        }
         verify(*digest, outcome?).await
     }
 
-    /// The peer's slot. When too many are remembered all are forgotten: connections in use stay up until they are done.
+    /// The peer's slot. When too many peers are remembered, one is forgotten: its connection
+    /// lasts as long as somebody uses it.
     fn slot(&self, node: NodeId) -> Arc<Slot> {
-        let mut peers = self.peers.lock().expect("nothing panics while it holds this lock");
+        let mut peers = lock(&self.peers);
         if peers.len() >= REMEMBERED_PEERS_MAX && !peers.contains_key(&node) {
-            peers.clear();
+            peers.pop_first();
         }
         peers.entry(node).or_default().clone()
     }
 
-    /// The remembered connection, if it is up and leads to where the peer is now; else a new one.
+    /// A connection that leads to where the peer is now: one that is up already, in either
+    /// direction, or a new one, or at last one from elsewhere (a peer that can call but not be called).
     async fn connection(&self, slot: &Slot, peer: &Peer) -> Result<Connection, FetchFailure> {
-        let mut known = slot.lock().await;
-        match &*known {
-            Known::Connected { addresses, connection }
+        let incoming = slot.incoming();
+        if let Some((IncomingAddr::Ip(from), connection)) = &incoming
+            && peer.addresses.contains(from)
+        {
+            return Ok(connection.clone());
+        }
+        self.call(slot, peer)
+            .await
+            .or_else(|failure| incoming.map(|(_, connection)| connection).ok_or(failure))
+    }
+
+    async fn call(&self, slot: &Slot, peer: &Peer) -> Result<Connection, FetchFailure> {
+        let mut call = slot.outgoing.lock().await;
+        match &*call {
+            Call::Connected { addresses, connection }
                 if *addresses == peer.addresses && connection.close_reason().is_none() =>
             {
                 return Ok(connection.clone());
             }
-            Known::Unreachable { addresses, since, cause }
+            Call::Unreachable { addresses, since, cause }
                 if *addresses == peer.addresses && since.elapsed() < UNREACHABLE_MEMORY =>
             {
                 return Err(FetchFailure::Unreachable { addresses: addresses.clone(), cause: cause.clone() });
             }
             _ => {}
         }
+        // The transport keeps calling a node where its last connection was, even if that
+        // process is dead and the node has come back elsewhere. So that connection ends first.
+        if let Call::Connected { connection, .. } = std::mem::take(&mut *call) {
+            connection.close(VarInt::from_u32(0), b"");
+        }
         let addresses = peer.addresses.clone();
         match connect(&self.iroh, peer, BLOBS_ALPN).await {
             Ok(connection) => {
-                *known = Known::Connected { addresses, connection: connection.clone() };
+                tokio::spawn(self.server.clone().serve(connection.clone()));
+                *call = Call::Connected { addresses, connection: connection.clone() };
                 Ok(connection)
             }
             Err(cause) => {
                 let since = Instant::now();
-                *known = Known::Unreachable { addresses: addresses.clone(), since, cause: cause.clone() };
+                *call = Call::Unreachable { addresses: addresses.clone(), since, cause: cause.clone() };
                 Err(FetchFailure::Unreachable { addresses, cause })
             }
         }
     }
 }
 
-/// Forgets `connection`, unless somebody has replaced it already.
-async fn forget(slot: &Slot, connection: &Connection) {
-    let mut known = slot.lock().await;
-    if matches!(&*known, Known::Connected { connection: current, .. } if current.stable_id() == connection.stable_id())
-    {
-        *known = Known::Nothing;
+impl Slot {
+    fn incoming(&self) -> Option<(IncomingAddr, Connection)> {
+        lock(&self.incoming).clone().filter(|(_, connection)| connection.close_reason().is_none())
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        // Serving holds the connection open; nobody will fetch over it any more.
+        if let Call::Connected { connection, .. } = self.outgoing.get_mut() {
+            connection.close(VarInt::from_u32(0), b"");
+        }
     }
 }
 

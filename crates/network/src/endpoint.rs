@@ -4,20 +4,22 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use iroh::endpoint::{BindError, Connection, Incoming, QuicTransportConfig, VarInt, presets};
+use iroh::endpoint::{BindError, Connection, Incoming, IncomingAddr, QuicTransportConfig, VarInt, presets};
 use iroh::{EndpointAddr, NetReportConfig, PublicKey, RelayMode, SecretKey};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::debug;
 use zoo_content::{BlobStore, Digest, VerifiedBlob};
+use zoo_protocol::limits::MAX_ADDRESSES;
 use zoo_protocol::{FromOrchestrator, NodeId, NodeKey, Peer, ToOrchestrator};
 
 use crate::blobs::{BlobClient, BlobServer};
+use crate::callers::Callers;
 use crate::control::{ControlConnection, ControlStream};
 use crate::limits::{
-    ADDRESSES_MAX, CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX, CONTROL_BACKLOG_MAX,
-    IDLE_TIMEOUT, KEEP_ALIVE, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
+    CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX, CONTROL_BACKLOG_MAX, IDLE_TIMEOUT, KEEP_ALIVE,
+    STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
 };
 use crate::{FetchError, NetworkError, Ticket};
 
@@ -63,7 +65,6 @@ struct Inner {
     iroh: iroh::Endpoint,
     id: NodeId,
     services: Arc<Services>,
-    blobs: BlobClient,
     traffic: Arc<TrafficCounters>,
     accepting: JoinHandle<()>,
 }
@@ -75,10 +76,12 @@ impl Drop for Inner {
 }
 
 /// What incoming connections find here.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Services {
-    blobs: Mutex<Option<BlobServer>>,
+    blobs: Arc<BlobServer>,
+    peers: Arc<BlobClient>,
     control: Mutex<Option<mpsc::Sender<ControlConnection>>>,
+    callers: Callers,
 }
 
 impl Endpoint {
@@ -101,11 +104,13 @@ impl Endpoint {
 
         let id = options.key.id();
         assert_eq!(iroh.id().as_bytes(), &id.0, "the transport derives the same identity from the seed");
-        let services = Arc::new(Services::default());
         let traffic = Arc::new(TrafficCounters::default());
-        let blobs = BlobClient::new(iroh.clone(), id, traffic.clone());
+        let blobs = Arc::new(BlobServer::new(traffic.clone()));
+        let peers = Arc::new(BlobClient::new(iroh.clone(), id, blobs.clone(), traffic.clone()));
+        let services =
+            Arc::new(Services { blobs, peers, control: Mutex::default(), callers: Callers::default() });
         let accepting = tokio::spawn(accept_all(iroh.clone(), services.clone()));
-        Ok(Self { inner: Arc::new(Inner { iroh, id, services, blobs, traffic, accepting }) })
+        Ok(Self { inner: Arc::new(Inner { iroh, id, services, traffic, accepting }) })
     }
 
     /// Who this is.
@@ -122,7 +127,7 @@ impl Endpoint {
         };
         let mut addresses: Vec<_> = self.inner.iroh.addr().ip_addrs().copied().collect();
         addresses.retain(|address| !address.ip().is_unspecified());
-        addresses.truncate(ADDRESSES_MAX);
+        addresses.truncate(MAX_ADDRESSES);
         if addresses.is_empty() {
             addresses.push(SocketAddr::new(std::net::Ipv4Addr::LOCALHOST.into(), everywhere.port()));
         }
@@ -149,8 +154,7 @@ impl Endpoint {
 
     /// Serves every blob of `store` to whoever asks, from now on, instead of any store given before.
     pub fn serve_blobs(&self, store: Arc<dyn BlobStore>) {
-        let server = BlobServer::new(store, self.inner.traffic.clone());
-        *lock(&self.inner.services.blobs) = Some(server);
+        self.inner.services.blobs.set_store(Some(store));
     }
 
     /// Accepts control connections from now on; they wait in the returned
@@ -197,13 +201,13 @@ impl Endpoint {
         digest: &Digest,
         max_bytes: u64,
     ) -> Result<VerifiedBlob, FetchError> {
-        self.inner.blobs.fetch_from_any(peers, digest, max_bytes).await
+        self.inner.services.peers.fetch_from_any(peers, digest, max_bytes).await
     }
 
     /// Ends every connection, telling the other sides, and frees the socket.
     pub async fn close(&self) {
         lock(&self.inner.services.control).take();
-        lock(&self.inner.services.blobs).take();
+        self.inner.services.blobs.set_store(None);
         self.inner.iroh.close().await;
     }
 }
@@ -214,7 +218,7 @@ pub(crate) async fn connect(iroh: &iroh::Endpoint, peer: &Peer, alpn: &[u8]) -> 
     let address = peer
         .addresses
         .iter()
-        .take(ADDRESSES_MAX)
+        .take(MAX_ADDRESSES)
         .fold(EndpointAddr::new(id), |address, &ip| address.with_ip_addr(ip));
     match timeout(CONNECT_TIMEOUT, iroh.connect(address, alpn)).await {
         Ok(Ok(connection)) => Ok(connection),
@@ -243,18 +247,28 @@ async fn accept_all(iroh: iroh::Endpoint, services: Arc<Services>) {
 
 /// Sees one connection through from handshake to close.
 async fn accept_one(incoming: Incoming, services: &Services) -> Result<(), String> {
+    let from = incoming.remote_addr();
     let connection = timeout(CONNECT_TIMEOUT, incoming)
         .await
         .map_err(|_| "no handshake in time".to_string())?
         .map_err(|cause| innermost(&cause))?;
     let node = NodeId(*connection.remote_id().as_bytes());
+    let stable_id = connection.stable_id();
+    services.callers.add(node, from.clone(), &connection);
+    let outcome = serve_one(node, from, connection, services).await;
+    services.callers.remove(node, stable_id);
+    outcome
+}
 
+async fn serve_one(
+    node: NodeId,
+    from: IncomingAddr,
+    connection: Connection,
+    services: &Services,
+) -> Result<(), String> {
     if connection.alpn() == BLOBS_ALPN {
-        let server = lock(&services.blobs).clone();
-        match server {
-            Some(server) => server.serve(connection).await,
-            None => connection.close(VarInt::from_u32(1), b"this node serves no blobs"),
-        }
+        services.peers.adopt(node, from, connection.clone());
+        services.blobs.clone().serve(connection).await;
         return Ok(());
     }
     let Some(queue) = lock(&services.control).clone() else {
@@ -306,6 +320,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
     deepest.to_string()
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// The lock, which no panic can have poisoned.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("nothing panics while it holds this lock")
 }

@@ -39,6 +39,7 @@
 //! A peer can make this crate hold at most [`limits`] of anything.
 
 mod blobs;
+mod callers;
 mod control;
 mod endpoint;
 mod error;

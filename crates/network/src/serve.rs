@@ -2,10 +2,11 @@
 //!
 //! A request is one stream: the 32 bytes of a digest. The answer: one status
 //! byte ([`Status`]); if it is `Held`, the size as u64 little-endian and the bytes.
+//! Both ends of a connection may ask, whoever opened it.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use iroh::endpoint::{Connection, RecvStream, SendStream};
 use tokio::sync::Semaphore;
@@ -13,7 +14,7 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 use zoo_content::{BlobStore, Digest, StoreError};
 
-use crate::endpoint::TrafficCounters;
+use crate::endpoint::{TrafficCounters, lock};
 use crate::limits::{CONNECT_TIMEOUT, PIECE_BYTES, PROGRESS_TIMEOUT, SERVING_MAX};
 
 /// First byte of an answer.
@@ -31,11 +32,10 @@ impl Status {
     }
 }
 
-#[derive(Clone)]
 pub(crate) struct BlobServer {
-    store: Arc<dyn BlobStore>,
+    store: Mutex<Option<Arc<dyn BlobStore>>>,
     traffic: Arc<TrafficCounters>,
-    serving: Arc<Semaphore>,
+    serving: Semaphore,
 }
 
 impl fmt::Debug for BlobServer {
@@ -45,12 +45,17 @@ impl fmt::Debug for BlobServer {
 }
 
 impl BlobServer {
-    pub(crate) fn new(store: Arc<dyn BlobStore>, traffic: Arc<TrafficCounters>) -> Self {
-        Self { store, traffic, serving: Arc::new(Semaphore::new(SERVING_MAX)) }
+    pub(crate) fn new(traffic: Arc<TrafficCounters>) -> Self {
+        Self { store: Mutex::default(), traffic, serving: Semaphore::new(SERVING_MAX) }
+    }
+
+    /// Serves from `store` from now on; from nothing if `None`.
+    pub(crate) fn set_store(&self, store: Option<Arc<dyn BlobStore>>) {
+        *lock(&self.store) = store;
     }
 
     /// Answers every request on `connection` until it closes.
-    pub(crate) async fn serve(self, connection: Connection) {
+    pub(crate) async fn serve(self: Arc<Self>, connection: Connection) {
         while let Ok((send, receive)) = connection.accept_bi().await {
             let server = self.clone();
             tokio::spawn(async move {
@@ -70,10 +75,9 @@ impl BlobServer {
         let digest = Digest::from_bytes(digest);
 
         let _permit = self.serving.acquire().await.map_err(|cause| cause.to_string())?;
-        let store = self.store.clone();
-        let found = tokio::task::spawn_blocking(move || store.get(&digest))
-            .await
-            .map_err(|cause| cause.to_string())?;
+        let store = lock(&self.store).clone();
+        let get = move || store.map_or(Err(StoreError::NotFound(digest)), |store| store.get(&digest));
+        let found = tokio::task::spawn_blocking(get).await.map_err(|cause| cause.to_string())?;
         match found {
             Ok(blob) => {
                 let mut header = vec![Status::Held as u8];

@@ -191,9 +191,13 @@ async fn somebody_else_at_the_address_is_not_accepted_in_the_place_of_the_node()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_no_orchestrator_says_so() {
     let (worker, client) = (endpoint(18).await, endpoint(19).await);
-    let mut here = client.connect(&worker.ticket()).await.unwrap();
-    let _ = here.send(&HELLO).await;
-    let error = within(QUICK, here.recv()).await.unwrap_err().to_string();
+    // Whether the refusal is there before the first message or after it is a matter of timing.
+    let conversation = async {
+        let mut here = client.connect(&worker.ticket()).await?;
+        here.send(&HELLO).await?;
+        here.recv().await
+    };
+    let error = within(QUICK, conversation).await.unwrap_err().to_string();
     assert!(error.contains("no orchestrator"), "{error}");
 }
 
@@ -224,5 +228,45 @@ fn a_peer_that_dies_is_noticed_within_the_idle_timeout() {
         std::mem::forget(client);
         let noticed = within(zoo_network::limits::IDLE_TIMEOUT + QUICK / 2, there.recv()).await;
         assert!(matches!(noticed, Err(NetworkError::Lost { .. })), "{noticed:?}");
+    });
+}
+
+/// A process dies without a word; its successor has the same key and another port.
+#[test]
+fn a_successor_with_the_same_key_takes_over_from_a_predecessor_that_still_seems_alive() {
+    let doomed = Runtime::new().unwrap();
+    let survivor = Runtime::new().unwrap();
+    let (server, mut accepted) = survivor.block_on(async {
+        let server = endpoint(22).await;
+        let accepted = server.control_connections();
+        (server, accepted)
+    });
+    let ticket = server.ticket();
+    let before = doomed.block_on(async {
+        let client = endpoint(23).await;
+        let mut here = client.connect(&ticket).await.unwrap();
+        here.send(&HELLO).await.unwrap();
+        (client, here)
+    });
+    survivor.block_on(async {
+        let (_, mut old): ControlConnection = within(QUICK, accepted.recv()).await.unwrap();
+        assert_eq!(old.recv().await.unwrap(), Some(HELLO));
+        doomed.shutdown_background();
+        std::mem::forget(before);
+        let successor = endpoint(23).await;
+        let start = std::time::Instant::now();
+        let mut here = within(QUICK, successor.connect(&ticket)).await.unwrap();
+        here.send(&HELLO).await.unwrap();
+        let (_, mut new) = within(QUICK, accepted.recv()).await.unwrap();
+        assert_eq!(new.recv().await.unwrap(), Some(HELLO));
+        new.send(&FromOrchestrator::Refused("hello".into())).await.unwrap();
+        assert!(within(QUICK, here.recv()).await.unwrap().is_some());
+        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+        // The predecessor's conversation is over; the new one lasts.
+        let ended = within(QUICK, old.recv()).await;
+        assert!(!matches!(ended, Ok(Some(_))), "{ended:?}");
+        tokio::time::sleep(zoo_network::limits::IDLE_TIMEOUT + QUICK / 2).await;
+        new.send(&FromOrchestrator::Refused("still here".into())).await.unwrap();
+        assert!(within(QUICK, here.recv()).await.unwrap().is_some());
     });
 }

@@ -1,0 +1,52 @@
+//! One key, one process: who calls from a new address has left the old one.
+//!
+//! The transport sends to a node where its connections are, and a process that
+//! died without a word seems connected until the idle timeout. When the node's
+//! next process calls, what leads to the dead one is closed, so that the node
+//! can be called back at once.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use iroh::endpoint::{Connection, IncomingAddr, VarInt, WeakConnectionHandle};
+use zoo_protocol::NodeId;
+
+use crate::endpoint::lock;
+
+/// The incoming connections that are open, by caller.
+#[derive(Debug, Default)]
+pub(crate) struct Callers(Mutex<BTreeMap<NodeId, Vec<Call>>>);
+
+#[derive(Debug)]
+struct Call {
+    from: IncomingAddr,
+    connection: WeakConnectionHandle,
+    stable_id: usize,
+}
+
+impl Callers {
+    /// Notes a connection and closes those of the same node from other addresses.
+    pub(crate) fn add(&self, node: NodeId, from: IncomingAddr, connection: &Connection) {
+        let mut callers = lock(&self.0);
+        let calls = callers.entry(node).or_default();
+        calls.retain(|call| {
+            let same_process = call.from == from;
+            if !same_process && let Some(connection) = call.connection.upgrade() {
+                connection.close(VarInt::from_u32(2), b"the node has called from another address");
+            }
+            same_process
+        });
+        calls.push(Call { from, connection: connection.weak_handle(), stable_id: connection.stable_id() });
+    }
+
+    /// Forgets a connection that has ended.
+    pub(crate) fn remove(&self, node: NodeId, stable_id: usize) {
+        let mut callers = lock(&self.0);
+        if let Some(calls) = callers.get_mut(&node) {
+            calls.retain(|call| call.stable_id != stable_id);
+            if calls.is_empty() {
+                callers.remove(&node);
+            }
+        }
+    }
+}
