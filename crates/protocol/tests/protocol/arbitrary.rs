@@ -1,0 +1,198 @@
+//! Arbitrary messages within the limits.
+
+use std::net::{IpAddr, SocketAddr};
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use zoo_content::Digest;
+use zoo_protocol::{
+    Aggregate, Commitment, ContributionRef, Evaluate, FromOrchestrator, JobDescription, NodeId, NodeProfile,
+    Peer, Rejection, Report, Role, RoundPlan, Sealed, Share, ToOrchestrator, TrainWindow, VNodeUpdate, Work,
+    limits,
+};
+
+use crate::samples::key;
+
+fn any_digest() -> impl Strategy<Value = Digest> {
+    any::<[u8; 32]>().prop_map(Digest::from_bytes)
+}
+
+fn any_node() -> impl Strategy<Value = NodeId> {
+    any::<[u8; 32]>().prop_map(NodeId)
+}
+
+fn any_addresses() -> impl Strategy<Value = Vec<SocketAddr>> {
+    // What does not name a host elsewhere (flow label, scope) does not travel.
+    vec(any::<(IpAddr, u16)>().prop_map(SocketAddr::from), 0..=limits::MAX_ADDRESSES)
+}
+
+fn any_peers() -> impl Strategy<Value = Vec<Peer>> {
+    vec((any_node(), any_addresses()).prop_map(|(node, addresses)| Peer { node, addresses }), 0..5)
+}
+
+prop_compose! {
+    fn any_profile()(
+        name in "\\PC{0,16}",
+        threads: u16,
+        memory_mib: u64,
+        isa in "[a-z0-9]{0,8}",
+        benchmark_tokens_per_second: u32,
+        software in "[0-9.]{0,9}",
+    ) -> NodeProfile {
+        NodeProfile { name, threads, memory_mib, isa, benchmark_tokens_per_second, software }
+    }
+}
+
+prop_compose! {
+    fn any_job()(
+        name in "\\PC{0,16}",
+        blobs in [any_digest(), any_digest(), any_digest(), any_digest()],
+        numbers in [1..=u32::MAX, 1..=u32::MAX, 1..=u32::MAX, 1..=u32::MAX, 1..=4096u32, 1..=u32::MAX],
+        contribution_deadline_ms in 1..=u64::MAX,
+    ) -> JobDescription {
+        let [program, initial, training_data, held_out_data] = blobs;
+        let [rounds, inner_steps, sequences_per_step, evaluate_every, evaluation_shards, minimum_nodes] = numbers;
+        let plan = RoundPlan {
+            rounds, inner_steps, sequences_per_step, evaluate_every, evaluation_shards, minimum_nodes,
+            contribution_deadline_ms,
+        };
+        JobDescription { name, program, initial, training_data, held_out_data, plan }
+    }
+}
+
+prop_compose! {
+    fn any_window()(
+        [job, program, base, data] in [any_digest(), any_digest(), any_digest(), any_digest()],
+        round: u32,
+        first_step: u64,
+        first_sequence: u64,
+        sequences_per_step in 1..=u32::MAX,
+        inner_steps in 1..=u32::MAX,
+    ) -> TrainWindow {
+        let share = Share { first_sequence, sequences_per_step, inner_steps };
+        TrainWindow { job, round, program, base, data, first_step, share }
+    }
+}
+
+fn any_updates() -> impl Strategy<Value = Vec<VNodeUpdate>> {
+    let update = ("[a-z.0-9]{0,20}", any_digest(), 0..=zoo_content::MAX_BLOB_BYTES);
+    vec(update.prop_map(|(vnode, update, bytes)| VNodeUpdate { vnode, update, bytes }), 0..6)
+}
+
+prop_compose! {
+    pub fn any_commitment()(
+        work in any_window(),
+        tokens: u64,
+        optimizer_in in proptest::option::of(any_digest()),
+        [optimizer_out, steps_root] in [any_digest(), any_digest()],
+        steps: u32,
+        updates in any_updates(),
+        mean_loss_bits: u64,
+    ) -> Commitment {
+        Commitment { work, tokens, optimizer_in, optimizer_out, steps_root, steps, updates, mean_loss_bits }
+    }
+}
+
+fn any_work() -> impl Strategy<Value = Work> {
+    let contribution = (any_node(), any::<u64>(), any_updates())
+        .prop_map(|(node, tokens, updates)| ContributionRef { node, tokens, updates });
+    let aggregate =
+        (any_window(), any::<u32>(), vec(contribution, 0..4)).prop_map(|(window, attempt, contributions)| {
+            let TrainWindow { job, round, program, base, data, first_step, .. } = window;
+            Work::Aggregate(Aggregate {
+                job,
+                round,
+                attempt,
+                program,
+                base,
+                data,
+                contributions,
+                step: first_step,
+            })
+        });
+    let evaluate =
+        (any_window(), 1..=4096u32, any::<prop::sample::Index>()).prop_map(|(window, shards, shard)| {
+            let TrainWindow { job, round, program, base: checkpoint, data, .. } = window;
+            let shard = shard.index(shards as usize) as u32;
+            Work::Evaluate(Evaluate { job, round, program, checkpoint, data, shard, shards })
+        });
+    prop_oneof![Just(Work::Idle), any_window().prop_map(Work::Train), aggregate, evaluate]
+}
+
+fn any_report() -> impl Strategy<Value = Report> {
+    let place = || (any_digest(), any::<u32>(), any::<u32>());
+    prop_oneof![
+        any_commitment().prop_map(|commitment| Report::Trained(Sealed::seal(&commitment, &key()))),
+        (place(), any_digest()).prop_map(|((job, round, attempt), checkpoint)| Report::Aggregated {
+            job,
+            round,
+            attempt,
+            checkpoint
+        }),
+        (place(), any_node()).prop_map(|((job, round, attempt), contributor)| Report::Missing {
+            job,
+            round,
+            attempt,
+            contributor
+        }),
+        (place(), any::<[u64; 3]>()).prop_map(|((job, round, shard), [nats_bits, tokens, bytes])| {
+            Report::Evaluated { job, round, shard, nats_bits, tokens, bytes }
+        }),
+        (place(), any::<String>()).prop_map(|((job, round, _), text)| Report::Failed {
+            job,
+            round,
+            reason: limits::reason(text)
+        }),
+    ]
+}
+
+pub fn any_to_orchestrator() -> impl Strategy<Value = ToOrchestrator> {
+    let worker =
+        (any_profile(), any_addresses()).prop_map(|(profile, addresses)| Role::Worker { profile, addresses });
+    let role = prop_oneof![worker, Just(Role::Client)];
+    prop_oneof![
+        (any::<u16>(), role).prop_map(|(version, role)| ToOrchestrator::Hello { version, role }),
+        any::<([u32; 3], [u64; 2])>().prop_map(
+            |([step, loss_bits, tokens_per_second], [sent_bytes, received_bytes])| {
+                ToOrchestrator::Heartbeat { step, loss_bits, tokens_per_second, sent_bytes, received_bytes }
+            }
+        ),
+        any_report().prop_map(ToOrchestrator::Report),
+        (any_job(), vec(any_digest(), 0..9), any_addresses())
+            .prop_map(|(job, blobs, addresses)| ToOrchestrator::Submit { job, blobs, addresses }),
+        any::<u64>().prop_map(|from| ToOrchestrator::Watch { from }),
+        Just(ToOrchestrator::Leave),
+    ]
+}
+
+pub fn any_from_orchestrator() -> impl Strategy<Value = FromOrchestrator> {
+    let rejection = prop_oneof![
+        any::<[u16; 2]>().prop_map(|[ours, theirs]| Rejection::Version { ours, theirs }),
+        any::<String>().prop_map(|text| Rejection::Invalid(limits::reason(text))),
+    ];
+    prop_oneof![
+        any_peers().prop_map(|peers| FromOrchestrator::Welcome { peers }),
+        rejection.prop_map(FromOrchestrator::Rejected),
+        (any_work(), any_peers()).prop_map(|(work, peers)| FromOrchestrator::Work { work, peers }),
+        any_digest().prop_map(FromOrchestrator::Accepted),
+        any::<String>().prop_map(|text| FromOrchestrator::Refused(limits::reason(text))),
+        any::<(u64, u64, Vec<u8>)>().prop_map(|(sequence, at_ms, event)| FromOrchestrator::Event {
+            sequence,
+            at_ms,
+            event
+        }),
+        (any_node(), any::<[u32; 3]>(), any::<[u64; 2]>()).prop_map(
+            |(node, [step, loss_bits, tokens_per_second], [sent_bytes, received_bytes])| {
+                FromOrchestrator::NodeStatus {
+                    node,
+                    step,
+                    loss_bits,
+                    tokens_per_second,
+                    sent_bytes,
+                    received_bytes,
+                }
+            }
+        ),
+        any_digest().prop_map(FromOrchestrator::StateRoot),
+    ]
+}

@@ -1,0 +1,179 @@
+//! One fixed value of every message.
+
+use std::net::SocketAddr;
+
+use zoo_content::Digest;
+use zoo_protocol::{
+    Aggregate, Commitment, ContributionRef, Evaluate, FromOrchestrator, JobDescription, NodeId, NodeKey,
+    NodeProfile, Peer, Rejection, Report, Role, RoundPlan, Sealed, Share, ToOrchestrator, TrainWindow,
+    VNodeUpdate, Work,
+};
+
+pub fn key() -> NodeKey {
+    NodeKey::from_seed([7; 32])
+}
+
+fn digest(name: &str) -> Digest {
+    Digest::of(name.as_bytes())
+}
+
+fn addresses() -> Vec<SocketAddr> {
+    vec!["127.0.0.1:4433".parse().unwrap(), "[2001:db8::1]:65535".parse().unwrap()]
+}
+
+fn peers() -> Vec<Peer> {
+    vec![
+        Peer { node: key().id(), addresses: addresses() },
+        Peer { node: NodeId([0xee; 32]), addresses: vec![] },
+    ]
+}
+
+pub fn profile() -> NodeProfile {
+    NodeProfile {
+        name: "zebra-1".into(),
+        threads: 2,
+        memory_mib: 8192,
+        isa: "avx512".into(),
+        benchmark_tokens_per_second: 31_000,
+        software: "0.1.0".into(),
+    }
+}
+
+pub fn job() -> JobDescription {
+    JobDescription {
+        name: "demo".into(),
+        program: digest("program"),
+        initial: digest("initial"),
+        training_data: digest("training data"),
+        held_out_data: digest("held-out data"),
+        plan: RoundPlan {
+            rounds: 12,
+            inner_steps: 20,
+            sequences_per_step: 16,
+            evaluate_every: 3,
+            evaluation_shards: 4,
+            minimum_nodes: 2,
+            contribution_deadline_ms: 30_000,
+        },
+    }
+}
+
+pub fn window() -> TrainWindow {
+    TrainWindow {
+        job: digest("job"),
+        round: 5,
+        program: digest("program"),
+        base: digest("base"),
+        data: digest("training data"),
+        first_step: 100,
+        share: Share { first_sequence: 1 << 33, sequences_per_step: 16, inner_steps: 20 },
+    }
+}
+
+fn updates() -> Vec<VNodeUpdate> {
+    ["embedding", "block.0"]
+        .map(|vnode| VNodeUpdate { vnode: vnode.into(), update: digest(vnode), bytes: 1_048_640 })
+        .to_vec()
+}
+
+pub fn commitment() -> Commitment {
+    Commitment {
+        work: window(),
+        tokens: 81_920,
+        optimizer_in: Some(digest("optimizer in")),
+        optimizer_out: digest("optimizer out"),
+        steps_root: digest("steps"),
+        steps: 20,
+        updates: updates(),
+        mean_loss_bits: 2.75f64.to_bits(),
+    }
+}
+
+fn reports() -> Vec<Report> {
+    let (job, round, attempt) = (digest("job"), 5, 1);
+    vec![
+        Report::Trained(Sealed::seal(&commitment(), &key())),
+        Report::Aggregated { job, round, attempt, checkpoint: digest("checkpoint") },
+        Report::Missing { job, round, attempt, contributor: key().id() },
+        Report::Evaluated {
+            job,
+            round,
+            shard: 3,
+            nats_bits: 1234.5f64.to_bits(),
+            tokens: 4096,
+            bytes: 13_000,
+        },
+        Report::Failed { job, round, reason: "no space left\nhint: free some".into() },
+    ]
+}
+
+pub fn works() -> Vec<Work> {
+    let (job, round, program) = (digest("job"), 5, digest("program"));
+    vec![
+        Work::Idle,
+        Work::Train(window()),
+        Work::Aggregate(Aggregate {
+            job,
+            round,
+            attempt: 1,
+            program,
+            base: digest("base"),
+            data: digest("training data"),
+            contributions: vec![ContributionRef { node: key().id(), tokens: 81_920, updates: updates() }],
+            step: 120,
+        }),
+        Work::Evaluate(Evaluate {
+            job,
+            round,
+            program,
+            checkpoint: digest("checkpoint"),
+            data: digest("held-out data"),
+            shard: 3,
+            shards: 4,
+        }),
+    ]
+}
+
+/// One value of every variant, and of every variant within.
+pub fn every_to_orchestrator() -> Vec<ToOrchestrator> {
+    let worker = Role::Worker { profile: profile(), addresses: addresses() };
+    let mut messages = vec![
+        ToOrchestrator::Hello { version: 1, role: worker },
+        ToOrchestrator::Hello { version: 1, role: Role::Client },
+        ToOrchestrator::Heartbeat {
+            step: 17,
+            loss_bits: 3.25f32.to_bits(),
+            tokens_per_second: 30_500,
+            sent_bytes: 1 << 40,
+            received_bytes: 77,
+        },
+        ToOrchestrator::Submit { job: job(), blobs: vec![digest("vnode")], addresses: addresses() },
+        ToOrchestrator::Watch { from: 300 },
+        ToOrchestrator::Leave,
+    ];
+    messages.extend(reports().into_iter().map(ToOrchestrator::Report));
+    messages
+}
+
+/// One value of every variant, and of every variant within.
+pub fn every_from_orchestrator() -> Vec<FromOrchestrator> {
+    let mut messages = vec![
+        FromOrchestrator::Welcome { peers: peers() },
+        FromOrchestrator::Rejected(Rejection::Version { ours: 1, theirs: 2 }),
+        FromOrchestrator::Rejected(Rejection::Invalid("node name: 65 exceeds the limit of 64".into())),
+        FromOrchestrator::Accepted(digest("job")),
+        FromOrchestrator::Refused("blob is missing".into()),
+        FromOrchestrator::Event { sequence: 300, at_ms: 1_760_000_000_000, event: vec![0, 1, 2, 255] },
+        FromOrchestrator::NodeStatus {
+            node: key().id(),
+            step: 17,
+            loss_bits: 3.25f32.to_bits(),
+            tokens_per_second: 30_500,
+            sent_bytes: 1 << 40,
+            received_bytes: 77,
+        },
+        FromOrchestrator::StateRoot(digest("state")),
+    ];
+    messages.extend(works().into_iter().map(|work| FromOrchestrator::Work { work, peers: peers() }));
+    messages
+}
