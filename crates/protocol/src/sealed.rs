@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits;
 use crate::{Message, NodeId, NodeKey, WireError, decode, encode};
 
 /// A message that nodes put their signature under.
@@ -67,5 +68,12 @@ impl<T: Statement> Sealed<T> {
     /// purpose and bytes run together into the same message.
     fn signed(bytes: &[u8]) -> Vec<u8> {
         [b"zoo/", T::PURPOSE.as_bytes(), b"\0", bytes].concat()
+    }
+}
+
+impl<T: Statement> Message for Sealed<T> {
+    /// Only the seal's own sizes; what is sealed is validated by [`Sealed::open`].
+    fn validate(&self) -> Result<(), WireError> {
+        limits::at_most("bytes of a signature", self.signature.len() as u64, 64)
     }
 }

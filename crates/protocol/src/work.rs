@@ -228,13 +228,12 @@ impl Statement for Commitment {
 }
 
 impl Message for Report {
-    /// A sealed commitment is validated when it is opened.
+    /// A commitment is validated when its seal is opened.
     fn validate(&self) -> Result<(), WireError> {
         match self {
+            Self::Trained(sealed) => sealed.validate(),
             Self::Failed { reason, .. } => limits::explanation("reason of a failure", reason),
-            Self::Trained(_) | Self::Aggregated { .. } | Self::Missing { .. } | Self::Evaluated { .. } => {
-                Ok(())
-            }
+            Self::Aggregated { .. } | Self::Missing { .. } | Self::Evaluated { .. } => Ok(()),
         }
     }
 }

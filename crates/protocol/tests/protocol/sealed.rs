@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use zoo_protocol::{
-    Commitment, Message, NodeId, NodeKey, ParseNodeIdError, SealError, Sealed, Statement, WireError, encode,
+    Commitment, Message, NodeId, NodeKey, ParseNodeIdError, SealError, Sealed, Statement, WireError, decode,
+    encode,
 };
 
 use crate::{arbitrary, samples};
@@ -89,6 +90,14 @@ fn bytes_and_signatures_of_another_length_break_the_seal() {
     for forged in cases {
         assert_eq!(forged.open::<Commitment>(), Err(SealError::Signature(forged.signer)));
     }
+}
+
+#[test]
+fn a_signature_that_is_too_long_is_refused_on_the_wire() {
+    let mut forged = Forged::from(&Sealed::seal(&samples::commitment(), &samples::key()));
+    forged.signature.push(0);
+    let limit = WireError::Limit { what: "bytes of a signature", actual: 65, limit: 64 };
+    assert_eq!(decode::<Sealed<Commitment>>(&encode(&forged)), Err(limit));
 }
 
 #[test]
