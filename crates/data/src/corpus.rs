@@ -15,7 +15,7 @@ use crate::split::{HeldOut, Split, split};
 use crate::tokenise;
 
 /// What to prepare.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// Where the text comes from.
     pub source: Source,
@@ -32,13 +32,13 @@ pub struct Options {
 }
 
 /// What cuts text into tokens.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum TokenizerChoice {
     /// A tokenizer at hand.
     Given(Tokenizer),
     /// Byte-level BPE trained on the corpus, on its training part only.
     Train {
-        /// Number of token ids.
+        /// Number of token ids; little text may give fewer.
         vocab_size: usize,
         /// Text to train it on at most, bytes.
         sample_bytes_max: usize,
@@ -80,7 +80,7 @@ pub struct Corpus {
 }
 
 /// A corpus ready for a run.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Prepared {
     /// What it is made of; its digest names the corpus.
     pub manifest: Manifest,
@@ -88,7 +88,8 @@ pub struct Prepared {
     pub tokenizer: Tokenizer,
     /// The tokens to train on.
     pub training: Dataset,
-    /// The tokens to measure with.
+    /// The tokens to measure with. A token that ends a document costs bits and
+    /// stands for no bytes, so bits per byte are never flattered.
     pub held_out: Dataset,
 }
 
@@ -123,7 +124,7 @@ pub fn prepare(options: &Options, progress: &mut dyn FnMut(Progress)) -> Result<
             progress(Progress::TrainingTokenizer {
                 bytes: sample.iter().map(|text| text.len() as u64).sum(),
             });
-            Tokenizer::train(&sample, *vocab_size).map_err(|error| DataError::Tokenizer(error.to_string()))?
+            Tokenizer::train(sample, *vocab_size).map_err(|error| DataError::Tokenizer(error.to_string()))?
         }
     };
     let total = size(&corpus.training) + size(&corpus.held_out);
@@ -183,7 +184,7 @@ fn describe(
         documents: training_records.chain(held_out_records).collect(),
         tokenizer: TokenizerRecord {
             vocab_size: vocab_size(tokenizer),
-            digest: Digest::of(tokenizer.to_json().as_ref()),
+            digest: Digest::of(&tokenizer.to_json()),
         },
         training: record(&corpus.training, training),
         held_out: record(&corpus.held_out, held_out),

@@ -45,7 +45,7 @@ pub fn prepared(options: &Options) -> Prepared {
 
 /// The message of what must fail.
 pub fn failure(options: &Options) -> String {
-    prepare(options, &mut |_| {}).unwrap_err().to_string()
+    prepare(options, &mut |_| {}).err().expect("a refusal").to_string()
 }
 
 /// The text a dataset of byte tokens stands for.
