@@ -29,6 +29,7 @@ pub mod optimizer;
 mod parallel;
 pub mod random;
 mod reduce;
+pub mod reference;
 pub mod rope;
 mod self_test;
 
