@@ -1,1 +1,43 @@
 //! The inner loop, pseudo-gradients, the outer step, schedules and checkpoints.
+//!
+//! Everything here is a pure function of content-addressed inputs: a [`TrainingSpec`], a [`Dataset`]
+//! and a [`Checkpoint`]. The same functions train on one machine ([`Trainer`]), as a replica of a
+//! network ([`train_window`], [`aggregate`]) and as all replicas in one process ([`LocalJob`]).
+//!
+//! This crate knows no wall clock, no network and no terminal. Files are touched by
+//! [`RunDirectory`] alone.
+
+mod aggregate;
+mod checkpoint;
+mod dataset;
+mod error;
+mod estimate;
+mod evaluate;
+mod local;
+mod network_state;
+pub mod preset;
+mod run_directory;
+mod schedule;
+mod sequences;
+mod spec;
+mod trainer;
+mod window;
+
+pub use aggregate::{AggregateTask, Contribution, aggregate};
+pub use checkpoint::{
+    BlobEntry, Checkpoint, CheckpointError, Lineage, MANIFEST_BYTES_MAX, MANIFEST_FORMAT, Manifest, Progress,
+    VNodeEntry, VNodeState,
+};
+pub use dataset::{Dataset, DatasetError, VOCABULARY_MAX};
+pub use error::TrainError;
+pub use estimate::Estimate;
+pub use evaluate::{Evaluation, Part, evaluate};
+pub use local::{LocalJob, equal_shares};
+pub use run_directory::{RunDirectory, RunDirectoryError};
+pub use schedule::{Schedule, rewarm};
+pub use sequences::{Sequences, Windows};
+pub use spec::{
+    NumericProfile, Outer, ReadSpecError, SPEC_BYTES_MAX, SpecError, TrainingSpec, whole_chunk_sequences,
+};
+pub use trainer::{StepReport, Trainer};
+pub use window::{Share, VNodeUpdate, WindowResult, WindowTask, train_window};

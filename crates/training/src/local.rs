@@ -1,0 +1,103 @@
+//! A whole round in one process: what a network of replicas has to agree with, bit for bit.
+
+use std::ops::ControlFlow;
+
+use zoo_content::VerifiedBlob;
+
+use crate::aggregate::{AggregateTask, Contribution, aggregate};
+use crate::checkpoint::Checkpoint;
+use crate::dataset::Dataset;
+use crate::error::TrainError;
+use crate::spec::TrainingSpec;
+use crate::trainer::{StepReport, Trainer};
+use crate::window::{Share, WindowResult, WindowTask, train_window};
+
+/// A job's replicas, simulated one after the other.
+#[derive(Clone, Debug)]
+pub struct LocalJob<'a> {
+    spec: &'a TrainingSpec,
+    data: &'a Dataset,
+    checkpoint: Checkpoint,
+    /// Optimiser state of every replica after its last window.
+    optimizers: Vec<Option<VerifiedBlob>>,
+}
+
+impl<'a> LocalJob<'a> {
+    /// A job of `replicas` replicas at its first state.
+    ///
+    /// # Errors
+    /// When specification, data and model do not fit together.
+    pub fn new(spec: &'a TrainingSpec, data: &'a Dataset, replicas: usize) -> Result<Self, TrainError> {
+        let checkpoint = Trainer::new(spec.clone(), data)?.checkpoint();
+        Ok(Self { spec, data, checkpoint, optimizers: vec![None; replicas] })
+    }
+
+    /// The state after the rounds so far.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// One round: replica `i` trains `shares[i]`; a replica without a share sits out. Returns what
+    /// each came to.
+    ///
+    /// # Errors
+    /// As [`train_window`] and [`aggregate`].
+    pub fn round(
+        &mut self,
+        shares: &[Option<Share>],
+        progress: &mut dyn FnMut(usize, &StepReport) -> ControlFlow<()>,
+    ) -> Result<Vec<Option<WindowResult>>, TrainError> {
+        let round = self.checkpoint.progress.round as u32;
+        let first_step = self.checkpoint.progress.step;
+        let mut results = Vec::with_capacity(shares.len());
+        for (replica, share) in shares.iter().enumerate() {
+            let Some(share) = *share else {
+                results.push(None);
+                continue;
+            };
+            let optimizer = self.optimizers[replica].as_ref().map(VerifiedBlob::bytes);
+            let (spec, data, base) = (self.spec, self.data, &self.checkpoint);
+            let task = WindowTask { spec, data, base, optimizer, round, first_step, share };
+            results.push(Some(train_window(task, &mut |report| progress(replica, report))?));
+        }
+        self.checkpoint = self.aggregated(round, &results)?;
+        for (optimizer, result) in self.optimizers.iter_mut().zip(&results) {
+            if let Some(result) = result {
+                *optimizer = Some(result.optimizer.clone());
+            }
+        }
+        Ok(results)
+    }
+
+    fn aggregated(&self, round: u32, results: &[Option<WindowResult>]) -> Result<Checkpoint, TrainError> {
+        let trained: Vec<&WindowResult> = results.iter().flatten().collect();
+        let blobs =
+            |result: &&WindowResult| result.updates.iter().map(|update| update.blob.clone()).collect();
+        let updates: Vec<Vec<VerifiedBlob>> = trained.iter().map(blobs).collect();
+        let contributions = trained.iter().zip(&updates);
+        let contributions: Vec<Contribution> = contributions
+            .map(|(result, updates)| Contribution { tokens: result.tokens(), updates })
+            .collect();
+        let inner_steps = trained.iter().map(|result| result.leaves.len() as u64).max().unwrap_or(0);
+        aggregate(AggregateTask {
+            spec: self.spec,
+            base: &self.checkpoint,
+            round,
+            step: self.checkpoint.progress.step + inner_steps,
+            contributions: &contributions,
+        })
+    }
+}
+
+/// The shares of a round for equal replicas: contiguous, one after the other from `first_sequence`.
+pub fn equal_shares(
+    replicas: usize,
+    first_sequence: u64,
+    sequences_per_step: u32,
+    inner_steps: u32,
+) -> Vec<Share> {
+    let each = u64::from(sequences_per_step) * u64::from(inner_steps);
+    let share =
+        |replica| Share { first_sequence: first_sequence + replica * each, sequences_per_step, inner_steps };
+    (0..replicas as u64).map(share).collect()
+}

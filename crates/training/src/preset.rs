@@ -1,0 +1,72 @@
+//! Ways to train, with names.
+
+use zoo_model::{AdamWSettings, Decay, Optimizer, preset};
+
+use crate::schedule::Schedule;
+use crate::spec::TrainingSpec;
+
+/// A specification and how long to follow it on one machine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Preset {
+    /// What to train and how.
+    pub spec: TrainingSpec,
+    /// Inner steps.
+    pub steps: u64,
+    /// Evaluate every so many steps, and after the last.
+    pub evaluate_every: u64,
+}
+
+/// The preset called `name`: every model preset has one. `None` when there is no such model.
+pub fn by_name(name: &str) -> Option<Preset> {
+    let model = preset::by_name(name)?;
+    let spec = TrainingSpec::new(model);
+    Some(match name {
+        "nanogpt-shakespeare-char-cpu" => nanogpt_shakespeare_char_cpu(spec),
+        "bench-s" => comparison(spec, 12),
+        "bench-m" => comparison(spec, 8),
+        "bench-l" => comparison(spec, 2),
+        _ => general(spec),
+    })
+}
+
+/// nanoGPT's `config/train_shakespeare_char.py` with the flags that its README gives for a CPU.
+fn nanogpt_shakespeare_char_cpu(spec: TrainingSpec) -> Preset {
+    let spec = TrainingSpec {
+        seed: 1337,
+        batch_sequences: 12,
+        optimizer: Optimizer::AdamW(AdamWSettings { beta2: 0.99, ..AdamWSettings::default() }),
+        schedule: Schedule::Cosine {
+            learning_rate: 1e-3,
+            minimum_learning_rate: 1e-4,
+            warmup_steps: 100,
+            decay_steps: 2000,
+        },
+        ..spec
+    };
+    Preset { spec, steps: 2000, evaluate_every: 250 }
+}
+
+/// What `benches/peers` runs in PyTorch: no clipping, weight decay on everything.
+fn comparison(spec: TrainingSpec, batch_sequences: u32) -> Preset {
+    let spec = TrainingSpec {
+        batch_sequences,
+        clip: None,
+        optimizer: Optimizer::AdamW(AdamWSettings { decay: Decay::All, ..AdamWSettings::default() }),
+        schedule: Schedule::Constant { learning_rate: 1e-3, warmup_steps: 0 },
+        ..spec
+    };
+    Preset { spec, steps: 30, evaluate_every: 30 }
+}
+
+/// A short run that shows learning: about 4096 tokens a step, cosine to a tenth.
+fn general(spec: TrainingSpec) -> Preset {
+    const STEPS: u64 = 1000;
+    let batch_sequences = (4096 / spec.model.context).max(1) as u32;
+    let schedule = Schedule::Cosine {
+        learning_rate: 1e-3,
+        minimum_learning_rate: 1e-4,
+        warmup_steps: 50,
+        decay_steps: STEPS,
+    };
+    Preset { spec: TrainingSpec { batch_sequences, schedule, ..spec }, steps: STEPS, evaluate_every: 100 }
+}

@@ -1,0 +1,308 @@
+//! Rounds: windows of replicas, the outer step, and what may not matter to their bits.
+
+mod common;
+
+use std::ops::ControlFlow;
+
+use common::{go_on, name, spec, text, whole, with_threads};
+use zoo_content::{InclusionProof, VerifiedBlob};
+use zoo_training::{
+    AggregateTask, Checkpoint, Contribution, Dataset, LocalJob, Outer, Share, TrainError, Trainer,
+    TrainingSpec, WindowResult, WindowTask, aggregate, equal_shares, train_window,
+};
+
+const REPLICAS: usize = 4;
+
+fn first_checkpoint(spec: &TrainingSpec, data: &Dataset) -> Checkpoint {
+    Trainer::new(spec.clone(), data).unwrap().checkpoint()
+}
+
+fn window(spec: &TrainingSpec, data: &Dataset, base: &Checkpoint, share: Share) -> WindowResult {
+    let task = WindowTask { spec, data, base, optimizer: None, round: 0, first_step: 0, share };
+    train_window(task, &mut go_on).unwrap()
+}
+
+/// The updates of a result, as a peer fetches them.
+fn blobs(result: &WindowResult) -> Vec<VerifiedBlob> {
+    result.updates.iter().map(|update| update.blob.clone()).collect()
+}
+
+fn merge(
+    spec: &TrainingSpec,
+    base: &Checkpoint,
+    results: &[&WindowResult],
+) -> Result<Checkpoint, TrainError> {
+    let updates: Vec<_> = results.iter().map(|result| blobs(result)).collect();
+    let contributions: Vec<_> = results
+        .iter()
+        .zip(&updates)
+        .map(|(result, updates)| Contribution { tokens: result.tokens(), updates })
+        .collect();
+    aggregate(AggregateTask { spec, base, round: 0, step: 3, contributions: &contributions })
+}
+
+#[test]
+fn the_order_of_contributions_does_not_matter() {
+    let data = text();
+    for outer in [Outer::default(), Outer { learning_rate: 0.7, momentum: 0.9 }] {
+        let spec = TrainingSpec { outer, ..spec() };
+        let base = first_checkpoint(&spec, &data);
+        // Unequal shares: unequal weights.
+        let shares = [(0, 4, 3), (12, 8, 3), (36, 4, 3), (48, 12, 3)].map(
+            |(first_sequence, sequences_per_step, inner_steps)| Share {
+                first_sequence,
+                sequences_per_step,
+                inner_steps,
+            },
+        );
+        let results = shares.map(|share| window(&spec, &data, &base, share));
+        let [a, b, c, d] = &results;
+        let expected = merge(&spec, &base, &[a, b, c, d]).unwrap();
+        for order in [[d, c, b, a], [b, a, d, c], [c, d, a, b]] {
+            assert_eq!(merge(&spec, &base, &order).unwrap(), expected);
+        }
+        assert_ne!(merge(&spec, &base, &[a, b, c]).unwrap(), expected);
+        assert_eq!(expected.progress.sequences, 3 * (4 + 8 + 4 + 12));
+        assert_eq!((expected.progress.round, expected.progress.step), (1, 3));
+    }
+}
+
+#[test]
+fn replicas_apart_equal_replicas_in_one_process() {
+    let (spec, data) = (TrainingSpec { rewarm_steps: 2, ..spec() }, text());
+    let mut job = LocalJob::new(&spec, &data, REPLICAS).unwrap();
+
+    // Every replica on its own: other threads, other micro-batches, state through bytes only.
+    let mut base = first_checkpoint(&spec, &data);
+    let mut optimizers: Vec<Option<Vec<u8>>> = vec![None; REPLICAS];
+    let mut first_sequence = 0;
+    for round in 0..3u32 {
+        let shares = equal_shares(REPLICAS, first_sequence, 8, 4);
+        first_sequence += 8 * 4 * REPLICAS as u64;
+        let mut everyone: Vec<Option<Share>> = shares.iter().copied().map(Some).collect();
+        if round == 1 {
+            // One replica is away and comes back with the state it had.
+            everyone[2] = None;
+        }
+        job.round(&everyone, &mut |_, _| ControlFlow::Continue(())).unwrap();
+
+        let results: Vec<_> = everyone
+            .iter()
+            .enumerate()
+            .filter_map(|(replica, share)| Some((replica, (*share)?)))
+            .map(|(replica, share)| {
+                let task = WindowTask {
+                    spec: &spec,
+                    data: &data,
+                    base: &base,
+                    optimizer: optimizers[replica].as_deref(),
+                    round,
+                    first_step: base.progress.step,
+                    share,
+                };
+                let result = with_threads(1 + replica, || train_window(task, &mut go_on).unwrap());
+                optimizers[replica] = Some(result.optimizer.bytes().to_vec());
+                result
+            })
+            .collect();
+        let updates: Vec<_> = results.iter().map(blobs).collect();
+        let contributions: Vec<_> = results
+            .iter()
+            .zip(&updates)
+            .rev()
+            .map(|(result, updates)| Contribution { tokens: result.tokens(), updates })
+            .collect();
+        let step = base.progress.step + 4;
+        let task = AggregateTask { spec: &spec, base: &base, round, step, contributions: &contributions };
+        base = aggregate(task).unwrap();
+        assert_eq!(name(&base), name(job.checkpoint()), "after round {round}");
+    }
+}
+
+#[test]
+fn one_replica_that_averages_equals_training_without_rounds() {
+    // With one replica, outer learning rate 1 and no momentum a round moves the parameters to where the
+    // replica is, up to the grid of 2^-24 that updates live on.
+    let (spec, data) = (spec(), text());
+    let base = first_checkpoint(&spec, &data);
+    let share = Share { first_sequence: 0, sequences_per_step: 8, inner_steps: 6 };
+    let result = window(&spec, &data, &base, share);
+    let after = merge(&spec, &base, &[&result]).unwrap().network(&spec).unwrap();
+    let mut alone = Trainer::new(spec.clone(), &data).unwrap();
+    (0..6).for_each(|_| drop(alone.step().unwrap()));
+    let values = |network: &zoo_model::Network| -> Vec<f32> {
+        let parameters = network.vnodes().iter().flat_map(|vnode| vnode.parameters());
+        parameters.flat_map(|parameter| parameter.value.iter().copied()).collect()
+    };
+    let furthest =
+        values(&after).iter().zip(values(alone.network())).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(furthest < 1.5e-7, "{furthest:e}");
+}
+
+#[test]
+fn the_outer_step_is_the_documented_arithmetic() {
+    let data = text();
+    let outer = Outer { learning_rate: 0.7, momentum: 0.9 };
+    let spec = TrainingSpec { outer, ..spec() };
+    let mut base = first_checkpoint(&spec, &data);
+    let mut expected_velocity = 0.0f32;
+    for round in 0..3u32 {
+        let share = Share { first_sequence: 0, sequences_per_step: 4, inner_steps: 2 };
+        let task = WindowTask {
+            spec: &spec,
+            data: &data,
+            base: &base,
+            optimizer: None,
+            round,
+            first_step: 0,
+            share,
+        };
+        let result = train_window(task, &mut go_on).unwrap();
+        let gradient = zoo_update::dense::decode(result.updates[0].blob.bytes()).unwrap().values()[7];
+        let gradient = (f64::from(gradient) / f64::from(1 << 24)) as f32;
+        let updates = blobs(&result);
+        let contributions = [Contribution { tokens: result.tokens(), updates: &updates }];
+        let before = base.network(&spec).unwrap().vnodes()[0].parameters()[0].value[7];
+        base = aggregate(AggregateTask {
+            spec: &spec,
+            base: &base,
+            round,
+            step: 0,
+            contributions: &contributions,
+        })
+        .unwrap();
+        let after = base.network(&spec).unwrap().vnodes()[0].parameters()[0].value[7];
+        expected_velocity = outer.momentum * expected_velocity + gradient;
+        let expected = before - outer.learning_rate * (gradient + outer.momentum * expected_velocity);
+        assert_eq!(after.to_bits(), expected.to_bits(), "round {round}");
+    }
+}
+
+#[test]
+fn rounds_learn() {
+    let (spec, data) = (spec(), text());
+    let mut job = LocalJob::new(&spec, &data, REPLICAS).unwrap();
+    let mut scores = vec![whole(&spec, job.checkpoint(), &data).bits_per_byte()];
+    for round in 0..4 {
+        let shares: Vec<_> = equal_shares(REPLICAS, round * 160, 4, 10).into_iter().map(Some).collect();
+        job.round(&shares, &mut |_, _| ControlFlow::Continue(())).unwrap();
+        scores.push(whole(&spec, job.checkpoint(), &data).bits_per_byte());
+    }
+    assert!(scores.windows(2).all(|pair| pair[1] < pair[0]), "{scores:?}");
+    assert!(scores[4] < 3.0, "{scores:?}");
+}
+
+#[test]
+fn a_window_commits_to_every_step() {
+    let (spec, data) = (spec(), text());
+    let base = first_checkpoint(&spec, &data);
+    let share = Share { first_sequence: 5, sequences_per_step: 4, inner_steps: 5 };
+    let result = window(&spec, &data, &base, share);
+    assert_eq!(result.leaves.len(), 5);
+    assert_eq!(result.tokens(), 5 * 4 * 64);
+    for (index, leaf) in result.leaves.iter().enumerate() {
+        assert!(InclusionProof::of(&result.leaves, index).unwrap().verify(&result.steps_root, leaf));
+    }
+    // A shorter window is a prefix; other sequences part ways at once.
+    let shorter = window(&spec, &data, &base, Share { inner_steps: 3, ..share });
+    assert_eq!(shorter.leaves, result.leaves[..3]);
+    let elsewhere = window(&spec, &data, &base, Share { first_sequence: 6, ..share });
+    assert!(elsewhere.leaves.iter().all(|leaf| !result.leaves.contains(leaf)));
+    let again = window(&spec, &data, &base, share);
+    assert_eq!(again, result);
+}
+
+#[test]
+fn a_window_stops_when_asked() {
+    let (spec, data) = (spec(), text());
+    let base = first_checkpoint(&spec, &data);
+    let share = Share { first_sequence: 0, sequences_per_step: 4, inner_steps: 1000 };
+    let task = WindowTask {
+        spec: &spec,
+        data: &data,
+        base: &base,
+        optimizer: None,
+        round: 0,
+        first_step: 40,
+        share,
+    };
+    let mut seen = Vec::new();
+    let stopped = train_window(task, &mut |report| {
+        seen.push(report.step);
+        if seen.len() == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert!(matches!(stopped, Err(TrainError::Stopped { step: 42 })));
+    assert_eq!(seen, [40, 41, 42]);
+}
+
+#[test]
+fn shares_that_make_no_sense_are_refused() {
+    let (spec, data) = (spec(), text());
+    let base = first_checkpoint(&spec, &data);
+    for (first_sequence, sequences_per_step, inner_steps) in
+        [(0, 0, 1), (0, 1, 0), (u64::MAX, 1, 1), (0, u32::MAX, 1)]
+    {
+        let share = Share { first_sequence, sequences_per_step, inner_steps };
+        let task = WindowTask {
+            spec: &spec,
+            data: &data,
+            base: &base,
+            optimizer: None,
+            round: 0,
+            first_step: 0,
+            share,
+        };
+        let error = train_window(task, &mut go_on).unwrap_err();
+        assert!(matches!(error, TrainError::Share(_)), "{share:?}: {error}");
+    }
+}
+
+#[test]
+fn contributions_that_do_not_belong_are_refused_by_vnode() {
+    let (spec, data) = (spec(), text());
+    let base = first_checkpoint(&spec, &data);
+    let share = Share { first_sequence: 0, sequences_per_step: 4, inner_steps: 1 };
+    let result = window(&spec, &data, &base, share);
+    let good = blobs(&result);
+    let mut swapped = good.clone();
+    swapped.swap(1, 2);
+    let mut cut = good.clone();
+    cut[1] = VerifiedBlob::new(good[1].bytes()[..good[1].bytes().len() - 1].to_vec());
+    let tokens = result.tokens();
+    let cases: [(&[VerifiedBlob], u64, u32, &str); 7] = [
+        (&swapped, tokens, 0, "vnode"),
+        (&cut, tokens, 0, result.updates[1].vnode.as_str()),
+        (&good[1..], tokens, 0, "updates for"),
+        (&good, tokens + 64, 0, "tokens"),
+        (&good, tokens + 1, 0, "whole sequences"),
+        (&good, 0, 0, "whole sequences"),
+        (&good, tokens, 1, "round"),
+    ];
+    for (updates, tokens, round, message) in cases {
+        let contributions = [Contribution { tokens, updates }];
+        let task = AggregateTask { spec: &spec, base: &base, round, step: 1, contributions: &contributions };
+        let error = aggregate(task).unwrap_err().to_string();
+        assert!(error.contains(message), "{message}: {error}");
+    }
+    let nobody = AggregateTask { spec: &spec, base: &base, round: 0, step: 1, contributions: &[] };
+    assert!(aggregate(nobody).is_err());
+}
+
+#[test]
+fn a_replicas_state_is_refused_when_it_is_broken() {
+    let (spec, data) = (spec(), text());
+    let base = first_checkpoint(&spec, &data);
+    let share = Share { first_sequence: 0, sequences_per_step: 4, inner_steps: 1 };
+    let good = window(&spec, &data, &base, share).optimizer.into_bytes();
+    let mut longer = good.clone();
+    longer.push(0);
+    let mut other_format = good.clone();
+    other_format[0] = 9;
+    for bad in [&good[..good.len() - 1], &longer, &other_format, &[]] {
+        let optimizer = Some(bad);
+        let task =
+            WindowTask { spec: &spec, data: &data, base: &base, optimizer, round: 0, first_step: 0, share };
+        let error = train_window(task, &mut go_on).unwrap_err().to_string();
+        assert!(error.contains("optimiser state"), "{error}");
+    }
+}
