@@ -34,8 +34,10 @@ pub struct Options {
 /// What cuts text into tokens.
 #[derive(Clone)]
 pub enum TokenizerChoice {
+    /// Every byte is a token.
+    Bytes,
     /// A tokenizer at hand.
-    Given(Tokenizer),
+    Given(Box<Tokenizer>),
     /// Byte-level BPE trained on the corpus, on its training part only.
     Train {
         /// Number of token ids; little text may give fewer.
@@ -118,7 +120,8 @@ pub fn prepare(options: &Options, progress: &mut dyn FnMut(Progress)) -> Result<
     progress(Progress::Reading);
     let corpus = gather(options)?;
     let tokenizer = match &options.tokenizer {
-        TokenizerChoice::Given(tokenizer) => tokenizer.clone(),
+        TokenizerChoice::Bytes => Tokenizer::bytes(),
+        TokenizerChoice::Given(tokenizer) => (**tokenizer).clone(),
         TokenizerChoice::Train { vocab_size, sample_bytes_max } => {
             let sample = sample(&corpus.training, *sample_bytes_max, options.seed);
             progress(Progress::TrainingTokenizer {

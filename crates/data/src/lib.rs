@@ -9,7 +9,6 @@
 //!
 //! ```
 //! use zoo_data::{HeldOut, Options, Source, TokenizerChoice, prepare};
-//! use zoo_model::Tokenizer;
 //!
 //! let folder = tempfile::tempdir()?;
 //! std::fs::write(folder.path().join("poem.txt"), "a rose is a rose is a rose\n".repeat(100))?;
@@ -17,7 +16,7 @@
 //!     source: Source::Path(folder.path().join("poem.txt")),
 //!     bytes_max: 1_000_000,
 //!     held_out: HeldOut::default(),
-//!     tokenizer: TokenizerChoice::Given(Tokenizer::bytes()),
+//!     tokenizer: TokenizerChoice::Bytes,
 //!     seed: 1,
 //!     threads: 2,
 //! };

@@ -112,6 +112,23 @@ fn the_corpus_does_not_depend_on_where_the_registry_lies() {
 }
 
 #[test]
+fn the_registry_serves_when_cargo_cannot_list_the_project() {
+    let home = tempfile::tempdir().unwrap();
+    let texts = ["one", "two", "three"].map(code);
+    let files = [("src/a.rs", texts[0].as_str()), ("src/b.rs", &texts[1]), ("src/c.rs", &texts[2])];
+    package(home.path(), "mit", "1.0.0", Some("MIT"), &files);
+    // Without a lock file, cargo would have to ask the registry which versions there are.
+    let project = "[package]\nname = \"project\"\nversion = \"0.1.0\"\n[dependencies]\nserde = \"1\"\n";
+    write(home.path(), &[("project/Cargo.toml", project), ("project/src/lib.rs", "")]);
+    let mut source = CargoSource::from_environment(&home.path().join("project/src"));
+    source.cargo_home = Some(home.path().to_owned());
+    let manifest = prepared(&options(Source::Cargo(source))).manifest;
+    assert_eq!(manifest.source, SourceRecord::CargoRegistry);
+    assert_eq!(manifest.packages(), 1);
+    assert!(!home.path().join("project/Cargo.lock").exists(), "nothing is written into a person's project");
+}
+
+#[test]
 fn a_small_budget_is_spread_over_packages() {
     let home = tempfile::tempdir().unwrap();
     let text: Vec<String> = (0..20).map(|index| code(&format!("item{index}")).repeat(5)).collect();
@@ -188,6 +205,8 @@ fn a_trained_tokenizer_is_the_same_for_any_number_of_threads() {
         options.threads = threads;
         assert_eq!(prepared(&options).manifest.digest(), one.manifest.digest());
     }
+    options.tokenizer = TokenizerChoice::Given(Box::new(one.tokenizer));
+    assert_eq!(prepared(&options).manifest.digest(), one.manifest.digest());
 }
 
 #[test]

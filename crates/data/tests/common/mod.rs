@@ -21,7 +21,7 @@ pub fn options(source: Source) -> Options {
         source,
         bytes_max: 2_000_000,
         held_out: HeldOut::default(),
-        tokenizer: TokenizerChoice::Given(Tokenizer::bytes()),
+        tokenizer: TokenizerChoice::Bytes,
         seed: 1,
         threads: 2,
     }
