@@ -194,7 +194,8 @@ multiversion! {
                 let projection = rms_projection(gradient, raw, gain, rstd);
                 for i in 0..dim {
                     let dy = gradient[i];
-                    gradient[i] = rms_gradient(dy, raw[i], gain[i], rstd, projection);
+                    // Onto +0, as the norm itself: -0 does not survive.
+                    gradient[i] = 0.0 + rms_gradient(dy, raw[i], gain[i], rstd, projection);
                     dgain[i] = dy.mul_add(raw[i] * rstd, dgain[i]);
                 }
             }
