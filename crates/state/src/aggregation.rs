@@ -52,17 +52,27 @@ pub enum Answer {
 }
 
 impl Aggregating {
-    fn is_said_missing(&self, contributor: &NodeId, by: &NodeId) -> bool {
-        matches!(self.answers.get(by), Some(Answer::Missing(missing)) if missing.contains(contributor))
-    }
-
-    fn is_to_be_dropped(&self, contributor: &NodeId, live: bool, voters: &[NodeId]) -> bool {
-        let claims = voters.iter().filter(|voter| self.is_said_missing(contributor, voter)).count();
-        let copied =
-            voters.iter().any(|voter| matches!(self.answers.get(voter), Some(Answer::Checkpoint(_))));
-        self.is_said_missing(contributor, contributor)
-            || (!live && claims > 0 && !copied)
-            || 2 * claims > voters.len()
+    /// The contributions to drop, by the rule above.
+    fn to_be_dropped(&self, voters: &[NodeId], is_live: impl Fn(&NodeId) -> bool) -> Vec<NodeId> {
+        let mut claims: BTreeMap<NodeId, usize> = BTreeMap::new();
+        let mut copied = false;
+        for voter in voters {
+            match self.answers.get(voter) {
+                Some(Answer::Missing(missing)) => {
+                    missing.iter().for_each(|contributor| *claims.entry(*contributor).or_default() += 1);
+                }
+                Some(Answer::Checkpoint(_)) => copied = true,
+                Some(Answer::Failed) | None => {}
+            }
+        }
+        let says_so_itself = |contributor: &NodeId| matches!(self.answers.get(contributor), Some(Answer::Missing(missing)) if missing.contains(contributor));
+        claims
+            .into_iter()
+            .filter(|(contributor, claims)| {
+                says_so_itself(contributor) || (!is_live(contributor) && !copied) || 2 * claims > voters.len()
+            })
+            .map(|(contributor, _)| contributor)
+            .collect()
     }
 
     /// Reported checkpoints and who reported them.
@@ -192,14 +202,13 @@ impl State {
         let Some(Running { phase: Phase::Aggregating(aggregating), .. }) = &self.running else {
             return false;
         };
-        let (dropped, left): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            aggregating.contributions.clone().into_iter().partition(|(contributor, _)| {
-                aggregating.is_to_be_dropped(contributor, self.is_live(contributor), voters)
-            });
+        let dropped = aggregating.to_be_dropped(voters, |node| self.is_live(node));
         if dropped.is_empty() {
             return false;
         }
-        for contributor in dropped.into_keys() {
+        let mut left = aggregating.contributions.clone();
+        for contributor in dropped {
+            left.remove(&contributor);
             self.miss(contributor, Missed::Unavailable, events);
         }
         if left.is_empty() {

@@ -4,9 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
-use zoo_protocol::{JobDescription, NodeId, NodeProfile, Report};
-
-use crate::limits::MAX_COMMAND_BYTES;
+use zoo_protocol::{JobDescription, Message, NodeId, NodeProfile, Peer, Report, WireError};
 
 /// Version of the journal's encoding. Variants and their fields are never changed or
 /// removed; new variants are appended. Anything else raises this number.
@@ -87,12 +85,23 @@ pub enum JournalError {
     /// Written by another version of this software.
     #[error("journal entry has version {0}, and this software reads version {JOURNAL_VERSION}")]
     Version(u8),
-    /// Longer than [`MAX_COMMAND_BYTES`].
-    #[error("journal entry of {0} bytes is larger than the limit of {MAX_COMMAND_BYTES}")]
-    TooLarge(usize),
     /// Not the canonical encoding of a command.
-    #[error("journal entry is malformed: {0}")]
-    Malformed(String),
+    #[error("journal entry does not decode: {0}")]
+    Malformed(#[from] WireError),
+}
+
+impl Message for Command {
+    fn validate(&self) -> Result<(), WireError> {
+        match self {
+            Command::NodeJoined { node, profile, addresses, .. } => {
+                profile.validate()?;
+                Peer { node: *node, addresses: addresses.clone() }.validate()
+            }
+            Command::JobSubmitted { job, .. } => job.validate(),
+            Command::Reported { report, .. } => report.validate(),
+            Command::NodeLost { .. } | Command::Tick { .. } => Ok(()),
+        }
+    }
 }
 
 impl Command {
@@ -116,19 +125,11 @@ impl Command {
 
     /// Decodes one whole journal entry.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, JournalError> {
-        if bytes.len() > MAX_COMMAND_BYTES {
-            return Err(JournalError::TooLarge(bytes.len()));
-        }
         let (&version, body) =
-            bytes.split_first().ok_or_else(|| JournalError::Malformed("it is empty".into()))?;
+            bytes.split_first().ok_or_else(|| WireError::Malformed("it is empty".into()))?;
         if version != JOURNAL_VERSION {
             return Err(JournalError::Version(version));
         }
-        let (command, rest) =
-            postcard::take_from_bytes(body).map_err(|cause| JournalError::Malformed(cause.to_string()))?;
-        if !rest.is_empty() {
-            return Err(JournalError::Malformed(format!("{} bytes too many", rest.len())));
-        }
-        Ok(command)
+        Ok(zoo_protocol::decode(body)?)
     }
 }

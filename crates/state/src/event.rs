@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
-use zoo_protocol::{JobId, NodeId, NodeProfile, Share};
+use zoo_protocol::{JobId, Message, NodeId, NodeProfile, Share, WireError};
 
 use crate::LossCause;
 
@@ -181,6 +181,23 @@ pub enum Event {
         /// Why.
         why: Failure,
     },
+}
+
+impl Message for Event {
+    /// Whatever is shown to people does not steer their terminal, whoever sent the event.
+    fn validate(&self) -> Result<(), WireError> {
+        let shown = match self {
+            Event::NodeJoined { profile, .. } | Event::NodeRejoined { profile, .. } => {
+                return profile.validate();
+            }
+            Event::JobAccepted { name, .. } => name,
+            Event::WorkFailed { reason, .. }
+            | Event::ContributionMissed { why: Missed::Failed(reason), .. } => reason,
+            _ => return Ok(()),
+        };
+        let steers_terminal = shown.contains(|c: char| c.is_control() && c != '\n');
+        if steers_terminal { Err(WireError::ControlCharacter("text of an event")) } else { Ok(()) }
+    }
 }
 
 /// Why a round goes on without a participant's contribution.

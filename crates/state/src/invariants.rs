@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use zoo_protocol::{JobId, NodeId, Work};
+use zoo_protocol::{JobDescription, JobId, NodeId, Work};
 
 use crate::limits::{MAX_CHECKPOINTS_PER_JOB, MAX_FINISHED_JOBS, MAX_FRUITLESS, MAX_NODES, MAX_QUEUED_JOBS};
 use crate::round::sequences;
 use crate::{
     Aggregating, Answer, Contribution, Evaluating, Outcome, Phase, Running, SeatState, ShardState, State,
-    Training, job_id,
+    Training,
 };
 
 type Checked = Result<(), String>;
@@ -28,7 +28,7 @@ fn check_accounts(state: &State) -> Checked {
     let mut tokens = 0;
     for (id, node) in &state.nodes {
         let account = &node.account;
-        tokens += account.tokens;
+        tokens = account.tokens.saturating_add(tokens);
         ensure(account.rounds <= account.contributions, || {
             format!(
                 "{id:?} is paid for {} rounds and {} contributions",
@@ -47,7 +47,7 @@ fn check_jobs(state: &State) -> Checked {
     ensure(state.queue.len() <= MAX_QUEUED_JOBS, || format!("{} jobs wait", state.queue.len()))?;
     ensure(state.finished.len() <= MAX_FINISHED_JOBS, || format!("{} jobs are over", state.finished.len()))?;
     let mut seen = BTreeSet::new();
-    let queued = state.queue.iter().map(job_id);
+    let queued = state.queue.iter().map(JobDescription::id);
     let running = state.running.iter().map(|running| running.job);
     let finished = state.finished.iter().map(|finished| finished.job);
     for job in queued.chain(running).chain(finished) {
@@ -55,7 +55,7 @@ fn check_jobs(state: &State) -> Checked {
     }
     for finished in &state.finished {
         if let Outcome::Finished { checkpoint } = finished.outcome {
-            let last = finished.description.plan.rounds - 1;
+            let last = finished.description.plan.rounds.saturating_sub(1);
             let kept = state.checkpoints.get(&finished.job, last).map(|kept| kept.digest);
             ensure(kept == Some(checkpoint), || {
                 format!("the last checkpoint of {} is not kept", finished.job)
@@ -85,7 +85,7 @@ fn check_checkpoints(state: &State) -> Checked {
 /// Who is gone or barred has no work; and if anybody is there to do it, somebody has work.
 fn check_work(state: &State) -> Checked {
     let eligible = state.eligible();
-    for id in state.nodes.keys().filter(|id| !eligible.contains(id)) {
+    for id in state.nodes.keys().filter(|id| eligible.binary_search(id).is_err()) {
         ensure(state.work_for(id) == Work::Idle, || format!("{id:?} has work without being there"))?;
     }
     let Some(running) = &state.running else { return Ok(()) };
@@ -105,7 +105,7 @@ fn check_work(state: &State) -> Checked {
 
 fn check_running(state: &State, running: &Running) -> Checked {
     let Running { job, round, .. } = running;
-    ensure(*job == job_id(&running.description), || format!("job {job} is not what it says"))?;
+    ensure(*job == running.description.id(), || format!("job {job} is not what it says"))?;
     ensure(*round < running.description.plan.rounds, || format!("round {round} is one too many"))?;
     ensure(running.fruitless <= MAX_FRUITLESS, || format!("{} fruitless restarts", running.fruitless))?;
     ensure(running.tokens <= state.tokens, || "the job has more tokens than all jobs".into())?;
@@ -146,7 +146,7 @@ fn check_training(state: &State, running: &Running, training: &Training) -> Chec
             (share.inner_steps, share.sequences_per_step) == (plan.inner_steps, plan.sequences_per_step),
             || format!("the share of {id:?} is not the plan's"),
         )?;
-        end = Some(share.first_sequence + sequences(share));
+        end = Some(share.first_sequence.saturating_add(sequences(share)));
         let here = state.is_live(id) && !running.is_barred(id);
         match &seat.state {
             SeatState::Working => ensure(here, || format!("{id:?} works without being there"))?,
@@ -164,7 +164,9 @@ fn check_training(state: &State, running: &Running, training: &Training) -> Chec
 
 fn check_aggregating(state: &State, running: &Running, aggregating: &Aggregating) -> Checked {
     ensure(!aggregating.contributions.is_empty(), || "nothing is aggregated".into())?;
-    ensure(aggregating.attempt + 1 == running.next_attempt, || "the attempt is not the newest".into())?;
+    ensure(running.next_attempt.checked_sub(1) == Some(aggregating.attempt), || {
+        "the attempt is not the newest".into()
+    })?;
     let outlines: BTreeSet<_> = aggregating.contributions.values().map(Contribution::outline).collect();
     ensure(outlines.len() == 1, || "contributions that do not fit together are aggregated".into())?;
     ensure(aggregating.contributions.keys().all(|id| state.nodes.contains_key(id)), || {
@@ -191,7 +193,7 @@ fn check_evaluating(state: &State, running: &Running, evaluating: &Evaluating) -
     let eligible = state.eligible();
     for (shard, held) in evaluating.shards.iter().enumerate() {
         let fits = match held {
-            ShardState::Open(Some(holder)) => eligible.contains(holder),
+            ShardState::Open(Some(holder)) => eligible.binary_search(holder).is_ok(),
             ShardState::Open(None) => eligible.is_empty(),
             ShardState::Done(_) => true,
         };

@@ -49,18 +49,13 @@ pub enum JobStatus {
     Over(Outcome),
 }
 
-/// The id of a job: the digest of its canonical encoding.
-pub fn job_id(job: &JobDescription) -> JobId {
-    Digest::of(&zoo_protocol::encode(job))
-}
-
 impl State {
     /// Where a job stands; `None` if it is unknown or was forgotten.
     pub fn job_status(&self, id: &JobId) -> Option<JobStatus> {
         if let Some(running) = self.running.as_ref().filter(|running| running.job == *id) {
             return Some(JobStatus::Running { round: running.round });
         }
-        if let Some(position) = self.queue.iter().position(|job| job_id(job) == *id) {
+        if let Some(position) = self.queue.iter().position(|job| job.id() == *id) {
             return Some(JobStatus::Queued { ahead: position + usize::from(self.running.is_some()) });
         }
         let over = self.finished.iter().find(|finished| finished.job == *id)?;
@@ -71,7 +66,7 @@ impl State {
     /// can submit again; a job that failed is tried again from its start.
     pub(crate) fn submit(&mut self, job: &JobDescription, events: &mut Vec<Event>) -> Result<(), Refusal> {
         check_job(job)?;
-        let id = job_id(job);
+        let id = job.id();
         match self.job_status(&id) {
             None | Some(JobStatus::Over(Outcome::Failed(_))) => {}
             Some(_) => return Ok(()),
@@ -89,7 +84,7 @@ impl State {
 
     pub(crate) fn start_next_job(&mut self, events: &mut Vec<Event>) -> bool {
         let Some(description) = self.queue.pop_front() else { return false };
-        self.running = Some(Running::new(job_id(&description), description));
+        self.running = Some(Running::new(description));
         self.wait_for_nodes(events);
         true
     }

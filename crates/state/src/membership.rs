@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use zoo_protocol::{NodeId, NodeProfile};
 
-use crate::limits::{MAX_NODES, check_profile};
+use crate::limits::MAX_NODES;
 use crate::{Account, Event, LossCause, Phase, Refusal, Running, SeatState, State};
 
 /// A node that has joined at least once.
@@ -29,7 +29,6 @@ impl State {
         addresses: &[SocketAddr],
         events: &mut Vec<Event>,
     ) -> Result<(), Refusal> {
-        check_profile(profile, addresses)?;
         if !self.nodes.contains_key(&id) && self.nodes.len() >= MAX_NODES {
             return Err(Refusal::TooManyNodes);
         }

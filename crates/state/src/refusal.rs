@@ -1,9 +1,9 @@
 //! Why a command was not applied.
 
 use zoo_content::Digest;
-use zoo_protocol::{NodeId, SealError};
+use zoo_protocol::{NodeId, SealError, WireError};
 
-use crate::limits::{MAX_NODES, MAX_QUEUED_JOBS};
+use crate::limits::{MAX_NODES, MAX_QUEUED_JOBS, MAX_ROUND_BYTES};
 
 /// Why a command was not applied. The state is as it was before, so a refused command need
 /// not be journaled.
@@ -21,7 +21,13 @@ pub enum Refusal {
     /// The queue of jobs is full.
     #[error("{MAX_QUEUED_JOBS} jobs are waiting already, which is the limit; hint: submit again later")]
     QueueFull,
-    /// Something in the command is outside its bounds.
+    /// The contributions of the round fill a frame.
+    #[error("the round is full: what is said of its contributions exceeds {MAX_ROUND_BYTES} bytes")]
+    RoundFull,
+    /// Something in the command is outside the limits of messages.
+    #[error("{0}")]
+    Limit(#[from] WireError),
+    /// Something in the command makes no sense.
     #[error("{0}")]
     Invalid(String),
     /// The seal of a commitment is broken.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
 use zoo_protocol::{JobDescription, JobId, NodeId, Share};
 
-use crate::limits::MAX_FRUITLESS;
+use crate::limits::{MAX_FRUITLESS, MAX_PARTICIPANTS};
 use crate::{Aggregating, Evaluating, Event, Failure, FaultKind, Restart, Seat, SeatState, State, Training};
 
 /// The job that runs.
@@ -52,9 +52,9 @@ pub enum Phase {
 }
 
 impl Running {
-    pub(crate) fn new(job: JobId, description: JobDescription) -> Self {
+    pub(crate) fn new(description: JobDescription) -> Self {
         Running {
-            job,
+            job: description.id(),
             base: description.initial,
             description,
             round: 0,
@@ -118,7 +118,8 @@ impl State {
     }
 
     fn start_round(&mut self, now_ms: u64, events: &mut Vec<Event>) -> bool {
-        let nodes = self.eligible();
+        let mut nodes = self.eligible();
+        nodes.truncate(MAX_PARTICIPANTS);
         let Some(running) = &mut self.running else { return false };
         let plan = &running.description.plan;
         if nodes.len() < plan.minimum_nodes as usize {

@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
-use zoo_protocol::{JobDescription, NodeId, Report};
+use zoo_protocol::{JobDescription, Message, NodeId, Report};
 
 use crate::aggregation::Attempt;
 use crate::{
-    Checkpoints, Command, Event, FinishedJob, JournalError, Node, Phase, Refusal, Running, ShardScore,
-    invariants,
+    Checkpoints, Command, Event, FinishedJob, Node, Phase, Refusal, Running, ShardScore, invariants,
 };
 
 /// Version of the state's encoding, its first field.
@@ -27,6 +26,20 @@ pub struct State {
     pub(crate) checkpoints: Checkpoints,
     /// Tokens of all finished rounds of all jobs: what the accounts have to sum up to.
     pub(crate) tokens: u64,
+}
+
+/// Why bytes are not a state.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotError {
+    /// Written by another version of this software.
+    #[error("state has format {0}, and this software reads format {FORMAT}")]
+    Format(u16),
+    /// Not the canonical encoding of a state.
+    #[error("state does not decode: {0}")]
+    Malformed(String),
+    /// A state that no journal leads to.
+    #[error("state is inconsistent: {0}")]
+    Inconsistent(String),
 }
 
 impl Default for State {
@@ -54,6 +67,7 @@ impl State {
     /// The command itself is heard first and the time it brings counts afterwards: a
     /// contribution that arrives before anybody noticed the deadline is in time.
     pub fn apply(&mut self, command: &Command) -> Result<Vec<Event>, Refusal> {
+        command.validate()?;
         let mut events = Vec::new();
         match command {
             Command::NodeJoined { node, profile, addresses, .. } => {
@@ -150,17 +164,18 @@ impl State {
 
     /// Decodes a state and checks its [invariants]. The bytes are this software's own: a
     /// snapshot beside the journal, whose root is known.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, JournalError> {
-        let malformed = |cause: String| JournalError::Malformed(cause);
-        let (state, rest): (State, _) =
-            postcard::take_from_bytes(bytes).map_err(|cause| malformed(cause.to_string()))?;
-        if state.format != FORMAT {
-            return Err(malformed(format!("state of format {}, expected {FORMAT}", state.format)));
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, SnapshotError> {
+        let (format, _) = postcard::take_from_bytes::<u16>(bytes)
+            .map_err(|cause| SnapshotError::Malformed(cause.to_string()))?;
+        if format != FORMAT {
+            return Err(SnapshotError::Format(format));
         }
-        if !rest.is_empty() {
-            return Err(malformed(format!("{} bytes too many", rest.len())));
+        let state: State =
+            postcard::from_bytes(bytes).map_err(|cause| SnapshotError::Malformed(cause.to_string()))?;
+        if state.to_bytes() != bytes {
+            return Err(SnapshotError::Malformed("not the canonical encoding".into()));
         }
-        invariants::check(&state).map_err(malformed)?;
+        invariants::check(&state).map_err(SnapshotError::Inconsistent)?;
         Ok(state)
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
 use zoo_protocol::{Commitment, NodeId, Sealed, Share, TrainWindow, VNodeUpdate};
 
-use crate::limits::{MAX_TOKENS, check_commitment};
+use crate::limits::{MAX_ROUND_BYTES, MAX_TOKENS, check_commitment};
 use crate::round::winner;
 use crate::{Event, FaultKind, Missed, Phase, Refusal, Restart, Running, State};
 
@@ -59,6 +59,14 @@ impl Contribution {
         let vnodes: Vec<&str> = self.updates.iter().map(|update| update.vnode.as_str()).collect();
         Digest::of(&zoo_protocol::encode(&(self.tokens, vnodes)))
     }
+
+    /// What is said of it when it is to be aggregated, bytes: a `ContributionRef`, at most.
+    fn wire_bytes(&self) -> usize {
+        const VARINT_MAX: usize = 10;
+        const DIGEST: usize = 32;
+        let update = |update: &VNodeUpdate| update.vnode.len() + 2 * VARINT_MAX + DIGEST;
+        DIGEST + 2 * VARINT_MAX + self.updates.iter().map(update).sum::<usize>()
+    }
 }
 
 impl Running {
@@ -75,6 +83,15 @@ impl Running {
             first_step: u64::from(self.round) * u64::from(self.description.plan.inner_steps),
             share: seat.share,
         })
+    }
+
+    fn round_bytes(&self) -> usize {
+        let Phase::Training(training) = &self.phase else { return 0 };
+        let given = training.seats.values().map(|seat| match &seat.state {
+            SeatState::Contributed(contribution) => contribution.wire_bytes(),
+            _ => 0,
+        });
+        given.sum()
     }
 
     /// The contribution that this start of the round has accepted from a node.
@@ -127,6 +144,9 @@ impl State {
         }
         let Commitment { tokens, updates, mean_loss_bits, .. } = commitment;
         let contribution = Contribution { commitment: digest, tokens, updates };
+        if running.round_bytes() + contribution.wire_bytes() > MAX_ROUND_BYTES {
+            return Err(Refusal::RoundFull);
+        }
         let bytes = contribution.updates.iter().fold(0, |sum: u64, update| sum.saturating_add(update.bytes));
         if let Phase::Training(training) = &mut running.phase
             && let Some(seat) = training.seats.get_mut(&node)

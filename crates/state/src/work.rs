@@ -2,7 +2,6 @@
 
 use zoo_protocol::{Aggregate, ContributionRef, Evaluate, JobId, NodeId, Work};
 
-use crate::limits::{MAX_REASON_BYTES, check_text};
 use crate::{Aggregating, Answer, Event, Phase, Refusal, Running, SeatState, State};
 
 impl State {
@@ -42,7 +41,6 @@ impl State {
         events: &mut Vec<Event>,
     ) -> Result<(), Refusal> {
         let not_assigned = |why| Refusal::NotAssigned { node, why };
-        check_text("the reason", reason, MAX_REASON_BYTES)?;
         if self.work_for(&node) == Work::Idle {
             return Err(not_assigned("it has no work that could fail"));
         }

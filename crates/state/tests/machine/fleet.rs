@@ -1,0 +1,282 @@
+//! A fleet in memory: nodes that follow [`State::work_for`], and a host that journals.
+
+use std::collections::BTreeSet;
+
+use zoo_content::Digest;
+use zoo_protocol::{
+    Aggregate, Commitment, Evaluate, JobDescription, JobId, NodeId, NodeKey, NodeProfile, Report, RoundPlan,
+    Sealed, TrainWindow, VNodeUpdate, Work, encode,
+};
+use zoo_state::{Command, Event, JobStatus, LossCause, Phase, Refusal, State, invariants};
+
+pub const DEADLINE_MS: u64 = 1_000_000;
+pub const SEQUENCE_TOKENS: u64 = 64;
+
+pub struct Fleet {
+    pub state: State,
+    /// Accepted commands.
+    pub log: Vec<Command>,
+    /// Events of all accepted commands.
+    pub events: Vec<Event>,
+    pub now_ms: u64,
+    nodes: Vec<SimNode>,
+}
+
+struct SimNode {
+    key: NodeKey,
+    /// Update blobs it can serve.
+    blobs: BTreeSet<Digest>,
+}
+
+pub fn plan() -> RoundPlan {
+    RoundPlan {
+        rounds: 2,
+        inner_steps: 3,
+        sequences_per_step: 4,
+        evaluate_every: 1,
+        evaluation_shards: 3,
+        minimum_nodes: 2,
+        contribution_deadline_ms: DEADLINE_MS,
+    }
+}
+
+pub fn job(name: &str, plan: RoundPlan) -> JobDescription {
+    JobDescription {
+        name: name.into(),
+        program: Digest::of(b"program"),
+        initial: Digest::of(b"initial"),
+        training_data: Digest::of(b"training data"),
+        held_out_data: Digest::of(b"held-out data"),
+        plan,
+    }
+}
+
+impl Fleet {
+    /// Nodes are numbered in the order of their ids; none has joined.
+    pub fn new(nodes: usize) -> Self {
+        let mut keys: Vec<_> = (1..=nodes as u8).map(|seed| NodeKey::from_seed([seed; 32])).collect();
+        keys.sort_by_key(NodeKey::id);
+        let nodes = keys.into_iter().map(|key| SimNode { key, blobs: BTreeSet::new() }).collect();
+        Fleet { state: State::new(), log: Vec::new(), events: Vec::new(), now_ms: 1_000, nodes }
+    }
+
+    /// All nodes have joined and a job of this plan runs.
+    pub fn running(nodes: usize, plan: RoundPlan) -> Self {
+        let mut fleet = Self::new(nodes);
+        (0..nodes).for_each(|node| fleet.join(node));
+        fleet.submit("job", plan);
+        fleet
+    }
+
+    /// Applies and journals, and checks what has to hold for every command.
+    pub fn apply(&mut self, command: Command) -> Result<Vec<Event>, Refusal> {
+        let before = self.state.clone();
+        let outcome = self.state.apply(&command);
+        match &outcome {
+            Ok(events) => {
+                assert_eq!(invariants::check(&self.state), Ok(()), "after {command:?}");
+                self.events.extend(events.iter().cloned());
+                self.log.push(command);
+            }
+            Err(refusal) => {
+                assert_eq!(self.state, before, "a refused command changed the state: {refusal}");
+                let text = refusal.to_string();
+                assert!(!text.is_empty() && !text.starts_with(char::is_uppercase), "{text}");
+            }
+        }
+        outcome
+    }
+
+    pub fn id(&self, node: usize) -> NodeId {
+        self.nodes[node].key.id()
+    }
+
+    pub fn ids(&self, nodes: impl IntoIterator<Item = usize>) -> Vec<NodeId> {
+        nodes.into_iter().map(|node| self.id(node)).collect()
+    }
+
+    pub fn key(&self, node: usize) -> &NodeKey {
+        &self.nodes[node].key
+    }
+
+    pub fn is_live(&self, node: usize) -> bool {
+        self.state.nodes().get(&self.id(node)).is_some_and(|node| node.live)
+    }
+
+    pub fn join(&mut self, node: usize) {
+        let command = Command::NodeJoined {
+            node: self.id(node),
+            profile: profile(&format!("node {node}")),
+            addresses: vec![format!("127.0.0.1:{}", 4000 + node).parse().unwrap()],
+            now_ms: self.now_ms,
+        };
+        self.apply(command).unwrap();
+    }
+
+    pub fn lose(&mut self, node: usize) {
+        let cause = LossCause::Disconnected;
+        self.apply(Command::NodeLost { node: self.id(node), cause, now_ms: self.now_ms }).unwrap();
+    }
+
+    /// The node's disk is lost.
+    pub fn wipe(&mut self, node: usize) {
+        self.nodes[node].blobs.clear();
+    }
+
+    pub fn tick(&mut self, ms: u64) {
+        self.now_ms += ms;
+        self.apply(Command::Tick { now_ms: self.now_ms }).unwrap();
+    }
+
+    pub fn submit(&mut self, name: &str, plan: RoundPlan) -> JobId {
+        let job = job(name, plan);
+        let id = job.id();
+        self.apply(Command::JobSubmitted { job, now_ms: self.now_ms }).unwrap();
+        id
+    }
+
+    pub fn report(&mut self, node: usize, report: Report) -> Result<Vec<Event>, Refusal> {
+        self.apply(Command::Reported { node: self.id(node), report, now_ms: self.now_ms })
+    }
+
+    pub fn work(&self, node: usize) -> Work {
+        self.state.work_for(&self.id(node))
+    }
+
+    pub fn window(&self, node: usize) -> TrainWindow {
+        match self.work(node) {
+            Work::Train(window) => window,
+            other => panic!("node {node} does not train but: {other:?}"),
+        }
+    }
+
+    pub fn aggregate(&self, node: usize) -> Aggregate {
+        match self.work(node) {
+            Work::Aggregate(aggregate) => aggregate,
+            other => panic!("node {node} does not aggregate but: {other:?}"),
+        }
+    }
+
+    pub fn shard(&self, node: usize) -> Evaluate {
+        match self.work(node) {
+            Work::Evaluate(evaluate) => evaluate,
+            other => panic!("node {node} does not evaluate but: {other:?}"),
+        }
+    }
+
+    pub fn seal(&self, node: usize, commitment: &Commitment) -> Report {
+        Report::Trained(Sealed::seal(commitment, self.key(node)))
+    }
+
+    /// What an honest node reports about its current work; empty if it has none.
+    pub fn honest_reports(&mut self, node: usize) -> Vec<Report> {
+        match self.work(node) {
+            Work::Idle => Vec::new(),
+            Work::Train(window) => {
+                let commitment = commitment(window);
+                self.nodes[node].blobs.extend(commitment.updates.iter().map(|update| update.update));
+                vec![self.seal(node, &commitment)]
+            }
+            Work::Aggregate(aggregate) => self.aggregate_honestly(node, &aggregate),
+            Work::Evaluate(evaluate) => vec![score(&evaluate)],
+        }
+    }
+
+    fn aggregate_honestly(&mut self, node: usize, aggregate: &Aggregate) -> Vec<Report> {
+        let Aggregate { job, round, attempt, ref contributions, .. } = *aggregate;
+        let reachable: BTreeSet<Digest> = (0..self.nodes.len())
+            .filter(|other| *other == node || self.is_live(*other))
+            .flat_map(|other| self.nodes[other].blobs.iter().copied())
+            .collect();
+        let missing: Vec<Report> = contributions
+            .iter()
+            .filter(|given| !given.updates.iter().all(|update| reachable.contains(&update.update)))
+            .map(|given| Report::Missing { job, round, attempt, contributor: given.node })
+            .collect();
+        if !missing.is_empty() {
+            return missing;
+        }
+        let fetched = contributions.iter().flat_map(|given| given.updates.iter().map(|update| update.update));
+        self.nodes[node].blobs.extend(fetched);
+        vec![Report::Aggregated { job, round, attempt, checkpoint: checkpoint(aggregate) }]
+    }
+
+    /// The node does its current work honestly and reports it. Something it has to report may have
+    /// become void by what it reported just before, and is refused then.
+    pub fn step(&mut self, node: usize) {
+        for report in self.honest_reports(node) {
+            if let Err(refusal) = self.report(node, report) {
+                assert!(matches!(refusal, Refusal::NotAssigned { .. }), "{refusal}");
+            }
+        }
+    }
+
+    /// Every node does the work it has at its turn, once.
+    pub fn sweep(&mut self) {
+        (0..self.nodes.len()).for_each(|node| self.step(node));
+    }
+
+    /// Sweeps until the job is over or the sweeps are used up; says whether it is over.
+    pub fn finish(&mut self, job: &JobId, sweeps_max: usize) -> bool {
+        for _ in 0..sweeps_max {
+            if matches!(self.state.job_status(job), Some(JobStatus::Over(_))) {
+                return true;
+            }
+            self.sweep();
+        }
+        matches!(self.state.job_status(job), Some(JobStatus::Over(_)))
+    }
+
+    pub fn phase(&self) -> &Phase {
+        &self.state.running().expect("a job runs").phase
+    }
+
+    /// The events since the last call.
+    pub fn news(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+}
+
+pub fn profile(name: &str) -> NodeProfile {
+    NodeProfile {
+        name: name.into(),
+        threads: 2,
+        memory_mib: 4096,
+        isa: "avx2".into(),
+        benchmark_tokens_per_second: 10_000,
+        software: "0.1.0".into(),
+    }
+}
+
+/// What an honest node commits to: a function of the window.
+pub fn commitment(window: TrainWindow) -> Commitment {
+    let digest = |what: &str| Digest::of(&[what.as_bytes(), &encode(&window)].concat());
+    let updates = ["embedding", "block.0", "head"].map(|vnode| VNodeUpdate {
+        vnode: vnode.into(),
+        update: digest(vnode),
+        bytes: 1_000,
+    });
+    let share = window.share;
+    Commitment {
+        tokens: u64::from(share.inner_steps) * u64::from(share.sequences_per_step) * SEQUENCE_TOKENS,
+        optimizer_in: None,
+        optimizer_out: digest("optimizer"),
+        steps_root: digest("steps"),
+        steps: share.inner_steps,
+        updates: updates.into(),
+        mean_loss_bits: (4.0 / (1.0 + f64::from(window.round))).to_bits(),
+        work: window,
+    }
+}
+
+/// What an honest node aggregates to: a function of what goes in, whichever attempt it is.
+pub fn checkpoint(aggregate: &Aggregate) -> Digest {
+    Digest::of(&encode(&Aggregate { attempt: 0, ..aggregate.clone() }))
+}
+
+/// What an honest node scores: shard i has (i + 1) * 1.5 nats over 10 tokens of 40 bytes.
+pub fn score(evaluate: &Evaluate) -> Report {
+    let Evaluate { job, round, shard, .. } = *evaluate;
+    let nats = f64::from(shard + 1) * 1.5;
+    Report::Evaluated { job, round, shard, nats_bits: nats.to_bits(), tokens: 10, bytes: 40 }
+}

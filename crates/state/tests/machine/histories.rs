@@ -1,0 +1,248 @@
+//! Random but plausible histories: joins, losses with and without the disk, rejoins, reports late, twice and
+//! in any order, ticks, and a liar.
+
+use std::collections::BTreeSet;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use zoo_content::Digest;
+use zoo_protocol::{Aggregate, JobId, NodeId, Report, RoundPlan, Work};
+use zoo_state::{Event, JobStatus, Outcome, State};
+
+use crate::fleet::{DEADLINE_MS, Fleet, commitment, plan};
+
+const NODES: usize = 5;
+const ROUNDS: u32 = 3;
+/// Honest nodes that stay live where the job has to finish: more than one liar and one who is slow.
+const HONEST_MIN: usize = 3;
+
+#[derive(Clone, Debug)]
+enum Action {
+    Join(usize),
+    Lose(usize),
+    /// Lost together with its disk.
+    Wipe(usize),
+    /// The node works and reports.
+    Step(usize),
+    /// The node works; its reports are on their way.
+    Send(usize),
+    /// A report on its way arrives.
+    Deliver(usize),
+    /// A report on its way arrives, and will once more.
+    Duplicate(usize),
+    Tick(u64),
+    Deadline,
+    Lie(Lie),
+}
+
+#[derive(Clone, Debug)]
+enum Lie {
+    Checkpoint,
+    Tokens,
+    Missing(usize),
+    Relay(usize),
+    Failed,
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let node = 0..NODES;
+    prop_oneof![
+        2 => node.clone().prop_map(Action::Join),
+        2 => node.clone().prop_map(Action::Lose),
+        1 => node.clone().prop_map(Action::Wipe),
+        8 => node.clone().prop_map(Action::Step),
+        3 => node.prop_map(Action::Send),
+        3 => any::<usize>().prop_map(Action::Deliver),
+        1 => any::<usize>().prop_map(Action::Duplicate),
+        2 => (0_u64..50).prop_map(Action::Tick),
+        1 => Just(Action::Deadline),
+        3 => lie().prop_map(Action::Lie),
+    ]
+}
+
+fn lie() -> impl Strategy<Value = Lie> {
+    prop_oneof![
+        Just(Lie::Checkpoint),
+        Just(Lie::Tokens),
+        (0..NODES).prop_map(Lie::Missing),
+        any::<usize>().prop_map(Lie::Relay),
+        Just(Lie::Failed),
+    ]
+}
+
+/// What may happen in a history.
+struct Weather {
+    /// Deadlines pass.
+    deadlines: bool,
+    /// Nodes may be lost until none is left.
+    floods: bool,
+}
+
+struct History {
+    fleet: Fleet,
+    job: JobId,
+    liar: usize,
+    on_their_way: Vec<(usize, Report)>,
+}
+
+impl History {
+    fn play(actions: &[Action], liar: usize, weather: &Weather) -> Self {
+        let plan = RoundPlan { rounds: ROUNDS, evaluate_every: 2, ..plan() };
+        let fleet = Fleet::running(NODES, plan);
+        let job = fleet.state.running().unwrap().job;
+        let mut history = History { fleet, job, liar, on_their_way: Vec::new() };
+        for action in actions {
+            history.act(action, weather);
+        }
+        history
+    }
+
+    fn act(&mut self, action: &Action, weather: &Weather) {
+        let fleet = &mut self.fleet;
+        match *action {
+            Action::Join(node) => fleet.join(node),
+            Action::Lose(node) | Action::Wipe(node) => {
+                let honest = (0..NODES).filter(|other| *other != self.liar && *other != node);
+                if weather.floods || honest.filter(|other| fleet.is_live(*other)).count() >= HONEST_MIN {
+                    if fleet.state.nodes().contains_key(&fleet.id(node)) {
+                        fleet.lose(node);
+                    }
+                    if matches!(action, Action::Wipe(_)) {
+                        fleet.wipe(node);
+                    }
+                }
+            }
+            Action::Step(node) => fleet.step(node),
+            Action::Send(node) => {
+                let reports = fleet.honest_reports(node);
+                self.on_their_way.extend(reports.into_iter().map(|report| (node, report)));
+            }
+            Action::Deliver(which) if !self.on_their_way.is_empty() => {
+                let (node, report) = self.on_their_way.swap_remove(which % self.on_their_way.len());
+                // It may be void by now; that a refusal changes nothing is checked by the fleet.
+                let _ = fleet.report(node, report);
+            }
+            Action::Duplicate(which) if !self.on_their_way.is_empty() => {
+                let (node, report) = self.on_their_way[which % self.on_their_way.len()].clone();
+                let _ = fleet.report(node, report);
+            }
+            Action::Deliver(_) | Action::Duplicate(_) => {}
+            Action::Tick(ms) => fleet.tick(ms),
+            Action::Deadline => fleet.tick(if weather.deadlines { DEADLINE_MS } else { 0 }),
+            Action::Lie(ref lie) => self.lie(lie),
+        }
+    }
+
+    fn lie(&mut self, lie: &Lie) {
+        let (fleet, liar) = (&mut self.fleet, self.liar);
+        let report = match (lie, fleet.work(liar)) {
+            (Lie::Checkpoint, Work::Aggregate(Aggregate { job, round, attempt, .. })) => {
+                Report::Aggregated { job, round, attempt, checkpoint: Digest::of(b"lie") }
+            }
+            (Lie::Tokens, Work::Train(window)) => {
+                let mut lie = commitment(window);
+                lie.tokens *= 3;
+                fleet.seal(liar, &lie)
+            }
+            (Lie::Missing(contributor), Work::Aggregate(Aggregate { job, round, attempt, .. })) => {
+                Report::Missing { job, round, attempt, contributor: fleet.id(*contributor) }
+            }
+            (Lie::Relay(which), _) if !self.on_their_way.is_empty() => {
+                self.on_their_way[which % self.on_their_way.len()].1.clone()
+            }
+            (Lie::Failed, _) => match fleet.state.running() {
+                Some(running) => {
+                    Report::Failed { job: running.job, round: running.round, reason: "no reason".into() }
+                }
+                None => return,
+            },
+            _ => return,
+        };
+        let _ = fleet.report(liar, report);
+    }
+
+    /// Everybody is there and works from now on, though the liar still lies about checkpoints. Says
+    /// whether the job is over within the steps that takes.
+    fn heal_and_finish(&mut self) -> bool {
+        (0..NODES).for_each(|node| self.fleet.join(node));
+        let sweeps_a_round = 1 + NODES + plan().evaluation_shards as usize;
+        let sweeps_max = (ROUNDS as usize + 2) * sweeps_a_round;
+        for _ in 0..sweeps_max {
+            self.lie(&Lie::Checkpoint);
+            self.fleet.sweep();
+        }
+        matches!(self.fleet.state.job_status(&self.job), Some(JobStatus::Over(_)))
+    }
+
+    /// What holds of every history, whatever happened.
+    fn check(&self) {
+        let Fleet { state, log, events, .. } = &self.fleet;
+        let mut replayed = State::new();
+        let again: Vec<Event> = log.iter().flat_map(|command| replayed.apply(command).unwrap()).collect();
+        assert_eq!((replayed.root(), &again), (state.root(), events), "replay differs");
+
+        let read_back = State::from_bytes(&state.to_bytes()).unwrap();
+        assert_eq!((&read_back, read_back.root()), (state, state.root()), "the encoding loses something");
+
+        let mut given = BTreeSet::new();
+        for event in events {
+            match event {
+                Event::RoundStarted { shares, .. } => {
+                    assert!(
+                        shares.iter().all(|(_, share)| given.insert(share.first_sequence)),
+                        "sequences given twice"
+                    );
+                }
+                Event::Fault { node, kind, .. } => {
+                    assert_eq!(*node, self.fleet.id(self.liar), "an honest node is at fault: {kind}");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn finished_rounds(&self) -> Vec<u32> {
+        self.fleet
+            .events
+            .iter()
+            .filter_map(|event| match event {
+                Event::RoundFinished { round, .. } => Some(*round),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 160, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn with_enough_honest_nodes_every_job_finishes(
+        actions in vec(action(), 0..140),
+        liar in 0..NODES,
+    ) {
+        let weather = Weather { deadlines: false, floods: false };
+        let mut history = History::play(&actions, liar, &weather);
+        prop_assert!(history.heal_and_finish(), "not over, but in {:?}", history.fleet.state.running());
+        history.check();
+        let status = history.fleet.state.job_status(&history.job);
+        let Some(JobStatus::Over(Outcome::Finished { checkpoint })) = status else {
+            panic!("not finished: {status:?}")
+        };
+        prop_assert_eq!(history.finished_rounds(), (0..ROUNDS).collect::<Vec<_>>());
+        let holders = history.fleet.state.holders(&checkpoint);
+        let honest: Vec<NodeId> = (0..NODES).filter(|node| *node != liar).map(|node| history.fleet.id(node)).collect();
+        prop_assert!(holders.iter().any(|holder| honest.contains(holder)));
+    }
+
+    #[test]
+    fn in_any_weather_every_job_comes_to_an_end(
+        actions in vec(action(), 0..140),
+        liar in 0..NODES,
+    ) {
+        let weather = Weather { deadlines: true, floods: true };
+        let mut history = History::play(&actions, liar, &weather);
+        prop_assert!(history.heal_and_finish(), "not over, but in {:?}", history.fleet.state.running());
+        history.check();
+    }
+}

@@ -1,0 +1,10 @@
+//! The state machine, rule by rule, then by random histories, then against a journal of old.
+
+mod aggregation;
+mod evaluation;
+mod fleet;
+mod histories;
+mod jobs;
+mod journal;
+mod membership;
+mod training;
