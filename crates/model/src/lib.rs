@@ -1,1 +1,57 @@
-//! VNodes, networks, presets, tokenizers and model files.
+//! VNodes, networks, presets, tokenizers and model files. Knows no file, clock or network.
+//!
+//! A [`ModelConfig`] names a shape; [`NetworkDefinition::decoder`] turns it into a graph of
+//! [`NodeDefinition`]s; [`Network::build`] makes the [`VNode`]s. A training step is then
+//!
+//! ```
+//! use zoo_model::{Network, NetworkDefinition, NetworkOptions, Optimizer, preset};
+//!
+//! let config = preset::by_name("qwen3-tiny").expect("a preset");
+//! let mut network = Network::build(&NetworkDefinition::decoder(&config)?, NetworkOptions::default())?;
+//! network.initialise(1);
+//!
+//! let inputs: Vec<u32> = (0..config.context as u32).map(|at| at % 7).collect();
+//! let targets: Vec<u32> = inputs.iter().map(|token| (token + 1) % 7).collect();
+//! let loss = network.forward_backward(&inputs, &targets, inputs.len())?;
+//! network.apply(&Optimizer::default(), 1, 1e-3, Some(1.0))?;
+//! assert!(network.evaluate(&inputs, &targets)?.mean() < loss.mean());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod architecture;
+mod buffer;
+mod component;
+mod config;
+mod decode;
+mod definition;
+mod generate;
+pub mod hugging_face;
+mod initialise;
+mod loss;
+mod network;
+mod optimizer;
+mod parameter;
+mod plan;
+pub mod preset;
+pub mod sampling;
+mod state;
+pub mod tokenizer;
+mod vnode;
+
+pub use buffer::{Buffer, Pool};
+pub use config::{ConfigError, Family, ModelConfig};
+pub use decode::{KvCache, Positions};
+pub use definition::{
+    InitialValue, MlpActivation, NetworkDefinition, NodeDefinition, NodeKind, NormForm, ParameterDefinition,
+    Role, Scope, TARGETS, TOKENS,
+};
+pub use generate::generate;
+pub use loss::LossSum;
+pub use network::{Network, NetworkError, NetworkOptions, UpdateReport};
+pub use optimizer::{AdamWSettings, Decay, MuonSettings, Optimizer};
+pub use parameter::Parameter;
+pub use plan::DefinitionError;
+pub use sampling::Sampler;
+pub use state::StateError;
+pub use tokenizer::Tokenizer;
+pub use vnode::VNode;

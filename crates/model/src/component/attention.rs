@@ -1,0 +1,236 @@
+//! Causal self-attention: projection, rotation, attention, output projection.
+
+use std::sync::Arc;
+
+use zoo_kernels::heads::{self, Heads};
+use zoo_kernels::linear::{self, Shape};
+use zoo_kernels::rope::{self, Direction};
+use zoo_kernels::{Onto, attention};
+
+use super::{Gradients, Kept, Pass, RopeTables};
+use crate::buffer::Buffer;
+use crate::definition::NodeKind;
+use crate::parameter::Parameter;
+
+/// One attention layer. Parameters: qkv, [qkv_bias], [query_gain, key_gain], output, [output_bias].
+#[derive(Clone)]
+pub(crate) struct Attention {
+    width: usize,
+    heads: Heads,
+    rope: Option<Arc<rope::Table>>,
+    qk_norm_epsilon: Option<f32>,
+    bias: bool,
+}
+
+/// Keys and values of the positions that a sequence has so far, `[positions, kv_heads * head_dim]` each.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct KeyValues {
+    keys: Vec<f32>,
+    values: Vec<f32>,
+}
+
+/// Queries, keys and values as attention reads them, and what it took to make them.
+struct Projected {
+    /// Normalised and rotated.
+    qkv: Buffer,
+    /// Before the norm of the heads, and the reciprocal deviation of every head.
+    raw: Option<(Buffer, Buffer)>,
+}
+
+/// Where each parameter is in the VNode's list.
+struct Places {
+    qkv_bias: usize,
+    gains: usize,
+    output: usize,
+    output_bias: usize,
+}
+
+const QKV: usize = 0;
+
+impl Attention {
+    pub fn new(kind: &NodeKind, context: usize, tables: &mut RopeTables) -> Self {
+        let NodeKind::Attention { width, heads, kv_heads, head_dim, rope_theta, qk_norm_epsilon, bias } = *kind
+        else {
+            unreachable!("only attention is made of attention")
+        };
+        let rope = rope_theta.map(|theta| {
+            let table = || Arc::new(rope::Table::new(context, head_dim, theta));
+            Arc::clone(tables.entry((head_dim, theta.to_bits())).or_insert_with(table))
+        });
+        Self { width, heads: Heads { query_heads: heads, kv_heads, head_dim }, rope, qk_norm_epsilon, bias }
+    }
+
+    pub fn forward(
+        &self,
+        pass: &Pass,
+        parameters: &[Parameter],
+        input: Arc<Buffer>,
+        residual: Option<Arc<Buffer>>,
+        kept: Option<&mut Kept>,
+        cache: Option<&mut KeyValues>,
+    ) -> Buffer {
+        let projected = self.project(pass, parameters, &input);
+        let (z, lse) = match cache {
+            Some(cache) => (self.attend_cached(pass, &projected.qkv, cache), None),
+            None => {
+                let (z, lse) = self.attend(pass, &projected.qkv);
+                (z, Some(lse))
+            }
+        };
+        let (mut y, onto) = match residual {
+            Some(residual) => (pass.pool.own(residual), Onto::Value),
+            None => (pass.pool.take(input.len()), Onto::Zero),
+        };
+        let places = self.places();
+        linear::forward(self.output_shape(pass), &z, &parameters[places.output].value, &mut y, onto);
+        if self.bias {
+            linear::add_bias(&mut y, &parameters[places.output_bias].value);
+        }
+        if let (Some(kept), Some(lse)) = (kept, lse) {
+            kept.keep(input);
+            if !pass.recompute {
+                self.keep(kept, projected, z, lse);
+            }
+        }
+        y
+    }
+
+    pub fn backward(
+        &self,
+        pass: &Pass,
+        parameters: &mut [Parameter],
+        arriving: Buffer,
+        gradients: &mut Gradients,
+        kept: &mut Kept,
+    ) {
+        let x = kept.take();
+        if pass.recompute {
+            let projected = self.project(pass, parameters, &x);
+            let (z, lse) = self.attend(pass, &projected.qkv);
+            self.keep(kept, projected, z, lse);
+        }
+        let [qkv, z, lse] = [kept.take(), kept.take(), kept.take()];
+        let dz = self.output_backward(pass, parameters, &arriving, &z);
+        if gradients.slots() > 1 {
+            gradients.give(1, arriving);
+        } else {
+            drop(arriving);
+        }
+        let mut dqkv = pass.pool.take(qkv.len());
+        attention::backward(self.heads, pass.context, &qkv, &z, &lse, &dz, &mut dqkv);
+        drop((qkv, z, lse, dz));
+        self.heads_backward(pass, parameters, &mut dqkv, kept);
+        self.projection_backward(pass, parameters, &dqkv, &x, gradients);
+    }
+
+    fn project(&self, pass: &Pass, parameters: &[Parameter], x: &Buffer) -> Projected {
+        let mut qkv = pass.pool.take(pass.tokens.len() * self.heads.row_width());
+        linear::forward(self.projection_shape(pass), x, &parameters[QKV].value, &mut qkv, Onto::Zero);
+        let places = self.places();
+        if self.bias {
+            linear::add_bias(&mut qkv, &parameters[places.qkv_bias].value);
+        }
+        let mut raw = None;
+        if let Some(epsilon) = self.qk_norm_epsilon {
+            let mut normed = pass.pool.take(qkv.len());
+            let mut rstd = pass.pool.take(pass.tokens.len() * self.heads.turning_heads());
+            let [query_gain, key_gain] = [0, 1].map(|gain| &parameters[places.gains + gain].value[..]);
+            heads::normalise_qk(self.heads, &qkv, query_gain, key_gain, epsilon, &mut normed, &mut rstd);
+            raw = Some((std::mem::replace(&mut qkv, normed), rstd));
+        }
+        if let Some(table) = &self.rope {
+            heads::rotate(self.heads, table, &mut qkv, pass.context, pass.start, Direction::Forward);
+        }
+        Projected { qkv, raw }
+    }
+
+    fn attend(&self, pass: &Pass, qkv: &Buffer) -> (Buffer, Buffer) {
+        let mut z = pass.pool.take(pass.tokens.len() * self.heads.query_width());
+        let mut lse = pass.pool.take(pass.tokens.len() * self.heads.query_heads);
+        attention::forward(self.heads, pass.context, qkv, &mut z, &mut lse);
+        (z, lse)
+    }
+
+    fn attend_cached(&self, pass: &Pass, qkv: &Buffer, cache: &mut KeyValues) -> Buffer {
+        for row in qkv.chunks_exact(self.heads.row_width()) {
+            let (keys, values) = row[self.heads.query_width()..].split_at(self.heads.kv_width());
+            cache.keys.extend_from_slice(keys);
+            cache.values.extend_from_slice(values);
+        }
+        let mut z = pass.pool.take(pass.tokens.len() * self.heads.query_width());
+        attention::decode(self.heads, qkv, &cache.keys, &cache.values, &mut z);
+        z
+    }
+
+    fn keep(&self, kept: &mut Kept, projected: Projected, z: Buffer, lse: Buffer) {
+        [projected.qkv, z, lse].into_iter().for_each(|buffer| kept.keep(buffer));
+        if let Some((raw, rstd)) = projected.raw {
+            [raw, rstd].into_iter().for_each(|buffer| kept.keep(buffer));
+        }
+    }
+
+    fn output_backward(&self, pass: &Pass, parameters: &mut [Parameter], dy: &Buffer, z: &Buffer) -> Buffer {
+        let (shape, places) = (self.output_shape(pass), self.places());
+        if self.bias {
+            let (dbias, onto) = parameters[places.output_bias].gradient.receive(self.width);
+            linear::backward_bias(dy, dbias, onto);
+        }
+        let Parameter { value: w, gradient, .. } = &mut parameters[places.output];
+        let (dw, onto) = gradient.receive(w.len());
+        linear::backward_weight(shape, dy, z, dw, onto);
+        let mut dz = pass.pool.take(z.len());
+        linear::backward_input(shape, dy, w, &mut dz, Onto::Zero);
+        dz
+    }
+
+    /// Back through the rotation and the norm of the heads, in place.
+    fn heads_backward(&self, pass: &Pass, parameters: &mut [Parameter], dqkv: &mut Buffer, kept: &mut Kept) {
+        if let Some(table) = &self.rope {
+            heads::rotate(self.heads, table, dqkv, pass.context, pass.start, Direction::Inverse);
+        }
+        if self.qk_norm_epsilon.is_some() {
+            let [raw, rstd] = [kept.take(), kept.take()];
+            let gains = self.places().gains;
+            let [query, key] = parameters.get_disjoint_mut([gains, gains + 1]).expect("two gains");
+            let (dquery, onto) = query.gradient.receive(self.heads.head_dim);
+            let (dkey, _) = key.gradient.receive(self.heads.head_dim);
+            let (query, key) = (&query.value, &key.value);
+            heads::normalise_qk_backward(self.heads, &raw, query, key, &rstd, dqkv, dquery, dkey, onto);
+        }
+    }
+
+    fn projection_backward(
+        &self,
+        pass: &Pass,
+        parameters: &mut [Parameter],
+        dqkv: &Buffer,
+        x: &Buffer,
+        gradients: &mut Gradients,
+    ) {
+        let shape = self.projection_shape(pass);
+        if self.bias {
+            let bias = &mut parameters[self.places().qkv_bias];
+            let (dbias, onto) = bias.gradient.receive(self.heads.row_width());
+            linear::backward_bias(dqkv, dbias, onto);
+        }
+        let Parameter { value: w, gradient, .. } = &mut parameters[QKV];
+        let (dw, onto) = gradient.receive(w.len());
+        linear::backward_weight(shape, dqkv, x, dw, onto);
+        let (dx, onto) = gradients.receive(0, pass.pool, x.len());
+        linear::backward_input(shape, dqkv, w, dx, onto);
+    }
+
+    fn places(&self) -> Places {
+        let gains = 1 + usize::from(self.bias);
+        let output = gains + 2 * usize::from(self.qk_norm_epsilon.is_some());
+        Places { qkv_bias: 1, gains, output, output_bias: output + 1 }
+    }
+
+    fn projection_shape(&self, pass: &Pass) -> Shape {
+        Shape { rows: pass.tokens.len(), inputs: self.width, outputs: self.heads.row_width() }
+    }
+
+    fn output_shape(&self, pass: &Pass) -> Shape {
+        Shape { rows: pass.tokens.len(), inputs: self.heads.query_width(), outputs: self.width }
+    }
+}

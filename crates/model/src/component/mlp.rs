@@ -1,0 +1,174 @@
+//! Two linear layers around an activation.
+
+use std::sync::Arc;
+
+use zoo_kernels::Onto;
+use zoo_kernels::activation::{self, Activation};
+use zoo_kernels::linear::{self, Shape};
+
+use super::{Gradients, Kept, Pass};
+use crate::buffer::{Buffer, Pool};
+use crate::definition::MlpActivation;
+use crate::parameter::Parameter;
+
+/// One MLP. Parameters: gate_up or up, [up_bias], down, [down_bias].
+#[derive(Clone)]
+pub(crate) struct Mlp {
+    pub width: usize,
+    pub hidden: usize,
+    pub activation: MlpActivation,
+    pub bias: bool,
+}
+
+const UP: usize = 0;
+const UP_BIAS: usize = 1;
+
+impl Mlp {
+    pub fn forward(
+        &self,
+        pass: &Pass,
+        parameters: &[Parameter],
+        input: Arc<Buffer>,
+        residual: Option<Arc<Buffer>>,
+        kept: Option<&mut Kept>,
+    ) -> Buffer {
+        let inner = self.inner(pass, parameters, &input);
+        let activated = self.activate(pass.pool, &inner);
+        let (mut y, onto) = match residual {
+            Some(residual) => (pass.pool.own(residual), Onto::Value),
+            None => (pass.pool.take(input.len()), Onto::Zero),
+        };
+        let down = self.down();
+        linear::forward(self.down_shape(pass), &activated, &parameters[down].value, &mut y, onto);
+        if self.bias {
+            linear::add_bias(&mut y, &parameters[down + 1].value);
+        }
+        if let Some(kept) = kept {
+            kept.keep(input);
+            if !pass.recompute {
+                kept.keep(inner);
+            }
+        }
+        y
+    }
+
+    /// The activated values are not kept: making them again costs less than their memory.
+    pub fn backward(
+        &self,
+        pass: &Pass,
+        parameters: &mut [Parameter],
+        arriving: Buffer,
+        gradients: &mut Gradients,
+        kept: &mut Kept,
+    ) {
+        let x = kept.take();
+        let mut inner = match pass.recompute {
+            true => self.inner(pass, parameters, &x),
+            false => pass.pool.own(kept.take()),
+        };
+        let activated = self.activate(pass.pool, &inner);
+        let mut dactivated = self.down_backward(pass, parameters, &arriving, activated);
+        if gradients.slots() > 1 {
+            gradients.give(1, arriving);
+        } else {
+            drop(arriving);
+        }
+        let dinner = match self.plain_activation() {
+            None => {
+                activation::swiglu_backward(&mut inner, self.hidden, &dactivated);
+                drop(dactivated);
+                inner
+            }
+            Some(kind) => {
+                activation::backward(kind, &inner, &mut dactivated);
+                dactivated
+            }
+        };
+        self.up_backward(pass, parameters, &dinner, &x, gradients);
+    }
+
+    /// The first layer's output: `[rows, 2 * hidden]` (gate, then up) or `[rows, hidden]`.
+    fn inner(&self, pass: &Pass, parameters: &[Parameter], x: &Buffer) -> Buffer {
+        let mut inner = pass.pool.take(pass.tokens.len() * self.inner_width());
+        linear::forward(self.up_shape(pass), x, &parameters[UP].value, &mut inner, Onto::Zero);
+        if self.bias {
+            linear::add_bias(&mut inner, &parameters[UP_BIAS].value);
+        }
+        inner
+    }
+
+    fn activate(&self, pool: &Pool, inner: &Buffer) -> Buffer {
+        let mut activated = pool.take(inner.len() / self.inner_width() * self.hidden);
+        match self.plain_activation() {
+            None => activation::swiglu_forward(inner, self.hidden, &mut activated),
+            Some(kind) => activation::forward(kind, inner, &mut activated),
+        }
+        activated
+    }
+
+    fn down_backward(
+        &self,
+        pass: &Pass,
+        parameters: &mut [Parameter],
+        dy: &Buffer,
+        mut activated: Buffer,
+    ) -> Buffer {
+        let (shape, down) = (self.down_shape(pass), self.down());
+        if self.bias {
+            let (dbias, onto) = parameters[down + 1].gradient.receive(self.width);
+            linear::backward_bias(dy, dbias, onto);
+        }
+        let Parameter { value: w, gradient, .. } = &mut parameters[down];
+        let (dw, onto) = gradient.receive(w.len());
+        linear::backward_weight(shape, dy, &activated, dw, onto);
+        // The values have served; their gradient takes their place.
+        linear::backward_input(shape, dy, w, &mut activated, Onto::Zero);
+        activated
+    }
+
+    fn up_backward(
+        &self,
+        pass: &Pass,
+        parameters: &mut [Parameter],
+        dinner: &Buffer,
+        x: &Buffer,
+        gradients: &mut Gradients,
+    ) {
+        let shape = self.up_shape(pass);
+        if self.bias {
+            let (dbias, onto) = parameters[UP_BIAS].gradient.receive(self.inner_width());
+            linear::backward_bias(dinner, dbias, onto);
+        }
+        let Parameter { value: w, gradient, .. } = &mut parameters[UP];
+        let (dw, onto) = gradient.receive(w.len());
+        linear::backward_weight(shape, dinner, x, dw, onto);
+        let (dx, onto) = gradients.receive(0, pass.pool, x.len());
+        linear::backward_input(shape, dinner, w, dx, onto);
+    }
+
+    fn plain_activation(&self) -> Option<Activation> {
+        match self.activation {
+            MlpActivation::Swiglu => None,
+            MlpActivation::Gelu => Some(Activation::Gelu),
+            MlpActivation::Relu => Some(Activation::Relu),
+            MlpActivation::Silu => Some(Activation::Silu),
+        }
+    }
+
+    fn inner_width(&self) -> usize {
+        if self.activation == MlpActivation::Swiglu { 2 * self.hidden } else { self.hidden }
+    }
+
+    /// Where the second layer's weight is in the VNode's list.
+    fn down(&self) -> usize {
+        1 + usize::from(self.bias)
+    }
+
+    fn up_shape(&self, pass: &Pass) -> Shape {
+        Shape { rows: pass.tokens.len(), inputs: self.width, outputs: self.inner_width() }
+    }
+
+    fn down_shape(&self, pass: &Pass) -> Shape {
+        Shape { rows: pass.tokens.len(), inputs: self.hidden, outputs: self.width }
+    }
+}

@@ -1,0 +1,118 @@
+//! How gradients change parameters.
+
+use serde::{Deserialize, Serialize};
+use zoo_kernels::optimizer::{AdamW, Muon};
+
+use crate::definition::Role;
+use crate::parameter::Parameter;
+
+/// An optimiser and its settings; the learning rate comes with every step.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Optimizer {
+    /// AdamW for every parameter.
+    AdamW(AdamWSettings),
+    /// Muon for the matrices of hidden layers, AdamW for tables, head, gains and biases.
+    Muon(MuonSettings),
+}
+
+/// Settings of AdamW (Loshchilov and Hutter, 2019).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdamWSettings {
+    /// Decay of the mean of gradients.
+    pub beta1: f64,
+    /// Decay of the mean of squared gradients.
+    pub beta2: f64,
+    /// Added to the root of the mean of squares.
+    pub epsilon: f64,
+    /// Decay of parameters, times the learning rate.
+    pub weight_decay: f64,
+    /// Which parameters decay.
+    pub decay: Decay,
+}
+
+/// Settings of Muon (Jordan et al., 2024), scaled so that it shares AdamW's learning rate and decay.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MuonSettings {
+    /// Decay of the momentum.
+    pub momentum: f64,
+    /// Whether an update looks one momentum step ahead.
+    pub nesterov: bool,
+    /// For the parameters that are not matrices of hidden layers; its weight decay holds for all.
+    pub adamw: AdamWSettings,
+}
+
+/// Which parameters weight decay applies to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decay {
+    /// Every parameter.
+    All,
+    /// Those with rows and columns: not gains and biases.
+    #[default]
+    Matrices,
+}
+
+impl Default for AdamWSettings {
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.1, decay: Decay::Matrices }
+    }
+}
+
+impl Default for MuonSettings {
+    fn default() -> Self {
+        Self { momentum: 0.95, nesterov: true, adamw: AdamWSettings::default() }
+    }
+}
+
+impl Default for Optimizer {
+    fn default() -> Self {
+        Self::AdamW(AdamWSettings::default())
+    }
+}
+
+impl Optimizer {
+    /// One step, numbered from 1, for one parameter; without a gradient it stays as it is.
+    pub(crate) fn update(&self, parameter: &mut Parameter, step: u64, lr: f64, gradient_scale: f32) {
+        match self {
+            Self::AdamW(settings) => settings.update(parameter, step, lr, gradient_scale),
+            Self::Muon(settings) => match parameter.role().clone() {
+                Role::Matrix(rows) => settings.update(parameter, &rows, lr, gradient_scale),
+                Role::Table | Role::Vector => settings.adamw.update(parameter, step, lr, gradient_scale),
+            },
+        }
+    }
+}
+
+impl AdamWSettings {
+    fn update(&self, parameter: &mut Parameter, step: u64, lr: f64, gradient_scale: f32) {
+        let decay = self.decay == Decay::All || parameter.shape().len() > 1;
+        let Parameter { value, gradient, moments, .. } = parameter;
+        let Some(gradient) = gradient.get() else { return };
+        let (mean, square) = moments.adamw(value.len());
+        let Self { beta1, beta2, epsilon: eps, weight_decay, .. } = *self;
+        let adamw = AdamW { lr, beta1, beta2, eps, weight_decay };
+        adamw.step(step, decay, value, gradient, mean, square, gradient_scale);
+    }
+}
+
+impl MuonSettings {
+    /// Every logical matrix that is stacked in the parameter is orthogonalised by itself.
+    fn update(&self, parameter: &mut Parameter, logical_rows: &[usize], lr: f64, gradient_scale: f32) {
+        let columns = parameter.shape()[1];
+        let Parameter { value, gradient, moments, .. } = parameter;
+        let Some(gradient) = gradient.get() else { return };
+        let momentum = moments.muon(value.len());
+        let Self { momentum: decay, nesterov, adamw } = *self;
+        let muon = Muon { lr, momentum: decay, nesterov, weight_decay: adamw.weight_decay };
+        let mut from = 0;
+        for &rows in logical_rows {
+            let matrix = from..from + rows * columns;
+            from = matrix.end;
+            let (value, momentum) = (&mut value[matrix.clone()], &mut momentum[matrix.clone()]);
+            muon.step((rows, columns), value, &gradient[matrix], momentum, gradient_scale);
+        }
+    }
+}

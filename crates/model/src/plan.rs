@@ -1,0 +1,365 @@
+//! A checked network: the order to run its VNodes in, and who feeds whom.
+
+use std::collections::BTreeMap;
+
+use crate::definition::{NetworkDefinition, NodeDefinition, NodeKind, TARGETS, TOKENS};
+
+/// Why a definition is not a network.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DefinitionError {
+    /// Two nodes have one id, or one has a reserved id.
+    #[error("network: node '{id}' is not the only '{id}'\nhint: ids are unique, and '{TOKENS}' and '{TARGETS}' are reserved")]
+    DuplicateId {
+        /// The id.
+        id: String,
+    },
+    /// An input names nothing.
+    #[error("network: node '{node}' has an unknown input '{input}'\nhint: name another node, '{TOKENS}' or '{TARGETS}'")]
+    UnknownInput {
+        /// Whose input.
+        node: String,
+        /// What it names.
+        input: String,
+    },
+    /// The inputs do not fit the node's slots.
+    #[error("network: node '{node}' does not take these inputs\nhint: its slots are {slots}")]
+    Slots {
+        /// The node.
+        node: String,
+        /// What its kind takes.
+        slots: &'static str,
+    },
+    /// Nodes feed each other in a circle.
+    #[error("network: node '{node}' feeds itself through its inputs\nhint: remove one edge of the cycle")]
+    Cycle {
+        /// One node of the circle, or behind it.
+        node: String,
+    },
+    /// Two ends of an edge have different widths.
+    #[error("network: node '{node}' takes rows of {expected} elements, but '{input}' gives {found}\nhint: make the widths equal")]
+    Width {
+        /// The consumer.
+        node: String,
+        /// The producer.
+        input: String,
+        /// The consumer's width.
+        expected: usize,
+        /// The producer's width.
+        found: usize,
+    },
+    /// A size or number of a node is impossible.
+    #[error("network: node '{node}': {cause}\nhint: every size is at least 1 and within the limits of the model's configuration")]
+    Shape {
+        /// The node.
+        node: String,
+        /// What is wrong.
+        cause: String,
+    },
+    /// A node's output goes nowhere.
+    #[error("network: the output of node '{node}' is not used\nhint: connect it, or remove the node")]
+    Unused {
+        /// The node.
+        node: String,
+    },
+    /// There is no cost, or more than one.
+    #[error("network: {found} nodes are a cost, one is needed\nhint: end the network with one node of type cross_entropy")]
+    Costs {
+        /// How many there are.
+        found: usize,
+    },
+    /// The head is tied to something that is not an embedding of its shape.
+    #[error("network: node '{node}' is tied to '{tied_to}', which is not an embedding of its shape\nhint: name an embedding of the same vocab_size and width, or remove tied_to")]
+    Tied {
+        /// The head.
+        node: String,
+        /// What it names.
+        tied_to: String,
+    },
+}
+
+/// A definition's nodes in an order in which every producer comes before its consumers, the cost last.
+pub(crate) struct Plan {
+    pub nodes: Vec<PlannedNode>,
+    /// The embedding, as a place in `nodes`, whose table is the head's.
+    pub tied: Option<usize>,
+}
+
+pub(crate) struct PlannedNode {
+    pub definition: NodeDefinition,
+    /// The producers of its activations, as places in [`Plan::nodes`].
+    pub inputs: Vec<usize>,
+    /// For each input, whether no later node needs it.
+    pub last_use: Vec<bool>,
+}
+
+/// Largest size a node may state, elements.
+const SIZE_MAX: usize = 1 << 20;
+/// Most parameter elements of one node.
+const NODE_PARAMETERS_MAX: usize = 1 << 34;
+
+impl Plan {
+    /// Checks `definition` and orders its nodes: among those that are ready, the first defined runs first.
+    pub fn new(definition: &NetworkDefinition) -> Result<Self, DefinitionError> {
+        let nodes = &definition.nodes;
+        let places = places(nodes)?;
+        for node in nodes {
+            check_shape(node)?;
+            check_slots(node)?;
+        }
+        let producers: Vec<Vec<usize>> =
+            nodes.iter().map(|node| producers(node, &places)).collect::<Result<_, _>>()?;
+        check_widths(nodes, &producers)?;
+        check_outputs(nodes, &producers)?;
+        let tied = tied_embedding(nodes, &places)?;
+
+        let order = order(nodes, &producers)?;
+        let place_of = |old: usize| order.iter().position(|&at| at == old).expect("every node is in the order");
+        let mut planned: Vec<PlannedNode> = order
+            .iter()
+            .map(|&old| PlannedNode {
+                definition: nodes[old].clone(),
+                inputs: producers[old].iter().map(|&producer| place_of(producer)).collect(),
+                last_use: vec![false; producers[old].len()],
+            })
+            .collect();
+        mark_last_uses(&mut planned);
+        Ok(Self { nodes: planned, tied: tied.map(place_of) })
+    }
+}
+
+fn places(nodes: &[NodeDefinition]) -> Result<BTreeMap<&str, usize>, DefinitionError> {
+    let mut places = BTreeMap::new();
+    for (at, node) in nodes.iter().enumerate() {
+        let reserved = node.id == TOKENS || node.id == TARGETS || node.id.is_empty();
+        if places.insert(node.id.as_str(), at).is_some() || reserved {
+            return Err(DefinitionError::DuplicateId { id: node.id.clone() });
+        }
+    }
+    Ok(places)
+}
+
+fn check_slots(node: &NodeDefinition) -> Result<(), DefinitionError> {
+    let inputs: Vec<&str> = node.inputs.iter().map(String::as_str).collect();
+    let external = |input: &&str| *input == TOKENS || *input == TARGETS;
+    let internal_only = !inputs.iter().any(external);
+    let (fits, slots) = match node.kind {
+        NodeKind::Embedding { .. } => (inputs == [TOKENS], "'tokens'"),
+        NodeKind::PositionEmbedding { .. } | NodeKind::Norm { .. } => {
+            (internal_only && inputs.len() == 1, "one node")
+        }
+        NodeKind::Attention { .. } | NodeKind::Mlp { .. } => {
+            (internal_only && (1..=2).contains(&inputs.len()), "one node, and optionally a residual")
+        }
+        NodeKind::Add { .. } => (internal_only && inputs.len() == 2, "two nodes"),
+        NodeKind::CrossEntropy { .. } => {
+            (inputs.len() == 2 && !external(&inputs[0]) && inputs[1] == TARGETS, "one node, then 'targets'")
+        }
+    };
+    if fits { Ok(()) } else { Err(DefinitionError::Slots { node: node.id.clone(), slots }) }
+}
+
+fn producers(node: &NodeDefinition, places: &BTreeMap<&str, usize>) -> Result<Vec<usize>, DefinitionError> {
+    let internal = node.inputs.iter().filter(|input| *input != TOKENS && *input != TARGETS);
+    let place = |input: &String| {
+        places.get(input.as_str()).copied().ok_or_else(|| DefinitionError::UnknownInput {
+            node: node.id.clone(),
+            input: input.clone(),
+        })
+    };
+    internal.map(place).collect()
+}
+
+fn check_shape(node: &NodeDefinition) -> Result<(), DefinitionError> {
+    let refuse = |cause: String| Err(DefinitionError::Shape { node: node.id.clone(), cause });
+    let sizes: Vec<usize> = match node.kind {
+        NodeKind::Embedding { vocab_size, width } => vec![vocab_size, width],
+        NodeKind::PositionEmbedding { context, width } => vec![context, width],
+        NodeKind::Norm { width, .. } | NodeKind::Add { width } => vec![width],
+        NodeKind::Attention { width, heads, kv_heads, head_dim, .. } => {
+            if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
+                return refuse(format!("kv_heads ({kv_heads}) does not divide heads ({heads})"));
+            }
+            if !head_dim.is_multiple_of(2) {
+                return refuse(format!("head_dim ({head_dim}) is odd"));
+            }
+            vec![width, heads, kv_heads, head_dim, heads.saturating_mul(head_dim)]
+        }
+        NodeKind::Mlp { width, hidden, .. } => vec![width, hidden],
+        NodeKind::CrossEntropy { vocab_size, width, .. } => vec![vocab_size, width],
+    };
+    if let Some(size) = sizes.iter().find(|size| !(1..=SIZE_MAX).contains(*size)) {
+        return refuse(format!("a size of {size} is not between 1 and {SIZE_MAX}"));
+    }
+    if node.parameter_count() > NODE_PARAMETERS_MAX {
+        return refuse(format!("{} parameters are more than {NODE_PARAMETERS_MAX}", node.parameter_count()));
+    }
+    let std_is_possible = |std: f64| (0.0..=1.0).contains(&std);
+    if !std_is_possible(node.initial_std) || !std_is_possible(node.output_initial_std) {
+        return refuse("an initial standard deviation is not between 0 and 1".to_owned());
+    }
+    Ok(())
+}
+
+fn width(kind: &NodeKind) -> usize {
+    match *kind {
+        NodeKind::Embedding { width, .. }
+        | NodeKind::PositionEmbedding { width, .. }
+        | NodeKind::Norm { width, .. }
+        | NodeKind::Attention { width, .. }
+        | NodeKind::Mlp { width, .. }
+        | NodeKind::Add { width }
+        | NodeKind::CrossEntropy { width, .. } => width,
+    }
+}
+
+fn check_widths(nodes: &[NodeDefinition], producers: &[Vec<usize>]) -> Result<(), DefinitionError> {
+    for (node, producers) in nodes.iter().zip(producers) {
+        for &producer in producers {
+            let (expected, found) = (width(&node.kind), width(&nodes[producer].kind));
+            if expected != found {
+                let (node, input) = (node.id.clone(), nodes[producer].id.clone());
+                return Err(DefinitionError::Width { node, input, expected, found });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_cost(node: &NodeDefinition) -> bool {
+    matches!(node.kind, NodeKind::CrossEntropy { .. })
+}
+
+/// One cost, whose output nobody takes; every other output is taken. So every node leads to the cost.
+fn check_outputs(nodes: &[NodeDefinition], producers: &[Vec<usize>]) -> Result<(), DefinitionError> {
+    let found = nodes.iter().filter(|node| is_cost(node)).count();
+    if found != 1 {
+        return Err(DefinitionError::Costs { found });
+    }
+    for (at, node) in nodes.iter().enumerate() {
+        let consumer = producers.iter().position(|producers| producers.contains(&at));
+        match consumer {
+            Some(consumer) if is_cost(node) => {
+                let slots = "nodes that give activations, which a cost does not";
+                return Err(DefinitionError::Slots { node: nodes[consumer].id.clone(), slots });
+            }
+            None if !is_cost(node) => return Err(DefinitionError::Unused { node: node.id.clone() }),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn tied_embedding(
+    nodes: &[NodeDefinition],
+    places: &BTreeMap<&str, usize>,
+) -> Result<Option<usize>, DefinitionError> {
+    for node in nodes {
+        let NodeKind::CrossEntropy { vocab_size, width, tied_to: Some(tied_to) } = &node.kind else { continue };
+        let table = NodeKind::Embedding { vocab_size: *vocab_size, width: *width };
+        let place = places.get(tied_to.as_str()).copied().filter(|&at| nodes[at].kind == table);
+        let error = || DefinitionError::Tied { node: node.id.clone(), tied_to: tied_to.clone() };
+        return place.ok_or_else(error).map(Some);
+    }
+    Ok(None)
+}
+
+fn order(nodes: &[NodeDefinition], producers: &[Vec<usize>]) -> Result<Vec<usize>, DefinitionError> {
+    let mut order = Vec::with_capacity(nodes.len());
+    let mut done = vec![false; nodes.len()];
+    while order.len() < nodes.len() {
+        let ready = |&at: &usize| !done[at] && producers[at].iter().all(|&producer| done[producer]);
+        let Some(next) = (0..nodes.len()).find(ready) else {
+            let stuck = done.iter().position(|done| !done).expect("some node is not done");
+            return Err(DefinitionError::Cycle { node: nodes[stuck].id.clone() });
+        };
+        done[next] = true;
+        order.push(next);
+    }
+    Ok(order)
+}
+
+fn mark_last_uses(nodes: &mut [PlannedNode]) {
+    let mut needed_later = vec![false; nodes.len()];
+    for node in nodes.iter_mut().rev() {
+        // From the last slot back: an input that is in two slots is free only after the later one.
+        for (slot, &producer) in node.inputs.iter().enumerate().rev() {
+            node.last_use[slot] = !std::mem::replace(&mut needed_later[producer], true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::preset;
+
+    fn decoder() -> NetworkDefinition {
+        NetworkDefinition::decoder(&preset::by_name("qwen3-tiny").expect("a preset")).expect("valid")
+    }
+
+    fn refused(change: impl FnOnce(&mut NetworkDefinition)) -> String {
+        let mut definition = decoder();
+        change(&mut definition);
+        Plan::new(&definition).err().expect("a refusal").to_string()
+    }
+
+    #[test]
+    fn nodes_run_in_the_order_of_their_edges_whatever_order_they_are_written_in() {
+        let definition = decoder();
+        let written: Vec<_> = definition.nodes.iter().map(|node| node.id.clone()).collect();
+        let planned = |definition: &NetworkDefinition| -> Vec<String> {
+            let plan = Plan::new(definition).expect("valid");
+            plan.nodes.into_iter().map(|node| node.definition.id).collect()
+        };
+        assert_eq!(planned(&definition), written);
+        let mut reversed = definition;
+        reversed.nodes.reverse();
+        assert_eq!(planned(&reversed), written);
+    }
+
+    #[test]
+    fn an_activation_is_let_go_at_its_last_use() {
+        let plan = Plan::new(&decoder()).expect("valid");
+        let uses = |id: &str| {
+            let node = plan.nodes.iter().find(|node| node.definition.id == id).expect("a node");
+            node.last_use.clone()
+        };
+        assert_eq!(uses("block.0.attention_norm"), [false]);
+        assert_eq!(uses("block.0.attention"), [true, true]);
+        assert_eq!(uses("final_norm"), [true]);
+    }
+
+    #[test]
+    fn a_wrong_definition_is_refused_with_the_node_and_a_hint() {
+        type Change = fn(&mut NetworkDefinition);
+        let cases: [(Change, &str); 11] = [
+            (|it| it.nodes[1].id = "embedding".into(), "'embedding' is not the only"),
+            (|it| it.nodes[1].id = "tokens".into(), "'tokens' is not the only"),
+            (|it| it.nodes[2].inputs[0] = "nowhere".into(), "'block.0.attention' has an unknown input 'nowhere'"),
+            (|it| it.nodes[1].inputs[0] = "block.0.mlp".into(), "feeds itself"),
+            (|it| it.nodes[1].inputs.clear(), "'block.0.attention_norm' does not take these inputs"),
+            (|it| it.nodes[0].inputs[0] = "targets".into(), "its slots are 'tokens'"),
+            (|it| drop(it.nodes.pop()), "0 nodes are a cost"),
+            (|it| it.nodes[1].inputs[0] = "head".into(), "which a cost does not"),
+            (|it| it.nodes[3].kind = NodeKind::Add { width: 0 }, "a size of 0"),
+            (
+                |it| it.nodes[0].kind = NodeKind::Embedding { vocab_size: 256, width: 48 },
+                "takes rows of 32 elements, but 'embedding' gives 48",
+            ),
+            (
+                |it| it.nodes[0].kind = NodeKind::Embedding { vocab_size: 300, width: 32 },
+                "'head' is tied to 'embedding', which is not",
+            ),
+        ];
+        for (change, expected) in cases {
+            let message = refused(change);
+            assert!(message.contains(expected) && message.contains("hint: "), "{message}");
+        }
+        let unused = refused(|it| {
+            let mut extra = it.nodes[1].clone();
+            extra.id = "extra".into();
+            it.nodes.push(extra);
+        });
+        assert!(unused.contains("the output of node 'extra' is not used"), "{unused}");
+    }
+}

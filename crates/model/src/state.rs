@@ -1,0 +1,232 @@
+//! A VNode's state as bytes: canonical, versioned, and checked field by field when read.
+//!
+//! All numbers are little-endian. `magic[4] version:u16 id:text count:u32`, then for every parameter
+//! `name:text rank:u8 dimension:u64...`, for optimiser state `kind:u8`, then the tensors' f32 values.
+//! A text is `length:u16` and UTF-8. A VNode knows what it must find, so nothing is allocated by what
+//! the bytes claim.
+
+use crate::parameter::{Moments, Parameter};
+use crate::vnode::VNode;
+
+const PARAMETERS: Format = Format { magic: *b"ZVNP", what: "parameters" };
+const OPTIMIZER: Format = Format { magic: *b"ZVNO", what: "optimiser state" };
+const VERSION: u16 = 1;
+
+const NO_MOMENTS: u8 = 0;
+const ADAMW: u8 = 1;
+const MUON: u8 = 2;
+
+struct Format {
+    magic: [u8; 4],
+    what: &'static str,
+}
+
+/// Why bytes are not the state of a VNode.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("VNode '{vnode}': {cause}\nhint: use a checkpoint of the same model, and fetch it again if it may be damaged")]
+pub struct StateError {
+    /// The VNode that was to be loaded.
+    pub vnode: String,
+    /// What is wrong with the bytes.
+    pub cause: String,
+}
+
+impl VNode {
+    /// The parameters, as canonical bytes.
+    pub fn state_bytes(&self) -> Vec<u8> {
+        let values: usize = self.parameters().iter().map(|parameter| parameter.value.len()).sum();
+        let mut bytes = Vec::with_capacity(4 * values + 1024);
+        self.write_header(&mut bytes, &PARAMETERS);
+        for parameter in self.parameters() {
+            write_shape(&mut bytes, parameter);
+            write_values(&mut bytes, &parameter.value);
+        }
+        bytes
+    }
+
+    /// Reads [`VNode::state_bytes`] of the same VNode. On an error nothing has changed.
+    pub fn load_state(&mut self, bytes: &[u8]) -> Result<(), StateError> {
+        let values = self.read_parameters(bytes).map_err(|cause| self.state_error(cause))?;
+        for (parameter, values) in self.parameters_mut().iter_mut().zip(values) {
+            read_values(values, &mut parameter.value);
+        }
+        Ok(())
+    }
+
+    /// What the optimiser remembers, as canonical bytes.
+    pub fn optimizer_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.write_header(&mut bytes, &OPTIMIZER);
+        for parameter in self.parameters() {
+            write_shape(&mut bytes, parameter);
+            match &parameter.moments {
+                Moments::None => bytes.push(NO_MOMENTS),
+                Moments::AdamW { mean, square } => {
+                    bytes.push(ADAMW);
+                    write_values(&mut bytes, mean);
+                    write_values(&mut bytes, square);
+                }
+                Moments::Muon { momentum } => {
+                    bytes.push(MUON);
+                    write_values(&mut bytes, momentum);
+                }
+            }
+        }
+        bytes
+    }
+
+    /// Reads [`VNode::optimizer_bytes`] of the same VNode. On an error nothing has changed.
+    pub fn load_optimizer(&mut self, bytes: &[u8]) -> Result<(), StateError> {
+        let moments = self.read_moments(bytes).map_err(|cause| self.state_error(cause))?;
+        for (parameter, moments) in self.parameters_mut().iter_mut().zip(moments) {
+            parameter.moments = moments;
+        }
+        Ok(())
+    }
+
+    /// Forgets what the optimiser remembers, as at the start of a run.
+    pub fn reset_optimizer(&mut self) {
+        self.parameters_mut().iter_mut().for_each(|parameter| parameter.moments = Moments::None);
+    }
+
+    fn write_header(&self, bytes: &mut Vec<u8>, format: &Format) {
+        bytes.extend_from_slice(&format.magic);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        write_text(bytes, self.id());
+        bytes.extend_from_slice(&(self.parameters().len() as u32).to_le_bytes());
+    }
+
+    fn read_header(&self, reader: &mut Reader, format: &Format) -> Result<(), String> {
+        let Format { magic, what } = format;
+        reader.expect(magic, || format!("the bytes are not a VNode's {what}"))?;
+        let version = u16::from_le_bytes(reader.array()?);
+        if version != VERSION {
+            return Err(format!("version {version} of {what} is not known, only {VERSION} is"));
+        }
+        reader.expect_text(self.id(), "id")?;
+        let count = u32::from_le_bytes(reader.array()?);
+        if count as usize != self.parameters().len() {
+            return Err(format!("the bytes have {count} parameters, the VNode {}", self.parameters().len()));
+        }
+        Ok(())
+    }
+
+    fn read_parameters<'a>(&self, bytes: &'a [u8]) -> Result<Vec<&'a [u8]>, String> {
+        let mut reader = Reader { rest: bytes };
+        self.read_header(&mut reader, &PARAMETERS)?;
+        let mut values = Vec::new();
+        for parameter in self.parameters() {
+            reader.expect_shape(parameter)?;
+            values.push(reader.take(4 * parameter.value.len())?);
+        }
+        reader.end()?;
+        Ok(values)
+    }
+
+    fn read_moments(&self, bytes: &[u8]) -> Result<Vec<Moments>, String> {
+        let mut reader = Reader { rest: bytes };
+        self.read_header(&mut reader, &OPTIMIZER)?;
+        let mut all = Vec::new();
+        for parameter in self.parameters() {
+            reader.expect_shape(parameter)?;
+            let length = parameter.value.len();
+            let [kind] = reader.array()?;
+            all.push(match kind {
+                NO_MOMENTS => Moments::None,
+                ADAMW => Moments::AdamW { mean: reader.tensor(length)?, square: reader.tensor(length)? },
+                MUON => Moments::Muon { momentum: reader.tensor(length)? },
+                unknown => return Err(format!("optimiser {unknown} is not known")),
+            });
+        }
+        reader.end()?;
+        Ok(all)
+    }
+
+    fn state_error(&self, cause: String) -> StateError {
+        StateError { vnode: self.id().to_owned(), cause }
+    }
+}
+
+fn write_text(bytes: &mut Vec<u8>, text: &str) {
+    let length = u16::try_from(text.len()).expect("ids and names are short");
+    bytes.extend_from_slice(&length.to_le_bytes());
+    bytes.extend_from_slice(text.as_bytes());
+}
+
+fn write_shape(bytes: &mut Vec<u8>, parameter: &Parameter) {
+    write_text(bytes, parameter.name());
+    bytes.push(parameter.shape().len() as u8);
+    for &dimension in parameter.shape() {
+        bytes.extend_from_slice(&(dimension as u64).to_le_bytes());
+    }
+}
+
+/// Appends f32 values, little-endian.
+pub(crate) fn write_values(bytes: &mut Vec<u8>, values: &[f32]) {
+    let from = bytes.len();
+    bytes.resize(from + 4 * values.len(), 0);
+    let (places, _) = bytes[from..].as_chunks_mut::<4>();
+    for (place, value) in places.iter_mut().zip(values) {
+        *place = value.to_le_bytes();
+    }
+}
+
+fn read_values(bytes: &[u8], values: &mut [f32]) {
+    let (places, _) = bytes.as_chunks::<4>();
+    for (place, value) in places.iter().zip(values) {
+        *value = f32::from_le_bytes(*place);
+    }
+}
+
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8], String> {
+        let (taken, rest) = self
+            .rest
+            .split_at_checked(count)
+            .ok_or_else(|| format!("the bytes end {} too early", count - self.rest.len()))?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    fn array<const COUNT: usize>(&mut self) -> Result<[u8; COUNT], String> {
+        Ok(self.take(COUNT)?.try_into().expect("as many as were taken"))
+    }
+
+    fn tensor(&mut self, length: usize) -> Result<Vec<f32>, String> {
+        let bytes = self.take(4 * length)?;
+        let mut values = vec![0.0; length];
+        read_values(bytes, &mut values);
+        Ok(values)
+    }
+
+    fn expect(&mut self, expected: &[u8], refusal: impl FnOnce() -> String) -> Result<(), String> {
+        if self.take(expected.len())? == expected { Ok(()) } else { Err(refusal()) }
+    }
+
+    fn expect_text(&mut self, expected: &str, what: &str) -> Result<(), String> {
+        let length = u16::from_le_bytes(self.array()?);
+        let text = self.take(length.into())?;
+        if text == expected.as_bytes() {
+            return Ok(());
+        }
+        Err(format!("{what} '{}' is not '{expected}'", String::from_utf8_lossy(text)))
+    }
+
+    fn expect_shape(&mut self, parameter: &Parameter) -> Result<(), String> {
+        self.expect_text(parameter.name(), "parameter")?;
+        let mut expected = vec![parameter.shape().len() as u8];
+        for &dimension in parameter.shape() {
+            expected.extend_from_slice(&(dimension as u64).to_le_bytes());
+        }
+        let refusal = || format!("parameter '{}' does not have the shape {:?}", parameter.name(), parameter.shape());
+        self.expect(&expected, refusal)
+    }
+
+    fn end(&self) -> Result<(), String> {
+        if self.rest.is_empty() { Ok(()) } else { Err(format!("{} bytes too many", self.rest.len())) }
+    }
+}
