@@ -1,0 +1,339 @@
+//! The one task that owns the state and the journal.
+//!
+//! Sessions send it [`Input`]s. It works on all that wait at once: each becomes a command,
+//! stamped with the time and applied; then the batch is appended to the journal; then the
+//! answers are given, assignments and the head of events published. Whatever cannot be journaled
+//! ends the host before anybody has heard of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tracing::{debug, warn};
+use zoo_content::Digest;
+use zoo_protocol::{FromOrchestrator, JobDescription, JobId, NodeId, NodeProfile, Peer, Report, Work};
+use zoo_state::{Command, LossCause, Refusal, State};
+
+use crate::JournalError;
+use crate::clock::Clock;
+use crate::journal::{Entry, Events, Journal, Replayed};
+
+/// Inputs that wait for the host, and that one `fsync` makes durable together. Sessions wait when there are more.
+const INPUTS_MAX: usize = 1024;
+/// Heartbeats that a slow watcher may be behind before it misses some.
+const STATUSES_MAX: usize = 1024;
+
+/// Tells the connections of one node apart.
+pub(crate) type SessionId = u64;
+
+/// What happens to the host.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// A worker introduced itself.
+    Join { node: NodeId, profile: NodeProfile, addresses: Vec<SocketAddr>, reply: Reply<Joined> },
+    /// A worker was heard of; the status goes to the watchers.
+    Alive { node: NodeId, session: SessionId, status: FromOrchestrator },
+    /// A worker reported.
+    Reported { node: NodeId, session: SessionId, report: Report },
+    /// A worker's connection ended.
+    Gone { node: NodeId, session: SessionId, cause: LossCause },
+    /// A client submitted a job whose blobs are here.
+    Submitted { job: JobDescription, reply: Reply<JobId> },
+}
+
+/// Takes the answer, or why there is none.
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, String>>;
+
+/// A worker's place in the network.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    pub(crate) session: SessionId,
+    /// What to do, always the latest. Closed when another connection of the node takes over.
+    pub(crate) assignments: watch::Receiver<Assignment>,
+}
+
+/// What a worker should be doing, and who may hold the blobs it needs, the likeliest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Assignment {
+    pub(crate) work: Work,
+    pub(crate) peers: Vec<Peer>,
+}
+
+/// How far the journal is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head {
+    /// Events so far.
+    pub(crate) events: u64,
+    /// Root of the state after the latest command.
+    pub(crate) root: Digest,
+}
+
+/// What sessions hold of the host.
+#[derive(Clone, Debug)]
+pub(crate) struct HostHandle {
+    pub(crate) inputs: mpsc::Sender<Input>,
+    pub(crate) head: watch::Receiver<Head>,
+    pub(crate) peers: watch::Receiver<Vec<Peer>>,
+    pub(crate) statuses: broadcast::Sender<FromOrchestrator>,
+    pub(crate) events: Events,
+}
+
+/// How patient the host is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timing {
+    /// A node that was not heard of for so long is lost.
+    pub(crate) lease: Duration,
+    /// Leases and deadlines are looked at so often.
+    pub(crate) tick: Duration,
+}
+
+pub(crate) struct Host {
+    state: State,
+    journal: Journal,
+    clock: Clock,
+    timing: Timing,
+    /// The orchestrator's own blob service.
+    home: Peer,
+    /// When each live node was heard of last. Volatile: never in the journal.
+    heard: BTreeMap<NodeId, Instant>,
+    sessions: BTreeMap<NodeId, Session>,
+    next_session: SessionId,
+    inputs: mpsc::Receiver<Input>,
+    head: watch::Sender<Head>,
+    peers: watch::Sender<Vec<Peer>>,
+    statuses: broadcast::Sender<FromOrchestrator>,
+    /// Applied and not yet durable.
+    pending: Vec<Entry>,
+    /// Given once what is pending is durable.
+    answers: Vec<Answer>,
+}
+
+struct Session {
+    id: SessionId,
+    assignments: watch::Sender<Assignment>,
+}
+
+enum Answer {
+    Joined(Reply<Joined>, Result<Joined, String>),
+    Submitted(Reply<JobId>, Result<JobId, String>),
+}
+
+impl Host {
+    /// A host that goes on where the journal ends. Every node that was live gets a fresh lease.
+    pub(crate) fn new(
+        journal: Journal,
+        replayed: Replayed,
+        home: Peer,
+        timing: Timing,
+    ) -> (Self, HostHandle) {
+        let Replayed { state, latest_ms } = replayed;
+        let heard = state.live().map(|(node, _)| (*node, Instant::now())).collect();
+        let (input_sender, inputs) = mpsc::channel(INPUTS_MAX);
+        let (head, head_receiver) = watch::channel(Head { events: journal.next_event(), root: state.root() });
+        let (peers, peers_receiver) = watch::channel(Vec::new());
+        let (statuses, _) = broadcast::channel(STATUSES_MAX);
+        let handle = HostHandle {
+            inputs: input_sender,
+            head: head_receiver,
+            peers: peers_receiver,
+            statuses: statuses.clone(),
+            events: journal.events(),
+        };
+        let host = Self {
+            state,
+            journal,
+            clock: Clock::start(latest_ms),
+            timing,
+            home,
+            heard,
+            sessions: BTreeMap::new(),
+            next_session: 0,
+            inputs,
+            head,
+            peers,
+            statuses,
+            pending: Vec::new(),
+            answers: Vec::new(),
+        };
+        host.publish();
+        (host, handle)
+    }
+
+    /// Works until `stop` says so or the journal fails. Closes the journal.
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), JournalError> {
+        let mut ticks = interval(self.timing.tick);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut batch = Vec::with_capacity(INPUTS_MAX);
+        loop {
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => break,
+                _ = self.inputs.recv_many(&mut batch, INPUTS_MAX) => {}
+                _ = ticks.tick() => {}
+            }
+            // All that waited is taken before leases are looked at: a heartbeat may be among it.
+            batch.drain(..).for_each(|input| self.take(input));
+            self.expire();
+            self.commit().await?;
+        }
+        self.journal.close().await
+    }
+
+    fn take(&mut self, input: Input) {
+        let now_ms = self.clock.now_ms();
+        match input {
+            Input::Join { node, profile, addresses, reply } => {
+                let joined = self.join(node, profile, addresses, now_ms);
+                self.answers.push(Answer::Joined(reply, joined));
+            }
+            Input::Alive { node, session, status } if self.is_current(&node, session) => {
+                self.heard.insert(node, Instant::now());
+                // Nobody may be watching.
+                let _ = self.statuses.send(status);
+            }
+            Input::Reported { node, session, report } if self.is_current(&node, session) => {
+                self.heard.insert(node, Instant::now());
+                if let Err(refusal) = self.apply(Command::Reported { node, report, now_ms }) {
+                    warn!(node = %node.short(), %refusal, "report refused");
+                }
+            }
+            Input::Gone { node, session, cause } if self.is_current(&node, session) => self.lose(node, cause),
+            Input::Submitted { job, reply } => {
+                let id = job.id();
+                let submitted = self.apply(Command::JobSubmitted { job, now_ms });
+                let answer = submitted.map(|()| id).map_err(|refusal| refusal.to_string());
+                self.answers.push(Answer::Submitted(reply, answer));
+            }
+            // From a connection that another one has replaced.
+            Input::Alive { .. } | Input::Reported { .. } | Input::Gone { .. } => {}
+        }
+    }
+
+    fn join(
+        &mut self,
+        node: NodeId,
+        profile: NodeProfile,
+        addresses: Vec<SocketAddr>,
+        now_ms: u64,
+    ) -> Result<Joined, String> {
+        self.apply(Command::NodeJoined { node, profile, addresses, now_ms })
+            .map_err(|refusal| refusal.to_string())?;
+        self.heard.insert(node, Instant::now());
+        let session = self.next_session;
+        self.next_session += 1;
+        let idle = Assignment { work: Work::Idle, peers: Vec::new() };
+        let (sender, assignments) = watch::channel(idle);
+        self.sessions.insert(node, Session { id: session, assignments: sender });
+        Ok(Joined { session, assignments })
+    }
+
+    fn lose(&mut self, node: NodeId, cause: LossCause) {
+        self.sessions.remove(&node);
+        self.heard.remove(&node);
+        let now_ms = self.clock.now_ms();
+        if let Err(refusal) = self.apply(Command::NodeLost { node, cause, now_ms }) {
+            warn!(node = %node.short(), %refusal, "loss refused");
+        }
+    }
+
+    /// Loses the nodes whose lease is over, and lets the state know of a deadline that has passed.
+    fn expire(&mut self) {
+        let silent: Vec<NodeId> = self
+            .heard
+            .iter()
+            .filter(|(_, heard)| heard.elapsed() > self.timing.lease)
+            .map(|(node, _)| *node)
+            .collect();
+        for node in silent {
+            self.lose(node, LossCause::LeaseExpired);
+        }
+        let now_ms = self.clock.now_ms();
+        if self.state.next_deadline_ms().is_some_and(|deadline_ms| deadline_ms <= now_ms) {
+            self.apply(Command::Tick { now_ms }).expect("time is never refused");
+        }
+    }
+
+    /// A refused command has changed nothing and is not journaled.
+    fn apply(&mut self, command: Command) -> Result<(), Refusal> {
+        let events = self.state.apply(&command)?;
+        self.pending.push(Entry { command, events });
+        Ok(())
+    }
+
+    /// Makes what is pending durable, then visible.
+    async fn commit(&mut self) -> Result<(), JournalError> {
+        if !self.pending.is_empty() {
+            let root = self.state.root();
+            self.journal.append(&self.pending, root).await?;
+            for event in self.pending.drain(..).flat_map(|entry| entry.events) {
+                debug!(?event);
+            }
+            self.head.send_replace(Head { events: self.journal.next_event(), root });
+            self.publish();
+        }
+        for answer in self.answers.drain(..) {
+            // Who asked may have gone; a worker's disappearance shows when its assignments are closed.
+            match answer {
+                Answer::Joined(reply, joined) => _ = reply.send(joined),
+                Answer::Submitted(reply, submitted) => _ = reply.send(submitted),
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets every session know what is new to it.
+    fn publish(&self) {
+        let live = self.state.live();
+        let live = live.map(|(node, known)| Peer { node: *node, addresses: known.addresses.clone() });
+        let mut peers: Vec<Peer> = live.chain([self.home.clone()]).collect();
+        peers.sort_by_key(|peer| peer.node);
+        self.peers.send_if_modified(|current| {
+            let changed = *current != peers;
+            if changed {
+                current.clone_from(&peers);
+            }
+            changed
+        });
+        for (node, session) in &self.sessions {
+            let work = self.state.work_for(node);
+            let peers = if work == Work::Idle { Vec::new() } else { self.peers_for(node, &work, &peers) };
+            let assignment = Assignment { work, peers };
+            session.assignments.send_if_modified(|current| {
+                let changed = *current != assignment;
+                if changed {
+                    *current = assignment;
+                }
+                changed
+            });
+        }
+    }
+
+    /// Everybody but the node itself: first those who said that they hold the checkpoint the work
+    /// starts from, then the orchestrator, then the rest. Each node begins its round at another
+    /// place, so that not all ask the same one.
+    fn peers_for(&self, node: &NodeId, work: &Work, peers: &[Peer]) -> Vec<Peer> {
+        let checkpoint = match work {
+            Work::Idle => None,
+            Work::Train(window) => Some(window.base),
+            Work::Aggregate(aggregate) => Some(aggregate.base),
+            Work::Evaluate(evaluate) => Some(evaluate.checkpoint),
+        };
+        let holders: BTreeSet<NodeId> = checkpoint
+            .map(|checkpoint| self.state.holders(&checkpoint))
+            .unwrap_or_default()
+            .into_iter()
+            .collect();
+        let (before, after) = peers.split_at(peers.partition_point(|peer| peer.node <= *node));
+        let others = after.iter().chain(before).filter(|peer| peer.node != *node);
+        let mut ordered: Vec<Peer> = others.cloned().collect();
+        ordered.sort_by_key(|peer| (!holders.contains(&peer.node), peer.node != self.home.node));
+        ordered.truncate(zoo_protocol::limits::MAX_PEERS);
+        ordered
+    }
+
+    fn is_current(&self, node: &NodeId, session: SessionId) -> bool {
+        self.sessions.get(node).is_some_and(|current| current.id == session)
+    }
+}

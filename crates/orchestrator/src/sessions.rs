@@ -1,0 +1,244 @@
+//! Conversations with workers and clients, each in a task of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::timeout;
+use tracing::{debug, warn};
+use zoo_content::{BlobStore, Digest};
+use zoo_network::{ControlConnection, ControlReceiver, ControlSender, ControlStream, Endpoint, NetworkError};
+use zoo_protocol::limits::{MAX_PEERS, reason};
+use zoo_protocol::{
+    FromOrchestrator, JobDescription, JobId, NodeId, Peer, Rejection, Role, ToOrchestrator, VERSION,
+};
+use zoo_state::LossCause;
+
+use crate::host::{Assignment, HostHandle, Input, Joined};
+use crate::{intake, watching};
+
+/// A caller says who it is within this time.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Who does not take a message within this time is let go.
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(crate) type Sender = ControlSender<FromOrchestrator>;
+pub(crate) type Receiver = ControlReceiver<ToOrchestrator>;
+type Stream = ControlStream<FromOrchestrator, ToOrchestrator>;
+
+/// What every session uses.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(crate) host: HostHandle,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) store: Arc<dyn BlobStore>,
+    /// Submissions whose blobs are fetched at once.
+    pub(crate) intakes: Arc<Semaphore>,
+}
+
+/// Why a session ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SessionError {
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    #[error("did not take a message in {} s", SEND_TIMEOUT.as_secs())]
+    Slow,
+    #[error(transparent)]
+    Journal(#[from] crate::JournalError),
+    #[error("the orchestrator is stopping")]
+    Stopping,
+}
+
+impl Context {
+    /// One conversation from its first message to its end.
+    pub(crate) async fn converse(self, (node, mut stream): ControlConnection) {
+        let outcome = match timeout(HELLO_TIMEOUT, stream.recv()).await {
+            Err(_) => return reject(stream, "no hello in time").await,
+            Ok(Ok(None)) => return,
+            Ok(Ok(Some(ToOrchestrator::Hello { version, role }))) if version == VERSION => match role {
+                Role::Worker { profile, addresses } => {
+                    let (reply, joined) = oneshot::channel();
+                    let input = Input::Join { node, profile, addresses, reply };
+                    self.serve_worker(node, stream, self.ask(input, joined).await).await
+                }
+                Role::Client => self.serve_client(node, stream).await,
+            },
+            Ok(Ok(Some(ToOrchestrator::Hello { version, .. }))) => {
+                let rejection = Rejection::Version { ours: VERSION, theirs: version };
+                return reject_with(stream, rejection).await;
+            }
+            Ok(Ok(Some(_))) => return reject(stream, "the first message must be a hello").await,
+            Ok(Err(cause)) => {
+                let text = format!("the first message is not understood by version {VERSION}: {cause}");
+                return reject(stream, text).await;
+            }
+        };
+        if let Err(cause) = outcome {
+            debug!(node = %node.short(), %cause, "session ended");
+        }
+    }
+
+    async fn serve_worker(
+        &self,
+        node: NodeId,
+        mut stream: Stream,
+        joined: Result<Joined, String>,
+    ) -> Result<(), SessionError> {
+        let Joined { session, assignments } = match joined {
+            Ok(joined) => joined,
+            Err(cause) => {
+                reject(stream, cause).await;
+                return Ok(());
+            }
+        };
+        let welcomed = send_within(stream.send(&self.welcome())).await;
+        let (sender, receiver) = stream.split();
+        let mut worker = Worker { context: self, node, session, sender, receiver, assignments };
+        let outcome = match welcomed {
+            Ok(()) => worker.run().await,
+            Err(cause) => Err(cause),
+        };
+        let cause = if let Ok(Parting::Left) = outcome { LossCause::Left } else { LossCause::Disconnected };
+        // A host that is gone needs no news.
+        let _ = self.host.inputs.send(Input::Gone { node, session, cause }).await;
+        worker.sender.close().await;
+        outcome.map(|_| ())
+    }
+
+    async fn serve_client(&self, node: NodeId, mut stream: Stream) -> Result<(), SessionError> {
+        send_within(stream.send(&self.welcome())).await?;
+        let (mut sender, mut receiver) = stream.split();
+        loop {
+            let answer = match receiver.recv().await? {
+                None | Some(ToOrchestrator::Leave) => break,
+                Some(ToOrchestrator::Watch { from }) => {
+                    let watched = watching::watch(&self.host, from, &mut sender, &mut receiver).await;
+                    sender.close().await;
+                    return watched;
+                }
+                Some(ToOrchestrator::Submit { job, blobs, addresses }) => {
+                    let submitter = Peer { node, addresses };
+                    tokio::select! {
+                        answer = self.submit(submitter, job, blobs) => answer,
+                        // The client has left, or does not wait for its turn.
+                        _ = receiver.recv() => break,
+                    }
+                }
+                Some(_) => FromOrchestrator::Rejected(Rejection::Invalid("not for clients".into())),
+            };
+            send(&mut sender, &answer).await?;
+        }
+        sender.close().await;
+        Ok(())
+    }
+
+    async fn submit(&self, submitter: Peer, job: JobDescription, blobs: Vec<Digest>) -> FromOrchestrator {
+        let named = [job.program, job.initial, job.training_data, job.held_out_data];
+        let wanted = named.into_iter().chain(blobs).collect();
+        let _permit = self.intakes.acquire().await;
+        if let Err(cause) = intake::pull(&self.endpoint, &self.store, &submitter, wanted).await {
+            warn!(node = %submitter.node.short(), cause, "job refused");
+            return FromOrchestrator::Refused(reason(cause));
+        }
+        let (reply, submitted) = oneshot::channel();
+        match self.ask::<JobId>(Input::Submitted { job, reply }, submitted).await {
+            Ok(id) => FromOrchestrator::Accepted(id),
+            Err(cause) => FromOrchestrator::Refused(reason(cause)),
+        }
+    }
+
+    async fn ask<T>(&self, input: Input, answer: oneshot::Receiver<Result<T, String>>) -> Result<T, String> {
+        let stopping = || SessionError::Stopping.to_string();
+        self.host.inputs.send(input).await.map_err(|_| stopping())?;
+        answer.await.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    fn welcome(&self) -> FromOrchestrator {
+        let peers = self.host.peers.borrow().iter().take(MAX_PEERS).cloned().collect();
+        FromOrchestrator::Welcome { peers }
+    }
+}
+
+/// A worker's session after its welcome.
+struct Worker<'a> {
+    context: &'a Context,
+    node: NodeId,
+    session: crate::host::SessionId,
+    sender: Sender,
+    receiver: Receiver,
+    assignments: tokio::sync::watch::Receiver<Assignment>,
+}
+
+/// How a worker's session ends well.
+enum Parting {
+    Left,
+    Ended,
+}
+
+impl Worker<'_> {
+    async fn run(&mut self) -> Result<Parting, SessionError> {
+        // The first assignment is news as well.
+        self.assignments.mark_changed();
+        loop {
+            tokio::select! {
+                changed = self.assignments.changed() => {
+                    if changed.is_err() {
+                        // The lease ended, or another connection of this node took over.
+                        return Ok(Parting::Ended);
+                    }
+                    let Assignment { work, peers } = self.assignments.borrow_and_update().clone();
+                    send(&mut self.sender, &FromOrchestrator::Work { work, peers }).await?;
+                }
+                message = self.receiver.recv() => match message? {
+                    None => return Ok(Parting::Ended),
+                    Some(ToOrchestrator::Leave) => return Ok(Parting::Left),
+                    Some(message) => self.take(message).await?,
+                },
+            }
+        }
+    }
+
+    async fn take(&mut self, message: ToOrchestrator) -> Result<(), SessionError> {
+        let (node, session) = (self.node, self.session);
+        let input = match message {
+            ToOrchestrator::Report(report) => Input::Reported { node, session, report },
+            ToOrchestrator::Heartbeat { step, loss_bits, tokens_per_second, sent_bytes, received_bytes } => {
+                let status = FromOrchestrator::NodeStatus {
+                    node,
+                    step,
+                    loss_bits,
+                    tokens_per_second,
+                    sent_bytes,
+                    received_bytes,
+                };
+                Input::Alive { node, session, status }
+            }
+            _ => {
+                let rejection = Rejection::Invalid("not for workers".into());
+                return send(&mut self.sender, &FromOrchestrator::Rejected(rejection)).await;
+            }
+        };
+        // A full queue holds back this worker's messages, nobody else's.
+        self.context.host.inputs.send(input).await.map_err(|_| SessionError::Stopping)
+    }
+}
+
+/// Sends one message, and gives up on who does not take it.
+pub(crate) async fn send(sender: &mut Sender, message: &FromOrchestrator) -> Result<(), SessionError> {
+    send_within(sender.send(message)).await
+}
+
+async fn send_within(sending: impl Future<Output = Result<(), NetworkError>>) -> Result<(), SessionError> {
+    timeout(SEND_TIMEOUT, sending).await.map_err(|_| SessionError::Slow)?.map_err(SessionError::from)
+}
+
+async fn reject(stream: Stream, why: impl ToString) {
+    reject_with(stream, Rejection::Invalid(reason(why))).await;
+}
+
+async fn reject_with(mut stream: Stream, rejection: Rejection) {
+    debug!(node = %stream.node().short(), ?rejection, "connection rejected");
+    // Whether the other side reads it or not, the connection ends.
+    let _ = send_within(stream.send(&FromOrchestrator::Rejected(rejection))).await;
+    stream.close().await;
+}
