@@ -34,9 +34,9 @@ fn swiglu_and_its_gradient() {
 #[test]
 fn activations_are_close_to_their_definitions() {
     let x: Vec<f32> = (-3000..=3000).map(|i| i as f32 * 0.01).collect();
-    let gelu =
-        |x: f64| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh());
-    let silu = |x: f64| x / (1.0 + (-x).exp());
+    let argument = |x: f64| (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
+    let gelu = |x: f64| 0.5 * x * (1.0 + libm::tanh(argument(x)));
+    let silu = |x: f64| x / (1.0 + libm::exp(-x));
     let definitions: [(Activation, &dyn Fn(f64) -> f64); 3] =
         [(Activation::Relu, &|x| x.max(0.0)), (Activation::Gelu, &gelu), (Activation::Silu, &silu)];
     for (kind, definition) in definitions {
