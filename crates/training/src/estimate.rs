@@ -55,3 +55,22 @@ impl Estimate {
         self.tokens as f64 * self.flops_per_token / flops_per_second
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_estimate_adds_up() {
+        let spec = crate::preset::by_name("nanogpt-shakespeare-char-cpu").unwrap().spec;
+        let estimate = Estimate::of(&spec, 2000, 1_003_854);
+        assert_eq!(estimate.parameters, 828_544);
+        assert_eq!(estimate.state_bytes, 828_544 * 4 * 4);
+        assert_eq!((estimate.tokens_per_step, estimate.tokens), (768, 1_536_000));
+        assert!((estimate.epochs - 1.53).abs() < 0.01);
+        // Twice the time at half the speed; a smaller micro-batch takes less memory.
+        assert_eq!(estimate.seconds(5e10), 2.0 * estimate.seconds(1e11));
+        let smaller = TrainingSpec { micro_batch_sequences: Some(4), ..spec };
+        assert!(Estimate::of(&smaller, 2000, 1).memory_mib() < estimate.memory_mib());
+    }
+}

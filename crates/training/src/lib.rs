@@ -4,6 +4,26 @@
 //! and a [`Checkpoint`]. The same functions train on one machine ([`Trainer`]), as a replica of a
 //! network ([`train_window`], [`aggregate`]) and as all replicas in one process ([`LocalJob`]).
 //!
+//! ```
+//! use zoo_training::{Dataset, Part, Trainer, evaluate, preset};
+//!
+//! let text = "the network trains the model. ".repeat(20);
+//! let tokens: Vec<u32> = text.bytes().map(u32::from).collect();
+//! let data = Dataset::encode(256, &tokens, text.len() as u64)?;
+//!
+//! let mut trainer = Trainer::new(preset::by_name("qwen3-tiny").expect("a preset").spec, &data)?;
+//! let first = trainer.step()?.loss.mean();
+//! assert!(trainer.step()?.loss.mean() < first);
+//!
+//! let checkpoint = trainer.checkpoint();
+//! let resumed = Trainer::resume(trainer.spec().clone(), &data, &checkpoint)?;
+//! assert_eq!(resumed.network().digest(), trainer.network().digest());
+//!
+//! let part = Part { shard: 0, shards: 1, batch_windows: 4 };
+//! assert!(evaluate(trainer.network(), &data, part)?.bits_per_byte() < 8.0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! This crate knows no wall clock, no network and no terminal. Files are touched by
 //! [`RunDirectory`] alone.
 

@@ -47,6 +47,10 @@ impl<'a> LocalJob<'a> {
         shares: &[Option<Share>],
         progress: &mut dyn FnMut(usize, &StepReport) -> ControlFlow<()>,
     ) -> Result<Vec<Option<WindowResult>>, TrainError> {
+        if shares.len() > self.optimizers.len() {
+            let cause = format!("{} shares for {} replicas", shares.len(), self.optimizers.len());
+            return Err(TrainError::Share(cause));
+        }
         let round = self.checkpoint.progress.round as u32;
         let first_step = self.checkpoint.progress.step;
         let mut results = Vec::with_capacity(shares.len());

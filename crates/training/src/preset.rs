@@ -70,3 +70,18 @@ fn general(spec: TrainingSpec) -> Preset {
     };
     Preset { spec: TrainingSpec { batch_sequences, schedule, ..spec }, steps: STEPS, evaluate_every: 100 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_model_preset_can_be_trained() {
+        for name in preset::names() {
+            let Preset { spec, steps, evaluate_every } = by_name(name).expect(name);
+            spec.validate().unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert!(steps > 0 && evaluate_every > 0, "{name}");
+        }
+        assert_eq!(by_name("no such preset"), None);
+    }
+}

@@ -76,7 +76,7 @@ impl RunDirectory {
             Err(TryLockError::Error(cause)) if cause.kind() == io::ErrorKind::Unsupported => {}
             Err(TryLockError::Error(cause)) => return Err(failure("lock", &path, cause)),
         }
-        let store = FileStore::open(root.join("blobs"))?;
+        let store = FileStore::open(root.join(BLOBS))?;
         Ok(Self { root, store, _lock: lock })
     }
 
@@ -90,18 +90,7 @@ impl RunDirectory {
     /// # Errors
     /// When `latest` cannot be read or does not hold a digest.
     pub fn latest(&self) -> Result<Option<Digest>, RunDirectoryError> {
-        let path = self.root.join(LATEST);
-        let mut text = String::new();
-        match File::open(&path).and_then(|file| file.take(LATEST_BYTES_MAX).read_to_string(&mut text)) {
-            Ok(_) => {}
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(cause) if cause.kind() == io::ErrorKind::InvalidData => {
-                return Err(RunDirectoryError::Latest(path));
-            }
-            Err(cause) => return Err(failure("read", &path, cause)),
-        }
-        let name = text.trim_end().parse().map_err(|_| RunDirectoryError::Latest(path))?;
-        Ok(Some(name))
+        read_latest(&self.root)
     }
 
     /// The newest checkpoint and its training specification; none before the first.
@@ -109,10 +98,16 @@ impl RunDirectory {
     /// # Errors
     /// When `latest`, the checkpoint or its specification is missing or changed.
     pub fn load_latest(&self) -> Result<Option<(TrainingSpec, Checkpoint)>, RunDirectoryError> {
-        let Some(name) = self.latest()? else { return Ok(None) };
-        let checkpoint = Checkpoint::load(&self.store, &name)?;
-        let spec = TrainingSpec::from_bytes(self.store.get(&checkpoint.lineage.program)?.bytes())?;
-        Ok(Some((spec, checkpoint)))
+        self.latest()?.map(|name| load(&self.store, &name)).transpose()
+    }
+
+    /// As [`RunDirectory::load_latest`], from a directory that another process may be training in.
+    ///
+    /// # Errors
+    /// As [`RunDirectory::load_latest`].
+    pub fn peek(root: &Path) -> Result<Option<(TrainingSpec, Checkpoint)>, RunDirectoryError> {
+        let Some(name) = read_latest(root)? else { return Ok(None) };
+        load(&FileStore::open(root.join(BLOBS))?, &name).map(Some)
     }
 
     /// Keeps `checkpoint` as the newest, and after it the one that was; older ones are removed.
@@ -120,9 +115,13 @@ impl RunDirectory {
     ///
     /// # Errors
     /// When the disk refuses. `latest` then names what it named before.
+    ///
+    /// # Panics
+    /// When the checkpoint was not made with `spec`.
     pub fn save(&self, spec: &TrainingSpec, checkpoint: &Checkpoint) -> Result<Digest, RunDirectoryError> {
         let before = self.latest()?;
-        self.store.put(&spec.to_bytes())?;
+        let program = self.store.put(&spec.to_bytes())?;
+        assert_eq!(program, checkpoint.lineage.program, "a checkpoint is saved with its own specification");
         let name = checkpoint.save(&self.store)?;
         self.point_latest_at(name)?;
         self.remove_all_but(before.into_iter().chain([name]))?;
@@ -137,8 +136,8 @@ impl RunDirectory {
             file.write_all(format!("{name}\n").as_bytes())?;
             file.sync_all()?;
             fs::rename(&temporary, &path)?;
-            // The rename itself has to reach the disk.
-            File::open(&self.root)?.sync_all()
+            // The rename itself has to reach the disk; only unix opens directories as files.
+            if cfg!(unix) { File::open(&self.root)?.sync_all() } else { Ok(()) }
         };
         write().map_err(|cause| failure("write", &path, cause))
     }
@@ -167,8 +166,32 @@ impl RunDirectory {
     }
 }
 
+const BLOBS: &str = "blobs";
 const LATEST: &str = "latest";
 const LATEST_BYTES_MAX: u64 = 128;
+
+fn read_latest(root: &Path) -> Result<Option<Digest>, RunDirectoryError> {
+    let path = root.join(LATEST);
+    let mut text = String::new();
+    match File::open(&path).and_then(|file| file.take(LATEST_BYTES_MAX).read_to_string(&mut text)) {
+        Ok(_) => {}
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(cause) if cause.kind() == io::ErrorKind::InvalidData => {
+            return Err(RunDirectoryError::Latest(path));
+        }
+        Err(cause) => return Err(failure("read", &path, cause)),
+    }
+    match text.trim_end().parse() {
+        Ok(name) => Ok(Some(name)),
+        Err(_) => Err(RunDirectoryError::Latest(path)),
+    }
+}
+
+fn load(store: &FileStore, name: &Digest) -> Result<(TrainingSpec, Checkpoint), RunDirectoryError> {
+    let checkpoint = Checkpoint::load(store, name)?;
+    let spec = TrainingSpec::from_bytes(store.get(&checkpoint.lineage.program)?.bytes())?;
+    Ok((spec, checkpoint))
+}
 
 fn failure(action: &'static str, path: &Path, cause: io::Error) -> RunDirectoryError {
     match cause.kind() {

@@ -218,7 +218,7 @@ mod tests {
         );
     }
 
-    const LEARNING_RATE_FOLD: u64 = 0;
+    const LEARNING_RATE_FOLD: u64 = 1926983880095163144;
 
     #[test]
     fn wsd_is_a_trapezoid() {

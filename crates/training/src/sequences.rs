@@ -142,7 +142,7 @@ mod tests {
                 let mut seen = BTreeSet::new();
                 for index in first..first + sequences.per_epoch() {
                     let start = sequences.start(index);
-                    assert!(start + context as u64 + 1 <= data.len());
+                    assert!(start + (context as u64) < data.len());
                     for token in start..start + context as u64 {
                         assert!(seen.insert(token), "token {token} twice in epoch {epoch}");
                     }
@@ -186,6 +186,17 @@ mod tests {
         let offsets: BTreeSet<u64> = (0..50).map(|epoch| starts(1, epoch)[0] % 16).collect();
         assert!(offsets.len() > 8, "offsets hardly move: {offsets:?}");
         assert_eq!(starts(1, 1), starts(1, 1));
+    }
+
+    #[test]
+    fn the_order_of_released_jobs_does_not_change() {
+        let data = numbered(1000);
+        let sequences = Sequences::new(&data, 42, 8).unwrap();
+        let starts = |first: u64| (first..first + 4).map(|index| sequences.start(index)).collect::<Vec<_>>();
+        assert_eq!(
+            (sequences.per_epoch(), starts(0), starts(124)),
+            (124, vec![397, 293, 461, 93], vec![755, 163, 75, 411])
+        );
     }
 
     #[test]

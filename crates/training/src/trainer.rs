@@ -31,7 +31,7 @@ pub struct Trainer<'a> {
 pub struct StepReport {
     /// The inner step of the job, from 0.
     pub step: u64,
-    /// Mean loss of the batch before the update, nats per token.
+    /// Summed loss of the batch before the update.
     pub loss: LossSum,
     /// Norm of the gradient before clipping.
     pub gradient_norm: f64,

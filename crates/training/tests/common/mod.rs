@@ -5,7 +5,9 @@ use std::ops::ControlFlow;
 
 use zoo_content::Digest;
 use zoo_model::preset;
-use zoo_training::{Checkpoint, Dataset, Evaluation, Part, Schedule, StepReport, TrainingSpec, evaluate};
+use zoo_training::{
+    Checkpoint, Dataset, Evaluation, Part, Schedule, StepReport, Trainer, TrainingSpec, evaluate,
+};
 
 /// Sequences of 64 tokens; four of them are a chunk.
 pub fn spec() -> TrainingSpec {
@@ -52,4 +54,10 @@ pub fn go_on(_: &StepReport) -> ControlFlow<()> {
 
 pub fn with_threads<T: Send>(threads: usize, run: impl FnOnce() -> T + Send) -> T {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(run)
+}
+
+pub fn advance(trainer: &mut Trainer<'_>, steps: u64) {
+    for _ in 0..steps {
+        trainer.step().unwrap();
+    }
 }

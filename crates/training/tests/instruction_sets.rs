@@ -1,0 +1,28 @@
+//! Every instruction set trains to the same bits. Alone in its file: the choice is the process's.
+
+mod common;
+
+use common::{spec, text, with_threads};
+use zoo_kernels::isa;
+use zoo_training::{Share, Trainer, TrainingSpec, WindowTask, train_window};
+
+#[test]
+fn a_window_has_the_same_bits_on_every_instruction_set() {
+    let data = text();
+    for family in ["qwen3-tiny", "nanogpt-shakespeare-char-cpu"] {
+        let spec = TrainingSpec { model: zoo_model::preset::by_name(family).unwrap(), ..spec() };
+        let mut results = Vec::new();
+        for (threads, isa) in isa::available().into_iter().enumerate() {
+            isa::force(isa).unwrap();
+            let result = with_threads(threads + 1, || {
+                let base = &Trainer::new(spec.clone(), &data).unwrap().checkpoint();
+                let share = Share { first_sequence: 3, sequences_per_step: 4, inner_steps: 2 };
+                let (spec, data) = (&spec, &data);
+                let task = WindowTask { spec, data, base, optimizer: None, round: 0, first_step: 0, share };
+                train_window(task, &mut common::go_on).unwrap()
+            });
+            results.push(result);
+        }
+        assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "{family}");
+    }
+}
