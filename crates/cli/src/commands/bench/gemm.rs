@@ -1,0 +1,165 @@
+//! `zoo bench gemm`: matrix products against the FMA peak.
+
+use anyhow::Result;
+use rayon::prelude::*;
+use serde::Serialize;
+use zoo_kernels::Onto;
+use zoo_kernels::isa;
+use zoo_kernels::matmul::{View, ViewMut, matmul};
+use zoo_kernels::probe;
+
+use super::measure::{median, median_seconds, on_threads, seconds};
+
+/// Arguments of `zoo bench gemm`.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  zoo bench gemm --threads 1 --json")]
+pub struct Gemm {
+    /// Threads to compute with
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct GemmReport {
+    isa: String,
+    threads: usize,
+    peak_gflops: f64,
+    median_share: f64,
+    minimum_share: f64,
+    products: Vec<Product>,
+}
+
+#[derive(Serialize)]
+struct Product {
+    config: &'static str,
+    layer: &'static str,
+    transposes: &'static str,
+    m: usize,
+    n: usize,
+    k: usize,
+    gflops: f64,
+    share: f64,
+}
+
+/// Linear layers of the benchmark shapes: tokens, then (name, inputs, outputs).
+type Layer = (&'static str, usize, usize);
+const SHAPES: [(&str, usize, [Layer; 5]); 2] = [
+    (
+        "M",
+        2048,
+        [
+            ("qkv", 384, 1152),
+            ("out", 384, 384),
+            ("gate_up", 384, 2048),
+            ("down", 1024, 384),
+            ("head", 384, 256),
+        ],
+    ),
+    (
+        "L",
+        1024,
+        [
+            ("qkv", 768, 2304),
+            ("out", 768, 768),
+            ("gate_up", 768, 4096),
+            ("down", 2048, 768),
+            ("head", 768, 8192),
+        ],
+    ),
+];
+
+impl Gemm {
+    /// Measures every product of a step of M and L.
+    pub fn run(self) -> Result<()> {
+        let (peak, products) = on_threads(self.threads, || measure(self.threads))?;
+        let shares: Vec<f64> = products.iter().map(|product| product.share).collect();
+        let result = GemmReport {
+            isa: isa::active().to_string(),
+            threads: self.threads,
+            peak_gflops: peak,
+            median_share: median(shares.clone()),
+            minimum_share: shares.iter().copied().fold(f64::INFINITY, f64::min),
+            products,
+        };
+        if self.json {
+            println!("{}", serde_json::to_string(&result)?);
+        } else {
+            print(&result);
+        }
+        Ok(())
+    }
+}
+
+fn measure(threads: usize) -> (f64, Vec<Product>) {
+    let mut peaks = vec![peak_gflops(threads)];
+    let mut products = Vec::new();
+    for (config, tokens, layers) in SHAPES {
+        for (layer, inputs, outputs) in layers {
+            // Forward y = x w^T, gradient of the input dx = dy w, gradient of the weight dw = dy^T x.
+            for (transposes, m, n, k) in [
+                ("NT", tokens, outputs, inputs),
+                ("NN", tokens, inputs, outputs),
+                ("TN", outputs, inputs, tokens),
+            ] {
+                let gflops = product_gflops(transposes, m, n, k);
+                peaks.push(peak_gflops(threads));
+                products.push(Product { config, layer, transposes, m, n, k, gflops, share: 0.0 });
+            }
+        }
+    }
+    // The clock of a machine wanders; the peak is measured beside every product and its median is the measure.
+    let peak = median(peaks);
+    products.iter_mut().for_each(|product| product.share = product.gflops / peak);
+    (peak, products)
+}
+
+fn product_gflops(transposes: &str, m: usize, n: usize, k: usize) -> f64 {
+    let a: Vec<f32> = (0..m * k).map(|i| (i % 61) as f32 / 61.0 - 0.5).collect();
+    let b: Vec<f32> = (0..k * n).map(|i| (i % 53) as f32 / 53.0 - 0.5).collect();
+    let mut c = vec![0f32; m * n];
+    let a =
+        if transposes == "TN" { View::row_major(&a, k, m).transposed() } else { View::row_major(&a, m, k) };
+    let b =
+        if transposes == "NT" { View::row_major(&b, n, k).transposed() } else { View::row_major(&b, k, n) };
+    let time = median_seconds(7, || matmul(a, b, ViewMut::row_major(&mut c, m, n), Onto::Zero));
+    2.0 * (m * n * k) as f64 / time / 1e9
+}
+
+/// Multiply-adds that never leave the registers, on all threads at once.
+fn peak_gflops(threads: usize) -> f64 {
+    const ROUNDS: u64 = 1 << 20;
+    let run = || {
+        let mut done = 0;
+        let time = seconds(|| {
+            done =
+                (0..threads).into_par_iter().with_max_len(1).map(|_| probe::fused_multiply_adds(ROUNDS)).sum()
+        });
+        2.0 * done as f64 / time / 1e9
+    };
+    (0..5).map(|_| run()).fold(0.0, f64::max)
+}
+
+fn print(result: &GemmReport) {
+    println!("{} on {} thread(s): FMA peak {:.0} GFLOP/s", result.isa, result.threads, result.peak_gflops);
+    for product in &result.products {
+        println!(
+            "  {} {:8} {}  {:5} x {:5} x {:5}  {:7.1} GFLOP/s  {:5.1} %",
+            product.config,
+            product.layer,
+            product.transposes,
+            product.m,
+            product.n,
+            product.k,
+            product.gflops,
+            100.0 * product.share
+        );
+    }
+    println!(
+        "  median {:.1} %, minimum {:.1} % of the peak",
+        100.0 * result.median_share,
+        100.0 * result.minimum_share
+    );
+}

@@ -1,0 +1,30 @@
+//! `zoo bench`: how fast this machine is, and how far from its limits.
+
+mod gemm;
+mod kernels;
+mod measure;
+mod step;
+
+use anyhow::Result;
+
+/// What can be measured.
+#[derive(clap::Subcommand)]
+pub enum Bench {
+    /// One training step (forward, backward, AdamW) on a benchmark shape, with the digest of the result
+    Step(step::Step),
+    /// Matrix products on the shapes of M and L, as a share of the measured FMA peak
+    Gemm(gemm::Gemm),
+    /// Every other operator, as a share of the measured memory bandwidth
+    Kernels(kernels::Kernels),
+}
+
+impl Bench {
+    /// Runs the measurement and prints it.
+    pub fn run(self) -> Result<()> {
+        match self {
+            Bench::Step(command) => command.run(),
+            Bench::Gemm(command) => command.run(),
+            Bench::Kernels(command) => command.run(),
+        }
+    }
+}
