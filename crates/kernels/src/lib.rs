@@ -7,6 +7,19 @@
 //! Matrices are row-major slices of `f32`. Sizes follow from the slices; a size
 //! that does not fit is a bug of the caller and panics. Work is spread over
 //! rayon's current pool.
+//!
+//! ```
+//! use zoo_kernels::Onto;
+//! use zoo_kernels::linear::{self, Shape};
+//!
+//! zoo_kernels::isa::self_test()?;
+//! let shape = Shape { rows: 1, inputs: 2, outputs: 3 };
+//! let (x, w) = ([1.0, 2.0], [1.0, 0.0, 0.0, 1.0, 1.0, 1.0]);
+//! let mut y = [10.0; 3];
+//! linear::forward(shape, &x, &w, &mut y, Onto::Value);
+//! assert_eq!(y, [11.0, 12.0, 13.0]);
+//! # Ok::<(), zoo_kernels::isa::SelfTestError>(())
+//! ```
 
 #![allow(clippy::needless_range_loop, reason = "loops over an index read like the specification")]
 
