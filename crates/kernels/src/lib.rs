@@ -40,6 +40,7 @@ pub mod norm;
 mod onto;
 pub mod optimizer;
 mod parallel;
+pub mod probe;
 pub mod random;
 mod reduce;
 pub mod reference;

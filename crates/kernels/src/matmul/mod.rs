@@ -7,7 +7,7 @@
 //! Rows and columns may be tiled in any way, so everything below is free to do what is fast:
 //!
 //! * `pack` copies a block of A and a chunk of B into the order in which the micro-kernel reads them;
-//! * `micro` holds the register tile, [`TILE_ROWS`] x [`PANEL`], for each instruction set;
+//! * `micro` holds the register tile, 12 rows of 32 columns, for each instruction set;
 //! * `drive` walks the tiles so that a tile of A stays in the first-level cache, a chunk of B in
 //!   the second, and C is written along its rows.
 
