@@ -13,6 +13,9 @@
 //!
 //! let mut trainer = Trainer::new(preset::by_name("qwen3-tiny").expect("a preset").spec, &data)?;
 //! let first = trainer.step()?.loss.mean();
+//! for _ in 0..20 {
+//!     trainer.step()?;
+//! }
 //! assert!(trainer.step()?.loss.mean() < first);
 //!
 //! let checkpoint = trainer.checkpoint();
