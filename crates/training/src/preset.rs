@@ -32,7 +32,7 @@ pub fn by_name(name: &str) -> Option<Preset> {
 /// nanoGPT's `config/train_shakespeare_char.py` with the flags that its README gives for a CPU.
 fn nanogpt_shakespeare_char_cpu(spec: TrainingSpec) -> Preset {
     let spec = TrainingSpec {
-        seed: 1337,
+        seed: 1,
         batch_sequences: 12,
         optimizer: Optimizer::AdamW(AdamWSettings { beta2: 0.99, ..AdamWSettings::default() }),
         schedule: Schedule::Cosine {
