@@ -56,7 +56,7 @@ impl Connection {
         loop {
             let opened = tokio::select! {
                 opened = self.open() => opened?,
-                _ = leaving.wait_for(|leaving| *leaving) => return Ok(()),
+                () = leave(&mut leaving) => return Ok(()),
             };
             let cause = match opened {
                 Err(cause) => cause,
@@ -70,10 +70,10 @@ impl Connection {
             };
             failures += 1;
             let retry_in = backoff::wait(failures, RECONNECT_WAIT_MAX);
-            self.tell(News::Disconnected { cause, retry_in }).await;
+            tell(&self.news, News::Disconnected { cause, retry_in }).await;
             tokio::select! {
                 () = sleep(retry_in) => {}
-                _ = leaving.wait_for(|leaving| *leaving) => return Ok(()),
+                () = leave(&mut leaving) => return Ok(()),
             }
         }
     }
@@ -106,7 +106,7 @@ impl Connection {
     async fn converse(&mut self, (mut sender, mut receiver): Conversation) -> Result<(), String> {
         // Reports from before belong to the lost connection; the agent repeats what still matters.
         while self.reports.try_recv().is_ok() {}
-        self.tell(News::Connected(self.ticket.node)).await;
+        tell(&self.news, News::Connected(self.ticket.node)).await;
 
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -114,41 +114,51 @@ impl Connection {
             let message = tokio::select! {
                 received = receiver.recv() => {
                     match received.map_err(|cause| cause.to_string())? {
-                        Some(FromOrchestrator::Work { work, peers }) => self.tell(News::Work { work, peers }).await,
-                        Some(_) => {} // not for workers
+                        Some(message) => hear(&self.news, message).await,
                         None => return Err("the orchestrator closed the connection".into()),
                     }
                     continue;
                 }
                 Some(report) = self.reports.recv() => ToOrchestrator::Report(report),
-                _ = heartbeat.tick() => self.heartbeat(),
-                _ = self.leaving.wait_for(|leaving| *leaving) => {
-                    let _ = timeout(SEND_TIMEOUT, sender.send(&ToOrchestrator::Leave)).await;
-                    sender.close().await;
-                    return Ok(());
-                }
+                _ = heartbeat.tick() => heartbeat_of(&self.progress, &self.endpoint),
+                () = leave(&mut self.leaving) => ToOrchestrator::Leave,
             };
             match timeout(SEND_TIMEOUT, sender.send(&message)).await {
                 Ok(sent) => sent.map_err(|cause| cause.to_string())?,
                 Err(_) => return Err("the orchestrator does not take messages".into()),
             }
+            if message == ToOrchestrator::Leave {
+                sender.close().await;
+                return Ok(());
+            }
         }
     }
+}
 
-    fn heartbeat(&self) -> ToOrchestrator {
-        let now = self.progress.snapshot();
-        let traffic = self.endpoint.traffic();
-        ToOrchestrator::Heartbeat {
-            step: now.step,
-            loss_bits: now.loss.to_bits(),
-            tokens_per_second: now.tokens_per_second,
-            sent_bytes: traffic.sent_bytes,
-            received_bytes: traffic.received_bytes,
-        }
-    }
+/// Waits until the node leaves, or is gone.
+async fn leave(leaving: &mut watch::Receiver<bool>) {
+    let _ = leaving.wait_for(|leaving| *leaving).await;
+}
 
-    /// Waits while the daemon is behind. A daemon that is gone ends this task as well.
-    async fn tell(&self, news: News) {
-        let _ = self.news.send(news).await;
+async fn hear(news: &mpsc::Sender<News>, message: FromOrchestrator) {
+    if let FromOrchestrator::Work { work, peers } = message {
+        tell(news, News::Work { work, peers }).await;
+    } // the rest is not for workers
+}
+
+/// Waits while the daemon is behind. A daemon that is gone ends this task as well.
+async fn tell(news: &mpsc::Sender<News>, message: News) {
+    let _ = news.send(message).await;
+}
+
+fn heartbeat_of(progress: &Progress, endpoint: &Endpoint) -> ToOrchestrator {
+    let now = progress.snapshot();
+    let traffic = endpoint.traffic();
+    ToOrchestrator::Heartbeat {
+        step: now.step,
+        loss_bits: now.loss.to_bits(),
+        tokens_per_second: now.tokens_per_second,
+        sent_bytes: traffic.sent_bytes,
+        received_bytes: traffic.received_bytes,
     }
 }

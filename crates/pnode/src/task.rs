@@ -175,7 +175,7 @@ fn updates_of(store: &dyn BlobStore, contribution: &ContributionRef) -> Result<V
 }
 
 fn is_fault_of_contribution(cause: &TrainError) -> bool {
-    matches!(cause, TrainError::Update { .. } | TrainError::OtherUpdate { .. } | TrainError::Contribution(_))
+    matches!(cause, TrainError::Update { .. } | TrainError::Contribution(_))
 }
 
 /// Scores one shard of the held-out data.

@@ -152,7 +152,8 @@ async fn a_node_that_never_found_the_orchestrator_ends_when_told_to() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let start = Instant::now();
-    node.shut_down().await.1.unwrap();
+    let (_directory, result) = node.shut_down().await;
+    result.unwrap();
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
 }
 
