@@ -39,8 +39,17 @@
 //! 4. **Evaluating**, after every `evaluate_every` rounds and after the last: held-out shards are
 //!    spread over the live nodes and summed in shard order. The next round trains after that.
 //!
+//! The plan's `contribution_deadline_ms` bounds the wait in every one of these phases, while there is
+//! anybody to wait for. While nobody is there, the job waits for as long as it takes.
+//!
 //! A round that gets nowhere restarts from the same base. [`MAX_FRUITLESS`](limits::MAX_FRUITLESS)
-//! restarts that cannot be put down to everybody having left fail the job, loudly.
+//! restarts that cannot be put down to everybody having left are borne; the next fails the job, loudly.
+//!
+//! # What is not done yet
+//!
+//! There is no trust protocol: nobody's training or evaluation is run again. A checkpoint is
+//! what most nodes say it is, shares are equal whatever a node's speed, and a lone node that
+//! answers before the deadline decides alone.
 //!
 //! # Evidence
 //!
