@@ -50,7 +50,8 @@ impl Decoder<'_> {
         let ModelConfig { family, width, heads, kv_heads, head_dim, biases: bias, .. } = *self.config;
         let rope_theta = (family != Family::Gpt2).then_some(self.config.rope_theta);
         let qk_norm_epsilon = self.config.qk_norm().then_some(self.config.norm_epsilon);
-        let kind = NodeKind::Attention { width, heads, kv_heads, head_dim, rope_theta, qk_norm_epsilon, bias };
+        let kind =
+            NodeKind::Attention { width, heads, kv_heads, head_dim, rope_theta, qk_norm_epsilon, bias };
         self.node(&format!("block.{layer}.attention"), kind, [normed, residual])
     }
 

@@ -35,6 +35,12 @@ impl Pool {
         self.lock().clear();
     }
 
+    /// How many buffers are free.
+    #[cfg(test)]
+    pub fn free_buffers(&self) -> usize {
+        self.lock().values().map(Vec::len).sum()
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<usize, Vec<Vec<f32>>>> {
         // A panic elsewhere cannot leave a list of free buffers half changed.
         self.free.lock().unwrap_or_else(PoisonError::into_inner)

@@ -127,10 +127,18 @@ impl ModelConfig {
             }
         }
         if !(self.norm_epsilon > 0.0 && self.norm_epsilon <= 0.1) {
-            return Err(refuse("norm_epsilon", format!("{} is not possible", self.norm_epsilon), "1e-6 is usual"));
+            return Err(refuse(
+                "norm_epsilon",
+                format!("{} is not possible", self.norm_epsilon),
+                "1e-6 is usual",
+            ));
         }
         if !(self.initial_std > 0.0 && self.initial_std <= 1.0) {
-            return Err(refuse("initial_std", format!("{} is not possible", self.initial_std), "0.02 is usual"));
+            return Err(refuse(
+                "initial_std",
+                format!("{} is not possible", self.initial_std),
+                "0.02 is usual",
+            ));
         }
         Ok(())
     }
@@ -153,7 +161,11 @@ impl ModelConfig {
                 return Err(refuse("biases", "only gpt2 has biases", "write false, or family gpt2"));
             }
             if !(self.rope_theta >= 1.0 && self.rope_theta <= 1e12) {
-                return Err(refuse("rope_theta", format!("{} is not possible", self.rope_theta), "10000 is usual"));
+                return Err(refuse(
+                    "rope_theta",
+                    format!("{} is not possible", self.rope_theta),
+                    "10000 is usual",
+                ));
             }
             return Ok(());
         }
@@ -161,10 +173,17 @@ impl ModelConfig {
             return Err(refuse("rope_theta", "gpt2 learns its positions", "leave it out"));
         }
         if self.kv_heads != self.heads {
-            return Err(refuse("kv_heads", "gpt2 has as many key heads as query heads", "write the value of heads"));
+            return Err(refuse(
+                "kv_heads",
+                "gpt2 has as many key heads as query heads",
+                "write the value of heads",
+            ));
         }
         if self.heads * self.head_dim != self.width {
-            let cause = format!("heads ({}) times head_dim ({}) is not width ({})", self.heads, self.head_dim, self.width);
+            let cause = format!(
+                "heads ({}) times head_dim ({}) is not width ({})",
+                self.heads, self.head_dim, self.width
+            );
             return Err(refuse("head_dim", cause, "choose heads so that they divide width"));
         }
         Ok(())

@@ -1,7 +1,10 @@
 //! Decoding with a cache of keys and values: the same bits as a whole forward pass.
 
+use zoo_kernels::clip;
+
 use crate::component::{KeyValues, Pass};
-use crate::network::{Network, NetworkError, Outputs};
+use crate::error::NetworkError;
+use crate::network::{Network, Outputs};
 
 /// What every attention VNode remembers of one sequence so far.
 #[derive(Clone, Debug)]
@@ -74,6 +77,7 @@ impl Network {
             Positions::Last => &hidden[hidden.len() - width..],
             Positions::All => &hidden[..],
         };
-        Ok(self.head().logits(&self.pool, self.borrowed_table(), asked).to_vec())
+        let logits = self.head().logits(&self.pool, self.borrowed_table(), asked).to_vec();
+        if clip::all_finite(&logits) { Ok(logits) } else { Err(self.not_finite()) }
     }
 }

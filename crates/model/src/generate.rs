@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 
 use crate::decode::{KvCache, Positions};
-use crate::network::{Network, NetworkError};
+use crate::error::NetworkError;
+use crate::network::Network;
 use crate::sampling::Sampler;
 
 /// Continues `prompt` by up to `count` tokens, each given to `on_token` as it is made; stops when that

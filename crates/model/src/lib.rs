@@ -24,6 +24,7 @@ mod component;
 mod config;
 mod decode;
 mod definition;
+mod error;
 mod generate;
 pub mod hugging_face;
 mod initialise;
@@ -38,19 +39,18 @@ mod state;
 pub mod tokenizer;
 mod vnode;
 
-pub use buffer::{Buffer, Pool};
 pub use config::{ConfigError, Family, ModelConfig};
 pub use decode::{KvCache, Positions};
 pub use definition::{
     InitialValue, MlpActivation, NetworkDefinition, NodeDefinition, NodeKind, NormForm, ParameterDefinition,
     Role, Scope, TARGETS, TOKENS,
 };
+pub use error::{DefinitionError, NetworkError};
 pub use generate::generate;
 pub use loss::LossSum;
-pub use network::{Network, NetworkError, NetworkOptions, UpdateReport};
+pub use network::{Network, NetworkOptions, UpdateReport};
 pub use optimizer::{AdamWSettings, Decay, MuonSettings, Optimizer};
 pub use parameter::Parameter;
-pub use plan::DefinitionError;
 pub use sampling::Sampler;
 pub use state::StateError;
 pub use tokenizer::Tokenizer;

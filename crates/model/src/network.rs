@@ -9,14 +9,14 @@ use zoo_kernels::clip;
 use crate::buffer::{Buffer, Pool};
 use crate::component::{Gradients, Pass};
 use crate::definition::{NetworkDefinition, NodeKind};
+use crate::error::{DefinitionError, NetworkError};
 use crate::loss::LossSum;
 use crate::optimizer::Optimizer;
-use crate::plan::{DefinitionError, Plan, PlannedNode};
-use crate::state::StateError;
+use crate::plan::{Plan, PlannedNode};
 use crate::vnode::VNode;
 
 /// Sums over tokens are cut at multiples of this, so micro-batches of whole chunks give the same bits.
-const CHUNK_TOKENS: usize = 256;
+pub(crate) const CHUNK_TOKENS: usize = 256;
 
 /// How a network runs; no option changes a bit of any result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,73 +51,6 @@ pub(crate) struct Edges {
 pub struct UpdateReport {
     /// Norm of all gradients together, before clipping.
     pub gradient_norm: f64,
-}
-
-/// Why a pass over a network failed.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum NetworkError {
-    /// A loss or a gradient is NaN or infinite.
-    #[error("step {step}: the {what} of VNode '{vnode}' is not finite\nhint: lower the learning rate or clip gradients; the last checkpoint is unharmed")]
-    NotFinite {
-        /// The optimiser step, counted from 1.
-        step: u64,
-        /// Whose.
-        vnode: String,
-        /// "loss", "parameters" or "gradient".
-        what: &'static str,
-    },
-    /// A token is not in the vocabulary.
-    #[error("token {token} is not below the vocabulary size {vocab_size}\nhint: tokenise with the model's own tokenizer")]
-    Token {
-        /// The id.
-        token: u32,
-        /// The vocabulary.
-        vocab_size: usize,
-    },
-    /// A batch is not whole sequences.
-    #[error("a batch of {inputs} inputs and {targets} targets is not whole sequences of {context}\nhint: give equally many of both, a multiple of the context")]
-    Batch {
-        /// Inputs given.
-        inputs: usize,
-        /// Targets given.
-        targets: usize,
-        /// Positions of a sequence.
-        context: usize,
-    },
-    /// A micro-batch follows one that was not whole chunks.
-    #[error("a micro-batch follows {tokens} tokens, which are not whole chunks of {CHUNK_TOKENS}: its bits would depend on the cut\nhint: make micro_batch_sequences times context a multiple of {CHUNK_TOKENS}, or use one micro-batch")]
-    Chunks {
-        /// Tokens of the step before it.
-        tokens: usize,
-    },
-    /// More positions than the model has.
-    #[error("{positions} positions are more than the context of {context}\nhint: start a new cache with the last part of the text")]
-    Context {
-        /// Positions asked for.
-        positions: usize,
-        /// Positions of a sequence.
-        context: usize,
-    },
-    /// Nothing to decode.
-    #[error("no token to continue\nhint: give a prompt of at least one token")]
-    Empty,
-    /// An optimiser step without a gradient.
-    #[error("step {step}: no gradient to apply\nhint: call forward_backward first")]
-    NoGradient {
-        /// The optimiser step, counted from 1.
-        step: u64,
-    },
-    /// Values of another network.
-    #[error("{found} values for a network of {expected} parameters\nhint: use the file of a model of the same shape")]
-    Length {
-        /// Values given.
-        found: usize,
-        /// Parameter elements.
-        expected: usize,
-    },
-    /// A VNode's state does not fit.
-    #[error(transparent)]
-    State(#[from] StateError),
 }
 
 impl Network {
@@ -266,18 +199,22 @@ impl Network {
             let gradients = vnode.parameters().iter().filter_map(|parameter| parameter.gradient());
             squares += gradients.map(clip::sum_of_squares).sum::<f64>();
             if !squares.is_finite() {
-                return Err(NetworkError::NotFinite { step, vnode: vnode.id().to_owned(), what: "gradient" });
+                return Err(NetworkError::NotFinite {
+                    step,
+                    vnode: vnode.id().to_owned(),
+                    what: "a gradient",
+                });
             }
         }
         Ok(squares.sqrt())
     }
 
     /// Names the first VNode with a parameter that is not finite, or else the head.
-    fn not_finite(&self) -> NetworkError {
+    pub(crate) fn not_finite(&self) -> NetworkError {
         let sick = |vnode: &&VNode| vnode.parameters().iter().any(|it| !clip::all_finite(&it.value));
         let (vnode, what) = match self.vnodes.iter().find(sick) {
-            Some(vnode) => (vnode, "parameters"),
-            None => (self.head(), "loss"),
+            Some(vnode) => (vnode, "a parameter"),
+            None => (self.head(), "the output"),
         };
         NetworkError::NotFinite { step: self.step + 1, vnode: vnode.id().to_owned(), what }
     }
@@ -327,7 +264,9 @@ impl Network {
     /// Ids that every table of the network has.
     pub fn vocab_size(&self) -> usize {
         let tables = self.definition.nodes.iter().filter_map(|node| match node.kind {
-            NodeKind::Embedding { vocab_size, .. } | NodeKind::CrossEntropy { vocab_size, .. } => Some(vocab_size),
+            NodeKind::Embedding { vocab_size, .. } | NodeKind::CrossEntropy { vocab_size, .. } => {
+                Some(vocab_size)
+            }
             _ => None,
         });
         tables.min().expect("a plan has a cost")
@@ -397,5 +336,31 @@ impl<'a> Outputs<'a> {
     pub fn cost_input(mut self) -> Arc<Buffer> {
         let cost = self.edges.last().expect("a plan has a cost");
         self.inputs(cost).pop().expect("a cost has an input")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::preset;
+
+    #[test]
+    fn steps_after_the_first_allocate_no_activation() {
+        let config = preset::by_name("qwen3-tiny").expect("a preset");
+        let definition = NetworkDefinition::decoder(&config).expect("valid");
+        for recompute in [false, true] {
+            let mut network = Network::build(&definition, NetworkOptions { recompute }).expect("valid");
+            network.initialise(1);
+            let tokens = vec![3; 4 * config.context];
+            let mut buffers = Vec::new();
+            for step in 1..=3 {
+                network.forward_backward(&tokens, &tokens, tokens.len()).expect("finite");
+                network.apply(&Optimizer::default(), step, 1e-3, None).expect("finite");
+                buffers.push(network.pool.free_buffers());
+            }
+            assert!(buffers[0] > 0 && buffers.iter().all(|count| *count == buffers[0]), "{buffers:?}");
+            network.release_memory();
+            assert_eq!(network.pool.free_buffers(), 0, "nothing is held between steps");
+        }
     }
 }

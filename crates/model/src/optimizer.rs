@@ -116,3 +116,67 @@ impl MuonSettings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::definition::{InitialValue, ParameterDefinition};
+
+    fn parameter(shape: &[usize], role: Role) -> Parameter {
+        let initial = InitialValue::Normal(1.0);
+        let mut parameter =
+            Parameter::new(ParameterDefinition { name: "weight", shape: shape.to_vec(), role, initial });
+        parameter.initialise(1, 2);
+        let gradient: Vec<f32> = parameter.value.iter().rev().map(|value| 0.5 * value).collect();
+        parameter.gradient.receive(gradient.len()).0.copy_from_slice(&gradient);
+        parameter
+    }
+
+    #[test]
+    fn muon_orthogonalises_each_stacked_matrix_by_itself() {
+        let muon = Optimizer::Muon(MuonSettings::default());
+        let mut stacked = parameter(&[12, 8], Role::Matrix(vec![6, 4, 2]));
+        let (mut expected, gradient) = (stacked.value.clone(), stacked.gradient().expect("set").to_vec());
+        muon.update(&mut stacked, 1, 0.01, 0.5);
+        let kernel = Muon { lr: 0.01, momentum: 0.95, nesterov: true, weight_decay: 0.1 };
+        for (from, rows) in [(0, 6), (6, 4), (10, 2)] {
+            let matrix = from * 8..(from + rows) * 8;
+            let mut momentum = vec![0.0; rows * 8];
+            kernel.step((rows, 8), &mut expected[matrix.clone()], &gradient[matrix], &mut momentum, 0.5);
+        }
+        assert_eq!(stacked.value, expected);
+    }
+
+    #[test]
+    fn decay_spares_vectors_unless_it_is_for_all() {
+        let moved = |decay, shape: &[usize]| {
+            let mut parameter = parameter(shape, Role::Vector);
+            parameter.gradient.receive(shape.iter().product()).0.fill(0.0);
+            let before = parameter.value.clone();
+            let settings = AdamWSettings { decay, ..AdamWSettings::default() };
+            Optimizer::AdamW(settings).update(&mut parameter, 1, 0.5, 1.0);
+            parameter.value != before
+        };
+        assert!(!moved(Decay::Matrices, &[8]));
+        assert!(moved(Decay::Matrices, &[2, 4]) && moved(Decay::All, &[8]) && moved(Decay::All, &[2, 4]));
+    }
+
+    #[test]
+    fn a_parameter_without_a_gradient_stays_as_it_is() {
+        let mut parameter = parameter(&[4, 4], Role::Table);
+        parameter.gradient.clear();
+        let before = parameter.value.clone();
+        Optimizer::default().update(&mut parameter, 1, 0.5, 1.0);
+        assert_eq!((parameter.value, parameter.moments), (before, crate::parameter::Moments::None));
+    }
+
+    #[test]
+    fn settings_have_one_text_form_and_refuse_unknown_keys() {
+        let muon = Optimizer::Muon(MuonSettings::default());
+        let text = serde_json::to_string(&muon).expect("plain data");
+        assert_eq!(serde_json::from_str::<Optimizer>(&text).expect("its own form"), muon);
+        let short: Optimizer = serde_json::from_str(r#"{"type":"adamw"}"#).expect("defaults");
+        assert_eq!(short, Optimizer::default());
+        assert!(serde_json::from_str::<Optimizer>(r#"{"type":"adamw","beta3":1}"#).is_err());
+    }
+}

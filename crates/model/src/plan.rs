@@ -3,79 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::definition::{NetworkDefinition, NodeDefinition, NodeKind, TARGETS, TOKENS};
-
-/// Why a definition is not a network.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DefinitionError {
-    /// Two nodes have one id, or one has a reserved id.
-    #[error("network: node '{id}' is not the only '{id}'\nhint: ids are unique, and '{TOKENS}' and '{TARGETS}' are reserved")]
-    DuplicateId {
-        /// The id.
-        id: String,
-    },
-    /// An input names nothing.
-    #[error("network: node '{node}' has an unknown input '{input}'\nhint: name another node, '{TOKENS}' or '{TARGETS}'")]
-    UnknownInput {
-        /// Whose input.
-        node: String,
-        /// What it names.
-        input: String,
-    },
-    /// The inputs do not fit the node's slots.
-    #[error("network: node '{node}' does not take these inputs\nhint: its slots are {slots}")]
-    Slots {
-        /// The node.
-        node: String,
-        /// What its kind takes.
-        slots: &'static str,
-    },
-    /// Nodes feed each other in a circle.
-    #[error("network: node '{node}' feeds itself through its inputs\nhint: remove one edge of the cycle")]
-    Cycle {
-        /// One node of the circle, or behind it.
-        node: String,
-    },
-    /// Two ends of an edge have different widths.
-    #[error("network: node '{node}' takes rows of {expected} elements, but '{input}' gives {found}\nhint: make the widths equal")]
-    Width {
-        /// The consumer.
-        node: String,
-        /// The producer.
-        input: String,
-        /// The consumer's width.
-        expected: usize,
-        /// The producer's width.
-        found: usize,
-    },
-    /// A size or number of a node is impossible.
-    #[error("network: node '{node}': {cause}\nhint: every size is at least 1 and within the limits of the model's configuration")]
-    Shape {
-        /// The node.
-        node: String,
-        /// What is wrong.
-        cause: String,
-    },
-    /// A node's output goes nowhere.
-    #[error("network: the output of node '{node}' is not used\nhint: connect it, or remove the node")]
-    Unused {
-        /// The node.
-        node: String,
-    },
-    /// There is no cost, or more than one.
-    #[error("network: {found} nodes are a cost, one is needed\nhint: end the network with one node of type cross_entropy")]
-    Costs {
-        /// How many there are.
-        found: usize,
-    },
-    /// The head is tied to something that is not an embedding of its shape.
-    #[error("network: node '{node}' is tied to '{tied_to}', which is not an embedding of its shape\nhint: name an embedding of the same vocab_size and width, or remove tied_to")]
-    Tied {
-        /// The head.
-        node: String,
-        /// What it names.
-        tied_to: String,
-    },
-}
+use crate::error::DefinitionError;
 
 /// A definition's nodes in an order in which every producer comes before its consumers, the cost last.
 pub(crate) struct Plan {
@@ -93,7 +21,11 @@ pub(crate) struct PlannedNode {
 }
 
 /// Largest size a node may state, elements.
-const SIZE_MAX: usize = 1 << 20;
+pub(crate) const SIZE_MAX: usize = 1 << 20;
+/// Most nodes of a network.
+pub(crate) const NODES_MAX: usize = 1 << 14;
+/// Most elements of a table of rotations: context times head_dim.
+const ROPE_MAX: usize = 1 << 28;
 /// Most parameter elements of one node.
 const NODE_PARAMETERS_MAX: usize = 1 << 34;
 
@@ -101,9 +33,14 @@ impl Plan {
     /// Checks `definition` and orders its nodes: among those that are ready, the first defined runs first.
     pub fn new(definition: &NetworkDefinition) -> Result<Self, DefinitionError> {
         let nodes = &definition.nodes;
+        let context = definition.context;
+        if !(1..=SIZE_MAX).contains(&context) || nodes.len() > NODES_MAX {
+            let cause = format!("a context of {context} and {} nodes are not possible", nodes.len());
+            return Err(DefinitionError::Size(cause));
+        }
         let places = places(nodes)?;
         for node in nodes {
-            check_shape(node)?;
+            check_shape(node, context)?;
             check_slots(node)?;
         }
         let producers: Vec<Vec<usize>> =
@@ -113,7 +50,8 @@ impl Plan {
         let tied = tied_embedding(nodes, &places)?;
 
         let order = order(nodes, &producers)?;
-        let place_of = |old: usize| order.iter().position(|&at| at == old).expect("every node is in the order");
+        let place_of =
+            |old: usize| order.iter().position(|&at| at == old).expect("every node is in the order");
         let mut planned: Vec<PlannedNode> = order
             .iter()
             .map(|&old| PlannedNode {
@@ -161,26 +99,48 @@ fn check_slots(node: &NodeDefinition) -> Result<(), DefinitionError> {
 fn producers(node: &NodeDefinition, places: &BTreeMap<&str, usize>) -> Result<Vec<usize>, DefinitionError> {
     let internal = node.inputs.iter().filter(|input| *input != TOKENS && *input != TARGETS);
     let place = |input: &String| {
-        places.get(input.as_str()).copied().ok_or_else(|| DefinitionError::UnknownInput {
-            node: node.id.clone(),
-            input: input.clone(),
-        })
+        places
+            .get(input.as_str())
+            .copied()
+            .ok_or_else(|| DefinitionError::UnknownInput { node: node.id.clone(), input: input.clone() })
     };
     internal.map(place).collect()
 }
 
-fn check_shape(node: &NodeDefinition) -> Result<(), DefinitionError> {
+fn check_shape(node: &NodeDefinition, sequence: usize) -> Result<(), DefinitionError> {
     let refuse = |cause: String| Err(DefinitionError::Shape { node: node.id.clone(), cause });
     let sizes: Vec<usize> = match node.kind {
         NodeKind::Embedding { vocab_size, width } => vec![vocab_size, width],
-        NodeKind::PositionEmbedding { context, width } => vec![context, width],
-        NodeKind::Norm { width, .. } | NodeKind::Add { width } => vec![width],
-        NodeKind::Attention { width, heads, kv_heads, head_dim, .. } => {
+        NodeKind::PositionEmbedding { context, width } => {
+            if context < sequence {
+                return refuse(format!("its {context} positions are fewer than the network's {sequence}"));
+            }
+            vec![context, width]
+        }
+        NodeKind::Norm { width, epsilon, .. } => {
+            if !(epsilon > 0.0 && epsilon <= 0.1) {
+                return refuse(format!("epsilon ({epsilon}) is not above 0 and at most 0.1"));
+            }
+            vec![width]
+        }
+        NodeKind::Add { width } => vec![width],
+        NodeKind::Attention { width, heads, kv_heads, head_dim, rope_theta, qk_norm_epsilon, .. } => {
             if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
                 return refuse(format!("kv_heads ({kv_heads}) does not divide heads ({heads})"));
             }
             if !head_dim.is_multiple_of(2) {
                 return refuse(format!("head_dim ({head_dim}) is odd"));
+            }
+            if rope_theta.is_some_and(|theta| !(1.0..=1e12).contains(&theta)) {
+                return refuse("rope_theta is not between 1 and 1e12".to_owned());
+            }
+            if rope_theta.is_some() && head_dim.saturating_mul(sequence) > ROPE_MAX {
+                return refuse(format!(
+                    "head_dim ({head_dim}) times the context ({sequence}) is above {ROPE_MAX}"
+                ));
+            }
+            if qk_norm_epsilon.is_some_and(|epsilon| !(epsilon > 0.0 && epsilon <= 0.1)) {
+                return refuse("qk_norm_epsilon is not above 0 and at most 0.1".to_owned());
             }
             vec![width, heads, kv_heads, head_dim, heads.saturating_mul(head_dim)]
         }
@@ -254,7 +214,9 @@ fn tied_embedding(
     places: &BTreeMap<&str, usize>,
 ) -> Result<Option<usize>, DefinitionError> {
     for node in nodes {
-        let NodeKind::CrossEntropy { vocab_size, width, tied_to: Some(tied_to) } = &node.kind else { continue };
+        let NodeKind::CrossEntropy { vocab_size, width, tied_to: Some(tied_to) } = &node.kind else {
+            continue;
+        };
         let table = NodeKind::Embedding { vocab_size: *vocab_size, width: *width };
         let place = places.get(tied_to.as_str()).copied().filter(|&at| nodes[at].kind == table);
         let error = || DefinitionError::Tied { node: node.id.clone(), tied_to: tied_to.clone() };
@@ -335,7 +297,10 @@ mod tests {
         let cases: [(Change, &str); 11] = [
             (|it| it.nodes[1].id = "embedding".into(), "'embedding' is not the only"),
             (|it| it.nodes[1].id = "tokens".into(), "'tokens' is not the only"),
-            (|it| it.nodes[2].inputs[0] = "nowhere".into(), "'block.0.attention' has an unknown input 'nowhere'"),
+            (
+                |it| it.nodes[2].inputs[0] = "nowhere".into(),
+                "'block.0.attention' has an unknown input 'nowhere'",
+            ),
             (|it| it.nodes[1].inputs[0] = "block.0.mlp".into(), "feeds itself"),
             (|it| it.nodes[1].inputs.clear(), "'block.0.attention_norm' does not take these inputs"),
             (|it| it.nodes[0].inputs[0] = "targets".into(), "its slots are 'tokens'"),
@@ -355,6 +320,8 @@ mod tests {
             let message = refused(change);
             assert!(message.contains(expected) && message.contains("hint: "), "{message}");
         }
+        let no_context = refused(|it| it.context = 0);
+        assert!(no_context.contains("a context of 0"), "{no_context}");
         let unused = refused(|it| {
             let mut extra = it.nodes[1].clone();
             extra.id = "extra".into();

@@ -23,7 +23,9 @@ struct Format {
 
 /// Why bytes are not the state of a VNode.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("VNode '{vnode}': {cause}\nhint: use a checkpoint of the same model, and fetch it again if it may be damaged")]
+#[error(
+    "VNode '{vnode}': {cause}\nhint: use a checkpoint of the same model, and fetch it again if it may be damaged"
+)]
 pub struct StateError {
     /// The VNode that was to be loaded.
     pub vnode: String,
@@ -222,7 +224,8 @@ impl<'a> Reader<'a> {
         for &dimension in parameter.shape() {
             expected.extend_from_slice(&(dimension as u64).to_le_bytes());
         }
-        let refusal = || format!("parameter '{}' does not have the shape {:?}", parameter.name(), parameter.shape());
+        let refusal =
+            || format!("parameter '{}' does not have the shape {:?}", parameter.name(), parameter.shape());
         self.expect(&expected, refusal)
     }
 

@@ -27,10 +27,14 @@ pub struct Tokenizer {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenizerError {
     /// The file does not parse, or is too large.
-    #[error("tokenizer: {0}\nhint: use the tokenizer.json of a byte-level BPE tokenizer (GPT-2, Llama 3, Qwen)")]
+    #[error(
+        "tokenizer: {0}\nhint: use the tokenizer.json of a byte-level BPE tokenizer (GPT-2, Llama 3, Qwen)"
+    )]
     Malformed(String),
     /// The vocabulary cannot hold every byte.
-    #[error("tokenizer: a vocabulary of {0} cannot hold 256 bytes and {END_OF_TEXT}\nhint: ask for at least 257")]
+    #[error(
+        "tokenizer: a vocabulary of {0} cannot hold 256 bytes and {END_OF_TEXT}\nhint: ask for at least 257"
+    )]
     VocabularyTooSmall(usize),
     /// The text gives no tokens to learn from.
     #[error("tokenizer: training failed: {0}\nhint: give more text")]
@@ -45,8 +49,11 @@ const VOCABULARY_MAX: usize = 1 << 20;
 impl Tokenizer {
     /// 256 tokens, each the byte of its id.
     pub fn bytes() -> Self {
-        let vocabulary: BTreeMap<String, usize> =
-            byte_characters().iter().enumerate().map(|(byte, character)| (character.to_string(), byte)).collect();
+        let vocabulary: BTreeMap<String, usize> = byte_characters()
+            .iter()
+            .enumerate()
+            .map(|(byte, character)| (character.to_string(), byte))
+            .collect();
         let json = skeleton(json!(vocabulary), false);
         Self::from_json(json.to_string().as_bytes()).expect("the byte tokenizer is well formed")
     }
@@ -128,7 +135,9 @@ impl Tokenizer {
         let vocabulary: BTreeMap<String, u32> = inner.get_vocab(true).into_iter().collect();
         let vocab_size = vocabulary.values().max().map_or(0, |&largest| largest as usize + 1);
         if vocab_size > VOCABULARY_MAX {
-            return Err(TokenizerError::Malformed(format!("{vocab_size} tokens are more than {VOCABULARY_MAX}")));
+            return Err(TokenizerError::Malformed(format!(
+                "{vocab_size} tokens are more than {VOCABULARY_MAX}"
+            )));
         }
         let added = inner.get_added_tokens_decoder();
         let byte_of: BTreeMap<char, u8> = byte_characters().into_iter().zip(0..=255).collect();
@@ -137,15 +146,21 @@ impl Tokenizer {
             token_bytes[id as usize] = match added.get(&id) {
                 Some(added) if added.special => Vec::new(),
                 Some(_) => token.as_bytes().to_vec(),
-                None => token.chars().map(|character| byte_of.get(&character).copied()).collect::<Option<_>>()
-                    .ok_or_else(|| TokenizerError::Malformed(format!("token '{token}' is not made of bytes")))?,
+                None => token
+                    .chars()
+                    .map(|character| byte_of.get(&character).copied())
+                    .collect::<Option<_>>()
+                    .ok_or_else(|| {
+                        TokenizerError::Malformed(format!("token '{token}' is not made of bytes"))
+                    })?,
             };
         }
         let has_every_byte = byte_of.keys().all(|character| vocabulary.contains_key(&character.to_string()));
         if !has_every_byte {
             return Err(TokenizerError::Malformed("some bytes have no token".to_owned()));
         }
-        let is_bytes = vocab_size == 256 && (0u8..).zip(&token_bytes).all(|(byte, token)| token[..] == [byte]);
+        let is_bytes =
+            vocab_size == 256 && (0u8..).zip(&token_bytes).all(|(byte, token)| token[..] == [byte]);
         let end_of_text = vocabulary.get(END_OF_TEXT).copied().filter(|id| added.contains_key(id));
         Ok(Self { inner, token_bytes, end_of_text, is_bytes })
     }
@@ -217,7 +232,10 @@ mod tests {
     #[test]
     fn a_byte_token_is_its_byte() {
         let tokenizer = Tokenizer::bytes();
-        assert_eq!((tokenizer.vocab_size(), tokenizer.end_of_text(), tokenizer.is_bytes()), (256, None, true));
+        assert_eq!(
+            (tokenizer.vocab_size(), tokenizer.end_of_text(), tokenizer.is_bytes()),
+            (256, None, true)
+        );
         assert_eq!(tokenizer.encode("aé"), [97, 0xc3, 0xa9]);
         let slow = Tokenizer { is_bytes: false, ..tokenizer.clone() };
         TEXTS.iter().for_each(|text| assert_eq!(slow.encode(text), tokenizer.encode(text)));
@@ -226,7 +244,9 @@ mod tests {
     #[test]
     fn training_is_deterministic_and_shortens_text() {
         let tokenizer = Tokenizer::train(TEXTS, 300).expect("enough text");
-        (0..5).for_each(|_| assert!(Tokenizer::train(TEXTS, 300).expect("the same").to_json() == tokenizer.to_json()));
+        (0..5).for_each(|_| {
+            assert!(Tokenizer::train(TEXTS, 300).expect("the same").to_json() == tokenizer.to_json())
+        });
         assert!((257..=300).contains(&tokenizer.vocab_size()), "{}", tokenizer.vocab_size());
         assert!(tokenizer.encode(TEXTS[0]).len() < TEXTS[0].len());
         assert_eq!(tokenizer.decode_bytes(&[tokenizer.end_of_text().expect("one")]), b"");

@@ -5,7 +5,8 @@ mod common;
 use zoo_content::Digest;
 use zoo_kernels::isa;
 use zoo_model::{
-    AdamWSettings, Decay, KvCache, LossSum, ModelConfig, MuonSettings, Network, NetworkOptions, Optimizer, Positions,
+    AdamWSettings, Decay, KvCache, LossSum, ModelConfig, MuonSettings, Network, NetworkOptions, Optimizer,
+    Positions,
 };
 
 /// Sequences of a step: 768 tokens, three chunks of 256.
@@ -13,7 +14,12 @@ const SEQUENCES: usize = 12;
 const CHUNK_SEQUENCES: usize = 256 / common::CONTEXT;
 
 /// Three steps; returns every loss and gradient norm, and the digest of all parameters.
-fn train(config: &ModelConfig, options: NetworkOptions, optimizer: &Optimizer, micro: usize) -> (Vec<f64>, Digest) {
+fn train(
+    config: &ModelConfig,
+    options: NetworkOptions,
+    optimizer: &Optimizer,
+    micro: usize,
+) -> (Vec<f64>, Digest) {
     let mut network = common::build(config, options);
     let mut reports = Vec::new();
     for step in 1..=3 {
@@ -121,7 +127,8 @@ fn a_resumed_run_ends_with_the_same_bits() {
         };
         let mut network = common::build(&config, NetworkOptions::default());
         step(&mut network, 1);
-        let states: Vec<_> = network.vnodes().iter().map(|it| (it.state_bytes(), it.optimizer_bytes())).collect();
+        let states: Vec<_> =
+            network.vnodes().iter().map(|it| (it.state_bytes(), it.optimizer_bytes())).collect();
         step(&mut network, 2);
 
         let mut resumed = common::build(&config, NetworkOptions { recompute: true });
@@ -131,7 +138,8 @@ fn a_resumed_run_ends_with_the_same_bits() {
         }
         step(&mut resumed, 2);
         assert_eq!(resumed.digest(), network.digest());
-        let moments = |network: &Network| network.vnodes().iter().map(|it| it.optimizer_bytes()).collect::<Vec<_>>();
+        let moments =
+            |network: &Network| network.vnodes().iter().map(|it| it.optimizer_bytes()).collect::<Vec<_>>();
         assert!(moments(&resumed) == moments(&network));
     }
 }

@@ -11,7 +11,8 @@ fn exported() -> Vec<(&'static str, ModelConfig, Network, Files)> {
     let export = |(name, config): (_, ModelConfig)| {
         let config = ModelConfig { vocab_size: 300, ..config };
         let network = common::build(&config, NetworkOptions::default());
-        let tokenizer = Tokenizer::train(["a text to learn from, a text to learn"], 270).expect("enough text");
+        let tokenizer =
+            Tokenizer::train(["a text to learn from, a text to learn"], 270).expect("enough text");
         let files = hugging_face::export(&network, &config, &tokenizer).expect("a decoder");
         (name, config, network, files)
     };
@@ -30,8 +31,13 @@ fn file<'a>(files: &'a mut Files, name: &str) -> &'a mut Vec<u8> {
 fn an_exported_folder_imports_to_the_same_bits() {
     for (name, config, network, files) in exported() {
         let names: Vec<&str> = files.iter().map(|(name, _)| &name[..]).collect();
-        let expected =
-            ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
+        let expected = [
+            "config.json",
+            "generation_config.json",
+            "model.safetensors",
+            "tokenizer.json",
+            "tokenizer_config.json",
+        ];
         assert_eq!(names, expected);
         let imported = import(&files).expect(name);
         assert_eq!(imported.config, config, "{name}");
@@ -54,10 +60,22 @@ fn a_damaged_or_foreign_folder_is_refused_with_what_is_wrong() {
         (|files| file(files, "model.safetensors")[3] = 0xff, "model.safetensors: "),
         (|files| file(files, "model.safetensors").push(0), "model.safetensors: "),
         (|files| file(files, "config.json").truncate(20), "config.json: "),
-        (|files| replace(files, "\"vocab_size\": 300", "\"vocab_size\": 301"), "its shape is [300, 32], not [301, 32]"),
-        (|files| replace(files, "\"vocab_size\": 300", "\"vocab_size\": -1"), "vocab_size is not a whole number"),
-        (|files| replace(files, "\"model_type\": \"llama\"", "\"model_type\": \"mamba\""), "'mamba' is not known"),
-        (|files| replace(files, "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1"), "the model has no such tensor"),
+        (
+            |files| replace(files, "\"vocab_size\": 300", "\"vocab_size\": 301"),
+            "its shape is [300, 32], not [301, 32]",
+        ),
+        (
+            |files| replace(files, "\"vocab_size\": 300", "\"vocab_size\": -1"),
+            "vocab_size is not a whole number",
+        ),
+        (
+            |files| replace(files, "\"model_type\": \"llama\"", "\"model_type\": \"mamba\""),
+            "'mamba' is not known",
+        ),
+        (
+            |files| replace(files, "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1"),
+            "the model has no such tensor",
+        ),
         (|files| replace(files, "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 99999"), "layers: 99999"),
     ];
     let (_, _, _, files) = exported().into_iter().find(|(name, ..)| *name == "llama").expect("a llama");
@@ -112,7 +130,8 @@ fn state_bytes_come_back_and_nothing_else_does() {
         assert!(vnode.load_state(&flipped).is_err(), "byte {at} flipped");
     }
     let longer = [&bytes[..], &[0]].concat();
-    let wrong = [(&longer[..], "1 bytes too many"), (&states[4], "id 'block.0.mlp' is not 'block.0.attention'")];
+    let wrong =
+        [(&longer[..], "1 bytes too many"), (&states[4], "id 'block.0.mlp' is not 'block.0.attention'")];
     for (bytes, expected) in wrong {
         let message = vnode.load_state(bytes).expect_err(expected).to_string();
         assert!(message.contains(expected) && message.contains("\nhint: "), "{message}");

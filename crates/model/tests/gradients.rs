@@ -1,10 +1,13 @@
 //! Losses and gradients against a plain f64 model and its finite differences.
 
+#![allow(clippy::disallowed_methods, reason = "the plain model is compared with a tolerance, not bit by bit")]
+
 mod common;
 
 use std::collections::BTreeMap;
 
-use zoo_model::{Family, ModelConfig, Network, NetworkOptions};
+use zoo_kernels::optimizer::AdamW;
+use zoo_model::{Family, ModelConfig, Network, NetworkOptions, Optimizer};
 
 type Weights = BTreeMap<(String, &'static str), Vec<f64>>;
 
@@ -39,15 +42,37 @@ fn gradients_are_finite_differences_of_a_plain_f64_model() {
                 for at in (0..gradient.len()).step_by(stride) {
                     let expected = reference.derivative(&place, at, &inputs, &targets);
                     let error = (f64::from(gradient[at]) - expected).abs();
-                    assert!(error < 1e-4 * f64::from(largest) + 1e-8, "{name} {place:?}[{at}]: {} against {expected}", gradient[at]);
+                    assert!(
+                        error < 1e-4 * f64::from(largest) + 1e-8,
+                        "{name} {place:?}[{at}]: {} against {expected}",
+                        gradient[at]
+                    );
                 }
             }
         }
     }
 }
 
-/// A tied head's share of the table's gradient joins the embedding's own only when a step ends: what is
-/// added is seen through a step of plain descent, AdamW with betas of 0 being its sign.
+#[test]
+fn a_tied_table_is_updated_by_both_of_its_gradients() {
+    for (name, config) in small_configs().into_iter().filter(|(_, config)| config.tied_embeddings) {
+        let mut network = common::build(&config, NetworkOptions::default());
+        let (inputs, targets) = common::batch(&config, 2, 3);
+        network.forward_backward(&inputs, &targets, inputs.len()).expect("finite");
+        let table = &network.vnodes()[0].parameters()[0];
+        let (mut expected, mut gradient) =
+            (table.value.clone(), table.gradient().expect("a gradient").to_vec());
+        let shares = tied_shares(&config, &network, &inputs, &targets);
+        gradient.iter_mut().zip(&shares).for_each(|(sum, share)| *sum += share);
+        let (mut mean, mut square) = (vec![0.0; expected.len()], vec![0.0; expected.len()]);
+        let adamw = AdamW { lr: 0.01, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1 };
+        adamw.step(1, true, &mut expected, &gradient, &mut mean, &mut square, 1.0);
+        network.apply(&Optimizer::default(), 1, 0.01, None).expect("finite");
+        assert!(network.vnodes()[0].parameters()[0].value == expected, "{name}");
+    }
+}
+
+/// A tied head's share of the table's gradient, which joins the embedding's own only when a step ends.
 fn tied_shares(config: &ModelConfig, network: &Network, inputs: &[u32], targets: &[u32]) -> Vec<f32> {
     let table = config.vocab_size * config.width;
     if !config.tied_embeddings {
@@ -88,7 +113,13 @@ impl<'a> Reference<'a> {
         Self { config, weights }
     }
 
-    fn derivative(&mut self, place: &(String, &'static str), at: usize, inputs: &[u32], targets: &[u32]) -> f64 {
+    fn derivative(
+        &mut self,
+        place: &(String, &'static str),
+        at: usize,
+        inputs: &[u32],
+        targets: &[u32],
+    ) -> f64 {
         let step = 1e-5;
         let mut loss_at = |offset: f64| {
             self.weights.get_mut(place).expect("a weight")[at] += offset;
@@ -166,14 +197,15 @@ impl<'a> Reference<'a> {
         let mut outputs = Vec::new();
         for (position, own) in projected.iter().enumerate() {
             let mut z = Vec::new();
-            for head in 0..heads {
+            for (head, query) in own.iter().take(heads).enumerate() {
                 let group = head / (heads / kv_heads);
                 let (key, value) = (heads + group, heads + kv_heads + group);
-                let score = |past: &Vec<Vec<f64>>| dot(&own[head], &past[key]) / (head_dim as f64).sqrt();
+                let score = |past: &Vec<Vec<f64>>| dot(query, &past[key]) / (head_dim as f64).sqrt();
                 let weights: Vec<f64> = projected[..=position].iter().map(|past| score(past).exp()).collect();
                 let total: f64 = weights.iter().sum();
                 let weighted = |at: usize| {
-                    let values = projected.iter().zip(&weights).map(|(past, weight)| weight * past[value][at]);
+                    let values =
+                        projected.iter().zip(&weights).map(|(past, weight)| weight * past[value][at]);
                     values.sum::<f64>() / total
                 };
                 z.extend((0..head_dim).map(weighted));

@@ -5,7 +5,8 @@ mod common;
 use std::ops::ControlFlow;
 
 use zoo_model::{
-    KvCache, ModelConfig, NetworkDefinition, NetworkError, NetworkOptions, Optimizer, Positions, Sampler, generate,
+    KvCache, ModelConfig, NetworkDefinition, NetworkError, NetworkOptions, Optimizer, Positions, Sampler,
+    generate,
 };
 
 #[test]
@@ -71,7 +72,10 @@ fn a_wrong_batch_is_refused() {
         assert!(message.contains(expected) && message.contains("\nhint: "), "{message}");
         assert_eq!(network.evaluate(inputs, targets).expect_err(expected).to_string(), message);
     }
-    assert_eq!(network.apply(&Optimizer::default(), 1, 1e-3, None), Err(NetworkError::NoGradient { step: 1 }));
+    assert_eq!(
+        network.apply(&Optimizer::default(), 1, 1e-3, None),
+        Err(NetworkError::NoGradient { step: 1 })
+    );
     network.forward_backward(&inputs, &targets, 128).expect("one sequence is no whole chunk, but the first");
     let after = network.forward_backward(&inputs, &targets, 128);
     assert_eq!(after, Err(NetworkError::Chunks { tokens: 64 }));
@@ -89,15 +93,19 @@ fn a_number_that_is_not_finite_is_an_error_with_the_step_and_the_vnode() {
     network.set_step(4);
     network.vnodes_mut()[4].parameters_mut()[0].value[17] = f32::NAN;
     let failed = network.forward_backward(&inputs, &targets, 64);
-    assert_eq!(failed, not_finite("block.0.mlp", "parameters"));
-    assert_eq!(network.evaluate(&inputs, &targets), not_finite("block.0.mlp", "parameters"));
+    assert_eq!(failed, not_finite("block.0.mlp", "a parameter"));
+    assert_eq!(network.evaluate(&inputs, &targets), not_finite("block.0.mlp", "a parameter"));
+
+    let mut cache = KvCache::new(&network);
+    let decoded = network.decode(&mut cache, &inputs[..3], Positions::Last).map(drop);
+    assert_eq!(decoded, not_finite("block.0.mlp", "a parameter").map(drop));
 
     // Finite parameters whose products overflow.
     let mut network = common::build(&config, NetworkOptions::default());
     network.set_step(4);
     network.vnodes_mut()[9].parameters_mut()[0].value.fill(f32::MAX);
     let failed = network.forward_backward(&inputs, &targets, 64);
-    assert_eq!(failed, not_finite("head", "loss"));
+    assert_eq!(failed, not_finite("head", "the output"));
     let nothing_to_apply = network.apply(&Optimizer::default(), 5, 1e-3, None);
     assert_eq!(nothing_to_apply, Err(NetworkError::NoGradient { step: 5 }));
 }
@@ -116,7 +124,8 @@ fn a_text_ends_where_the_context_does_unless_it_is_cut() {
     for prompt in [1, 63, 64, 65, 100] {
         let text = generate(&network, &tokens[..prompt], 80, &Sampler::default(), go_on).expect("any length");
         assert_eq!(text.len(), 80);
-        let again = generate(&network, &tokens[..prompt], 80, &Sampler::default(), go_on).expect("any length");
+        let again =
+            generate(&network, &tokens[..prompt], 80, &Sampler::default(), go_on).expect("any length");
         assert_eq!(text, again);
     }
     assert_eq!(generate(&network, &[], 1, &Sampler::greedy(), go_on), Err(NetworkError::Empty));

@@ -49,7 +49,8 @@ const QKV: usize = 0;
 
 impl Attention {
     pub fn new(kind: &NodeKind, context: usize, tables: &mut RopeTables) -> Self {
-        let NodeKind::Attention { width, heads, kv_heads, head_dim, rope_theta, qk_norm_epsilon, bias } = *kind
+        let NodeKind::Attention { width, heads, kv_heads, head_dim, rope_theta, qk_norm_epsilon, bias } =
+            *kind
         else {
             unreachable!("only attention is made of attention")
         };

@@ -56,7 +56,7 @@ fn llama(config: &ModelConfig) -> Value {
         "num_key_value_heads": config.kv_heads,
         "head_dim": config.head_dim,
         "max_position_embeddings": config.context,
-        "rms_norm_eps": config.norm_epsilon,
+        "rms_norm_eps": decimal(config.norm_epsilon),
         "rope_theta": config.rope_theta,
         "rope_scaling": null,
         "hidden_act": "silu",
@@ -75,7 +75,7 @@ fn gpt2(config: &ModelConfig) -> Value {
         "n_layer": config.layers,
         "n_head": config.heads,
         "n_positions": config.context,
-        "layer_norm_epsilon": config.norm_epsilon,
+        "layer_norm_epsilon": decimal(config.norm_epsilon),
         "activation_function": "gelu_new",
         "attn_pdrop": 0.0,
         "embd_pdrop": 0.0,
@@ -85,6 +85,11 @@ fn gpt2(config: &ModelConfig) -> Value {
         json.as_object_mut().expect("an object").insert(NO_BIASES.to_owned(), json!(true));
     }
     json
+}
+
+/// The number as people write it: 1e-6, not the f32's 9.999999974752427e-7, which rounds to the same f32.
+fn decimal(value: f32) -> f64 {
+    value.to_string().parse().expect("a number's text is a number")
 }
 
 /// A `config.json` being read.
@@ -156,7 +161,8 @@ impl<'a> Reader<'a> {
             heads,
             kv_heads: heads,
             head_dim: width.checked_div(heads).ok_or("n_head is 0")?,
-            hidden: self.size_or("n_inner", || width.checked_mul(4).ok_or("n_embd is too large".to_owned()))?,
+            hidden: self
+                .size_or("n_inner", || width.checked_mul(4).ok_or("n_embd is too large".to_owned()))?,
             context: self.size("n_positions")?,
             norm_epsilon: self.number_or("layer_norm_epsilon", 1e-5)? as f32,
             rope_theta: 0.0,
@@ -168,8 +174,11 @@ impl<'a> Reader<'a> {
 
     /// The base, at the top (transformers 4) or among the rope parameters (transformers 5).
     fn rope_theta(&self) -> Result<f64, Refusal> {
-        let Some(parameters) = self.present("rope_parameters") else { return self.number_or("rope_theta", 10_000.0) };
-        let parameters = Reader::new(parameters).map_err(|_| "rope_parameters is not an object".to_owned())?;
+        let Some(parameters) = self.present("rope_parameters") else {
+            return self.number_or("rope_theta", 10_000.0);
+        };
+        let parameters =
+            Reader::new(parameters).map_err(|_| "rope_parameters is not an object".to_owned())?;
         parameters.expect("rope_type", &json!("default"))?;
         parameters.number_or("rope_theta", 10_000.0)
     }
@@ -193,7 +202,11 @@ impl<'a> Reader<'a> {
         self.size_or(field, || Err(format!("{field} is missing")))
     }
 
-    fn size_or(&self, field: &str, default: impl FnOnce() -> Result<usize, Refusal>) -> Result<usize, Refusal> {
+    fn size_or(
+        &self,
+        field: &str,
+        default: impl FnOnce() -> Result<usize, Refusal>,
+    ) -> Result<usize, Refusal> {
         let Some(value) = self.present(field) else { return default() };
         let size = value.as_u64().and_then(|size| usize::try_from(size).ok());
         size.ok_or_else(|| format!("{field} is not a whole number"))

@@ -1,7 +1,5 @@
 //! A network as the files of a Hugging Face folder.
 
-use std::collections::HashMap;
-
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::json;
@@ -15,10 +13,14 @@ use crate::{ModelConfig, Network, NetworkDefinition, Tokenizer};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExportError {
     /// The network is not the decoder of the configuration.
-    #[error("export: the network is not the decoder that its configuration names\nhint: only networks of a model configuration have a Hugging Face form")]
+    #[error(
+        "export: the network is not the decoder that its configuration names\nhint: only networks of a model configuration have a Hugging Face form"
+    )]
     OtherNetwork,
     /// The tokenizer has tokens that the model does not.
-    #[error("export: the tokenizer has {tokenizer} tokens, the model {model}\nhint: export with the tokenizer the model was trained with")]
+    #[error(
+        "export: the tokenizer has {tokenizer} tokens, the model {model}\nhint: export with the tokenizer the model was trained with"
+    )]
     OtherTokenizer {
         /// Tokens of the tokenizer.
         tokenizer: usize,
@@ -75,7 +77,7 @@ fn safetensors_file(network: &Network, config: &ModelConfig) -> Result<Vec<u8>, 
         views.push((tensor.name.as_str(), view));
     }
     // One entry: a map with more would be written in an order that differs from run to run.
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let metadata = [("format".to_owned(), "pt".to_owned())].into();
     safetensors::serialize(views, Some(metadata)).map_err(refuse)
 }
 

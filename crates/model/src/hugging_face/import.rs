@@ -26,7 +26,9 @@ pub enum ImportError {
     #[error("import: there is no {0}\nhint: give the whole folder of a Hugging Face model")]
     Missing(&'static str),
     /// A file cannot be used.
-    #[error("import: {file}: {cause}\nhint: fetch the file again if it may be damaged; supported are qwen3, llama and gpt2 in f32, f16 or bf16")]
+    #[error(
+        "import: {file}: {cause}\nhint: fetch the file again if it may be damaged; supported are qwen3, llama and gpt2 in f32, f16 or bf16"
+    )]
     File {
         /// Its name.
         file: String,
@@ -34,7 +36,9 @@ pub enum ImportError {
         cause: String,
     },
     /// A tensor is missing, or is not what the configuration says.
-    #[error("import: tensor '{tensor}': {cause}\nhint: config.json and the weights must be of the same model")]
+    #[error(
+        "import: tensor '{tensor}': {cause}\nhint: config.json and the weights must be of the same model"
+    )]
     Tensor {
         /// Its name in the file.
         tensor: String,
@@ -95,7 +99,8 @@ impl<'a> Stored<'a> {
     fn read(files: &'a [(String, Vec<u8>)]) -> Result<Self, ImportError> {
         let mut all = BTreeMap::new();
         for (file, bytes) in files.iter().filter(|(name, _)| name.ends_with(".safetensors")) {
-            let tensors = SafeTensors::deserialize(bytes).map_err(|error| file_error(file, error.to_string()))?;
+            let tensors =
+                SafeTensors::deserialize(bytes).map_err(|error| file_error(file, error.to_string()))?;
             for (name, view) in tensors.tensors() {
                 if all.insert(name.clone(), view).is_some() {
                     return Err(tensor_error(&name, "it is in two files"));
@@ -120,7 +125,10 @@ impl<'a> Stored<'a> {
             return Err(tensor_error(&tensor.name, cause));
         }
         if !matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-            return Err(tensor_error(&tensor.name, format!("its type is {:?}, not F32, F16 or BF16", view.dtype())));
+            return Err(tensor_error(
+                &tensor.name,
+                format!("its type is {:?}, not F32, F16 or BF16", view.dtype()),
+            ));
         }
         Ok(())
     }
@@ -130,7 +138,8 @@ impl<'a> Stored<'a> {
         let known = |name: &str| {
             let constant = [".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"];
             let copy_of_the_table = config.tied_embeddings && name == "lm_head.weight";
-            let listed = |it: &FileTensor| it.name == name || it.name.strip_prefix("transformer.") == Some(name);
+            let listed =
+                |it: &FileTensor| it.name == name || it.name.strip_prefix("transformer.") == Some(name);
             copy_of_the_table || constant.iter().any(|end| name.ends_with(end)) || layout.iter().any(listed)
         };
         match self.0.keys().find(|name| !known(name)) {
@@ -188,8 +197,16 @@ mod tests {
     #[test]
     fn half_precision_widens_exactly() {
         let cases = [
-            (0x0000, 0.0), (0x8000, -0.0), (0x3c00, 1.0), (0xc000, -2.0), (0x7bff, 65504.0), (0x0001, 5.9604645e-8),
-            (0x03ff, 6.097555e-5), (0x0400, 6.1035156e-5), (0x3555, 0.333_251_95), (0x7c00, f32::INFINITY),
+            (0x0000, 0.0),
+            (0x8000, -0.0),
+            (0x3c00, 1.0),
+            (0xc000, -2.0),
+            (0x7bff, 65504.0),
+            (0x0001, 5.9604645e-8),
+            (0x03ff, 6.097555e-5),
+            (0x0400, 6.1035156e-5),
+            (0x3555, 0.333_251_95),
+            (0x7c00, f32::INFINITY),
         ];
         for (half, expected) in cases {
             assert_eq!(widen_f16(half).to_bits(), f32::to_bits(expected), "{half:#06x}");

@@ -60,7 +60,13 @@ impl Layout<'_> {
             let attention = vnode("attention");
             self.matrix(&file("self_attn.q_proj"), &attention, "qkv", 0..queries, width);
             self.matrix(&file("self_attn.k_proj"), &attention, "qkv", queries..queries + keys, width);
-            self.matrix(&file("self_attn.v_proj"), &attention, "qkv", queries + keys..queries + 2 * keys, width);
+            self.matrix(
+                &file("self_attn.v_proj"),
+                &attention,
+                "qkv",
+                queries + keys..queries + 2 * keys,
+                width,
+            );
             if self.config.qk_norm() {
                 self.vector(&file("self_attn.q_norm.weight"), &attention, "query_gain", head_dim);
                 self.vector(&file("self_attn.k_norm.weight"), &attention, "key_gain", head_dim);
@@ -100,7 +106,14 @@ impl Layout<'_> {
         self.bias(file, vnode, "bias", width);
     }
 
-    fn conv1d(&mut self, file: &str, vnode: &str, [weight, bias]: [&'static str; 2], outputs: usize, inputs: usize) {
+    fn conv1d(
+        &mut self,
+        file: &str,
+        vnode: &str,
+        [weight, bias]: [&'static str; 2],
+        outputs: usize,
+        inputs: usize,
+    ) {
         self.matrix(file, vnode, weight, 0..outputs, inputs);
         let tensor = self.tensors.last_mut().expect("just added");
         tensor.shape.reverse();
@@ -109,7 +122,14 @@ impl Layout<'_> {
     }
 
     /// Rows `rows` of a parameter of `columns` columns.
-    fn matrix(&mut self, file: &str, vnode: &str, parameter: &'static str, rows: Range<usize>, columns: usize) {
+    fn matrix(
+        &mut self,
+        file: &str,
+        vnode: &str,
+        parameter: &'static str,
+        rows: Range<usize>,
+        columns: usize,
+    ) {
         let elements = rows.start * columns..rows.end * columns;
         self.add(format!("{file}.weight"), vec![rows.len(), columns], vnode, parameter, elements);
     }

@@ -25,7 +25,8 @@ pub fn configs() -> Vec<(&'static str, ModelConfig)> {
         biases: false,
         initial_std: 0.1,
     };
-    let llama = ModelConfig { family: Family::Llama, tied_embeddings: false, norm_epsilon: 1e-5, ..qwen3.clone() };
+    let llama =
+        ModelConfig { family: Family::Llama, tied_embeddings: false, norm_epsilon: 1e-5, ..qwen3.clone() };
     let gpt2 = ModelConfig {
         family: Family::Gpt2,
         kv_heads: 4,
