@@ -1,0 +1,176 @@
+//! After the last round: the model as files, what it writes, and whether a window holds.
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::thread::available_parallelism;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use tokio::task::spawn_blocking;
+use zoo_content::{BlobStore, Digest, MemoryStore};
+use zoo_kernels::isa::{self, Isa};
+use zoo_model::{Network, Sampler, generate, hugging_face};
+use zoo_orchestrator::Client;
+use zoo_pnode::verify::{self, Recheck};
+use zoo_protocol::{Commitment, Peer, encode};
+use zoo_training::{Checkpoint, MANIFEST_BYTES_MAX, Manifest};
+
+use super::directories::Directories;
+use super::preparation::Job;
+use crate::live::Audience;
+use crate::live::format::harmless;
+
+/// Tokens that the model writes.
+const SAMPLE_TOKENS: usize = 200;
+/// Tokens of held-out text that it goes on from.
+const PROMPT_TOKENS: usize = 12;
+/// What it goes on from where it has learned from Rust.
+const RUST_PROMPT: &str = "/// Returns the ";
+
+/// What is to be made of the result.
+pub struct Task<'a> {
+    /// Fetches it.
+    pub client: &'a Client,
+    /// What it came from.
+    pub job: Job,
+    /// Where it goes.
+    pub directories: &'a Directories,
+    /// The final checkpoint.
+    pub checkpoint: Digest,
+    /// Seed of the sample.
+    pub seed: u64,
+}
+
+/// A text of the model's.
+#[derive(Debug)]
+pub struct Sample {
+    /// Given.
+    pub prompt: String,
+    /// Written.
+    pub text: String,
+}
+
+/// A window that was trained again.
+#[derive(Debug)]
+pub struct Rechecked {
+    /// The node whose window it was.
+    pub name: String,
+    /// Both commitments.
+    pub recheck: Recheck,
+    /// With what it was computed, there and here.
+    pub here: String,
+}
+
+impl Rechecked {
+    /// What a commitment says, in one digest.
+    pub fn digest(commitment: &Commitment) -> Digest {
+        Digest::of(&encode(commitment))
+    }
+}
+
+impl Task<'_> {
+    /// Fetches the final checkpoint from the network, writes the model's folder and lets it write.
+    pub async fn export_and_sample(self, audience: &mut Audience) -> Result<(Digest, Sample)> {
+        let peers = self.client.peers().await?;
+        let checkpoint = fetch_checkpoint(self.client, &peers, &self.checkpoint).await?;
+        let (job, seed, folder) = (self.job, self.seed, self.directories.model.clone());
+        let made = spawn_blocking(move || -> Result<(Digest, Sample)> {
+            let network = checkpoint.network(&job.spec)?;
+            export(&network, &job, &checkpoint, &folder)?;
+            Ok((network.digest(), sample(&network, &job, seed)?))
+        });
+        let (digest, sample) = made.await??;
+        let folder = self.directories.model.display();
+        let fields = json!({ "path": self.directories.model, "model_digest": digest });
+        audience.tell("exported", fields, &format!("the model is in {folder}"));
+        let fields = json!({ "prompt": sample.prompt, "text": sample.text });
+        if let Audience::Programs = audience {
+            audience.tell("sample", fields, "");
+        }
+        Ok((digest, sample))
+    }
+}
+
+/// Trains a window again: on all threads, and with another instruction set if there are two fast ones.
+pub async fn recheck(
+    client: &Client,
+    name: &str,
+    commitment: Commitment,
+    audience: &mut Audience,
+) -> Result<Rechecked> {
+    let (round, node) = (commitment.work.round, name.to_owned());
+    let peers = client.peers().await?;
+    let store = MemoryStore::new();
+    verify::fetch_inputs(client.endpoint(), &peers, &store, &commitment)
+        .await
+        .with_context(|| format!("the inputs of {name}'s window of round {round} cannot be had"))?;
+    let retrained = spawn_blocking(move || retrain(&store, commitment));
+    let (recheck, here) = retrained.await??;
+    let verdict = if recheck.equal() { "equal" } else { "different" };
+    let fields = json!({
+        "name": node,
+        "round": round,
+        "here": here,
+        "committed": Rechecked::digest(&recheck.expected),
+        "computed": Rechecked::digest(&recheck.got),
+        "differences": recheck.differences(),
+    });
+    let sentence = format!("{node}'s window of round {}, trained again here: {verdict}", round + 1);
+    audience.tell("rechecked", fields, &sentence);
+    Ok(Rechecked { name: node, recheck, here })
+}
+
+fn retrain(store: &MemoryStore, commitment: Commitment) -> Result<(Recheck, String)> {
+    let there = isa::active();
+    let here = isa::available().into_iter().rev().find(|isa| *isa != there && *isa != Isa::Scalar).unwrap_or(there);
+    let threads = available_parallelism().map_or(1, usize::from);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+    isa::force(here)?;
+    let outcome = pool.install(|| verify::recheck(store, &commitment, &mut |_| ControlFlow::Continue(())));
+    isa::force(there)?;
+    Ok((outcome?, format!("{here} and {threads} threads, there {there} and 1")))
+}
+
+async fn fetch_checkpoint(client: &Client, peers: &[Peer], name: &Digest) -> Result<Checkpoint> {
+    let store = MemoryStore::new();
+    let endpoint = client.endpoint();
+    store.keep(&endpoint.fetch_from_any(peers, name, MANIFEST_BYTES_MAX as u64).await?)?;
+    for part in Manifest::load(&store, name)?.blobs() {
+        store.keep(&endpoint.fetch_from_any(peers, &part.digest, part.bytes).await?)?;
+    }
+    Ok(Checkpoint::load(&store, name)?)
+}
+
+/// Writes the folder under another name and then gives it its own: it is there whole or not at all.
+fn export(network: &Network, job: &Job, checkpoint: &Checkpoint, folder: &Path) -> Result<()> {
+    let mut files = hugging_face::export(network, &job.spec.model, &job.prepared.tokenizer)?;
+    files.push(("data_manifest.json".into(), job.prepared.manifest.to_bytes()));
+    files.push(("training.json".into(), job.spec.to_bytes()));
+    files.push(("checkpoint.json".into(), checkpoint.manifest().to_bytes()));
+    let mut unfinished = folder.as_os_str().to_owned();
+    unfinished.push(".unfinished");
+    let unfinished = Path::new(&unfinished);
+    fs::create_dir_all(unfinished).with_context(|| format!("cannot create {}", unfinished.display()))?;
+    for (name, bytes) in files {
+        let path = unfinished.join(name);
+        fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    fs::rename(unfinished, folder).with_context(|| format!("cannot create {}", folder.display()))
+}
+
+fn sample(network: &Network, job: &Job, seed: u64) -> Result<Sample> {
+    let tokenizer = &job.prepared.tokenizer;
+    let held_out = &job.prepared.held_out;
+    let prompt = match &job.prepared.manifest.source {
+        zoo_data::SourceRecord::Path { .. } => {
+            let mut tokens = vec![0; PROMPT_TOKENS.min(held_out.len() as usize)];
+            held_out.read(0, &mut tokens);
+            tokens
+        }
+        _ => tokenizer.encode(RUST_PROMPT),
+    };
+    let sampler = Sampler { temperature: 0.8, seed, ..Sampler::default() };
+    let text = generate(network, &prompt, SAMPLE_TOKENS, &sampler, &mut |_| ControlFlow::Continue(()))?;
+    Ok(Sample { prompt: harmless(&tokenizer.decode(&prompt)), text: harmless(&tokenizer.decode(&text)) })
+}

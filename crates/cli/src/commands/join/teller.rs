@@ -1,0 +1,216 @@
+//! What a node says on stdout.
+
+use std::io::Write;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use zoo_pnode::{PNodeEvent, Snapshot};
+use zoo_protocol::{Report, Work, encode};
+
+use crate::live::format::{count, harmless};
+use crate::live::print_line;
+
+/// An orchestrator that was never reached is given up after this time; one that was is not.
+const PATIENCE: Duration = Duration::from_secs(12);
+/// People hear of progress within a window this often.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Tells people or programs what a node does, and notices when nobody answers it at all.
+#[derive(Debug)]
+pub struct Teller {
+    json: bool,
+    started: Instant,
+    told: Mutex<Told>,
+    gave_up: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    was_connected: bool,
+    nobody_answers: Option<String>,
+    work: Option<Work>,
+    last_progress: Option<Instant>,
+}
+
+impl Teller {
+    /// For programs if `json`.
+    pub fn new(json: bool) -> Self {
+        Self { json, started: Instant::now(), told: Mutex::default(), gave_up: Notify::new() }
+    }
+
+    /// Completes if the orchestrator could not be reached from the start.
+    pub async fn nobody_answers(&self) {
+        self.gave_up.notified().await;
+    }
+
+    /// Why [`Teller::nobody_answers`] completed, if it did.
+    pub fn why_nobody_answered(&self) -> Option<String> {
+        self.told().nobody_answers.clone()
+    }
+
+    /// Says goodbye.
+    pub fn left(&self) {
+        if self.json {
+            print_line(&json!({ "event": "left" }));
+        } else {
+            say("left the network");
+        }
+    }
+
+    /// Takes an event from any thread.
+    pub fn hear(&self, event: PNodeEvent) {
+        self.follow(&event);
+        if self.json {
+            print_line(&line(&event));
+        } else if let Some(sentence) = self.sentence(&event) {
+            say(&harmless(&sentence));
+        }
+    }
+
+    fn follow(&self, event: &PNodeEvent) {
+        let mut told = self.told();
+        match event {
+            PNodeEvent::Connected { .. } => told.was_connected = true,
+            PNodeEvent::Disconnected { cause, .. } => {
+                if !told.was_connected && self.started.elapsed() >= PATIENCE {
+                    told.nobody_answers = Some(cause.clone());
+                    self.gave_up.notify_one();
+                }
+            }
+            PNodeEvent::WorkChanged(work) => told.work = Some(work.clone()),
+            _ => {}
+        }
+    }
+
+    fn sentence(&self, event: &PNodeEvent) -> Option<String> {
+        Some(match event {
+            PNodeEvent::Ready { node, addresses, profile } => {
+                let (threads, isa) = (profile.threads, &profile.isa);
+                let speed = count(profile.benchmark_tokens_per_second.into());
+                let address = addresses.first().map(ToString::to_string).unwrap_or_default();
+                let name = &profile.name;
+                format!("node {} ({name}): {threads} threads, {isa}, {speed} tokens/s, blobs at {address}", node.short())
+            }
+            PNodeEvent::Connected { orchestrator } => format!("connected to orchestrator {}", orchestrator.short()),
+            PNodeEvent::Disconnected { cause, retry_in } => {
+                let cause = cause.lines().next().unwrap_or_default();
+                format!("not connected: {cause}; next try in {:.1} s", retry_in.as_secs_f64())
+            }
+            PNodeEvent::WorkChanged(_) => return None,
+            PNodeEvent::Started(work) => match work {
+                Work::Idle => return None,
+                Work::Train(window) => {
+                    let share = window.share;
+                    let (steps, sequences) = (share.inner_steps, share.sequences_per_step);
+                    format!("round {}: training {steps} steps of {sequences} sequences", window.round + 1)
+                }
+                Work::Aggregate(work) => {
+                    format!("round {}: aggregating {} contributions", work.round + 1, work.contributions.len())
+                }
+                Work::Evaluate(work) => {
+                    format!("round {}: evaluating shard {} of {}", work.round + 1, work.shard + 1, work.shards)
+                }
+            },
+            PNodeEvent::Progress(snapshot) => return self.progress(snapshot),
+            PNodeEvent::Reported(report) => reported(report),
+            PNodeEvent::Trouble(cause) => format!("trouble, trying again: {cause}"),
+        })
+    }
+
+    fn progress(&self, snapshot: &Snapshot) -> Option<String> {
+        let mut told = self.told();
+        let Some(Work::Train(window)) = &told.work else { return None };
+        let round = window.round + 1;
+        if told.last_progress.is_some_and(|last| last.elapsed() < PROGRESS_INTERVAL) {
+            return None;
+        }
+        told.last_progress = Some(Instant::now());
+        let Snapshot { step, steps, loss, tokens_per_second } = *snapshot;
+        let speed = count(tokens_per_second.into());
+        Some(format!("round {round}: step {step} of {steps}, loss {loss:.3}, {speed} tokens/s"))
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Nobody reading is no reason to stop working.
+fn say(sentence: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{sentence}");
+}
+
+fn reported(report: &Report) -> String {
+    match report {
+        Report::Trained(sealed) => match sealed.open() {
+            Ok(commitment) => {
+                let (round, tokens) = (commitment.work.round + 1, count(commitment.tokens));
+                let loss = f64::from_bits(commitment.mean_loss_bits);
+                format!("round {round}: trained on {tokens} tokens, mean loss {loss:.3}")
+            }
+            Err(cause) => cause.to_string(),
+        },
+        Report::Aggregated { round, checkpoint, .. } => {
+            format!("round {}: aggregated to checkpoint {}", round + 1, checkpoint.short())
+        }
+        Report::Missing { round, contributor, .. } => {
+            format!("round {}: nobody has the contribution of {}", round + 1, contributor.short())
+        }
+        Report::Evaluated { round, shard, tokens, .. } => {
+            format!("round {}: evaluated shard {} on {} tokens", round + 1, shard + 1, count(*tokens))
+        }
+        Report::Failed { round, reason, .. } => format!("round {}: failed: {reason}", round + 1),
+    }
+}
+
+fn line(event: &PNodeEvent) -> Value {
+    match event {
+        PNodeEvent::Ready { node, addresses, profile } => json!({
+            "event": "ready", "node": node, "addresses": addresses, "profile": profile,
+        }),
+        PNodeEvent::Connected { orchestrator } => json!({ "event": "connected", "orchestrator": orchestrator }),
+        PNodeEvent::Disconnected { cause, retry_in } => json!({
+            "event": "disconnected", "cause": cause, "retry_in_ms": retry_in.as_millis() as u64,
+        }),
+        PNodeEvent::WorkChanged(work) => work_line("work", work),
+        PNodeEvent::Started(work) => work_line("started", work),
+        PNodeEvent::Progress(Snapshot { step, steps, loss, tokens_per_second }) => json!({
+            "event": "progress", "step": step, "steps": steps, "loss": loss, "tokens_per_second": tokens_per_second,
+        }),
+        PNodeEvent::Reported(report) => report_line(report),
+        PNodeEvent::Trouble(cause) => json!({ "event": "trouble", "cause": cause }),
+    }
+}
+
+fn work_line(event: &str, work: &Work) -> Value {
+    let (kind, round) = match work {
+        Work::Idle => ("idle", None),
+        Work::Train(window) => ("train", Some(window.round)),
+        Work::Aggregate(work) => ("aggregate", Some(work.round)),
+        Work::Evaluate(work) => ("evaluate", Some(work.round)),
+    };
+    json!({ "event": event, "work": kind, "round": round })
+}
+
+/// A commitment goes out as it was signed, so that whoever reads along can check the window.
+fn report_line(report: &Report) -> Value {
+    match report {
+        Report::Trained(sealed) => {
+            let bytes: String = encode(sealed).iter().map(|byte| format!("{byte:02x}")).collect();
+            json!({ "event": "trained", "sealed_commitment": bytes })
+        }
+        Report::Aggregated { round, attempt, checkpoint, .. } => json!({
+            "event": "aggregated", "round": round, "attempt": attempt, "checkpoint": checkpoint,
+        }),
+        Report::Missing { round, attempt, contributor, .. } => json!({
+            "event": "missing", "round": round, "attempt": attempt, "contributor": contributor,
+        }),
+        Report::Evaluated { round, shard, nats_bits, tokens, bytes, .. } => json!({
+            "event": "evaluated", "round": round, "shard": shard, "nats": f64::from_bits(*nats_bits),
+            "tokens": tokens, "bytes": bytes,
+        }),
+        Report::Failed { round, reason, .. } => json!({ "event": "failed", "round": round, "reason": reason }),
+    }
+}

@@ -1,0 +1,82 @@
+//! `zoo up`: an orchestrator in the foreground.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde_json::json;
+use zoo_orchestrator::{LEASE_MS, Orchestrator, OrchestratorOptions, TICK_MS};
+
+use crate::foreground;
+use crate::live::print_line;
+
+/// Arguments of `zoo up`.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  zoo up                            a network on this machine\n  \
+                        zoo up --listen 0.0.0.0:4040      a network that other machines can join\n\n\
+                        Started again in the same directory it goes on where it stopped.")]
+pub struct Up {
+    /// Where the key, the journal and the blobs are [default: .zoo/orchestrator in your home]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Where to listen; port 0 takes any free port
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:4040")]
+    listen: SocketAddr,
+    /// Print the ticket as a JSON line
+    #[arg(long)]
+    json: bool,
+    /// Stop when stdin ends: whoever started this process is gone
+    #[arg(long, hide = true)]
+    exit_with_stdin: bool,
+}
+
+impl Up {
+    /// Runs until Ctrl-C.
+    pub fn run(self) -> Result<()> {
+        foreground::block_on(self.serve())
+    }
+
+    async fn serve(self) -> Result<()> {
+        let directory = self.dir.clone().unwrap_or_else(|| home_directory("orchestrator"));
+        let orchestrator = Orchestrator::start(OrchestratorOptions {
+            directory: directory.clone(),
+            listen: self.listen,
+            lease_ms: LEASE_MS,
+            tick_ms: TICK_MS,
+        })
+        .await?;
+        self.announce(&orchestrator, &directory);
+        orchestrator.run_until(foreground::told_to_stop(self.exit_with_stdin)).await?;
+        if self.json {
+            print_line(&json!({ "event": "stopped" }));
+        }
+        Ok(())
+    }
+
+    fn announce(&self, orchestrator: &Orchestrator, directory: &Path) {
+        let ticket = orchestrator.ticket();
+        if self.json {
+            print_line(&json!({
+                "event": "listening",
+                "ticket": ticket.to_string(),
+                "node": ticket.node,
+                "addresses": ticket.addresses,
+                "root": orchestrator.root(),
+            }));
+            return;
+        }
+        let addresses: Vec<String> = ticket.addresses.iter().map(SocketAddr::to_string).collect();
+        println!("orchestrator {} listens on {}", ticket.node.short(), addresses.join(", "));
+        println!("its journal is in {}", directory.display());
+        println!("\nothers join with\n\n  zoo join {ticket}\n");
+        if ticket.addresses.iter().all(|address| address.ip().is_loopback()) {
+            println!("only this machine can: --listen 0.0.0.0:4040 lets others in");
+        }
+        println!("Ctrl-C stops");
+    }
+}
+
+/// A directory that does not depend on where a command is started: an identity outlives a terminal.
+pub fn home_directory(name: &str) -> PathBuf {
+    std::env::home_dir().unwrap_or_default().join(".zoo").join(name)
+}

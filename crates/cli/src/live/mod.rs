@@ -1,0 +1,15 @@
+//! A network at work, as people and programs are shown it.
+
+mod audience;
+pub mod format;
+mod json;
+mod narration;
+mod overview;
+mod screen;
+mod sparkline;
+mod table;
+
+pub use audience::Audience;
+pub use json::print_line;
+pub use overview::{NodeState, NodeView, Overview};
+pub use sparkline::sparkline;

@@ -1,0 +1,52 @@
+//! What happened, in a sentence.
+
+use zoo_state::Event;
+
+use super::format::{bytes, count, harmless};
+use super::overview::Overview;
+
+/// What to say of an event that `overview` has heard already; none of what the table shows anyway.
+pub fn sentence(event: &Event, overview: &Overview) -> Option<String> {
+    let rounds = overview.plan.rounds;
+    let name = |node| overview.name(node);
+    let sentence = match event {
+        Event::NodeJoined { node, profile } => {
+            let (threads, speed) = (profile.threads, count(profile.benchmark_tokens_per_second.into()));
+            let unit = if threads == 1 { "thread" } else { "threads" };
+            format!("{} joined: {threads} {unit}, {}, {speed} tokens/s", name(node), profile.isa)
+        }
+        Event::NodeLost { node, cause } => format!("{} is lost: {cause}", name(node)),
+        Event::NodeRejoined { node, .. } => format!("{} is back, with the key it had", name(node)),
+        Event::RoundWaiting { round, nodes, minimum, .. } => {
+            format!("round {} waits for nodes: {nodes} of at least {minimum}", round + 1)
+        }
+        Event::RoundStarted { round, start: 2.., .. } => format!("round {} starts again", round + 1),
+        Event::RoundStarted { round: 0, shares, .. } => {
+            format!("round 1/{rounds} starts on {} nodes", shares.len())
+        }
+        Event::ContributionMissed { round, node, why, .. } => {
+            format!("round {} goes on without {}: {why}", round + 1, name(node))
+        }
+        Event::RoundFinished { round, .. } => {
+            let nodes = overview.contributions.len();
+            let (tokens, loss) = (count(overview.tokens), overview.mean_loss());
+            format!("round {}/{rounds} by {nodes} nodes: mean loss {loss:.3}, {tokens} tokens so far", round + 1)
+        }
+        Event::EvaluationFinished { round, bits_per_byte_bits, bytes: size, .. } => format!(
+            "round {}/{rounds}: {:.3} bits per byte on {} of held-out text",
+            round + 1,
+            f64::from_bits(*bits_per_byte_bits),
+            bytes(*size)
+        ),
+        Event::RoundRestarted { round, why, .. } => format!("round {} got nowhere: {why}", round + 1),
+        Event::WorkFailed { round, node, reason, .. } => {
+            format!("{} failed in round {}: {reason}", name(node), round + 1)
+        }
+        Event::Fault { round, node, kind, .. } => {
+            format!("{} is at fault in round {}: it {kind}", name(node), round + 1)
+        }
+        Event::JobFailed { why, .. } => format!("the job failed: {why}"),
+        _ => return None,
+    };
+    Some(harmless(&sentence))
+}
