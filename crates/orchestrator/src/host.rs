@@ -13,6 +13,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{debug, warn};
 use zoo_content::Digest;
+use zoo_network::limits::IDLE_TIMEOUT;
 use zoo_protocol::{FromOrchestrator, JobDescription, JobId, NodeId, NodeProfile, Peer, Report, Work};
 use zoo_state::{Command, LossCause, Refusal, State};
 
@@ -96,8 +97,8 @@ pub(crate) struct Host {
     timing: Timing,
     /// The orchestrator's own blob service.
     home: Peer,
-    /// When each live node was heard of last. Volatile: never in the journal.
-    heard: BTreeMap<NodeId, Instant>,
+    /// Until when each live node has to be heard of. Volatile: never in the journal.
+    leases: BTreeMap<NodeId, Instant>,
     sessions: BTreeMap<NodeId, Session>,
     next_session: SessionId,
     inputs: mpsc::Receiver<Input>,
@@ -121,7 +122,8 @@ enum Answer {
 }
 
 impl Host {
-    /// A host that goes on where the journal ends. Every node that was live gets a fresh lease.
+    /// A host that goes on where the journal ends. Every node that was live gets a fresh
+    /// lease, and the time that its transport takes to notice that the last host is gone.
     pub(crate) fn new(
         journal: Journal,
         replayed: Replayed,
@@ -129,7 +131,8 @@ impl Host {
         timing: Timing,
     ) -> (Self, HostHandle) {
         let Replayed { state, latest_ms } = replayed;
-        let heard = state.live().map(|(node, _)| (*node, Instant::now())).collect();
+        let lease_end = Instant::now() + IDLE_TIMEOUT + timing.lease;
+        let leases = state.live().map(|(node, _)| (*node, lease_end)).collect();
         let (input_sender, inputs) = mpsc::channel(INPUTS_MAX);
         let (head, head_receiver) = watch::channel(Head { events: journal.next_event(), root: state.root() });
         let (peers, peers_receiver) = watch::channel(Vec::new());
@@ -147,7 +150,7 @@ impl Host {
             clock: Clock::start(latest_ms),
             timing,
             home,
-            heard,
+            leases,
             sessions: BTreeMap::new(),
             next_session: 0,
             inputs,
@@ -189,12 +192,12 @@ impl Host {
                 self.answers.push(Answer::Joined(reply, joined));
             }
             Input::Alive { node, session, status } if self.is_current(&node, session) => {
-                self.heard.insert(node, Instant::now());
+                self.renew(node);
                 // Nobody may be watching.
                 let _ = self.statuses.send(status);
             }
             Input::Reported { node, session, report } if self.is_current(&node, session) => {
-                self.heard.insert(node, Instant::now());
+                self.renew(node);
                 if let Err(refusal) = self.apply(Command::Reported { node, report, now_ms }) {
                     warn!(node = %node.short(), %refusal, "report refused");
                 }
@@ -220,7 +223,7 @@ impl Host {
     ) -> Result<Joined, String> {
         self.apply(Command::NodeJoined { node, profile, addresses, now_ms })
             .map_err(|refusal| refusal.to_string())?;
-        self.heard.insert(node, Instant::now());
+        self.renew(node);
         let session = self.next_session;
         self.next_session += 1;
         let idle = Assignment { work: Work::Idle, peers: Vec::new() };
@@ -231,7 +234,7 @@ impl Host {
 
     fn lose(&mut self, node: NodeId, cause: LossCause) {
         self.sessions.remove(&node);
-        self.heard.remove(&node);
+        self.leases.remove(&node);
         let now_ms = self.clock.now_ms();
         if let Err(refusal) = self.apply(Command::NodeLost { node, cause, now_ms }) {
             warn!(node = %node.short(), %refusal, "loss refused");
@@ -240,12 +243,9 @@ impl Host {
 
     /// Loses the nodes whose lease is over, and lets the state know of a deadline that has passed.
     fn expire(&mut self) {
-        let silent: Vec<NodeId> = self
-            .heard
-            .iter()
-            .filter(|(_, heard)| heard.elapsed() > self.timing.lease)
-            .map(|(node, _)| *node)
-            .collect();
+        let now = Instant::now();
+        let silent: Vec<NodeId> =
+            self.leases.iter().filter(|(_, end)| **end <= now).map(|(node, _)| *node).collect();
         for node in silent {
             self.lose(node, LossCause::LeaseExpired);
         }
@@ -331,6 +331,10 @@ impl Host {
         ordered.sort_by_key(|peer| (!holders.contains(&peer.node), peer.node != self.home.node));
         ordered.truncate(zoo_protocol::limits::MAX_PEERS);
         ordered
+    }
+
+    fn renew(&mut self, node: NodeId) {
+        self.leases.insert(node, Instant::now() + self.timing.lease);
     }
 
     fn is_current(&self, node: &NodeId, session: SessionId) -> bool {

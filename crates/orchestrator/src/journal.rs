@@ -94,8 +94,12 @@ pub enum JournalError {
     #[error("journal {}: no space left\nhint: free some space on that disk; nothing acknowledged is lost", .0.display())]
     StorageFull(PathBuf),
     /// The operating system does not let this process at it.
-    #[error("journal {}: permission denied\nhint: the data directory must be writable for the user who runs zoo", .0.display())]
-    PermissionDenied(PathBuf),
+    #[error(
+        "journal {} cannot be opened for writing\n\
+         hint: its directory must exist, and be writable for the user who runs zoo",
+        .0.display()
+    )]
+    Inaccessible(PathBuf),
     /// Any other failure of the database.
     #[error("journal {}: {cause}", path.display())]
     Database {
@@ -367,7 +371,7 @@ fn database_error(path: &Path, cause: sqlx::Error) -> JournalError {
     let code = cause.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
     match code.map(|code| code & 0xff) {
         Some(13) => JournalError::StorageFull(path),
-        Some(3 | 8 | 14) => JournalError::PermissionDenied(path),
+        Some(3 | 8 | 14) => JournalError::Inaccessible(path),
         Some(26) => JournalError::Foreign(path),
         Some(11) => JournalError::Damaged { path, sequence: 0, cause: "the database is malformed".into() },
         _ => JournalError::Database { path, cause },

@@ -11,7 +11,7 @@
 //!   work, no client an answer, no watcher an event that a crash could take back.
 //! - **The journal is the state.** Starting is replaying; the roots written along the way
 //!   must come out again. Leases, sessions and heartbeats are volatile: after a restart every
-//!   node that was live has one fresh lease to come back.
+//!   node that was live has one fresh lease, and the transport's idle timeout, to come back.
 //! - **One clock.** Only host stamps commands, with a time that never goes back.
 //! - **Work is level-triggered.** A session knows the latest assignment, never a queue of them.
 //! - **Nobody waits for the slow.** Watchers read the journal at their own speed; who

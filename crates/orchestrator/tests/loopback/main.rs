@@ -1,0 +1,7 @@
+//! The orchestrator over real sockets on loopback, with workers that answer by rule.
+
+mod jobs;
+mod puppet;
+mod restart;
+mod sessions;
+mod watching;
