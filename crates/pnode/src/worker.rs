@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tracing::warn;
-use zoo_content::BlobStore;
+use zoo_content::{BlobStore, VerifiedBlob};
 use zoo_protocol::{Aggregate, Evaluate, TrainWindow};
 use zoo_training::{Evaluation, StepReport};
 
@@ -161,7 +161,9 @@ impl Bench {
         let store = self.home.store().as_ref();
         let trained = task::train(store, &mut self.datasets, window, optimizer_in, &mut progress)?;
 
-        for blob in &trained.blobs {
+        // The commitment too: whoever knows its digest can fetch it from here and check it.
+        let commitment = VerifiedBlob::new(zoo_protocol::encode(&trained.commitment));
+        for blob in trained.blobs.iter().chain([&commitment]) {
             self.home.note(window.job, window.round, blob.digest());
             store.keep(blob).map_err(TaskError::from)?;
         }

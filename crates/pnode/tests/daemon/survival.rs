@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 use zoo_content::{BlobStore, Digest, FileStore};
+use zoo_network::Ticket;
 use zoo_pnode::{PNodeEvent, PNodeError};
 use zoo_protocol::{FromOrchestrator, Rejection, Report, ToOrchestrator, VERSION, Work};
 use zoo_training::{Share, equal_shares};
@@ -101,7 +102,7 @@ async fn a_node_that_crashed_in_a_window_does_it_again_with_equal_bits() {
     wait_for_a_step(&mut conversation).await;
     let directory = crashing.crash().await;
 
-    let restarted = restart(directory, &orchestrator).await;
+    let restarted = restart(directory, orchestrator.endpoint.ticket()).await;
     let (again, mut conversation) = orchestrator.welcome().await;
     assert_eq!(again.node, peer.node, "the identity survives");
     tell(&mut conversation, Work::Train(window), &peers).await;
@@ -110,7 +111,7 @@ async fn a_node_that_crashed_in_a_window_does_it_again_with_equal_bits() {
 }
 
 /// In one process the crashed node's compute thread may hold the directory until its step ends.
-async fn restart(directory: tempfile::TempDir, orchestrator: &Orchestrator) -> Node {
+pub async fn restart(directory: tempfile::TempDir, ticket: Ticket) -> Node {
     let lock = std::fs::File::open(directory.path().join("lock")).unwrap();
     let start = Instant::now();
     while lock.try_lock().is_err() {
@@ -118,7 +119,7 @@ async fn restart(directory: tempfile::TempDir, orchestrator: &Orchestrator) -> N
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     drop(lock);
-    Node::start_in(directory, orchestrator.endpoint.ticket())
+    Node::start_in(directory, ticket)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,0 +1,206 @@
+//! A real orchestrator and four nodes: a job from its submission to its end.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use tokio::time::timeout;
+use zoo_content::{Digest, MemoryStore};
+use zoo_orchestrator::{Client, Notice, Orchestrator, OrchestratorOptions, Watch};
+use zoo_pnode::PNodeEvent;
+use zoo_pnode::verify::{fetch_inputs, recheck};
+use zoo_protocol::{Commitment, JobDescription, MAX_FRAME_BYTES, NodeId, NodeKey, RoundPlan, Work, decode};
+use zoo_state::Event;
+use zoo_training::{LocalJob, Share};
+
+use crate::orchestrator::{Job, Node, PATIENCE};
+use crate::survival::restart;
+
+const NODES: usize = 4;
+const ROUNDS: u32 = 3;
+
+struct Network {
+    orchestrator: Orchestrator,
+    client: Client,
+    watch: Watch,
+    nodes: Vec<Node>,
+    _directory: tempfile::TempDir,
+}
+
+impl Network {
+    async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let orchestrator = Orchestrator::start(OrchestratorOptions {
+            directory: directory.path().to_owned(),
+            listen: "127.0.0.1:0".parse().unwrap(),
+            lease_ms: 3_000,
+            tick_ms: 50,
+        })
+        .await
+        .unwrap();
+        let ticket = orchestrator.ticket().clone();
+        let nodes = (0..NODES).map(|_| Node::start(ticket.clone())).collect();
+        let client = Client::connect(&ticket, &NodeKey::from_seed([9; 32])).await.unwrap();
+        let watch = client.watch(0).await.unwrap();
+        Self { orchestrator, client, watch, nodes, _directory: directory }
+    }
+
+    async fn submit(&self, job: &Job, inner_steps: u32) {
+        let store = Arc::new(MemoryStore::default());
+        job.save(store.as_ref());
+        let description = JobDescription {
+            name: "test".into(),
+            program: job.spec.digest(),
+            initial: job.base,
+            training_data: job.data.digest(),
+            held_out_data: job.data.digest(),
+            plan: RoundPlan {
+                rounds: ROUNDS,
+                inner_steps,
+                sequences_per_step: 4,
+                evaluate_every: ROUNDS,
+                evaluation_shards: 3,
+                minimum_nodes: 1,
+                contribution_deadline_ms: 30_000,
+            },
+        };
+        let parts = job.initial.manifest().blobs().map(|blob| blob.digest).collect();
+        self.client.submit(description, parts, store).await.unwrap();
+    }
+
+    /// The next event of the journal.
+    async fn event(&mut self) -> Event {
+        loop {
+            let notice = timeout(PATIENCE, self.watch.next()).await.expect("something happens").unwrap();
+            if let Notice::Event { event, .. } = notice.expect("the orchestrator runs") {
+                return event;
+            }
+        }
+    }
+
+    async fn wait_for_nodes(&mut self) {
+        let mut joined = 0;
+        while joined < NODES {
+            joined += usize::from(matches!(self.event().await, Event::NodeJoined { .. }));
+        }
+    }
+
+    /// Every event up to the end of the job.
+    async fn run_to_the_end(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        loop {
+            let event = self.event().await;
+            assert!(!matches!(event, Event::JobFailed { .. } | Event::Fault { .. }), "{event:?}");
+            let over = matches!(event, Event::JobFinished { .. });
+            events.push(event);
+            if over {
+                return events;
+            }
+        }
+    }
+
+    /// Fetches the commitment behind a digest, trains its window again, and compares.
+    async fn check(&self, commitment: &Digest) {
+        let peers = self.client.peers().await.unwrap();
+        let endpoint = self.client.endpoint();
+        let blob = endpoint.fetch_from_any(&peers, commitment, MAX_FRAME_BYTES as u64).await.unwrap();
+        let commitment: Commitment = decode(&blob).unwrap();
+        let store = MemoryStore::default();
+        fetch_inputs(endpoint, &peers, &store, &commitment).await.unwrap();
+        let checked = recheck(&store, &commitment, &mut |_| ControlFlow::Continue(())).unwrap();
+        assert!(checked.equal(), "{:?}", checked.differences());
+        let tampered = Commitment { optimizer_out: Digest::of(b"lie"), ..commitment };
+        assert!(!recheck(&store, &tampered, &mut |_| ControlFlow::Continue(())).unwrap().equal());
+    }
+
+    async fn stop(self) {
+        for node in self.nodes {
+            node.shut_down().await.1.unwrap();
+        }
+        self.client.close().await;
+        self.orchestrator.stop().await.unwrap();
+    }
+}
+
+fn finished_rounds(events: &[Event]) -> Vec<Digest> {
+    let checkpoint = |event: &Event| match event {
+        Event::RoundFinished { checkpoint, .. } => Some(*checkpoint),
+        _ => None,
+    };
+    events.iter().filter_map(checkpoint).collect()
+}
+
+fn commitments(events: &[Event], of_round: u32) -> Vec<Digest> {
+    let commitment = |event: &Event| match event {
+        Event::ContributionAccepted { round, commitment, .. } if *round == of_round => Some(*commitment),
+        _ => None,
+    };
+    events.iter().filter_map(commitment).collect()
+}
+
+/// The job's rounds in one process, with the shares that the orchestrator dealt.
+fn local_rounds(job: &Job, events: &[Event]) -> Vec<Digest> {
+    let mut places: BTreeMap<NodeId, usize> = BTreeMap::new();
+    let mut local = LocalJob::new(&job.spec, &job.data, NODES).unwrap();
+    let mut checkpoints = Vec::new();
+    for event in events {
+        let Event::RoundStarted { shares, .. } = event else { continue };
+        let mut dealt = vec![None; NODES];
+        for (node, share) in shares {
+            let next = places.len();
+            let place = *places.entry(*node).or_insert(next);
+            dealt[place] = Some(Share {
+                first_sequence: share.first_sequence,
+                sequences_per_step: share.sequences_per_step,
+                inner_steps: share.inner_steps,
+            });
+        }
+        local.round(&dealt, &mut |_, _| ControlFlow::Continue(())).unwrap();
+        checkpoints.push(Digest::of(&local.checkpoint().manifest().to_bytes()));
+    }
+    checkpoints
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_on_four_nodes_has_the_bits_of_one_process() {
+    let job = Job::new();
+    let mut network = Network::start().await;
+    network.wait_for_nodes().await;
+    network.submit(&job, 4).await;
+    let events = network.run_to_the_end().await;
+
+    let finished = finished_rounds(&events);
+    assert_eq!(finished.len(), ROUNDS as usize);
+    assert_eq!(finished, local_rounds(&job, &events));
+    assert!(events.iter().any(|event| matches!(event, Event::EvaluationFinished { .. })));
+    for round in 0..ROUNDS {
+        let commitments = commitments(&events, round);
+        assert_eq!(commitments.len(), NODES, "everybody contributed to round {round}");
+        network.check(&commitments[round as usize]).await;
+    }
+    network.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_survives_a_node_that_crashes_in_a_window_and_comes_back() {
+    let job = Job::new();
+    let mut network = Network::start().await;
+    network.wait_for_nodes().await;
+    network.submit(&job, 60).await;
+    let crashing = network.nodes.remove(0);
+    let in_window = || crashing.saw(|event| matches!(event, PNodeEvent::Started(Work::Train(window)) if window.round == 1));
+    while !in_window() {
+        network.event().await;
+    }
+    let directory = crashing.crash().await;
+    let ticket = network.orchestrator.ticket().clone();
+    network.nodes.push(restart(directory, ticket).await);
+
+    let events = network.run_to_the_end().await;
+    let last = *finished_rounds(&events).last().expect("the last round is among the events");
+    assert!(matches!(events.last(), Some(Event::JobFinished { checkpoint, .. }) if *checkpoint == last));
+    for commitment in commitments(&events, ROUNDS - 1) {
+        network.check(&commitment).await;
+    }
+    network.stop().await;
+}
