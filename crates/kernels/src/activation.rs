@@ -34,17 +34,17 @@ pub fn forward(kind: Activation, x: &[f32], y: &mut [f32]) {
 }
 
 /// Gradient of [`forward`] at `x`: `gradient` holds the one with respect to `y`
-/// and receives the one with respect to `x`.
-pub fn backward(kind: Activation, x: &[f32], gradient: &mut [f32]) {
-    assert_eq!(x.len(), gradient.len(), "an activation keeps its shape");
+/// Gradient of [`forward`]. Values and gradients trade places: `x` holds the input and receives the
+/// gradient with respect to it; `dy` holds the gradient of the output and receives the output, which the
+/// layer above needs next and which costs nothing more here.
+pub fn backward(kind: Activation, x: &mut [f32], dy: &mut [f32]) {
+    assert_eq!(x.len(), dy.len(), "an activation's input and output have one shape");
     let task = elements_per_task(x.len(), 16);
-    (x.par_chunks(task), gradient.par_chunks_mut(task)).into_par_iter().for_each(
-        |(x, gradient)| match kind {
-            Activation::Relu => relu_backward_task(x, gradient),
-            Activation::Gelu => gelu_backward_task(x, gradient),
-            Activation::Silu => silu_backward_task(x, gradient),
-        },
-    );
+    (x.par_chunks_mut(task), dy.par_chunks_mut(task)).into_par_iter().for_each(|(x, dy)| match kind {
+        Activation::Relu => relu_backward_task(x, dy),
+        Activation::Gelu => gelu_backward_task(x, dy),
+        Activation::Silu => silu_backward_task(x, dy),
+    });
 }
 
 /// SwiGLU (Shazeer, 2020): `out = silu(gate) * up`, where each row of `gate_up`
@@ -57,12 +57,12 @@ pub fn swiglu_forward(gate_up: &[f32], hidden: usize, out: &mut [f32]) {
         .for_each(|(gate_up, out)| swiglu_task(gate_up, hidden, out));
 }
 
-/// Gradient of [`swiglu_forward`]: `gate_up` holds its input and receives the
-/// gradient with respect to it.
-pub fn swiglu_backward(gate_up: &mut [f32], hidden: usize, dout: &[f32]) {
+/// Gradient of [`swiglu_forward`]. As in [`backward`], values and gradients trade places: `gate_up`
+/// receives the gradient with respect to it, `dout` receives the output.
+pub fn swiglu_backward(gate_up: &mut [f32], hidden: usize, dout: &mut [f32]) {
     let rows = swiglu_rows(gate_up, hidden, dout);
     let task = rows_per_task(rows, hidden);
-    (gate_up.par_chunks_mut(task * 2 * hidden), dout.par_chunks(task * hidden))
+    (gate_up.par_chunks_mut(task * 2 * hidden), dout.par_chunks_mut(task * hidden))
         .into_par_iter()
         .for_each(|(gate_up, dout)| swiglu_backward_task(gate_up, hidden, dout));
 }
@@ -95,9 +95,11 @@ multiversion! {
             *y = if *x < 0.0 { 0.0 } else { *x };
         }
     }
-    fn relu_backward_task(x: &[f32], gradient: &mut [f32]) {
-        for (x, gradient) in x.iter().zip(gradient) {
-            *gradient = if *x <= 0.0 { 0.0 } else { *gradient };
+    fn relu_backward_task(x: &mut [f32], dy: &mut [f32]) {
+        for (x, dy) in x.iter_mut().zip(dy) {
+            let y = if *x < 0.0 { 0.0 } else { *x };
+            *x = if *x <= 0.0 { 0.0 } else { *dy };
+            *dy = y;
         }
     }
     fn gelu_task(x: &[f32], y: &mut [f32]) {
@@ -105,10 +107,12 @@ multiversion! {
             *y = *x * gelu_parts(*x).0;
         }
     }
-    fn gelu_backward_task(x: &[f32], gradient: &mut [f32]) {
-        for (x, gradient) in x.iter().zip(gradient) {
+    fn gelu_backward_task(x: &mut [f32], dy: &mut [f32]) {
+        for (x, dy) in x.iter_mut().zip(dy) {
             let (s, slope) = gelu_parts(*x);
-            *gradient *= gated_derivative(s, slope, *x * s);
+            let y = *x * s;
+            *x = *dy * gated_derivative(s, slope, y);
+            *dy = y;
         }
     }
     fn silu_task(x: &[f32], y: &mut [f32]) {
@@ -116,10 +120,12 @@ multiversion! {
             *y = *x * sigmoid(*x);
         }
     }
-    fn silu_backward_task(x: &[f32], gradient: &mut [f32]) {
-        for (x, gradient) in x.iter().zip(gradient) {
+    fn silu_backward_task(x: &mut [f32], dy: &mut [f32]) {
+        for (x, dy) in x.iter_mut().zip(dy) {
             let s = sigmoid(*x);
-            *gradient *= gated_derivative(s, 1.0, *x * s);
+            let y = *x * s;
+            *x = *dy * gated_derivative(s, 1.0, y);
+            *dy = y;
         }
     }
     fn swiglu_task(gate_up: &[f32], hidden: usize, out: &mut [f32]) {
@@ -131,15 +137,17 @@ multiversion! {
             }
         }
     }
-    fn swiglu_backward_task(gate_up: &mut [f32], hidden: usize, dout: &[f32]) {
-        for (gate_up, dout) in gate_up.chunks_exact_mut(2 * hidden).zip(dout.chunks_exact(hidden)) {
+    fn swiglu_backward_task(gate_up: &mut [f32], hidden: usize, dout: &mut [f32]) {
+        for (gate_up, dout) in gate_up.chunks_exact_mut(2 * hidden).zip(dout.chunks_exact_mut(hidden)) {
             let (gate, up) = gate_up.split_at_mut(hidden);
             let up = &mut up[..hidden];
             for i in 0..hidden {
                 let s = sigmoid(gate[i]);
                 let silu = gate[i] * s;
+                let out = silu * up[i];
                 gate[i] = dout[i] * up[i] * gated_derivative(s, 1.0, silu);
                 up[i] = dout[i] * silu;
+                dout[i] = out;
             }
         }
     }

@@ -65,14 +65,17 @@ fn rows_and_losses() {
     norm::layer_backward(&dy, &x, &gain, &mean, &rstd, &mut dx, onto, &mut dgain, Some(&mut dbias), onto);
     let layer = short(&[&y, &mean, &rstd, &dx, &dgain, &dbias]);
     let activations = [Activation::Relu, Activation::Gelu, Activation::Silu].map(|kind| {
-        let mut gradient = dy.clone();
+        let (mut dx, mut output) = (x.clone(), dy.clone());
         activation::forward(kind, &x, &mut y);
-        activation::backward(kind, &x, &mut gradient);
-        [y.clone(), gradient].concat()
+        activation::backward(kind, &mut dx, &mut output);
+        assert_eq!(y, output, "{kind:?}: the backward pass gives the same output");
+        [y.clone(), dx].concat()
     });
     let (mut out, mut gate_up) = (zeros(x.len() / 2), x.clone());
     activation::swiglu_forward(&x, width / 2, &mut out);
-    activation::swiglu_backward(&mut gate_up, width / 2, &dy[..out.len()]);
+    let mut output = dy[..out.len()].to_vec();
+    activation::swiglu_backward(&mut gate_up, width / 2, &mut output);
+    assert_eq!(out, output, "swiglu: the backward pass gives the same output");
     let (ids, mut logits, mut losses) = (tokens(4, rows, width), x.clone(), zeros(rows));
     cross_entropy::losses_and_gradient(&mut logits, width, &ids, 0.01, &mut losses);
     let mut table = zeros(width * width);

@@ -116,8 +116,8 @@ fn of_the_feed_forward_block() {
     for kind in [Activation::Relu, Activation::Gelu, Activation::Silu] {
         // A kink has no gradient: keep away from it.
         let x: Vec<f32> = x.iter().map(|x| x + 0.1 * x.signum()).collect();
-        let mut dx = dy.clone();
-        activation::backward(kind, &x, &mut dx);
+        let mut dx = x.clone();
+        activation::backward(kind, &mut dx, &mut dy.clone());
         check(&format!("{kind:?}"), &x, &dx, |x| {
             let mut y = zeros(200);
             activation::forward(kind, x, &mut y);
@@ -126,7 +126,7 @@ fn of_the_feed_forward_block() {
     }
     let dout = &dy[..100];
     let mut dx = x.clone();
-    activation::swiglu_backward(&mut dx, 20, dout);
+    activation::swiglu_backward(&mut dx, 20, &mut dout.to_vec());
     check("swiglu", &x, &dx, |x| {
         let mut out = zeros(100);
         activation::swiglu_forward(x, 20, &mut out);

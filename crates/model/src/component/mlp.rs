@@ -52,7 +52,7 @@ impl Mlp {
         y
     }
 
-    /// The activated values are not kept: making them again costs less than their memory.
+    /// The activated values are not kept: the gradient of the activation gives them again.
     pub fn backward(
         &self,
         pass: &Pass,
@@ -66,25 +66,27 @@ impl Mlp {
             true => self.inner(pass, parameters, &x),
             false => pass.pool.own(kept.take()),
         };
-        let activated = self.activate(pass.pool, &inner);
-        let mut dactivated = self.down_backward(pass, parameters, &arriving, activated);
+        let mut activated = pass.pool.take(pass.tokens.len() * self.hidden);
+        linear::backward_input(
+            self.down_shape(pass),
+            &arriving,
+            &parameters[self.down()].value,
+            &mut activated,
+            Onto::Zero,
+        );
+        // From here `inner` holds its gradient, and the gradient of the activated values gives way to the values.
+        match self.plain_activation() {
+            None => activation::swiglu_backward(&mut inner, self.hidden, &mut activated),
+            Some(kind) => activation::backward(kind, &mut inner, &mut activated),
+        }
+        self.down_weight_backward(pass, parameters, &arriving, &activated);
+        drop(activated);
         if gradients.slots() > 1 {
             gradients.give(1, arriving);
         } else {
             drop(arriving);
         }
-        let dinner = match self.plain_activation() {
-            None => {
-                activation::swiglu_backward(&mut inner, self.hidden, &dactivated);
-                drop(dactivated);
-                inner
-            }
-            Some(kind) => {
-                activation::backward(kind, &inner, &mut dactivated);
-                dactivated
-            }
-        };
-        self.up_backward(pass, parameters, &dinner, &x, gradients);
+        self.up_backward(pass, parameters, &inner, &x, gradients);
     }
 
     /// The first layer's output: `[rows, 2 * hidden]` (gate, then up) or `[rows, hidden]`.
@@ -106,24 +108,15 @@ impl Mlp {
         activated
     }
 
-    fn down_backward(
-        &self,
-        pass: &Pass,
-        parameters: &mut [Parameter],
-        dy: &Buffer,
-        mut activated: Buffer,
-    ) -> Buffer {
-        let (shape, down) = (self.down_shape(pass), self.down());
+    fn down_weight_backward(&self, pass: &Pass, parameters: &mut [Parameter], dy: &[f32], activated: &[f32]) {
+        let down = self.down();
         if self.bias {
             let (dbias, onto) = parameters[down + 1].gradient.receive(self.width);
             linear::backward_bias(dy, dbias, onto);
         }
-        let Parameter { value: w, gradient, .. } = &mut parameters[down];
-        let (dw, onto) = gradient.receive(w.len());
-        linear::backward_weight(shape, dy, &activated, dw, onto);
-        // The values have served; their gradient takes their place.
-        linear::backward_input(shape, dy, w, &mut activated, Onto::Zero);
-        activated
+        let weight = &mut parameters[down];
+        let (dw, onto) = weight.gradient.receive(weight.value.len());
+        linear::backward_weight(self.down_shape(pass), dy, activated, dw, onto);
     }
 
     fn up_backward(

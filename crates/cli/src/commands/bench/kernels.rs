@@ -143,15 +143,15 @@ fn rows(bench: &mut Bench) {
     let hidden = TOKENS * HIDDEN;
     let (mut gate_up, mut out) = (values(2 * hidden), vec![0.0; hidden]);
     bench.time("swiglu forward", 3 * hidden, || activation::swiglu_forward(&gate_up, HIDDEN, &mut out));
-    bench.time("swiglu backward", 5 * hidden, || activation::swiglu_backward(&mut gate_up, HIDDEN, &out));
-    let x = values(hidden);
+    bench.time("swiglu backward", 6 * hidden, || activation::swiglu_backward(&mut gate_up, HIDDEN, &mut out));
+    let mut x = values(hidden);
     for (name, back, kind) in [
         ("relu forward", "relu backward", Activation::Relu),
         ("gelu forward", "gelu backward", Activation::Gelu),
         ("silu forward", "silu backward", Activation::Silu),
     ] {
         bench.time(name, 2 * hidden, || activation::forward(kind, &x, &mut out));
-        bench.time(back, 3 * hidden, || activation::backward(kind, &x, &mut out));
+        bench.time(back, 4 * hidden, || activation::backward(kind, &mut x, &mut out));
     }
 }
 
