@@ -1,7 +1,12 @@
 //! The `zoo` binary: arguments, progress and messages. Nothing below knows the terminal.
 
 mod commands;
+mod config;
 mod exit;
+mod foreground;
+mod interrupt;
+mod live;
+mod progress;
 
 use std::process::ExitCode;
 

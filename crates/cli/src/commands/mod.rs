@@ -1,0 +1,54 @@
+//! One file a command.
+
+mod bench;
+mod chat;
+mod completions;
+mod demo;
+mod generate;
+mod join;
+pub mod presets;
+mod train;
+mod up;
+
+use anyhow::Result;
+
+/// What `zoo` can do.
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// A whole network on this machine: orchestrator, nodes, training on real text, a crash, a check
+    Demo(demo::Demo),
+    /// Run an orchestrator that others can join
+    Up(up::Up),
+    /// Join a network and work for it
+    Join(join::Join),
+    /// Train a model on this machine
+    Train(Box<train::Train>),
+    /// Let a trained model continue a text
+    Generate(generate::Generate),
+    /// Talk to a trained model
+    Chat(chat::Chat),
+    /// List the shapes that have names
+    Presets(presets::Presets),
+    /// Measure this machine: a training step, matrix products, every operator
+    #[command(subcommand)]
+    Bench(bench::Bench),
+    /// Print a completion script for a shell
+    Completions(completions::Completions),
+}
+
+impl Command {
+    /// Runs the command to its end.
+    pub fn run(self) -> Result<()> {
+        match self {
+            Command::Demo(command) => command.run(),
+            Command::Up(command) => command.run(),
+            Command::Join(command) => command.run(),
+            Command::Train(command) => command.run(),
+            Command::Generate(command) => command.run(),
+            Command::Chat(command) => command.run(),
+            Command::Presets(command) => command.run(),
+            Command::Bench(command) => command.run(),
+            Command::Completions(command) => command.run(),
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The tokens of a run, and what cut them.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use zoo_content::Digest;
+use zoo_data::{CargoSource, Options, Progress as Step, Source, TokenizerChoice, prepare};
+use zoo_model::Tokenizer;
+use zoo_training::{Dataset, Sequences, TrainingSpec, Windows};
+
+use crate::config::{RunConfig, Vocabulary};
+use crate::progress::{Progress, count};
+
+/// Text that a tokenizer learns from at most, bytes: more changes few of its tokens.
+const TOKENIZER_SAMPLE_BYTES_MAX: usize = 4 << 20;
+
+/// What a run trains on and measures with.
+pub struct Corpus {
+    /// What names every document; canonical JSON.
+    pub manifest: Vec<u8>,
+    /// What cuts text into tokens.
+    pub tokenizer: Tokenizer,
+    /// Trained on.
+    pub training: Dataset,
+    /// Measured with; fixed before the first step.
+    pub held_out: Dataset,
+}
+
+/// The digests of a corpus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CorpusDigests {
+    /// Of the data manifest.
+    pub manifest: Digest,
+    /// Of `tokenizer.json`.
+    pub tokenizer: Digest,
+    /// Of the tokens to train on.
+    pub training: Digest,
+    /// Of the tokens to measure with.
+    pub held_out: Digest,
+}
+
+impl Corpus {
+    /// Reads the text of `config`, splits it and cuts it into tokens.
+    ///
+    /// # Errors
+    /// Text that is missing, unreadable, empty, no text, or too little.
+    pub fn prepare(config: &RunConfig, quiet: bool) -> Result<Self> {
+        let tokenizer = match config.vocabulary {
+            Vocabulary::Bytes => TokenizerChoice::Bytes,
+            Vocabulary::Trained(vocab_size) => {
+                TokenizerChoice::Train { vocab_size, sample_bytes_max: TOKENIZER_SAMPLE_BYTES_MAX }
+            }
+        };
+        Self::prepare_with(config, tokenizer, quiet)
+    }
+
+    /// As [`Corpus::prepare`], with the tokenizer of this corpus.
+    ///
+    /// # Errors
+    /// As [`Corpus::prepare`].
+    pub fn prepare_again(&self, config: &RunConfig, quiet: bool) -> Result<Self> {
+        Self::prepare_with(config, TokenizerChoice::Given(Box::new(self.tokenizer.clone())), quiet)
+    }
+
+    fn prepare_with(config: &RunConfig, tokenizer: TokenizerChoice, quiet: bool) -> Result<Self> {
+        let source = match &config.data {
+            Some(path) => Source::Path(path.clone()),
+            None => Source::Cargo(CargoSource::from_environment(Path::new("."))),
+        };
+        let options = Options {
+            source,
+            bytes_max: config.bytes_max(),
+            held_out: config.held_out,
+            tokenizer,
+            seed: config.training.seed,
+            threads: super::available_threads(),
+        };
+        let mut progress = Progress::start(1, quiet);
+        let prepared = prepare(&options, &mut |step| progress.update(0, || describe(step)))?;
+        let corpus = Self {
+            manifest: prepared.manifest.to_bytes(),
+            tokenizer: prepared.tokenizer,
+            training: prepared.training,
+            held_out: prepared.held_out,
+        };
+        corpus.check(config)?;
+        Ok(corpus)
+    }
+
+    /// Refuses text that is too short for the model's context.
+    fn check(&self, config: &RunConfig) -> Result<()> {
+        let TrainingSpec { seed, model, .. } = &config.training;
+        Sequences::new(&self.training, *seed, model.context).context("the text to train on")?;
+        Windows::new(&self.held_out, model.context).context("the held-out text")?;
+        Ok(())
+    }
+
+    /// The digests.
+    pub fn digests(&self) -> CorpusDigests {
+        CorpusDigests {
+            manifest: Digest::of(&self.manifest),
+            tokenizer: Digest::of(&self.tokenizer.to_json()),
+            training: self.training.digest(),
+            held_out: self.held_out.digest(),
+        }
+    }
+
+    /// The specification of a run on this corpus: the tokenizer decides the number of token ids.
+    pub fn spec(&self, config: &RunConfig) -> TrainingSpec {
+        let mut spec = config.training.clone();
+        spec.model.vocab_size = self.tokenizer.vocab_size();
+        spec.tokenizer = Some(Digest::of(&self.tokenizer.to_json()));
+        spec
+    }
+
+    /// Refuses other text than the run was started with.
+    ///
+    /// # Errors
+    /// Names the part that differs.
+    pub fn check_same(&self, started: &Self) -> Result<()> {
+        for (part, now, before) in [
+            ("held-out text", self.held_out.digest(), started.held_out.digest()),
+            ("training text", self.training.digest(), started.training.digest()),
+        ] {
+            if now != before {
+                bail!(
+                    "cannot resume with other data: the digest of the {part} was {}, now {}\nhint: give the data the run was \
+                     started with, leave --data out to use the run's own copy, or start another run",
+                    before.short(),
+                    now.short()
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+fn describe(step: Step) -> String {
+    match step {
+        Step::Reading => "reading text".to_owned(),
+        Step::TrainingTokenizer { bytes } => format!("training a tokenizer on {} bytes", count(bytes as f64)),
+        Step::Tokenising { done, total } => {
+            format!("cutting text into tokens: {} of {} bytes", count(done as f64), count(total as f64))
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! What `zoo train` is told: a preset, then a file, then the command line, each over the one before.
+
+mod document;
+mod layers;
+mod vocabulary;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, anyhow};
+use serde::de::Error;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use zoo_data::HeldOut;
+use zoo_training::{SpecError, TrainingSpec, preset};
+
+pub use layers::{Layer, build};
+pub use vocabulary::Vocabulary;
+
+/// The preset that a configuration without one starts from.
+pub const DEFAULT_PRESET: &str = "qwen3-1m";
+/// Text taken from cargo's packages unless the configuration says otherwise, bytes.
+const CARGO_BYTES_MAX: u64 = 12_000_000;
+/// Text taken from a path unless the configuration says otherwise, bytes.
+const PATH_BYTES_MAX: u64 = 1 << 30;
+
+/// Everything about a run. A file holds the same keys, with `model` beside `training` for brevity.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// Name of the run, for people.
+    pub run: String,
+    /// Where every value comes from that is not written.
+    pub preset: String,
+    /// A file or folder of text; none: the packages that cargo has on this machine.
+    pub data: Option<PathBuf>,
+    /// Text to take at most, bytes.
+    pub data_bytes_max: Option<u64>,
+    /// How much text is held out to measure with.
+    pub held_out: HeldOut,
+    /// What cuts the text into tokens.
+    pub vocabulary: Vocabulary,
+    /// The run's folder; none: `runs/` and the name of the run.
+    pub out: Option<PathBuf>,
+    /// Inner steps.
+    pub steps: u64,
+    /// Evaluate every so many steps; 0: only at the end.
+    pub evaluate_every: u64,
+    /// Held-out tokens that an evaluation on the way scores at most; 0: all. The last one scores all.
+    pub evaluate_tokens_max: u64,
+    /// Save every so many steps; 0: only at the end, or when interrupted.
+    pub checkpoint_every: u64,
+    /// Log every so many steps.
+    pub log_every: u64,
+    /// What to train and how: all that decides the bits of the result, with the data.
+    pub training: TrainingSpec,
+}
+
+/// Keys that a resumed run may have differently: they do not reach the parameters.
+const FREE_ON_RESUME: [&str; 9] = [
+    "run", "preset", "data", "out", "steps", "evaluate_every", "evaluate_tokens_max", "checkpoint_every", "log_every",
+];
+
+impl RunConfig {
+    /// The preset's values; `None` when there is no such preset.
+    pub fn of_preset(name: &str) -> Option<Self> {
+        let preset = preset::by_name(name)?;
+        Some(Self {
+            run: name.to_owned(),
+            preset: name.to_owned(),
+            data: None,
+            data_bytes_max: None,
+            held_out: HeldOut::default(),
+            vocabulary: Vocabulary::of_size(preset.spec.model.vocab_size),
+            out: None,
+            steps: preset.steps,
+            evaluate_every: preset.evaluate_every,
+            evaluate_tokens_max: 16_384,
+            checkpoint_every: preset.evaluate_every,
+            log_every: 10,
+            training: preset.spec,
+        })
+    }
+
+    /// The run's folder.
+    pub fn out(&self) -> PathBuf {
+        self.out.clone().unwrap_or_else(|| Path::new("runs").join(&self.run))
+    }
+
+    /// Text to take at most, bytes.
+    pub fn bytes_max(&self) -> u64 {
+        let default = if self.data.is_some() { PATH_BYTES_MAX } else { CARGO_BYTES_MAX };
+        self.data_bytes_max.unwrap_or(default)
+    }
+
+    /// As people write it, and as a run's folder keeps it.
+    pub fn to_value(&self) -> Value {
+        let mut value = serde_json::to_value(self).expect("a configuration is plain data with text keys");
+        let model = value["training"].as_object_mut().and_then(|training| training.remove("model"));
+        value["model"] = model.expect("a specification has a model");
+        value
+    }
+
+    /// From the form that [`RunConfig::to_value`] gives.
+    pub fn from_value(mut value: Value) -> Result<Self, serde_json::Error> {
+        let model = value.as_object_mut().and_then(|keys| keys.remove("model"));
+        if let (Some(model), Some(training)) = (model, value["training"].as_object_mut())
+            && training.insert("model".to_owned(), model).is_some()
+        {
+            return Err(serde_json::Error::custom("unknown field `model`: the model stands beside training"));
+        }
+        serde_json::from_value(value)
+    }
+
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// The path of the first key whose value cannot be, and what to write instead.
+    pub fn validate(&self) -> Result<(), SpecError> {
+        let refuse = |field: &str, cause: String, hint: &str| {
+            Err(SpecError { field: field.to_owned(), cause, hint: hint.to_owned() })
+        };
+        let (vocabulary, vocab_size) = (self.vocabulary, self.training.model.vocab_size);
+        if vocabulary.size() != vocab_size {
+            let cause = format!("{vocabulary} is not model.vocab_size, {vocab_size}");
+            return refuse("vocabulary", cause, "write one of the two, and the other follows");
+        }
+        if vocabulary.size() != 256 && vocabulary.size() < 257 {
+            let cause = format!("{vocabulary} tokens cannot hold 256 bytes and the end of a text");
+            return refuse("vocabulary", cause, "write bytes, or at least 257");
+        }
+        if self.steps == 0 || self.log_every == 0 {
+            let field = if self.steps == 0 { "steps" } else { "log_every" };
+            return refuse(field, "0 is not possible".to_owned(), "write at least 1");
+        }
+        self.training.validate().map_err(|error| SpecError { field: written(&error.field), ..error })
+    }
+
+    /// Refuses to continue a run as another one.
+    ///
+    /// # Errors
+    /// Names every key that differs from `started`, the configuration the run was started with.
+    pub fn check_continues(&self, started: &Self) -> Result<()> {
+        let differences = layers::differences(&started.to_value(), &self.to_value());
+        let fixed = |path: &str| !FREE_ON_RESUME.iter().any(|free| path == *free);
+        let fixed: Vec<String> = differences
+            .into_iter()
+            .filter(|difference| fixed(&difference.path))
+            .map(|difference| format!("{} was {}, now {}", difference.path, difference.before, difference.after))
+            .collect();
+        if fixed.is_empty() {
+            return Ok(());
+        }
+        Err(anyhow!(
+            "cannot resume with another configuration: {}\nhint: resume without them, as in zoo train --resume --out {}; \
+             or start a run of its own with another --out",
+            fixed.join("; "),
+            self.out().display()
+        ))
+    }
+}
+
+/// The path of a specification's field as a file writes it.
+fn written(field: &str) -> String {
+    if field.starts_with("model.") { field.to_owned() } else { format!("training.{field}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tiny() -> RunConfig {
+        RunConfig::of_preset("qwen3-tiny").unwrap()
+    }
+
+    #[test]
+    fn every_preset_is_a_configuration_that_comes_back() {
+        for name in zoo_model::preset::names() {
+            let config = RunConfig::of_preset(name).unwrap();
+            config.validate().unwrap_or_else(|error| panic!("{name}: {error}"));
+            let text = serde_json::to_string(&config.to_value()).unwrap();
+            let again = RunConfig::from_value(serde_json::from_str(&text).unwrap()).unwrap();
+            assert_eq!(again, config, "{name}");
+        }
+        assert_eq!(RunConfig::of_preset("no such preset"), None);
+    }
+
+    #[test]
+    fn a_resumed_run_may_be_longer_but_not_another() {
+        let started = tiny();
+        let mut longer = RunConfig { steps: 9999, log_every: 1, data: Some("elsewhere".into()), ..tiny() };
+        longer.check_continues(&started).unwrap();
+        longer.training.clip = None;
+        longer.training.model.width = 8;
+        let error = longer.check_continues(&started).unwrap_err().to_string();
+        for part in ["training.clip was 1.0, now null", "model.width was 32, now 8", "\nhint: "] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The real binary, in a folder of its own.
+
+// Every test file uses a part of this.
+#![allow(dead_code)]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// What a process said and how it ended.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("zoo writes UTF-8");
+        Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+}
+
+impl Ran {
+    /// It did what it was asked.
+    #[track_caller]
+    pub fn succeeds(self) -> Self {
+        assert_eq!(self.code, Some(0), "{}", self.stderr);
+        self
+    }
+
+    /// It refused with code 1, an error that says this, and a hint.
+    #[track_caller]
+    pub fn refuses(self, message: &str) -> Self {
+        assert_eq!(self.code, Some(1), "not a clean failure: {self:?}");
+        assert!(self.stderr.contains(message), "expected {message:?} in:\n{}", self.stderr);
+        let last = self.stderr.lines().last().unwrap_or_default();
+        assert!(self.stderr.starts_with("error: ") && last.starts_with("hint: "), "no error and hint:\n{}", self.stderr);
+        self
+    }
+
+    /// Its lines of JSON.
+    #[track_caller]
+    pub fn events(&self) -> Vec<Value> {
+        self.stdout.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+    }
+
+    /// The last event, which has this name.
+    #[track_caller]
+    pub fn last_event(&self, name: &str) -> Value {
+        let last = self.events().pop().expect("at least one line");
+        assert_eq!(last["event"], name, "{last}\n{}", self.stderr);
+        last
+    }
+}
+
+/// A folder with a small text in it, gone at the end.
+pub struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        let bench = Self { folder: tempfile::tempdir().unwrap() };
+        bench.write("text.txt", text(20_000));
+        bench
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    pub fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_zoo"));
+        command.args(arguments).current_dir(self.folder.path());
+        command.env_remove("ZOO_LOG").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    pub fn zoo<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Ran {
+        self.command(arguments).output().unwrap().into()
+    }
+
+    pub fn spawn<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Child {
+        self.command(arguments).spawn().unwrap()
+    }
+
+    /// `zoo train` of the smallest model on the small text, with JSON lines.
+    pub fn train(&self, out: &str, more: &[&str]) -> Ran {
+        self.zoo(tiny_run(out, more))
+    }
+}
+
+/// Arguments of a run that takes a second: `more` comes last.
+pub fn tiny_run(out: &str, more: &[&str]) -> Vec<String> {
+    let fixed = ["train", "--preset", "qwen3-tiny", "--data", "text.txt", "--json", "--threads", "2"];
+    let sizes = ["--set", "training.batch_sequences=4", "--set", "log_every=1", "--out", out];
+    fixed.iter().chain(&sizes).chain(more).map(|argument| argument.to_string()).collect()
+}
+
+/// Words that repeat, with something to learn.
+pub fn text(bytes: usize) -> String {
+    let words = ["a rose", "is", "a rose", "by any", "other name", "and", "the sea", "sings\n"];
+    let mut text = String::new();
+    for at in 0.. {
+        if text.len() >= bytes {
+            break;
+        }
+        text.push_str(words[(at * at + at / 7) % words.len()]);
+        text.push(' ');
+    }
+    text
+}
+
+/// Every file below `folder`, the largest first.
+pub fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(entry.path());
+            } else {
+                found.push((entry.metadata().unwrap().len(), entry.path()));
+            }
+        }
+    }
+    found.sort_by(|one, other| other.cmp(one));
+    found.into_iter().map(|(_, path)| path).collect()
+}
