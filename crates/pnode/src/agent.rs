@@ -7,137 +7,21 @@
 //! present one. The daemon turns effects into I/O, tests and simulations turn
 //! them into anything else.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use zoo_content::Digest;
-use zoo_protocol::{Aggregate, Commitment, Evaluate, NodeId, NodeKey, Peer, Report, Sealed, TrainWindow, Work, limits};
+use zoo_protocol::{Aggregate, NodeId, NodeKey, Peer, Report, Sealed, Work, limits};
 
 use crate::needs::{self, BlobKind, Need};
 
+mod exchange;
+
+pub use exchange::{Assignment, Effect, Input, Outcome, Task};
+
 /// A blob that could not be fetched so often is reported; the agent goes on trying all the same.
 pub const FETCH_TRIES_BEFORE_REPORT: u32 = 3;
-
-/// Numbers the times an agent took up work, so that what arrives late is recognised as late.
-pub type Assignment = u64;
-
-/// What a PNode can be asked to compute. This closed list is the security
-/// boundary: whatever the network sends, nothing else is ever executed.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Task {
-    /// Train one window.
-    Train(TrainWindow),
-    /// Aggregate a round and take the outer step.
-    Aggregate(Aggregate),
-    /// Evaluate one shard of the held-out data.
-    Evaluate(Evaluate),
-}
-
-/// What a task came to.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
-    /// A window is trained; its blobs are in the store.
-    Trained(Box<Commitment>),
-    /// The updates of a contribution are not what an update must be: as good as missing.
-    Unusable {
-        /// Whose contribution.
-        contributor: NodeId,
-    },
-    /// A round is aggregated; the checkpoint is in the store.
-    Aggregated {
-        /// Manifest of the new checkpoint.
-        checkpoint: Digest,
-    },
-    /// A shard is evaluated.
-    Evaluated {
-        /// Sum of the losses, nats.
-        nats: f64,
-        /// Tokens scored.
-        tokens: u64,
-        /// Bytes of text those tokens stand for.
-        bytes: u64,
-    },
-}
-
-/// Something that happened.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// The orchestrator accepted the control connection.
-    Connected,
-    /// The control connection is gone.
-    Disconnected,
-    /// The orchestrator said what this node should be doing now.
-    WorkChanged {
-        /// The work.
-        work: Work,
-        /// Who may hold the blobs it names.
-        peers: Vec<Peer>,
-    },
-    /// A blob is in the store.
-    Fetched {
-        /// Which.
-        digest: Digest,
-        /// What it lists, if it is a manifest: blobs and their sizes, bytes.
-        lists: Vec<(Digest, u64)>,
-    },
-    /// A blob could be had from nobody.
-    FetchFailed {
-        /// Which.
-        digest: Digest,
-        /// Why.
-        reason: String,
-    },
-    /// The wait that [`Effect::RetryAfter`] asked for is over.
-    Retry(Assignment),
-    /// A task came to its end.
-    TaskFinished {
-        /// Of which assignment.
-        assignment: Assignment,
-        /// With this result.
-        outcome: Outcome,
-    },
-    /// A task could not be done.
-    TaskFailed {
-        /// Of which assignment.
-        assignment: Assignment,
-        /// Why.
-        reason: String,
-    },
-}
-
-/// Something to do.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Make sure the store holds a blob; answer with `Fetched` or `FetchFailed`.
-    Fetch {
-        /// Which.
-        digest: Digest,
-        /// What it is, and how large it can be.
-        need: Need,
-        /// Whom to ask, in this order.
-        sources: Vec<Peer>,
-    },
-    /// Stop fetching a blob; no answer is expected.
-    Forget(Digest),
-    /// Start a task; answer with `TaskFinished` or `TaskFailed`.
-    Run {
-        /// Of this assignment.
-        assignment: Assignment,
-        /// The task.
-        task: Task,
-    },
-    /// Stop the running task between two of its steps; no answer is expected.
-    Cancel,
-    /// Wait, the longer the more `failures` there were, then say `Retry`.
-    RetryAfter {
-        /// Of this assignment.
-        assignment: Assignment,
-        /// Failures in a row, from 1.
-        failures: u32,
-    },
-    /// Tell the orchestrator.
-    Report(Report),
-}
 
 /// How far the present work has come.
 enum Stage {
@@ -309,8 +193,8 @@ impl Agent {
         if need.kind == BlobKind::Manifest {
             for (part, bytes) in lists {
                 let need = Need::checkpoint_part(bytes);
-                if !self.needed.contains_key(&part) {
-                    self.needed.insert(part, need);
+                if let Entry::Vacant(unknown) = self.needed.entry(part) {
+                    unknown.insert(need);
                     missing.insert(part, (need, 0));
                 }
             }
@@ -326,18 +210,18 @@ impl Agent {
     fn fetch_failed(&mut self, digest: Digest, reason: String, effects: &mut Vec<Effect>) {
         self.fetching.remove(&digest);
         let Stage::Gathering { missing } = &mut self.stage else { return };
+        // One missing blob is reason enough: the others are not reported one by one.
+        let reported = missing.values().any(|(_, tries)| *tries >= FETCH_TRIES_BEFORE_REPORT);
         let Some((need, tries)) = missing.get_mut(&digest) else { return };
         *tries += 1;
-        let (kind, report_it) = (need.kind, *tries == FETCH_TRIES_BEFORE_REPORT);
+        let (kind, report) = (need.kind, !reported && *tries >= FETCH_TRIES_BEFORE_REPORT);
         match (kind, &self.work) {
-            (BlobKind::Update(contributor), Work::Aggregate(aggregate)) if report_it => {
+            _ if !report => self.wait(effects),
+            (BlobKind::Update(contributor), Work::Aggregate(aggregate)) => {
                 let report = missing_report(aggregate, contributor);
                 self.finish(report, effects);
             }
-            _ if report_it => {
-                self.fail(format!("cannot fetch {} blob {digest}: {reason}", name_of(kind)), effects)
-            }
-            _ => self.wait(effects),
+            _ => self.fail(format!("cannot fetch {} blob {digest}: {reason}", name_of(kind)), effects),
         }
     }
 
@@ -394,12 +278,9 @@ impl Agent {
                 Report::Trained(Sealed::seal(&*commitment, &self.key))
             }
             (Outcome::Unusable { contributor }, Work::Aggregate(work)) => missing_report(work, contributor),
-            (Outcome::Aggregated { checkpoint }, Work::Aggregate(work)) => Report::Aggregated {
-                job: work.job,
-                round: work.round,
-                attempt: work.attempt,
-                checkpoint,
-            },
+            (Outcome::Aggregated { checkpoint }, Work::Aggregate(work)) => {
+                Report::Aggregated { job: work.job, round: work.round, attempt: work.attempt, checkpoint }
+            }
             (Outcome::Evaluated { nats, tokens, bytes }, Work::Evaluate(work)) => Report::Evaluated {
                 job: work.job,
                 round: work.round,

@@ -28,6 +28,7 @@ use crate::needs::{self, BlobKind, Need};
 use crate::profile;
 use crate::progress::Progress;
 use crate::rounds::Retention;
+use crate::task::TaskError;
 use crate::worker::{self, Worker};
 
 /// Inputs that wait for the agent; their senders wait beyond that.
@@ -122,7 +123,11 @@ impl Node {
         let store: Arc<dyn BlobStore> = home.store().clone();
         endpoint.serve_blobs(store);
         let addresses = endpoint.addresses();
-        events(PNodeEvent::Ready { node: endpoint.id(), addresses: addresses.clone(), profile: profile.clone() });
+        events(PNodeEvent::Ready {
+            node: endpoint.id(),
+            addresses: addresses.clone(),
+            profile: profile.clone(),
+        });
 
         let (inputs_sender, inputs) = mpsc::channel(INPUTS_MAX);
         let (reports, outgoing) = mpsc::channel(REPORTS_MAX);
@@ -306,7 +311,8 @@ impl Fetch {
         self.home.note(self.job, self.round, self.digest);
         let held = self.home.store().contains(&self.digest);
         if !held {
-            let fetched = self.endpoint.fetch_from_any(&self.sources, &self.digest, self.need.max_bytes).await;
+            let fetched =
+                self.endpoint.fetch_from_any(&self.sources, &self.digest, self.need.max_bytes).await;
             self.keep(fetched.map_err(|cause| cause.to_string())?).await?;
         }
         if self.need.kind == BlobKind::Manifest { self.read_manifest().await } else { Ok(Vec::new()) }
@@ -318,10 +324,12 @@ impl Fetch {
         kept.map_err(|panic| panic.to_string())?.map(|_| ()).map_err(|cause| cause.to_string())
     }
 
-    async fn read_manifest(&self) -> Result<Vec<(Digest, u64)>, String> {
-        let (store, digest) = (self.home.store().clone(), self.digest);
-        let read = spawn_blocking(move || Manifest::load(store.as_ref(), &digest)).await;
-        let manifest = read.map_err(|panic| panic.to_string())?.map_err(|cause| cause.to_string())?;
+    async fn read_manifest(self) -> Result<Vec<(Digest, u64)>, String> {
+        let read = spawn_blocking(move || {
+            let read = Manifest::load(self.home.store().as_ref(), &self.digest).map_err(TaskError::from);
+            read.inspect_err(|cause| self.home.remove_if_corrupt(cause))
+        });
+        let manifest = read.await.map_err(|panic| panic.to_string())?.map_err(|cause| cause.to_string())?;
         Ok(manifest.blobs().map(|blob| (blob.digest, blob.bytes)).collect())
     }
 }

@@ -12,10 +12,12 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use tracing::warn;
 use zoo_content::{BlobStore, Digest, FileStore, StoreError, hex};
 use zoo_protocol::{JobId, NodeKey};
 
 use crate::rounds::{Retention, Rounds};
+use crate::task::TaskError;
 
 /// Why a directory cannot be a node's home.
 #[derive(Debug, thiserror::Error)]
@@ -147,6 +149,16 @@ impl Home {
             }
         }
         Ok(())
+    }
+
+    /// Removes the blob whose changed bytes caused this error, if one did: it is as good as absent,
+    /// and the next try fetches it anew.
+    pub fn remove_if_corrupt(&self, cause: &TaskError) {
+        let Some(blob) = cause.corrupt_blob() else { return };
+        match self.store.remove(&blob) {
+            Ok(_) => warn!(%blob, "removed a corrupt blob"),
+            Err(cause) => warn!(%blob, %cause, "cannot remove a corrupt blob"),
+        }
     }
 
     fn rounds(&self) -> MutexGuard<'_, Rounds> {
@@ -302,7 +314,8 @@ mod tests {
         let job = Digest::of(b"job");
         let [old, data, new] = {
             let home = open(directory.path()).unwrap();
-            let [old, data, new] = [&b"old"[..], b"data", b"new"].map(|bytes| home.store().put(bytes).unwrap());
+            let [old, data, new] =
+                [&b"old"[..], b"data", b"new"].map(|bytes| home.store().put(bytes).unwrap());
             home.note(job, 0, data);
             home.note_optimizer(job, 0, old);
             home.tidy().unwrap();

@@ -1,4 +1,22 @@
 //! The worker daemon: joins a network, fetches what it needs, runs tasks, serves blobs.
+//!
+//! ```text
+//! orchestrator -- connection --> agent (decides) -- effects --> fetches, compute thread, reports
+//! ```
+//!
+//! # Invariants
+//!
+//! - **The agent decides, the daemon obeys.** [`agent::Agent`] has no clock, socket or disk, so that
+//!   tests and simulations run the logic that production runs.
+//! - **The tasks are a closed list** ([`agent::Task`]): nothing that arrives is ever executed.
+//! - **A task is a pure function of blobs** ([`task`]): anybody can do it again and compare ([`verify`]).
+//! - **A blob is noted before it is looked for** ([`rounds`]), so that tidying never removes what is
+//!   about to be used, and the disk holds a bounded number of rounds.
+//! - **What can pass is waited out**: lost connections, absent blobs and full disks end no node.
+//!
+//! # What is not here
+//!
+//! No scheduling, no judging of others' work, no HTTP, no terminal: people hear of [`PNodeEvent`]s.
 
 pub mod agent;
 mod backoff;

@@ -28,7 +28,7 @@ pub(crate) fn measure(name: String, threads: u16, pool: &ThreadPool) -> Result<N
     let mut profile = NodeProfile {
         name,
         threads,
-        memory_mib: available_memory_mib(),
+        memory_mib: available_memory_mib().unwrap_or(0),
         isa: isa::active().to_string(),
         benchmark_tokens_per_second: 0,
         software: concat!("zoo ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -45,7 +45,8 @@ fn tokens_per_second() -> Result<u32, PNodeError> {
     let model = preset::by_name(PRESET).expect("it is in the table of presets");
     let batch_sequences = (STEP_TOKENS / model.context).max(1) as u32;
     let vocab_size = model.vocab_size as u32;
-    let tokens: Vec<u32> = (0..2 * STEP_TOKENS as u32 + 1).map(|at| at.wrapping_mul(2_654_435_761) % vocab_size).collect();
+    let tokens: Vec<u32> =
+        (0..2 * STEP_TOKENS as u32 + 1).map(|at| at.wrapping_mul(2_654_435_761) % vocab_size).collect();
     let data = Dataset::encode(vocab_size, &tokens, tokens.len() as u64).map_err(|cause| failed(&cause))?;
     let spec = TrainingSpec { batch_sequences, ..TrainingSpec::new(model) };
     let mut trainer = Trainer::new(spec, &data).map_err(|cause| failed(&cause))?;
@@ -59,10 +60,9 @@ fn tokens_per_second() -> Result<u32, PNodeError> {
     Ok((tokens as f64 / start.elapsed().as_secs_f64()) as u32)
 }
 
-/// Memory that a new process can use without swapping, as far as the system says; else 0.
-fn available_memory_mib() -> u64 {
-    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    memory_in(&meminfo).unwrap_or(0)
+/// Memory that can be had without swapping, if the system says.
+pub(crate) fn available_memory_mib() -> Option<u64> {
+    memory_in(&std::fs::read_to_string("/proc/meminfo").ok()?)
 }
 
 fn memory_in(meminfo: &str) -> Option<u64> {
@@ -94,7 +94,10 @@ mod tests {
         let start = Instant::now();
         let profile = measure("laptop".into(), 1, &pool).unwrap();
         assert!(profile.benchmark_tokens_per_second > 0);
-        assert!(start.elapsed() < Duration::from_secs(5), "a loaded machine may take longer, but not so long");
+        assert!(
+            start.elapsed() < Duration::from_secs(5),
+            "a loaded machine may take longer, but not so long"
+        );
     }
 
     #[test]

@@ -142,7 +142,9 @@ mod tests {
     #[test]
     fn a_blob_goes_with_the_last_round_that_used_it() {
         let keep_two = Retention { rounds: 2, jobs: 1 };
-        let cases: &[(&[(u32, &str)], &[&str])] = &[
+        /// Which round uses which blob, and what is gone then.
+        type Case = (&'static [(u32, &'static str)], &'static [&'static str]);
+        let cases: &[Case] = &[
             (&[], &[]),
             (&[(0, "a"), (1, "b")], &[]),
             (&[(0, "a"), (1, "b"), (2, "c")], &["a"]),

@@ -8,8 +8,8 @@ use std::ops::ControlFlow;
 use zoo_content::{BlobStore, Digest, StoreError, VerifiedBlob};
 use zoo_protocol::{Aggregate, Commitment, ContributionRef, Evaluate, NodeId, TrainWindow, VNodeUpdate};
 use zoo_training::{
-    AggregateTask, Checkpoint, CheckpointError, Contribution, Dataset, DatasetError, Evaluation, Part,
-    ReadSpecError, Share, StepReport, TrainError, TrainingSpec, WindowTask, train_window,
+    AggregateTask, Checkpoint, CheckpointError, Contribution, Dataset, DatasetError, Estimate, Evaluation,
+    Part, ReadSpecError, Share, StepReport, TrainError, TrainingSpec, WindowTask, train_window,
 };
 
 /// Opened datasets that are kept: the training data and the held-out data of one job.
@@ -33,6 +33,14 @@ pub enum TaskError {
     /// The computation itself failed.
     #[error(transparent)]
     Train(#[from] TrainError),
+    /// The machine is too small.
+    #[error("the task takes about {needed_mib} MiB of memory, and {available_mib} MiB are available here")]
+    Memory {
+        /// What it takes.
+        needed_mib: u64,
+        /// What there is.
+        available_mib: u64,
+    },
 }
 
 impl TaskError {
@@ -40,12 +48,12 @@ impl TaskError {
     pub fn corrupt_blob(&self) -> Option<Digest> {
         match self {
             Self::Store(cause)
-            | Self::Checkpoint(CheckpointError::ManifestStore(cause) | CheckpointError::VNode { cause, .. }) => {
-                match cause {
-                    StoreError::Corrupt { digest, .. } => Some(*digest),
-                    _ => None,
-                }
-            }
+            | Self::Checkpoint(
+                CheckpointError::ManifestStore(cause) | CheckpointError::VNode { cause, .. },
+            ) => match cause {
+                StoreError::Corrupt { digest, .. } => Some(*digest),
+                _ => None,
+            },
             _ => None,
         }
     }
@@ -54,6 +62,21 @@ impl TaskError {
     pub fn is_stop(&self) -> bool {
         matches!(self, Self::Train(TrainError::Stopped { .. }))
     }
+}
+
+/// About what the task takes in memory, MiB: the network's state, the activations of a micro-batch of
+/// this many sequences (or the program's), the data.
+pub fn memory_mib(
+    store: &dyn BlobStore,
+    program_name: &Digest,
+    data: Option<&Digest>,
+    sequences: Option<u32>,
+) -> Result<u64, TaskError> {
+    let mut spec = program(store, program_name)?;
+    spec.batch_sequences = sequences.unwrap_or(spec.batch_sequences);
+    let network = Estimate::of(&spec, 1, 1).memory_mib() as u64;
+    let data = data.and_then(|data| store.size(data)).unwrap_or(0) >> 20;
+    Ok(network.saturating_add(data))
 }
 
 /// A trained window: what is said about it, and the blobs that were said to exist.
@@ -170,7 +193,10 @@ pub fn aggregate(store: &dyn BlobStore, work: &Aggregate) -> Result<Aggregated, 
     }
 }
 
-fn updates_of(store: &dyn BlobStore, contribution: &ContributionRef) -> Result<Vec<VerifiedBlob>, StoreError> {
+fn updates_of(
+    store: &dyn BlobStore,
+    contribution: &ContributionRef,
+) -> Result<Vec<VerifiedBlob>, StoreError> {
     contribution.updates.iter().map(|update| store.get(&update.update)).collect()
 }
 
@@ -186,8 +212,11 @@ pub fn evaluate(
 ) -> Result<Evaluation, TaskError> {
     let spec = program(store, &work.program)?;
     let network = Checkpoint::load(store, &work.checkpoint)?.network(&spec)?;
-    let part =
-        Part { shard: work.shard, shards: work.shards, batch_windows: spec.micro_batch(spec.batch_sequences) };
+    let part = Part {
+        shard: work.shard,
+        shards: work.shards,
+        batch_windows: spec.micro_batch(spec.batch_sequences),
+    };
     Ok(zoo_training::evaluate(&network, datasets.open(store, &work.data)?, part)?)
 }
 

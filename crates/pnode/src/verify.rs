@@ -80,7 +80,8 @@ pub async fn fetch_inputs(
     commitment: &Commitment,
 ) -> Result<(), InputsError> {
     let work = &commitment.work;
-    let named = [(work.program, PROGRAM.max_bytes), (work.base, MANIFEST.max_bytes), (work.data, MAX_BLOB_BYTES)];
+    let named =
+        [(work.program, PROGRAM.max_bytes), (work.base, MANIFEST.max_bytes), (work.data, MAX_BLOB_BYTES)];
     let optimizer = commitment.optimizer_in.map(|state| (state, MAX_BLOB_BYTES));
     for (digest, max_bytes) in named.into_iter().chain(optimizer) {
         fetch(endpoint, peers, store, digest, max_bytes).await?;

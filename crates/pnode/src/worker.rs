@@ -9,7 +9,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use tracing::warn;
 use zoo_content::{BlobStore, VerifiedBlob};
 use zoo_protocol::{Aggregate, Evaluate, TrainWindow};
 use zoo_training::{Evaluation, StepReport};
@@ -18,6 +17,7 @@ use crate::PNodeError;
 use crate::agent::{Assignment, Input, Outcome, Task};
 use crate::event::Snapshot;
 use crate::home::{Home, HomeError};
+use crate::profile;
 use crate::progress::Progress;
 use crate::task::{self, Aggregated, Datasets, TaskError};
 
@@ -54,7 +54,8 @@ enum Failure {
 
 /// A pool of `threads` threads that belongs to the node alone.
 pub(crate) fn pool(threads: usize) -> Result<Arc<ThreadPool>, PNodeError> {
-    let pool = ThreadPoolBuilder::new().num_threads(threads).thread_name(|index| format!("zoo-compute-{index}"));
+    let pool =
+        ThreadPoolBuilder::new().num_threads(threads).thread_name(|index| format!("zoo-compute-{index}"));
     Ok(Arc::new(pool.build().map_err(|cause| PNodeError::Compute(cause.to_string()))?))
 }
 
@@ -122,7 +123,9 @@ impl Bench {
             Ok(Ok(outcome)) => Input::TaskFinished { assignment, outcome },
             Ok(Err(Failure::Task(cause))) if cause.is_stop() => return,
             Ok(Err(cause)) => {
-                self.remove_corrupt_blob(&cause);
+                if let Failure::Task(cause) = &cause {
+                    self.home.remove_if_corrupt(cause);
+                }
                 Input::TaskFailed { assignment, reason: cause.to_string() }
             }
             Err(panic) => {
@@ -135,10 +138,30 @@ impl Bench {
     }
 
     fn perform(&mut self, job: &Job) -> Result<Outcome, Failure> {
+        self.check_memory(&job.task)?;
         match &job.task {
             Task::Train(window) => self.train(window, &job.cancelled),
             Task::Aggregate(aggregate) => self.aggregate(aggregate),
             Task::Evaluate(evaluate) => self.evaluate(evaluate),
+        }
+    }
+
+    /// Refuses what the system would kill the process for.
+    fn check_memory(&self, task: &Task) -> Result<(), Failure> {
+        let store = self.home.store().as_ref();
+        let needed_mib = match task {
+            Task::Train(window) => {
+                let sequences = window.share.sequences_per_step;
+                task::memory_mib(store, &window.program, Some(&window.data), Some(sequences))?
+            }
+            Task::Evaluate(work) => task::memory_mib(store, &work.program, Some(&work.data), None)?,
+            Task::Aggregate(work) => task::memory_mib(store, &work.program, None, Some(1))?,
+        };
+        match profile::available_memory_mib() {
+            Some(available_mib) if needed_mib > available_mib => {
+                Err(TaskError::Memory { needed_mib, available_mib }.into())
+            }
+            _ => Ok(()),
         }
     }
 
@@ -193,18 +216,6 @@ impl Bench {
         let Evaluation { nats, tokens, bytes } =
             task::evaluate(self.home.store().as_ref(), &mut self.datasets, work)?;
         Ok(Outcome::Evaluated { nats, tokens, bytes })
-    }
-
-    /// A blob that does not match its name is as good as absent, and the next try fetches it anew.
-    fn remove_corrupt_blob(&self, cause: &Failure) {
-        if let Failure::Task(cause) = cause
-            && let Some(digest) = cause.corrupt_blob()
-        {
-            warn!(%digest, "removing a corrupt blob");
-            if let Err(cause) = self.home.store().remove(&digest) {
-                warn!(%digest, %cause, "cannot remove a corrupt blob");
-            }
-        }
     }
 }
 

@@ -140,7 +140,9 @@ fn words(effects: &[Effect]) -> Vec<String> {
                     format!("report missing {} of attempt {attempt}", contributor.short())
                 }
                 Report::Evaluated { shard, .. } => format!("report evaluated {shard}"),
-                Report::Failed { reason, .. } => format!("report failed: {}", &reason[..reason.len().min(10)]),
+                Report::Failed { reason, .. } => {
+                    format!("report failed: {}", &reason[..reason.len().min(10)])
+                }
             },
         })
         .collect();
@@ -289,6 +291,26 @@ fn a_blob_that_nobody_has_is_tried_again_then_reported_and_tried_on() {
 }
 
 #[test]
+fn of_many_blobs_that_nobody_has_one_is_reported() {
+    play(
+        &mut agent(),
+        vec![
+            (told(train(0)), &["fetch base 0", "fetch data", "fetch program"]),
+            (failed("data"), &["retry 1 after 1"]),
+            (failed("program"), &[]),
+            (failed("base 0"), &[]),
+            (Input::Retry(1), &["fetch base 0", "fetch data", "fetch program"]),
+            (failed("program"), &["retry 1 after 2"]),
+            (failed("data"), &[]),
+            (fetched("base 0"), &[]),
+            (Input::Retry(1), &["fetch data", "fetch program"]),
+            (failed("data"), &["report failed: cannot fet", "retry 1 after 3"]),
+            (failed("program"), &[]),
+        ],
+    );
+}
+
+#[test]
 fn a_contribution_that_nobody_has_is_reported_missing() {
     let missing: &[&str] = &[&format!("report missing {} of attempt 0", node(3).short())];
     let next = Aggregate { attempt: 1, ..aggregate(&[2]) };
@@ -331,10 +353,7 @@ fn an_unusable_contribution_is_reported_like_a_missing_one() {
     }
     let outcome = Outcome::Unusable { contributor: node(2) };
     let expected = Report::Missing { job: digest("job"), round: 0, attempt: 0, contributor: node(2) };
-    assert_eq!(
-        agent.handle(Input::TaskFinished { assignment: 1, outcome }),
-        [Effect::Report(expected)]
-    );
+    assert_eq!(agent.handle(Input::TaskFinished { assignment: 1, outcome }), [Effect::Report(expected)]);
 }
 
 #[test]

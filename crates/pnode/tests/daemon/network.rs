@@ -188,7 +188,9 @@ async fn a_job_survives_a_node_that_crashes_in_a_window_and_comes_back() {
     network.wait_for_nodes().await;
     network.submit(&job, 60).await;
     let crashing = network.nodes.remove(0);
-    let in_window = || crashing.saw(|event| matches!(event, PNodeEvent::Started(Work::Train(window)) if window.round == 1));
+    let in_window = || {
+        crashing.saw(|event| matches!(event, PNodeEvent::Started(Work::Train(window)) if window.round == 1))
+    };
     while !in_window() {
         network.event().await;
     }

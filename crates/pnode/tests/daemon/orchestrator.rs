@@ -13,8 +13,8 @@ use zoo_model::preset;
 use zoo_network::{BindOptions, ControlConnection, ControlStream, Endpoint, Ticket};
 use zoo_pnode::{PNodeError, PNodeEvent, PNodeOptions, Retention};
 use zoo_protocol::{
-    Commitment, FromOrchestrator, NodeId, NodeKey, Peer, Report, Role, Share, ToOrchestrator, TrainWindow, VERSION,
-    Work,
+    Commitment, FromOrchestrator, NodeId, NodeKey, Peer, Report, Role, Share, ToOrchestrator, TrainWindow,
+    VERSION, Work,
 };
 use zoo_training::{Checkpoint, Dataset, Outer, Trainer, TrainingSpec};
 
@@ -36,7 +36,8 @@ impl Job {
 
     pub fn new() -> Self {
         let model = preset::by_name("qwen3-tiny").expect("a preset");
-        let spec = TrainingSpec { outer: Outer { learning_rate: 0.7, momentum: 0.9 }, ..TrainingSpec::new(model) };
+        let spec =
+            TrainingSpec { outer: Outer { learning_rate: 0.7, momentum: 0.9 }, ..TrainingSpec::new(model) };
         let tokens: Vec<u32> = (0..20_000_u32).map(|at| at * at % 251).collect();
         let data = Dataset::encode(256, &tokens, tokens.len() as u64).expect("bytes");
         let initial = Trainer::new(spec.clone(), &data).expect("it fits").checkpoint();
@@ -91,8 +92,10 @@ impl Orchestrator {
 
     /// The next connection and its first message, not yet answered.
     pub async fn accept(&mut self) -> (NodeId, Conversation, ToOrchestrator) {
-        let (node, mut conversation) =
-            timeout(PATIENCE, self.connections.recv()).await.expect("a node connects").expect("the endpoint lives");
+        let (node, mut conversation) = timeout(PATIENCE, self.connections.recv())
+            .await
+            .expect("a node connects")
+            .expect("the endpoint lives");
         let hello = conversation.recv().await.unwrap().expect("a first message");
         (node, conversation, hello)
     }
@@ -100,7 +103,8 @@ impl Orchestrator {
     /// Welcomes the next node.
     pub async fn welcome(&mut self) -> (Peer, Conversation) {
         let (node, mut conversation, hello) = self.accept().await;
-        let ToOrchestrator::Hello { version: VERSION, role: Role::Worker { profile, addresses } } = hello else {
+        let ToOrchestrator::Hello { version: VERSION, role: Role::Worker { profile, addresses } } = hello
+        else {
             panic!("not the hello of a worker: {hello:?}");
         };
         assert!(profile.benchmark_tokens_per_second > 0 && !addresses.is_empty());

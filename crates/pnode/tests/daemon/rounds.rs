@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use zoo_content::Digest;
 use zoo_protocol::{Aggregate, ContributionRef, Evaluate, Peer, Report, Work};
-use zoo_training::{Evaluation, LocalJob, Part, evaluate, equal_shares};
+use zoo_training::{Evaluation, LocalJob, Part, equal_shares, evaluate};
 
 use crate::orchestrator::{Conversation, Job, Node, Orchestrator, report, tell, trained};
 
@@ -60,7 +60,12 @@ async fn round(
     checkpoints[0]
 }
 
-async fn evaluated(job: &Job, nodes: &mut [(Peer, Conversation)], peers: &[Peer], checkpoint: Digest) -> Evaluation {
+async fn evaluated(
+    job: &Job,
+    nodes: &mut [(Peer, Conversation)],
+    peers: &[Peer],
+    checkpoint: Digest,
+) -> Evaluation {
     let shards = nodes.len() as u32;
     for ((_, conversation), shard) in nodes.iter_mut().zip(0..) {
         let (program, data) = (job.spec.digest(), job.data.digest());

@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
-use zoo_content::{BlobStore, Digest, FileStore};
+use zoo_content::{BlobStore, Digest, FileStore, StoreError};
+use zoo_model::ModelConfig;
 use zoo_network::Ticket;
-use zoo_pnode::{PNodeEvent, PNodeError};
-use zoo_protocol::{FromOrchestrator, Rejection, Report, ToOrchestrator, VERSION, Work};
-use zoo_training::{Share, equal_shares};
+use zoo_pnode::{PNodeError, PNodeEvent};
+use zoo_protocol::{FromOrchestrator, Rejection, Report, ToOrchestrator, TrainWindow, VERSION, Work};
+use zoo_training::{Share, TrainingSpec, equal_shares};
 
 use crate::orchestrator::{Conversation, Job, Node, Orchestrator, PATIENCE, report, tell, trained};
 
@@ -27,6 +28,14 @@ async fn wait_for_a_step(conversation: &mut Conversation) {
         }
     };
     timeout(PATIENCE, step).await.expect("the window begins");
+}
+
+async fn wait_for(node: &Node, what: impl Fn(&PNodeEvent) -> bool) {
+    let start = Instant::now();
+    while !node.saw(&what) {
+        assert!(start.elapsed() < PATIENCE, "the node does not come so far");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 async fn wait_for_leave(conversation: &mut Conversation) {
@@ -72,12 +81,13 @@ async fn work_goes_on_while_the_orchestrator_is_away() {
     let (_, mut conversation) = orchestrator.welcome().await;
     let window = job.window(0, job.base, share(150));
     tell(&mut conversation, Work::Train(window), &[orchestrator.endpoint.peer()]).await;
-    wait_for_a_step(&mut conversation).await;
+    wait_for(&node, |event| matches!(event, PNodeEvent::Started(_))).await;
     drop(conversation);
 
     let (_, mut conversation) = orchestrator.welcome().await;
     trained(&mut conversation).await;
-    let starts = node.events.lock().unwrap().iter().filter(|event| matches!(event, PNodeEvent::Started(_))).count();
+    let starts =
+        node.events.lock().unwrap().iter().filter(|event| matches!(event, PNodeEvent::Started(_))).count();
     assert_eq!(starts, 1, "the window was not begun again");
     node.shut_down().await.1.unwrap();
 }
@@ -99,7 +109,7 @@ async fn a_node_that_crashed_in_a_window_does_it_again_with_equal_bits() {
     let crashing = Node::start(orchestrator.endpoint.ticket());
     let (peer, mut conversation) = orchestrator.welcome().await;
     tell(&mut conversation, Work::Train(window.clone()), &peers).await;
-    wait_for_a_step(&mut conversation).await;
+    wait_for(&crashing, |event| matches!(event, PNodeEvent::Started(_))).await;
     let directory = crashing.crash().await;
 
     let restarted = restart(directory, orchestrator.endpoint.ticket()).await;
@@ -147,11 +157,7 @@ async fn a_node_that_never_found_the_orchestrator_ends_when_told_to() {
     let ticket = orchestrator.endpoint.ticket();
     orchestrator.endpoint.close().await;
     let node = Node::start(ticket);
-    let start = Instant::now();
-    while !node.saw(|event| matches!(event, PNodeEvent::Disconnected { .. })) {
-        assert!(start.elapsed() < PATIENCE, "it says that it cannot connect");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    wait_for(&node, |event| matches!(event, PNodeEvent::Disconnected { .. })).await;
     let start = Instant::now();
     let (_directory, result) = node.shut_down().await;
     result.unwrap();
@@ -160,7 +166,9 @@ async fn a_node_that_never_found_the_orchestrator_ends_when_told_to() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_version_ends_the_node_with_a_hint_for_the_older_side() {
-    for (theirs, hint) in [(VERSION + 1, "update zoo on this machine"), (VERSION - 1, "the orchestrator's machine")] {
+    for (theirs, hint) in
+        [(VERSION + 1, "update zoo on this machine"), (VERSION - 1, "the orchestrator's machine")]
+    {
         let mut orchestrator = Orchestrator::start().await;
         let node = Node::start(orchestrator.endpoint.ticket());
         let (_, mut conversation, _) = orchestrator.accept().await;
@@ -180,7 +188,9 @@ async fn what_nobody_has_is_reported_and_found_when_somebody_has_it() {
     let (_, mut conversation) = orchestrator.welcome().await;
     let window = job.window(0, job.base, share(1));
     tell(&mut conversation, Work::Train(window), &[orchestrator.endpoint.peer()]).await;
-    let Report::Failed { round: 0, reason, .. } = report(&mut conversation).await else { panic!("not failed") };
+    let Report::Failed { round: 0, reason, .. } = report(&mut conversation).await else {
+        panic!("not failed")
+    };
     assert!(reason.starts_with("cannot fetch"), "{reason}");
 
     job.save(orchestrator.store.as_ref());
@@ -199,7 +209,7 @@ async fn a_program_that_makes_no_sense_is_reported_and_the_node_lives_on() {
     let peers = [orchestrator.endpoint.peer()];
 
     let good = job.window(0, job.base, share(1));
-    let bad = zoo_protocol::TrainWindow { program: nonsense, ..good.clone() };
+    let bad = TrainWindow { program: nonsense, ..good.clone() };
     tell(&mut conversation, Work::Train(bad), &peers).await;
     let Report::Failed { reason, .. } = report(&mut conversation).await else { panic!("not failed") };
     assert!(reason.contains("training specification"), "{reason}");
@@ -210,29 +220,46 @@ async fn a_program_that_makes_no_sense_is_reported_and_the_node_lives_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_blob_that_rotted_on_disk_is_fetched_again() {
+async fn blobs_that_rotted_on_disk_are_fetched_again() {
     let job = Job::new();
     let mut orchestrator = Orchestrator::start().await;
     job.save(orchestrator.store.as_ref());
-    let directory = tempfile::tempdir().unwrap();
-    let program = job.spec.digest();
-    {
+    let part = job.initial.vnodes[1].parameters.digest();
+    for rotten in [job.spec.digest(), job.base, job.data.digest(), part] {
+        let directory = tempfile::tempdir().unwrap();
         let store = FileStore::open(directory.path().join("blobs")).unwrap();
         job.save(&store);
-        let name = program.to_string();
-        let path = directory.path().join("blobs").join(&name[..2]).join(&name[2..]);
+        let name = rotten.to_string();
+        let path = store.root().join(&name[..2]).join(&name[2..]);
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "rotten").unwrap();
-        assert!(store.get(&program).is_err());
+        assert!(matches!(store.get(&rotten), Err(StoreError::Corrupt { .. })));
+
+        let node = Node::start_in(directory, orchestrator.endpoint.ticket());
+        let (_, mut conversation) = orchestrator.welcome().await;
+        let window = job.window(0, job.base, share(1));
+        tell(&mut conversation, Work::Train(window), &[orchestrator.endpoint.peer()]).await;
+        while let Report::Failed { reason, .. } = report(&mut conversation).await {
+            assert!(reason.contains("corrupt"), "{reason}");
+        }
+        let (_directory, result) = node.shut_down().await;
+        result.unwrap();
+        assert_eq!(Digest::of(&store.get(&rotten).unwrap()), rotten);
     }
-    let node = Node::start_in(directory, orchestrator.endpoint.ticket());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_that_does_not_fit_into_memory_is_reported() {
+    let job = Job::new();
+    let mut orchestrator = Orchestrator::start().await;
+    job.save(orchestrator.store.as_ref());
+    let model = ModelConfig { width: 1 << 13, hidden: 1 << 15, layers: 64, ..job.spec.model.clone() };
+    let enormous = orchestrator.store.put(&TrainingSpec::new(model).to_bytes()).unwrap();
+    let node = Node::start(orchestrator.endpoint.ticket());
     let (_, mut conversation) = orchestrator.welcome().await;
-    let window = job.window(0, job.base, share(1));
+    let window = TrainWindow { program: enormous, ..job.window(0, job.base, share(1)) };
     tell(&mut conversation, Work::Train(window), &[orchestrator.endpoint.peer()]).await;
-    assert!(matches!(report(&mut conversation).await, Report::Failed { .. }));
-    trained(&mut conversation).await;
-    let (directory, result) = node.shut_down().await;
-    result.unwrap();
-    let store = FileStore::open(directory.path().join("blobs")).unwrap();
-    assert_eq!(Digest::of(&store.get(&program).unwrap()), program);
+    let Report::Failed { reason, .. } = report(&mut conversation).await else { panic!("not failed") };
+    assert!(reason.contains("MiB"), "{reason}");
+    node.shut_down().await.1.unwrap();
 }

@@ -57,7 +57,11 @@ async fn a_window_trained_again_is_equal_and_every_lie_shows() {
             lie(&mut tampered);
             let found = check(&tampered);
             assert!(!found.equal());
-            assert!(found.differences().iter().any(|found| found.starts_with(difference)), "{difference}: {:?}", found.differences());
+            assert!(
+                found.differences().iter().any(|found| found.starts_with(difference)),
+                "{difference}: {:?}",
+                found.differences()
+            );
         }
         assert_eq!(store.list().unwrap(), blobs, "checking stores nothing");
     }

@@ -1,0 +1,127 @@
+//! What goes into the agent, and what comes out.
+
+use zoo_content::Digest;
+use zoo_protocol::{Aggregate, Commitment, Evaluate, NodeId, Peer, Report, TrainWindow, Work};
+
+use crate::needs::Need;
+
+/// Numbers the times an agent took up work, so that what arrives late is recognised as late.
+pub type Assignment = u64;
+
+/// What a PNode can be asked to compute. This closed list is the security
+/// boundary: whatever the network sends, nothing else is ever executed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Task {
+    /// Train one window.
+    Train(TrainWindow),
+    /// Aggregate a round and take the outer step.
+    Aggregate(Aggregate),
+    /// Evaluate one shard of the held-out data.
+    Evaluate(Evaluate),
+}
+
+/// What a task came to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// A window is trained; its blobs are in the store.
+    Trained(Box<Commitment>),
+    /// The updates of a contribution are not what an update must be: as good as missing.
+    Unusable {
+        /// Whose contribution.
+        contributor: NodeId,
+    },
+    /// A round is aggregated; the checkpoint is in the store.
+    Aggregated {
+        /// Manifest of the new checkpoint.
+        checkpoint: Digest,
+    },
+    /// A shard is evaluated.
+    Evaluated {
+        /// Sum of the losses, nats.
+        nats: f64,
+        /// Tokens scored.
+        tokens: u64,
+        /// Bytes of text those tokens stand for.
+        bytes: u64,
+    },
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The orchestrator accepted the control connection.
+    Connected,
+    /// The control connection is gone.
+    Disconnected,
+    /// The orchestrator said what this node should be doing now.
+    WorkChanged {
+        /// The work.
+        work: Work,
+        /// Who may hold the blobs it names.
+        peers: Vec<Peer>,
+    },
+    /// A blob is in the store.
+    Fetched {
+        /// Which.
+        digest: Digest,
+        /// What it lists, if it is a manifest: blobs and their sizes, bytes.
+        lists: Vec<(Digest, u64)>,
+    },
+    /// A blob could be had from nobody.
+    FetchFailed {
+        /// Which.
+        digest: Digest,
+        /// Why.
+        reason: String,
+    },
+    /// The wait that [`Effect::RetryAfter`] asked for is over.
+    Retry(Assignment),
+    /// A task came to its end.
+    TaskFinished {
+        /// Of which assignment.
+        assignment: Assignment,
+        /// With this result.
+        outcome: Outcome,
+    },
+    /// A task could not be done.
+    TaskFailed {
+        /// Of which assignment.
+        assignment: Assignment,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Something to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Make sure the store holds a blob; answer with `Fetched` or `FetchFailed`.
+    Fetch {
+        /// Which.
+        digest: Digest,
+        /// What it is, and how large it can be.
+        need: Need,
+        /// Whom to ask, in this order.
+        sources: Vec<Peer>,
+    },
+    /// Stop fetching a blob; no answer is expected.
+    Forget(Digest),
+    /// Start a task; answer with `TaskFinished` or `TaskFailed`.
+    Run {
+        /// Of this assignment.
+        assignment: Assignment,
+        /// The task.
+        task: Task,
+    },
+    /// Stop the running task between two of its steps; no answer is expected.
+    Cancel,
+    /// Wait, the longer the more `failures` there were, then say `Retry`.
+    RetryAfter {
+        /// Of this assignment.
+        assignment: Assignment,
+        /// Failures in a row, from 1.
+        failures: u32,
+    },
+    /// Tell the orchestrator.
+    Report(Report),
+}
