@@ -57,7 +57,15 @@ pub struct RunConfig {
 
 /// Keys that a resumed run may have differently: they do not reach the parameters.
 const FREE_ON_RESUME: [&str; 9] = [
-    "run", "preset", "data", "out", "steps", "evaluate_every", "evaluate_tokens_max", "checkpoint_every", "log_every",
+    "run",
+    "preset",
+    "data",
+    "out",
+    "steps",
+    "evaluate_every",
+    "evaluate_tokens_max",
+    "checkpoint_every",
+    "log_every",
 ];
 
 impl RunConfig {
@@ -141,11 +149,13 @@ impl RunConfig {
     /// Names every key that differs from `started`, the configuration the run was started with.
     pub fn check_continues(&self, started: &Self) -> Result<()> {
         let differences = layers::differences(&started.to_value(), &self.to_value());
-        let fixed = |path: &str| !FREE_ON_RESUME.iter().any(|free| path == *free);
+        let fixed = |path: &str| !FREE_ON_RESUME.contains(&path);
         let fixed: Vec<String> = differences
             .into_iter()
             .filter(|difference| fixed(&difference.path))
-            .map(|difference| format!("{} was {}, now {}", difference.path, difference.before, difference.after))
+            .map(|difference| {
+                format!("{} was {}, now {}", difference.path, difference.before, difference.after)
+            })
             .collect();
         if fixed.is_empty() {
             return Ok(());

@@ -21,10 +21,12 @@ enum Show {
 }
 
 impl Progress {
-    /// Progress from 0 to `total`. `quiet` says nothing but on a terminal: for runs whose output a machine reads.
+    /// Progress from 0 to `total`; a total of 0 shows messages only. `quiet` says nothing but on a
+    /// terminal: for runs whose output a machine reads.
     pub fn start(total: u64, quiet: bool) -> Self {
         let show = if Term::stderr().is_term() {
-            let style = ProgressStyle::with_template("{bar:24.cyan} {pos}/{len} {wide_msg}");
+            let template = if total == 0 { "{wide_msg}" } else { "{bar:24.cyan} {pos}/{len} {wide_msg}" };
+            let style = ProgressStyle::with_template(template);
             let bar = ProgressBar::new(total).with_style(style.expect("the template is well formed"));
             Show::Bar(bar)
         } else if quiet {
@@ -44,7 +46,10 @@ impl Progress {
             }
             Show::Lines { last } if last.is_none_or(|last| last.elapsed() >= LINE_EVERY) => {
                 *last = Some(Instant::now());
-                eprintln!("{done}/{} {}", self.total, message());
+                match self.total {
+                    0 => eprintln!("{}", message()),
+                    total => eprintln!("{done}/{total} {}", message()),
+                }
             }
             Show::Lines { .. } | Show::Nothing => {}
         }

@@ -27,9 +27,12 @@ fn wait_for(child: &mut Child, wanted: impl Fn(&Value) -> bool) -> BufReader<std
 #[test]
 fn a_run_says_what_it_does_in_json_lines_and_leaves_a_model() {
     let bench = Bench::new();
-    let ran = bench.train("run", &["--steps", "40", "--set", "evaluate_every=10", "--set", "checkpoint_every=20"]).succeeds();
+    let ran = bench
+        .train("run", &["--steps", "40", "--set", "evaluate_every=10", "--set", "checkpoint_every=20"])
+        .succeeds();
     let events = ran.events();
-    let named = |name: &str| events.iter().filter(|event| event["event"] == name).cloned().collect::<Vec<_>>();
+    let named =
+        |name: &str| events.iter().filter(|event| event["event"] == name).cloned().collect::<Vec<_>>();
 
     let start = &named("start")[0];
     assert_eq!(start, &events[0]);
@@ -39,9 +42,13 @@ fn a_run_says_what_it_does_in_json_lines_and_leaves_a_model() {
     assert_eq!(steps, (1..=40).collect::<Vec<_>>());
     let evaluated: Vec<u64> = named("evaluation").iter().map(|step| step["step"].as_u64().unwrap()).collect();
     assert_eq!(evaluated, [0, 10, 20, 30, 40]);
-    let bits: Vec<f64> = named("evaluation").iter().map(|step| step["bits_per_byte"].as_f64().unwrap()).collect();
+    let bits: Vec<f64> =
+        named("evaluation").iter().map(|step| step["bits_per_byte"].as_f64().unwrap()).collect();
     assert!(bits.windows(2).all(|pair| pair[1] < pair[0]), "it did not learn: {bits:?}");
-    assert_eq!(named("checkpoint").iter().map(|saved| saved["step"].as_u64()).collect::<Vec<_>>(), [Some(20), Some(40)]);
+    assert_eq!(
+        named("checkpoint").iter().map(|saved| saved["step"].as_u64()).collect::<Vec<_>>(),
+        [Some(20), Some(40)]
+    );
 
     let done = ran.last_event("done");
     assert_eq!((done["steps"].as_u64(), done["tokens"].as_u64()), (Some(40), Some(40 * 4 * 64)));
@@ -63,7 +70,13 @@ fn without_json_people_get_lines_on_stderr_and_stdout_stays_empty() {
     let arguments = tiny_run("run", &["--steps", "5"]).into_iter().filter(|argument| argument != "--json");
     let ran = bench.zoo(arguments).succeeds();
     assert_eq!(ran.stdout, "");
-    for part in ["qwen3-tiny: qwen3", "held out (digest ", "held-out loss", "5 steps", "try: zoo generate run/model"] {
+    for part in [
+        "qwen3-tiny: qwen3",
+        "held out (digest ",
+        "held-out loss",
+        "done: 5 steps",
+        "try: zoo generate run/model",
+    ] {
         assert!(ran.stderr.contains(part), "{part} in {}", ran.stderr);
     }
 }
@@ -117,7 +130,10 @@ fn the_first_ctrl_c_saves_and_says_how_to_go_on() {
     let rest: Vec<String> = lines.lines().map(Result::unwrap).collect();
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let last: Value = serde_json::from_str(rest.last().unwrap()).unwrap();
-    assert_eq!((&last["event"], &last["resume"]), (&"interrupted".into(), &"zoo train --resume --out stopped".into()));
+    assert_eq!(
+        (&last["event"], &last["resume"]),
+        (&"interrupted".into(), &"zoo train --resume --out stopped".into())
+    );
     let step = last["step"].as_u64().unwrap();
     assert!((1..400).contains(&step), "{step}");
 
@@ -149,7 +165,14 @@ fn a_dry_run_says_what_it_would_take_and_leaves_nothing() {
         assert!(plan[key].as_f64().unwrap() > 0.0, "{key}: {plan}");
     }
     let words = bench.zoo(arguments.iter().filter(|argument| *argument != "--json")).succeeds().stdout;
-    for part in ["2 layers, width 32", "parameters", "MiB", "256,000 tokens", "tokens/s on 2 threads, measured", "time "] {
+    for part in [
+        "2 layers, width 32",
+        "parameters",
+        "MiB",
+        "256,000 tokens",
+        "tokens/s on 2 threads, measured",
+        "time ",
+    ] {
         assert!(words.contains(part), "{part} in {words}");
     }
     assert!(!bench.path("run").exists());
@@ -164,7 +187,8 @@ fn the_examples_train() {
         ("train-small.toml", &["--set", "training.batch_sequences=1", "--set", "vocabulary=300"]),
     ] {
         let example = examples.join(name);
-        let fixed = [example.to_str().unwrap(), "--data", "text.txt", "--out", name, "--steps", "2", "--json"];
+        let fixed =
+            [example.to_str().unwrap(), "--data", "text.txt", "--out", name, "--steps", "2", "--json"];
         let ran: Ran = bench.zoo(["train"].iter().chain(&fixed).chain(small)).succeeds();
         assert_eq!(ran.last_event("done")["steps"], 2, "{name}");
     }
@@ -190,7 +214,15 @@ fn a_text_depends_on_model_prompt_and_seed_alone() {
     bench.zoo(["generate", "run", "a rose", "--tokens", "4", "--logits", "logits.json"]).succeeds();
     let logits: Value = serde_json::from_slice(&fs::read(bench.path("logits.json")).unwrap()).unwrap();
     assert_eq!(logits["tokens"].as_array().unwrap().len(), 6);
-    assert_eq!(logits["logits"].as_array().unwrap().iter().map(|row| row.as_array().unwrap().len()).collect::<Vec<_>>(), [256; 6]);
+    assert_eq!(
+        logits["logits"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| row.as_array().unwrap().len())
+            .collect::<Vec<_>>(),
+        [256; 6]
+    );
     assert_eq!(logits["greedy"].as_array().unwrap().len(), 4);
 }
 
@@ -207,7 +239,9 @@ fn a_prompt_may_come_from_stdin_and_a_conversation_ends_with_the_input() {
     };
     let generated = with_input(&["generate", "run", "-", "--tokens", "3"], "the sea").succeeds();
     assert!(generated.stdout.starts_with("the sea"));
-    let chat = with_input(&["chat", "run", "--tokens", "4"], "hello\n/reset\nhello again\n/quit\nnever read\n").succeeds();
+    let chat =
+        with_input(&["chat", "run", "--tokens", "4"], "hello\n/reset\nhello again\n/quit\nnever read\n")
+            .succeeds();
     assert!(chat.stdout.lines().count() >= 2, "{}", chat.stdout);
     with_input(&["chat", "run"], "").succeeds();
 }

@@ -10,7 +10,8 @@ use common::{Bench, Ran, files_below, text, tiny_run};
 /// `zoo train` with other data; no folder of a run may be left behind.
 fn train_on(bench: &Bench, data: &str) -> Ran {
     let arguments = tiny_run("run", &["--steps", "2"]).into_iter();
-    let ran = bench.zoo(arguments.map(|argument| if argument == "text.txt" { data.to_owned() } else { argument }));
+    let ran =
+        bench.zoo(arguments.map(|argument| if argument == "text.txt" { data.to_owned() } else { argument }));
     assert!(!bench.path("run").exists(), "a failed start leaves a folder behind");
     ran
 }
@@ -20,7 +21,10 @@ fn data_that_is_no_text() {
     let bench = Bench::new();
     bench.write("empty.txt", "");
     bench.write("spaces.txt", " \n\n ");
-    bench.write("junk.bin", (0..10_000u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect::<Vec<_>>());
+    bench.write(
+        "junk.bin",
+        (0..10_000u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect::<Vec<_>>(),
+    );
     bench.write("latin1.txt", b"un caf\xe9 et encore un caf\xe9".repeat(100));
     bench.write("short.txt", "too short");
     fs::create_dir(bench.path("folder")).unwrap();
@@ -74,14 +78,26 @@ fn a_folder_without_permission() {
 fn configurations_that_cannot_be() {
     let bench = Bench::new();
     let cases = [
-        ("a.yaml", "steps: 3\ntraining:\n  batch_sequence: 4\n", "a.yaml:3: training.batch_sequence: there is no such key"),
+        (
+            "a.yaml",
+            "steps: 3\ntraining:\n  batch_sequence: 4\n",
+            "a.yaml:3: training.batch_sequence: there is no such key",
+        ),
         ("b.toml", "steps = 3\n\n[model]\nwdith = 64\n", "b.toml:4: model.wdith: there is no such key"),
-        ("c.yaml", "preset: nanogpt-shakespeare-char-cpu\nmodel:\n  heads: 3\n", "c.yaml:3: model.heads: 3 heads do not divide a width of 128"),
+        (
+            "c.yaml",
+            "preset: nanogpt-shakespeare-char-cpu\nmodel:\n  heads: 3\n",
+            "c.yaml:3: model.heads: 3 heads do not divide a width of 128",
+        ),
         ("d.yaml", "model:\n  context: 0\n", "d.yaml:2: model.context: 0 is not possible"),
         ("e.yaml", "steps: [1, 2\n", "e.yaml:"),
         ("f.json", "{}", "f.json: neither YAML nor TOML"),
         ("g.yaml", "\x00\x01\x02", "g.yaml"),
-        ("h.yaml", "training:\n  schedule: {type: cosine, warmup_steps: 500, decay_steps: 100}\n", "h.yaml:2: training.schedule"),
+        (
+            "h.yaml",
+            "training:\n  schedule: {type: cosine, warmup_steps: 500, decay_steps: 100}\n",
+            "h.yaml:2: training.schedule",
+        ),
     ];
     for (name, contents, message) in cases {
         bench.write(name, contents);
@@ -101,7 +117,9 @@ fn configurations_that_cannot_be() {
         bench.train("run", &["--set", setting]).refuses(message);
     }
     bench.zoo(["train", "nowhere.yaml"]).refuses("nowhere.yaml");
-    bench.zoo(["train", "--preset", "qwen3-1n", "--data", "text.txt"]).refuses("there is no preset \"qwen3-1n\"");
+    bench
+        .zoo(["train", "--preset", "qwen3-1n", "--data", "text.txt"])
+        .refuses("there is no preset \"qwen3-1n\"");
     assert!(!bench.path("run").exists() && !bench.path("runs").exists());
 }
 
@@ -117,7 +135,9 @@ fn a_run_is_never_overwritten_or_continued_as_another() {
     bench.train("run", &["--resume", "--set", "training.clip=0.5"]).refuses("training.clip was 1.0, now 0.5");
     bench.train("run", &["--resume", "--set", "model.layers=3"]).refuses("model.layers was 2, now 3");
     bench.write("text.txt", text(20_000).replace("rose", "nose"));
-    bench.train("run", &["--resume"]).refuses("cannot resume with other data: the digest of the held-out text was");
+    bench
+        .train("run", &["--resume"])
+        .refuses("cannot resume with other data: the digest of the held-out text was");
     bench.zoo(["train", "--resume", "--out", "nowhere"]).refuses("nowhere: there is no run to resume");
 
     // The run has its own copy of the data.
@@ -187,7 +207,10 @@ fn a_full_disk_loses_nothing() {
     fs::rename(bench.path("log"), bench.path("run/log.jsonl")).unwrap();
 
     let done = bench.zoo(longer).succeeds().last_event("done");
-    assert_eq!(done["model_digest"], whole["model_digest"], "with room again, the run ends as if nothing had been");
+    assert_eq!(
+        done["model_digest"], whole["model_digest"],
+        "with room again, the run ends as if nothing had been"
+    );
 }
 
 #[test]

@@ -143,7 +143,14 @@ mod tests {
 
     #[test]
     fn an_answer_ends_before_the_next_turn() {
-        let cases = [("", 0, false), ("yes", 3, false), ("yes\n", 3, false), ("yes\nUse", 3, false), ("yes\nUseful", 10, false), ("a\nUser: b", 1, true)];
+        let cases = [
+            ("", 0, false),
+            ("yes", 3, false),
+            ("yes\n", 3, false),
+            ("yes\nUse", 3, false),
+            ("yes\nUseful", 10, false),
+            ("a\nUser: b", 1, true),
+        ];
         for (text, shown, is_over) in cases {
             assert_eq!(settled(text), (shown, is_over), "{text:?}");
         }

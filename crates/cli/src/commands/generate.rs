@@ -121,9 +121,14 @@ impl Generate {
 
 fn read_stdin() -> Result<String> {
     let mut bytes = Vec::new();
-    std::io::stdin().take(PROMPT_BYTES_MAX + 1).read_to_end(&mut bytes).context("cannot read the prompt from stdin")?;
+    std::io::stdin()
+        .take(PROMPT_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .context("cannot read the prompt from stdin")?;
     if bytes.len() as u64 > PROMPT_BYTES_MAX {
-        bail!("the prompt has more than {PROMPT_BYTES_MAX} bytes\nhint: only its end fits the context anyway; give less");
+        bail!(
+            "the prompt has more than {PROMPT_BYTES_MAX} bytes\nhint: only its end fits the context anyway; give less"
+        );
     }
     match String::from_utf8(bytes) {
         Ok(prompt) => Ok(prompt),

@@ -9,6 +9,7 @@ mod session;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -70,6 +71,7 @@ pub struct Train {
 impl Train {
     /// Trains to the end, or until interrupted; exits with 130 then.
     pub fn run(self) -> Result<()> {
+        let started = Instant::now();
         let layers = self.layers()?;
         let threads = self.threads.map_or_else(available_threads, NonZeroUsize::get);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
@@ -93,7 +95,7 @@ impl Train {
                 (home, corpus)
             }
         };
-        let ending = pool.install(|| Session::start(&config, &corpus, &home, self.json)?.run())?;
+        let ending = pool.install(|| Session::start(&config, &corpus, &home, started, self.json)?.run())?;
         if ending == Ending::Interrupted {
             drop(home);
             std::process::exit(i32::from(INTERRUPTED));
@@ -104,8 +106,11 @@ impl Train {
     /// The file, then the command line.
     fn layers(&self) -> Result<Vec<Layer>> {
         let mut settings = self.settings.clone();
-        let text = |path: &PathBuf| path.to_str().map(Value::from).context("a path that is not UTF-8 cannot be kept");
-        let mut set = |key: &str, value: Option<Value>| settings.extend(value.map(|value| (key.to_owned(), value)));
+        let text = |path: &PathBuf| {
+            path.to_str().map(Value::from).context("a path that is not UTF-8 cannot be kept")
+        };
+        let mut set =
+            |key: &str, value: Option<Value>| settings.extend(value.map(|value| (key.to_owned(), value)));
         set("preset", self.preset.clone().map(Value::from));
         set("data", self.data.as_ref().map(text).transpose()?);
         set("out", self.out.as_ref().map(text).transpose()?);
@@ -134,7 +139,9 @@ impl Train {
                 config.check_continues(&started)?;
                 Ok((config, Some(*record)))
             }
-            Found::Nothing | Found::Other if self.resume && !names_a_run && !layers.iter().any(|layer| layer.has("/data")) => {
+            Found::Nothing | Found::Other
+                if self.resume && !names_a_run && !layers.iter().any(|layer| layer.has("/data")) =>
+            {
                 bail!("{shown}: there is no run to resume\nhint: check --out, or say what to train")
             }
             Found::Nothing | Found::Other => Ok((build(None, layers)?, None)),
@@ -142,7 +149,13 @@ impl Train {
     }
 
     /// The data the run was started with. If the person names data again, it has to be the same.
-    fn corpus_of(&self, config: &RunConfig, record: &RunRecord, home: &Home, layers: &[Layer]) -> Result<Corpus> {
+    fn corpus_of(
+        &self,
+        config: &RunConfig,
+        record: &RunRecord,
+        home: &Home,
+        layers: &[Layer],
+    ) -> Result<Corpus> {
         let corpus = home.corpus(record)?;
         if config.data.is_some() && layers.iter().any(|layer| layer.has("/data")) {
             corpus.prepare_again(config, self.json)?.check_same(&corpus)?;

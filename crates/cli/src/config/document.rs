@@ -37,9 +37,12 @@ impl Document {
             _ => bail!("{shown}: neither YAML nor TOML\nhint: name the file .yaml or .toml"),
         };
         let size = std::fs::metadata(path).map(|metadata| metadata.len());
-        let size = size.with_context(|| format!("cannot read {shown}\nhint: check the path of the configuration"))?;
+        let size =
+            size.with_context(|| format!("cannot read {shown}\nhint: check the path of the configuration"))?;
         if size > FILE_BYTES_MAX {
-            bail!("{shown}: {size} bytes are more than a configuration of {FILE_BYTES_MAX} may have\nhint: is it the data? give that with --data");
+            bail!(
+                "{shown}: {size} bytes are more than a configuration of {FILE_BYTES_MAX} may have\nhint: is it the data? give that with --data"
+            );
         }
         let bytes = std::fs::read(path).with_context(|| format!("cannot read {shown}"))?;
         let Ok(text) = String::from_utf8(bytes) else {
@@ -48,7 +51,8 @@ impl Document {
         let mut lines = BTreeMap::new();
         let node = parse(&text).map_err(|(line, cause)| {
             // The line is said before; the parser says it again at the end.
-            let cause = cause.lines().next().unwrap_or_default().split(" at line ").next().unwrap_or_default();
+            let cause =
+                cause.lines().next().unwrap_or_default().split(" at line ").next().unwrap_or_default();
             match line {
                 Some(line) => anyhow::anyhow!("{shown}:{line}: {cause}"),
                 None => anyhow::anyhow!("{shown}: {cause}"),
@@ -57,7 +61,9 @@ impl Document {
         match node {
             Node::Table(_) => Ok(Self { value: node.flatten("", &mut lines), lines }),
             Node::Leaf(Value::Null) => Ok(Self { value: Value::Object(Map::new()), lines }),
-            Node::Leaf(_) => bail!("{shown}: not a list of keys and values\nhint: write one per line, as in steps: 500"),
+            Node::Leaf(_) => {
+                bail!("{shown}: not a list of keys and values\nhint: write one per line, as in steps: 500")
+            }
         }
     }
 }
@@ -169,7 +175,8 @@ fn from_toml(text: &str) -> Result<Node, ParseError> {
 fn toml_table(table: &DeTable, line_of: &dyn Fn(usize) -> u64) -> Result<Node, ParseError> {
     let entries = table.iter().map(|(key, value)| {
         let line = line_of(key.span().start);
-        let node = toml_value(value.get_ref(), line_of).map_err(|(inner, cause)| (inner.or(Some(line)), cause))?;
+        let node =
+            toml_value(value.get_ref(), line_of).map_err(|(inner, cause)| (inner.or(Some(line)), cause))?;
         Ok((key.get_ref().to_string(), line, node))
     });
     Ok(Node::Table(entries.collect::<Result<_, ParseError>>()?))
@@ -230,12 +237,16 @@ mod tests {
         assert_eq!(yaml.value["training"]["schedule"]["learning_rate"], 1e-3);
         assert_eq!(yaml.value["training"]["seed"], u64::MAX);
         assert_eq!(yaml.value["training"]["clip"], Value::Null);
-        for (path, line) in [("steps", 2), ("training", 4), ("training.clip", 5), ("training.schedule.type", 6), ("data", 8)] {
+        for (path, line) in
+            [("steps", 2), ("training", 4), ("training.clip", 5), ("training.schedule.type", 6), ("data", 8)]
+        {
             assert_eq!(yaml.lines.get(path), Some(&line), "{path}");
         }
         let toml = document("toml", TOML).unwrap();
         assert_eq!(toml.value["training"]["schedule"]["learning_rate"], 1e-3);
-        for (path, line) in [("steps", 2), ("data", 3), ("training.seed", 6), ("training.schedule.learning_rate", 10)] {
+        for (path, line) in
+            [("steps", 2), ("data", 3), ("training.seed", 6), ("training.schedule.learning_rate", 10)]
+        {
             assert_eq!(toml.lines.get(path), Some(&line), "{path}");
         }
     }
@@ -263,7 +274,13 @@ mod tests {
 
     #[test]
     fn a_scalar_has_the_type_it_looks_like() {
-        let cases = [("5", 5.into()), ("1e-3", 1e-3.into()), ("true", true.into()), ("null", Value::Null), ("a/b.txt", "a/b.txt".into())];
+        let cases = [
+            ("5", 5.into()),
+            ("1e-3", 1e-3.into()),
+            ("true", true.into()),
+            ("null", Value::Null),
+            ("a/b.txt", "a/b.txt".into()),
+        ];
         for (text, value) in cases {
             assert_eq!(scalar(text).unwrap(), value, "{text}");
         }

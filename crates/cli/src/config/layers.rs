@@ -33,7 +33,9 @@ impl Layer {
             let mut place = &mut value;
             for key in path.split('.') {
                 if key.is_empty() || !(place.is_object() || place.is_null()) {
-                    bail!("--set {path}: not a path of keys\nhint: write keys with dots between, as in --set training.seed=7");
+                    bail!(
+                        "--set {path}: not a path of keys\nhint: write keys with dots between, as in --set training.seed=7"
+                    );
                 }
                 place = &mut place[key];
             }
@@ -235,7 +237,8 @@ fn located(error: SpecError, layers: &[Layer]) -> anyhow::Error {
 
 /// The word that `wrong` starts, or that is at most a third of its letters away, if one is.
 fn nearest<'a>(wrong: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let away = |word: &str| if wrong.len() >= 3 && word.starts_with(wrong) { 1 } else { distance(wrong, word) };
+    let away =
+        |word: &str| if wrong.len() >= 3 && word.starts_with(wrong) { 1 } else { distance(wrong, word) };
     let (away, word) = words.map(|word| (away(word), word)).min()?;
     (away <= wrong.len().max(word.len()).div_ceil(3)).then_some(word)
 }
@@ -306,7 +309,8 @@ mod tests {
 
     #[test]
     fn the_command_line_wins_over_the_file_and_the_file_over_the_preset() {
-        let yaml = "preset: qwen3-tiny\nsteps: 5\ntraining:\n  seed: 3\n  batch_sequences: 4\nmodel: {layers: 1}\n";
+        let yaml =
+            "preset: qwen3-tiny\nsteps: 5\ntraining:\n  seed: 3\n  batch_sequences: 4\nmodel: {layers: 1}\n";
         let layers = [file(yaml), settings(&["training.seed=7", "data=x.txt"])];
         let config = build(None, &layers).unwrap();
         assert_eq!((config.steps, config.training.seed, config.training.batch_sequences), (5, 7, 4));
@@ -337,7 +341,11 @@ mod tests {
         ];
         for (set, vocab_size, heads) in cases {
             let model = build(None, &[settings(set)]).unwrap().training.model;
-            assert_eq!((model.vocab_size, (model.heads, model.kv_heads, model.head_dim)), (vocab_size, heads), "{set:?}");
+            assert_eq!(
+                (model.vocab_size, (model.heads, model.kv_heads, model.head_dim)),
+                (vocab_size, heads),
+                "{set:?}"
+            );
         }
     }
 
@@ -345,21 +353,42 @@ mod tests {
     fn a_wrong_key_is_named_with_its_line_and_the_one_that_was_meant() {
         let cases = [
             ("stepz: 5\n", "run.yaml:1: stepz: there is no such key\nhint: did you mean steps?"),
-            ("steps: 5\nmodell:\n  width: 3\n", "run.yaml:2: modell: there is no such key\nhint: did you mean model?"),
-            ("model:\n  widht: 64\n", "run.yaml:2: model.widht: there is no such key\nhint: did you mean width?"),
-            ("training:\n  clip: 1\n  batch_sequence: 3\n", "run.yaml:3: training.batch_sequence: there is no such key\nhint: did you mean batch_sequences?"),
-            ("training:\n  schedule:\n    warmup: 3\n", "run.yaml:3: training.schedule.warmup: there is no such key\nhint: did you mean warmup_steps?"),
-            ("training:\n  schedule:\n    type: linear\n", "run.yaml:2: training.schedule: unknown variant `linear`"),
+            (
+                "steps: 5\nmodell:\n  width: 3\n",
+                "run.yaml:2: modell: there is no such key\nhint: did you mean model?",
+            ),
+            (
+                "model:\n  widht: 64\n",
+                "run.yaml:2: model.widht: there is no such key\nhint: did you mean width?",
+            ),
+            (
+                "training:\n  clip: 1\n  batch_sequence: 3\n",
+                "run.yaml:3: training.batch_sequence: there is no such key\nhint: did you mean batch_sequences?",
+            ),
+            (
+                "training:\n  schedule:\n    warmup: 3\n",
+                "run.yaml:3: training.schedule.warmup: there is no such key\nhint: did you mean warmup_steps?",
+            ),
+            (
+                "training:\n  schedule:\n    type: linear\n",
+                "run.yaml:2: training.schedule: unknown variant `linear`",
+            ),
             ("steps: many\n", "run.yaml:1: steps: invalid type: string \"many\""),
             ("model:\n  width: 1.5\n", "run.yaml:2: model.width: invalid type: floating point"),
             ("vocabulary: letters\n", "run.yaml:1: vocabulary: \"letters\" is neither bytes nor"),
-            ("preset: qwen3-2m\n", "run.yaml:1: there is no preset \"qwen3-2m\"\nhint: did you mean qwen3-1m?"),
+            (
+                "preset: qwen3-2m\n",
+                "run.yaml:1: there is no preset \"qwen3-2m\"\nhint: did you mean qwen3-1m?",
+            ),
             ("model:\n  heads: 3\n", "run.yaml:2: model.heads: 3 heads do not divide a width of 128"),
             ("model: {context: 0}\n", "run.yaml:1: model.context: 0 is not possible"),
             ("training:\n  batch_sequences: 0\n", "run.yaml:2: training.batch_sequences: 0 is not possible"),
             ("vocabulary: 100\n", "run.yaml:1: vocabulary: 100 tokens cannot hold 256 bytes"),
             ("steps: 0\n", "run.yaml:1: steps: 0 is not possible"),
-            ("vocabulary: bytes\nmodel: {vocab_size: 300}\n", "run.yaml:1: vocabulary: bytes is not model.vocab_size, 300"),
+            (
+                "vocabulary: bytes\nmodel: {vocab_size: 300}\n",
+                "run.yaml:1: vocabulary: bytes is not model.vocab_size, 300",
+            ),
             ("training: {model: {width: 4}}\n", "run.yaml:1: training.model"),
         ];
         for (yaml, message) in cases {
@@ -373,7 +402,9 @@ mod tests {
 
     #[test]
     fn distance_counts_single_letters() {
-        for (one, other, expected) in [("", "", 0), ("abc", "abc", 0), ("abc", "ab", 1), ("abc", "xbc", 1), ("kitten", "sitting", 3)] {
+        for (one, other, expected) in
+            [("", "", 0), ("abc", "abc", 0), ("abc", "ab", 1), ("abc", "xbc", 1), ("kitten", "sitting", 3)]
+        {
             assert_eq!(distance(one, other), expected, "{one} {other}");
             assert_eq!(distance(other, one), expected);
         }

@@ -39,14 +39,21 @@ impl Ran {
         assert_eq!(self.code, Some(1), "not a clean failure: {self:?}");
         assert!(self.stderr.contains(message), "expected {message:?} in:\n{}", self.stderr);
         let last = self.stderr.lines().last().unwrap_or_default();
-        assert!(self.stderr.starts_with("error: ") && last.starts_with("hint: "), "no error and hint:\n{}", self.stderr);
+        assert!(
+            self.stderr.starts_with("error: ") && last.starts_with("hint: "),
+            "no error and hint:\n{}",
+            self.stderr
+        );
         self
     }
 
     /// Its lines of JSON.
     #[track_caller]
     pub fn events(&self) -> Vec<Value> {
-        self.stdout.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+        self.stdout
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+            .collect()
     }
 
     /// The last event, which has this name.

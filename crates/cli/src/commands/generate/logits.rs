@@ -38,5 +38,6 @@ pub fn write(path: &Path, model: &Model, prompt: &str, count: usize) -> Result<(
         text: prompt,
         text_ids: model.tokenizer.encode(prompt),
     };
-    std::fs::write(path, serde_json::to_vec(&computed)?).with_context(|| format!("cannot write {}", path.display()))
+    std::fs::write(path, serde_json::to_vec(&computed)?)
+        .with_context(|| format!("cannot write {}", path.display()))
 }

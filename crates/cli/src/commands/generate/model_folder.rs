@@ -26,12 +26,15 @@ impl Model {
     pub fn load(path: &Path) -> Result<Self> {
         let folder = folder_of(path)?;
         let shown = folder.display();
-        let imported = hugging_face::import(&read(&folder)?, NetworkOptions::default()).with_context(|| format!("cannot use the model in {shown}"))?;
+        let imported = hugging_face::import(&read(&folder)?, NetworkOptions::default())
+            .with_context(|| format!("cannot use the model in {shown}"))?;
         let vocab_size = imported.config.vocab_size;
         let tokenizer = match imported.tokenizer {
             Some(tokenizer) => tokenizer,
             None if vocab_size == 256 => Tokenizer::bytes(),
-            None => bail!("{shown}: there is no tokenizer.json\nhint: give the whole folder of a Hugging Face model"),
+            None => bail!(
+                "{shown}: there is no tokenizer.json\nhint: give the whole folder of a Hugging Face model"
+            ),
         };
         if tokenizer.vocab_size() > vocab_size {
             bail!(
@@ -67,13 +70,19 @@ fn folder_of(path: &Path) -> Result<PathBuf> {
     let shown = path.display();
     match fs::metadata(path) {
         Err(cause) if cause.kind() == ErrorKind::NotFound => {
-            bail!("{shown}: there is no such folder\nhint: give the folder that zoo train exported, or that of the run")
+            bail!(
+                "{shown}: there is no such folder\nhint: give the folder that zoo train exported, or that of the run"
+            )
         }
         Err(cause) => Err(anyhow!("cannot read {shown}: {cause}")),
         Ok(_) if path.join("run.json").is_file() => {
-            bail!("{shown}: the run has not exported a model yet\nhint: finish it with zoo train --resume --out {shown}")
+            bail!(
+                "{shown}: the run has not exported a model yet\nhint: finish it with zoo train --resume --out {shown}"
+            )
         }
-        Ok(_) => bail!("{shown}: there is no config.json\nhint: give the folder of a Hugging Face model or of a finished run"),
+        Ok(_) => bail!(
+            "{shown}: there is no config.json\nhint: give the folder of a Hugging Face model or of a finished run"
+        ),
     }
 }
 

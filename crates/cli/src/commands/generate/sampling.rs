@@ -33,6 +33,10 @@ impl Sampling {
         if !(top_p > 0.0 && top_p <= 1.0) {
             bail!("--top-p {top_p} is not possible\nhint: write a number above 0 and up to 1");
         }
-        Ok(if greedy { Sampler { seed, ..Sampler::greedy() } } else { Sampler { temperature, top_k, top_p, seed } })
+        Ok(if greedy {
+            Sampler { seed, ..Sampler::greedy() }
+        } else {
+            Sampler { temperature, top_k, top_p, seed }
+        })
     }
 }

@@ -77,7 +77,7 @@ impl Corpus {
             seed: config.training.seed,
             threads: super::available_threads(),
         };
-        let mut progress = Progress::start(1, quiet);
+        let mut progress = Progress::start(0, quiet);
         let prepared = prepare(&options, &mut |step| progress.update(0, || describe(step)))?;
         let corpus = Self {
             manifest: prepared.manifest.to_bytes(),

@@ -86,7 +86,12 @@ pub fn run(config: &RunConfig, json: bool) -> Result<()> {
     Ok(())
 }
 
-fn tokens_per_second(spec: &TrainingSpec, corpus: &Corpus, estimate: &Estimate, too_large: bool) -> Result<(f64, bool)> {
+fn tokens_per_second(
+    spec: &TrainingSpec,
+    corpus: &Corpus,
+    estimate: &Estimate,
+    too_large: bool,
+) -> Result<(f64, bool)> {
     let guess = PEAK_SHARE * peak_flops() / estimate.flops_per_token;
     if too_large || estimate.tokens_per_step as f64 / guess > STEP_SECONDS_MAX {
         return Ok((guess, false));
@@ -111,7 +116,8 @@ fn peak_flops() -> f64 {
 /// Held-out tokens that all evaluations of a run score together.
 fn evaluated_tokens(config: &RunConfig, held_out: u64) -> f64 {
     let on_the_way = config.steps.checked_div(config.evaluate_every).unwrap_or(0);
-    let part = if config.evaluate_tokens_max == 0 { held_out } else { held_out.min(config.evaluate_tokens_max) };
+    let part =
+        if config.evaluate_tokens_max == 0 { held_out } else { held_out.min(config.evaluate_tokens_max) };
     on_the_way as f64 * part as f64 + held_out as f64
 }
 

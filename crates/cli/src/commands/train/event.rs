@@ -17,7 +17,7 @@ use crate::progress::{Progress, count, duration, speed};
 #[serde(tag = "event", rename_all = "lowercase")]
 pub enum Event {
     /// What is trained on what; said before the first step.
-    Start(Start),
+    Start(Box<Start>),
     /// A step was done.
     Step(StepDone),
     /// The network was measured.
@@ -28,6 +28,8 @@ pub enum Event {
         step: u64,
         /// The digest of its manifest.
         checkpoint: Digest,
+        /// How long it took.
+        seconds: f64,
     },
     /// Somebody asked to stop; the state is on the disk.
     Interrupted {
@@ -72,7 +74,7 @@ pub struct StepDone {
     pub gradient_norm: f64,
     /// Tokens trained on since the run was first started.
     pub tokens: u64,
-    /// Since this process started to train.
+    /// Since this command started.
     pub seconds: f64,
     pub tokens_per_s: f64,
 }
@@ -95,7 +97,9 @@ pub struct Evaluated {
 pub struct Done {
     pub steps: u64,
     pub tokens: u64,
+    /// Of this command, preparing and measuring included.
     pub seconds: f64,
+    /// Of this command's steps alone; 0 when there were none left.
     pub tokens_per_s: f64,
     pub val_loss: f64,
     pub bits_per_byte: f64,
@@ -130,7 +134,9 @@ impl Reporter {
     /// When the log cannot be written.
     pub fn report(&mut self, event: &Event) -> Result<()> {
         let line = serde_json::to_string(event).context("an event is plain data")? + "\n";
-        self.log.write_all(line.as_bytes()).map_err(|cause| files::failure("write", &self.log_path, cause))?;
+        self.log
+            .write_all(line.as_bytes())
+            .map_err(|cause| files::failure("write", &self.log_path, cause))?;
         if self.json {
             let mut stdout = std::io::stdout().lock();
             stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush())?;
@@ -165,44 +171,52 @@ fn open_log(path: &Path) -> std::io::Result<File> {
 
 fn describe(event: &Event) -> Option<String> {
     Some(match event {
-        Event::Start(start) => format!(
-            "{}: {}, {} parameters, context {}, {:.0} MiB, {} on {} threads\n\
-             data: {} tokens to train on, {} held out (digest {}), vocabulary {}\n\
-             {} to {} of {} steps, into {}",
-            start.run,
-            start.family,
-            count(start.parameters as f64),
-            start.context,
-            start.memory_mib,
-            start.isa,
-            start.threads,
-            count(start.training_tokens as f64),
-            count(start.held_out_tokens as f64),
-            start.data.held_out.short(),
-            start.vocab_size,
-            if start.first_step == 0 { "step 1".to_owned() } else { format!("resumed: step {}", start.first_step + 1) },
-            start.steps,
-            start.steps,
-            start.out.display()
-        ),
+        Event::Start(start) => describe_start(start),
         Event::Step(_) | Event::Checkpoint { .. } => return None,
         Event::Evaluation(at) => {
             let part = if at.tokens < at.of_tokens { ", on a part" } else { "" };
-            format!("step {}: held-out loss {:.4}, {:.4} bits per byte{part}", at.step, at.val_loss, at.bits_per_byte)
+            format!(
+                "step {}: held-out loss {:.4}, {:.4} bits per byte{part}",
+                at.step, at.val_loss, at.bits_per_byte
+            )
         }
         Event::Interrupted { step, resume } => format!("saved after step {step}; go on with:\n  {resume}"),
         Event::Done(done) => format!(
-            "done: {} steps, {} tokens in {} ({}), {:.4} bits per byte\nmodel {} in {}\ntry: zoo generate {} \"...\"",
+            "done: {} steps, {} tokens in {}, {:.4} bits per byte\nmodel {} in {}\ntry: zoo generate {} \"...\"",
             count(done.steps as f64),
             count(done.tokens as f64),
             duration(done.seconds),
-            speed(done.tokens_per_s),
             done.bits_per_byte,
             done.model_digest.short(),
             done.export_path.display(),
             done.export_path.display()
         ),
     })
+}
+
+fn describe_start(start: &Start) -> String {
+    let steps = match start.first_step {
+        0 => format!("{} steps", count(start.steps as f64)),
+        first if first < start.steps => format!("resumed: steps {} to {}", first + 1, start.steps),
+        first => format!("resumed: all {first} steps are done"),
+    };
+    format!(
+        "{}: {}, {} parameters, context {}, {:.0} MiB, {} on {} threads\n\
+         data: {} tokens to train on, {} held out (digest {}), vocabulary {}\n\
+         {steps}, into {}",
+        start.run,
+        start.family,
+        count(start.parameters as f64),
+        start.context,
+        start.memory_mib,
+        start.isa,
+        start.threads,
+        count(start.training_tokens as f64),
+        count(start.held_out_tokens as f64),
+        start.data.held_out.short(),
+        start.vocab_size,
+        start.out.display()
+    )
 }
 
 #[cfg(test)]
@@ -213,7 +227,8 @@ mod tests {
     fn a_line_that_was_cut_off_goes_and_the_others_stay() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log.jsonl");
-        for (before, after) in [("", "x\n"), ("{}\n", "{}\nx\n"), ("{}\n{\"ev", "{}\nx\n"), ("{\"ev", "x\n")] {
+        for (before, after) in [("", "x\n"), ("{}\n", "{}\nx\n"), ("{}\n{\"ev", "{}\nx\n"), ("{\"ev", "x\n")]
+        {
             std::fs::write(&path, before).unwrap();
             open_log(&path).unwrap().write_all(b"x\n").unwrap();
             assert_eq!(std::fs::read_to_string(&path).unwrap(), after);

@@ -58,7 +58,9 @@ pub fn failure(action: &'static str, path: &Path, cause: io::Error) -> anyhow::E
     let path = path.to_owned();
     match cause.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreError::StorageFull { path }.into(),
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => StoreError::PermissionDenied { path }.into(),
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            StoreError::PermissionDenied { path }.into()
+        }
         _ => anyhow!("cannot {action} {}: {cause}", path.display()),
     }
 }
@@ -95,7 +97,9 @@ mod tests {
     fn a_folder_replaces_the_one_before_whole() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("model");
-        let files = |names: &[&str]| names.iter().map(|name| (name.to_string(), name.as_bytes().to_vec())).collect::<Vec<_>>();
+        let files = |names: &[&str]| {
+            names.iter().map(|name| (name.to_string(), name.as_bytes().to_vec())).collect::<Vec<_>>()
+        };
         write_folder(&path, &files(&["a", "b"])).unwrap();
         write_folder(&path, &files(&["c"])).unwrap();
         let left: Vec<_> = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();

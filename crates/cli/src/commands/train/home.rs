@@ -46,7 +46,8 @@ pub struct RunRecord {
 impl RunRecord {
     /// The configuration the run was started with.
     pub fn config(&self) -> Result<RunConfig> {
-        RunConfig::from_value(self.config.clone()).with_context(|| format!("{RECORD} has no configuration that this version knows"))
+        RunConfig::from_value(self.config.clone())
+            .with_context(|| format!("{RECORD} has no configuration that this version knows"))
     }
 }
 
@@ -74,8 +75,10 @@ impl Home {
         if !path.exists() {
             return Ok(if entries.next().is_none() { Found::Nothing } else { Found::Other });
         }
-        let record: RunRecord = serde_json::from_slice(&files::read(&path, RECORD_BYTES_MAX)?)
-            .map_err(|cause| anyhow!("{}: not the record of a run: {cause}\nhint: choose another --out", path.display()))?;
+        let record: RunRecord =
+            serde_json::from_slice(&files::read(&path, RECORD_BYTES_MAX)?).map_err(|cause| {
+                anyhow!("{}: not the record of a run: {cause}\nhint: choose another --out", path.display())
+            })?;
         if record.format != RECORD_FORMAT {
             bail!(
                 "{}: format {} is not known, only {RECORD_FORMAT} is\nhint: use the version of zoo that started the run",

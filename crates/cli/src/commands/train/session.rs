@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use zoo_content::Digest;
 use zoo_kernels::isa;
-use zoo_training::{Checkpoint, Dataset, Estimate, Part, StepReport, Trainer, TrainingSpec, evaluate};
+use zoo_training::{Dataset, Estimate, Part, StepReport, Trainer, TrainingSpec, evaluate};
 
 use super::corpus::Corpus;
 use super::event::{Done, Evaluated, Event, Reporter, Start, StepDone};
@@ -34,6 +34,7 @@ pub struct Session<'a> {
     trainer: Trainer<'a>,
     reporter: Reporter,
     interrupt: Interrupt,
+    /// When the command was started.
     started: Instant,
     first_step: u64,
     /// Spent in steps alone.
@@ -47,8 +48,14 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// Configuration and data that do not fit together; a damaged checkpoint.
-    pub fn start(config: &'a RunConfig, corpus: &'a Corpus, home: &'a Home, json: bool) -> Result<Self> {
-        let (started, spec, checkpoint) = (Instant::now(), corpus.spec(config), home.latest()?);
+    pub fn start(
+        config: &'a RunConfig,
+        corpus: &'a Corpus,
+        home: &'a Home,
+        started: Instant,
+        json: bool,
+    ) -> Result<Self> {
+        let (spec, checkpoint) = (corpus.spec(config), home.latest()?);
         let trainer = match &checkpoint {
             Some(checkpoint) => Trainer::resume(spec, &corpus.training, checkpoint)?,
             None => Trainer::new(spec, &corpus.training)?,
@@ -67,7 +74,7 @@ impl<'a> Session<'a> {
             training_seconds: 0.0,
             saved,
         };
-        session.reporter.report(&Event::Start(session.describe()))?;
+        session.reporter.report(&Event::Start(Box::new(session.describe())))?;
         Ok(session)
     }
 
@@ -136,10 +143,11 @@ impl<'a> Session<'a> {
         {
             return Ok(name);
         }
-        let checkpoint: Checkpoint = self.trainer.checkpoint();
-        let name = self.home.save(self.trainer.spec(), &checkpoint)?;
+        let before = Instant::now();
+        let name = self.home.save(self.trainer.spec(), &self.trainer.checkpoint())?;
         self.saved = Some((step, name));
-        self.reporter.report(&Event::Checkpoint { step, checkpoint: name })?;
+        let seconds = before.elapsed().as_secs_f64();
+        self.reporter.report(&Event::Checkpoint { step, checkpoint: name, seconds })?;
         Ok(name)
     }
 
