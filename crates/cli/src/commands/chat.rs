@@ -16,11 +16,12 @@ use super::generate::{Model, Sampling, TextStream};
 #[command(after_help = "Example:
   zoo chat runs/shakespeare
 
-/reset forgets the conversation, /quit or Ctrl-D ends it. Ctrl-C stops an answer, or ends the conversation
-between two.
+/reset forgets the conversation, /quit or Ctrl-D ends it. Ctrl-C stops an answer, or ends the
+conversation between two.
 
-A model that was only trained on text does not know what a conversation is: it continues a script of lines
-that start with User: and Assistant:, and its answer ends where it would write the next User: line.")]
+A model that was only trained on text does not know what a conversation is: it continues a
+script of lines that start with User: and Assistant:, and its answer ends where it would write
+the next User: line.")]
 pub struct Chat {
     /// An exported model (a Hugging Face folder), or the folder of a run
     model: PathBuf,

@@ -30,9 +30,9 @@ const PROMPT_BYTES_MAX: u64 = 16 << 20;
   zoo generate runs/shakespeare/model --greedy --json \"To be\"
   cat letter.txt | zoo generate MODEL -
 
-Equal model, prompt, settings and seed give equal text on every machine. When the context is full, the
-last half of it starts a new one, so a text may be longer than the context; it ends at --tokens or where
-the model ends it. The text goes to stdout, the speed to stderr.")]
+Equal model, prompt, settings and seed give equal text on every machine. When the context is
+full, its last half starts a new one, so a text may be longer than the context; it ends at
+--tokens, or where the model ends it. The text goes to stdout, the speed to stderr.")]
 pub struct Generate {
     /// An exported model (a Hugging Face folder), or the folder of a run
     model: PathBuf,

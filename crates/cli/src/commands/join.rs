@@ -17,13 +17,15 @@ use crate::foreground;
 
 /// Arguments of `zoo join`.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  zoo join zoo1ab...                       with all threads of this machine\n  \
+#[command(
+    after_help = "Examples:\n  zoo join zoo1ab...                       with all threads of this machine\n  \
                         zoo join zoo1ab... --threads 2 --name lynx\n\n\
                         The node opens no port that others must reach from outside, runs no code it is sent, and\n\
-                        keeps its key in its directory: joining again with the same directory is the same node.")]
+                        keeps its key in its directory: joining again with the same directory is the same node."
+)]
 pub struct Join {
     /// What `zoo up` printed
-    ticket: Ticket,
+    ticket: String,
     /// Where the key and the blobs are [default: .zoo/node in your home]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -51,12 +53,13 @@ impl Join {
     }
 
     async fn work(self) -> Result<()> {
+        let ticket: Ticket = self.ticket.parse()?;
         let teller = Arc::new(Teller::new(self.json));
-        let listen = self.listen.unwrap_or_else(|| listen_for(&self.ticket));
+        let listen = self.listen.unwrap_or_else(|| listen_for(&ticket));
         let events = teller.clone();
         let options = PNodeOptions {
             directory: self.dir.unwrap_or_else(|| home_directory("node")),
-            ticket: self.ticket,
+            ticket,
             listen,
             name: self.name,
             threads: self.threads,

@@ -1,5 +1,6 @@
 //! `zoo up`: an orchestrator in the foreground.
 
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -45,7 +46,7 @@ impl Up {
             tick_ms: TICK_MS,
         })
         .await?;
-        self.announce(&orchestrator, &directory);
+        self.announce(&orchestrator, &directory)?;
         orchestrator.run_until(foreground::told_to_stop(self.exit_with_stdin)).await?;
         if self.json {
             print_line(&json!({ "event": "stopped" }));
@@ -53,7 +54,7 @@ impl Up {
         Ok(())
     }
 
-    fn announce(&self, orchestrator: &Orchestrator, directory: &Path) {
+    fn announce(&self, orchestrator: &Orchestrator, directory: &Path) -> io::Result<()> {
         let ticket = orchestrator.ticket();
         if self.json {
             print_line(&json!({
@@ -63,16 +64,17 @@ impl Up {
                 "addresses": ticket.addresses,
                 "root": orchestrator.root(),
             }));
-            return;
+            return Ok(());
         }
+        let out = &mut io::stdout().lock();
         let addresses: Vec<String> = ticket.addresses.iter().map(SocketAddr::to_string).collect();
-        println!("orchestrator {} listens on {}", ticket.node.short(), addresses.join(", "));
-        println!("its journal is in {}", directory.display());
-        println!("\nothers join with\n\n  zoo join {ticket}\n");
+        writeln!(out, "orchestrator {} listens on {}", ticket.node.short(), addresses.join(", "))?;
+        writeln!(out, "its journal is in {}", directory.display())?;
+        writeln!(out, "\nothers join with\n\n  zoo join {ticket}\n")?;
         if ticket.addresses.iter().all(|address| address.ip().is_loopback()) {
-            println!("only this machine can: --listen 0.0.0.0:4040 lets others in");
+            writeln!(out, "only this machine can: --listen 0.0.0.0:4040 lets others in")?;
         }
-        println!("Ctrl-C stops");
+        writeln!(out, "Ctrl-C stops")
     }
 }
 

@@ -2,28 +2,21 @@
 
 use std::time::Duration;
 
+use indicatif::{DecimalBytes, HumanCount};
+
 /// `1234567` as `1,234,567`.
 pub fn count(value: u64) -> String {
-    let digits = value.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    HumanCount(value).to_string()
 }
 
 /// A size, in powers of 1000.
 pub fn bytes(value: u64) -> String {
-    let value = value as f64;
-    match value {
-        0.0..1e3 => format!("{value} B"),
-        1e3..1e6 => format!("{:.1} kB", value / 1e3),
-        1e6..1e9 => format!("{:.1} MB", value / 1e6),
-        _ => format!("{:.2} GB", value / 1e9),
-    }
+    DecimalBytes(value).to_string()
+}
+
+/// How many of something that takes an s when there are several.
+pub fn several(number: u64, what: &str) -> String {
+    format!("{} {what}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
 /// Minutes and seconds.
@@ -43,10 +36,9 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        let counts = [(0, "0"), (999, "999"), (1000, "1,000"), (12_345, "12,345"), (1_234_567, "1,234,567")];
-        counts.iter().for_each(|(value, text)| assert_eq!(count(*value), *text));
-        let sizes = [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (61_234_567, "61.2 MB"), (2_500_000_000, "2.50 GB")];
-        sizes.iter().for_each(|(value, text)| assert_eq!(bytes(*value), *text));
+        assert_eq!((count(999), count(1_234_567)), ("999".into(), "1,234,567".into()));
+        assert_eq!((bytes(999), bytes(61_234_567)), ("999 B".into(), "61.23 MB".into()));
+        assert_eq!((several(1, "thread"), several(2, "thread")), ("1 thread".into(), "2 threads".into()));
         assert_eq!(clock(Duration::from_millis(62_900)), "1:02");
     }
 

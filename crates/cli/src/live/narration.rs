@@ -2,7 +2,7 @@
 
 use zoo_state::Event;
 
-use super::format::{bytes, count, harmless};
+use super::format::{bytes, count, harmless, several};
 use super::overview::Overview;
 
 /// What to say of an event that `overview` has heard already; none of what the table shows anyway.
@@ -11,9 +11,9 @@ pub fn sentence(event: &Event, overview: &Overview) -> Option<String> {
     let name = |node| overview.name(node);
     let sentence = match event {
         Event::NodeJoined { node, profile } => {
-            let (threads, speed) = (profile.threads, count(profile.benchmark_tokens_per_second.into()));
-            let unit = if threads == 1 { "thread" } else { "threads" };
-            format!("{} joined: {threads} {unit}, {}, {speed} tokens/s", name(node), profile.isa)
+            let threads = several(profile.threads.into(), "thread");
+            let speed = count(profile.benchmark_tokens_per_second.into());
+            format!("{} joined: {threads}, {}, {speed} tokens/s", name(node), profile.isa)
         }
         Event::NodeLost { node, cause } => format!("{} is lost: {cause}", name(node)),
         Event::NodeRejoined { node, .. } => format!("{} is back, with the key it had", name(node)),
@@ -22,15 +22,15 @@ pub fn sentence(event: &Event, overview: &Overview) -> Option<String> {
         }
         Event::RoundStarted { round, start: 2.., .. } => format!("round {} starts again", round + 1),
         Event::RoundStarted { round: 0, shares, .. } => {
-            format!("round 1/{rounds} starts on {} nodes", shares.len())
+            format!("round 1/{rounds} starts on {}", several(shares.len() as u64, "node"))
         }
         Event::ContributionMissed { round, node, why, .. } => {
             format!("round {} goes on without {}: {why}", round + 1, name(node))
         }
         Event::RoundFinished { round, .. } => {
-            let nodes = overview.contributions.len();
+            let nodes = several(overview.contributions.len() as u64, "node");
             let (tokens, loss) = (count(overview.tokens), overview.mean_loss());
-            format!("round {}/{rounds} by {nodes} nodes: mean loss {loss:.3}, {tokens} tokens so far", round + 1)
+            format!("round {}/{rounds} by {nodes}: mean loss {loss:.3}, {tokens} tokens so far", round + 1)
         }
         Event::EvaluationFinished { round, bits_per_byte_bits, bytes: size, .. } => format!(
             "round {}/{rounds}: {:.3} bits per byte on {} of held-out text",

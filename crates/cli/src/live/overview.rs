@@ -201,7 +201,9 @@ impl NodeView {
     fn hear(&mut self, status: &NodeStatus) {
         let traffic = Traffic { sent_bytes: status.sent_bytes, received_bytes: status.received_bytes };
         // A process counts from zero: less than before means that this is another one.
-        if traffic.sent_bytes < self.current.sent_bytes || traffic.received_bytes < self.current.received_bytes {
+        if traffic.sent_bytes < self.current.sent_bytes
+            || traffic.received_bytes < self.current.received_bytes
+        {
             self.earlier.sent_bytes += self.current.sent_bytes;
             self.earlier.received_bytes += self.current.received_bytes;
         }
@@ -280,7 +282,10 @@ mod tests {
         let state = |overview: &Overview| overview.by_name("lynx").unwrap().1.state;
         assert_eq!(state(&overview), NodeState::Waiting);
 
-        hear(&mut overview, Event::RoundStarted { job, round: 1, start: 1, base, shares: vec![(NODE, share)] });
+        hear(
+            &mut overview,
+            Event::RoundStarted { job, round: 1, start: 1, base, shares: vec![(NODE, share)] },
+        );
         overview.finished_rounds = 1;
         overview.hear(&status(5, 10));
         assert_eq!((state(&overview), overview.done()), (NodeState::Training, 1.5 / 4.0));
@@ -296,9 +301,15 @@ mod tests {
         };
         hear(&mut overview, accepted);
         assert_eq!((state(&overview), overview.mean_loss()), (NodeState::Contributed, 3.0));
-        hear(&mut overview, Event::RoundSealed { job, round: 1, attempt: 1, contributors: vec![NODE], tokens: 30 });
+        hear(
+            &mut overview,
+            Event::RoundSealed { job, round: 1, attempt: 1, contributors: vec![NODE], tokens: 30 },
+        );
         assert_eq!(state(&overview), NodeState::Aggregating);
-        hear(&mut overview, Event::RoundFinished { job, round: 1, checkpoint: base, holders: vec![NODE], tokens: 60 });
+        hear(
+            &mut overview,
+            Event::RoundFinished { job, round: 1, checkpoint: base, holders: vec![NODE], tokens: 60 },
+        );
         assert_eq!((state(&overview), overview.tokens), (NodeState::Evaluating, 60));
         hear(&mut overview, Event::NodeLost { node: NODE, cause: LossCause::Left });
         let evaluated = Event::EvaluationFinished {

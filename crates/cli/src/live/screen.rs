@@ -1,5 +1,6 @@
 //! Lines that stay, above lines that are redrawn in place.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use console::{Style, Term};
@@ -52,7 +53,7 @@ impl Screen {
                 let dim = Style::new().for_stderr().dim();
                 let _ = terminal.write_line(&format!("{} {line}", dim.apply_to(format!("{time:>5}"))));
             }
-            None => eprintln!("{time:>5} {line}"),
+            None => _ = writeln!(std::io::stderr(), "{time:>5} {line}"),
         }
     }
 

@@ -207,6 +207,12 @@ unsafe fn narrow(kernel: super::micro::Kernel, tile: Tile, height: usize, width:
     }
 }
 
+/// More than one, so that a thread that was interrupted does not hold up the rest.
+const PARTS_PER_THREAD: usize = 2;
+
+/// Packing an element of B (it may have to be transposed), in terms of one of A.
+const PACK_B_COST: usize = 2;
+
 /// How a product is cut into independent parts: rows and columns only, never k.
 struct Grid {
     rows: usize,
@@ -216,12 +222,20 @@ struct Grid {
 }
 
 impl Grid {
-    /// About three parts a thread, so that a thread that was interrupted does not hold up the rest.
-    /// Columns are cut first: a part packs its own columns of B, which costs more than packing A.
+    /// About [`PARTS_PER_THREAD`] parts a thread, cut so that packing costs least: every part packs its rows
+    /// of A and its columns of B, so a cut of the columns packs all of A again, and a cut of the rows all of B.
     fn new(rows: usize, cols: usize, threads: usize) -> Self {
-        let wanted = 3 * threads;
-        let col_parts = wanted.min((cols / (4 * PANEL)).max(1));
-        let row_parts = wanted.div_ceil(col_parts).min((rows / (4 * TILE_ROWS)).max(1));
+        let wanted = PARTS_PER_THREAD * threads;
+        let most_row_parts = (rows / (2 * TILE_ROWS)).max(1);
+        let most_col_parts = (cols / (2 * PANEL)).clamp(1, wanted);
+        let grid = |col_parts: usize| (wanted.div_ceil(col_parts).min(most_row_parts), col_parts);
+        let packing =
+            |(row_parts, col_parts): (usize, usize)| rows * col_parts + PACK_B_COST * cols * row_parts;
+        let missing = |(row_parts, col_parts): (usize, usize)| wanted.saturating_sub(row_parts * col_parts);
+        let (row_parts, col_parts) = (1..=most_col_parts)
+            .map(grid)
+            .min_by_key(|parts| (missing(*parts), packing(*parts)))
+            .expect("there is at least one column part");
         Self { rows, cols, row_parts, col_parts }
     }
 

@@ -117,9 +117,8 @@ impl Accident {
         }
         match self.stage {
             Stage::Armed { .. } => {
-                let trains = overview
-                    .by_name(&self.victim)
-                    .is_some_and(|(_, node)| node.state == NodeState::Training);
+                let trains =
+                    overview.by_name(&self.victim).is_some_and(|(_, node)| node.state == NodeState::Training);
                 self.stage = if trains { Stage::Killed } else { Stage::Planned };
                 trains.then_some(Deed::Kill)
             }
@@ -160,8 +159,11 @@ mod tests {
                 minimum_nodes: 1,
                 contribution_deadline_ms: 1,
             };
-            let mut story =
-                Self { overview: Overview::new(plan), accident: Accident::new("lynx", 4), now: Instant::now() };
+            let mut story = Self {
+                overview: Overview::new(plan),
+                accident: Accident::new("lynx", 4),
+                now: Instant::now(),
+            };
             story.hear(Event::NodeJoined { node: NODE, profile: profile() });
             story
         }
@@ -179,7 +181,13 @@ mod tests {
 
         fn seal_round_after(&mut self, seconds: u64) {
             self.now += Duration::from_secs(seconds);
-            self.hear(Event::RoundSealed { job: Digest::of(b"job"), round: 0, attempt: 1, contributors: vec![], tokens: 1 });
+            self.hear(Event::RoundSealed {
+                job: Digest::of(b"job"),
+                round: 0,
+                attempt: 1,
+                contributors: vec![],
+                tokens: 1,
+            });
         }
 
         fn after(&mut self, seconds: u64) -> Option<Deed> {

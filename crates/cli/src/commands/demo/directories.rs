@@ -26,7 +26,10 @@ impl Directories {
         if let Some(model) = model
             && model.symlink_metadata().is_ok()
         {
-            bail!("{} exists already\nhint: choose another directory with --out; nothing is overwritten", model.display());
+            bail!(
+                "{} exists already\nhint: choose another directory with --out; nothing is overwritten",
+                model.display()
+            );
         }
         let run = match run {
             Some(run) => create_new(run)?,
@@ -61,7 +64,10 @@ fn create_new(run: &Path) -> Result<PathBuf> {
     match fs::create_dir(run) {
         Ok(()) => Ok(run.to_owned()),
         Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {
-            bail!("{} exists already\nhint: choose another directory with --dir; nothing is overwritten", run.display())
+            bail!(
+                "{} exists already\nhint: choose another directory with --dir; nothing is overwritten",
+                run.display()
+            )
         }
         Err(cause) => Err(cause).with_context(|| format!("cannot create {}", run.display())),
     }
@@ -69,7 +75,10 @@ fn create_new(run: &Path) -> Result<PathBuf> {
 
 fn create_next(parent: &Path) -> Result<PathBuf> {
     fs::create_dir_all(parent).with_context(|| {
-        format!("cannot create {}\nhint: start in a folder that you can write to, or choose one with --dir", parent.display())
+        format!(
+            "cannot create {}\nhint: start in a folder that you can write to, or choose one with --dir",
+            parent.display()
+        )
     })?;
     for number in 1..=RUNS_MAX {
         let run = parent.join(format!("demo-{number}"));
@@ -78,7 +87,10 @@ fn create_next(parent: &Path) -> Result<PathBuf> {
             Err(cause) if cause.kind() == io::ErrorKind::AlreadyExists => {}
             Err(cause) => {
                 return Err(cause).with_context(|| {
-                    format!("cannot create {}\nhint: choose a directory that you can write to with --dir", run.display())
+                    format!(
+                        "cannot create {}\nhint: choose a directory that you can write to with --dir",
+                        run.display()
+                    )
                 });
             }
         }
@@ -101,7 +113,8 @@ mod tests {
 
         let file = folder.path().join("model");
         fs::write(&file, "mine").unwrap();
-        let refused = Directories::create(Some(&folder.path().join("run")), Some(&file)).unwrap_err().to_string();
+        let refused =
+            Directories::create(Some(&folder.path().join("run")), Some(&file)).unwrap_err().to_string();
         assert!(refused.contains("hint: choose another directory with --out"), "{refused}");
         assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
         assert!(!folder.path().join("run").exists(), "refused before anything is created");

@@ -123,7 +123,8 @@ pub async fn recheck(
 
 fn retrain(store: &MemoryStore, commitment: Commitment) -> Result<(Recheck, String)> {
     let there = isa::active();
-    let here = isa::available().into_iter().rev().find(|isa| *isa != there && *isa != Isa::Scalar).unwrap_or(there);
+    let here =
+        isa::available().into_iter().rev().find(|isa| *isa != there && *isa != Isa::Scalar).unwrap_or(there);
     let threads = available_parallelism().map_or(1, usize::from);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
     isa::force(here)?;

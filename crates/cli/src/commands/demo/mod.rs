@@ -19,14 +19,17 @@ use anyhow::{Result, bail};
 use self::directories::Directories;
 use self::session::Session;
 use crate::foreground;
+use crate::interrupt::INTERRUPTED;
 use crate::live::Audience;
 
 /// Arguments of `zoo demo`.
 #[derive(Clone, clap::Args)]
-#[command(after_help = "Examples:\n  zoo demo                                  about two minutes, on the text that cargo put here\n  \
+#[command(
+    after_help = "Examples:\n  zoo demo                                  about two minutes, on the text that cargo put here\n  \
                         zoo demo --data ~/notes --out my-model    on a text of your own\n  \
                         zoo demo --json | tail -1                 the result for a program\n\n\
-                        Everything stays on this machine: the processes talk over loopback, nothing is downloaded.")]
+                        Everything stays on this machine: the processes talk over loopback, nothing is downloaded."
+)]
 pub struct Demo {
     /// A file or folder of text to train on [default: the sources of the packages that cargo put on this machine]
     #[arg(long, value_name = "PATH")]
@@ -35,16 +38,16 @@ pub struct Demo {
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=16))]
     nodes: u16,
     /// Rounds: each ends with a synchronisation
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Steps that every node trains on its own in a round
     #[arg(long, value_name = "H", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     inner_steps: u32,
     /// Sequences of one such step
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     sequences: u32,
     /// Evaluate after every so many rounds
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     evaluate_every: u32,
     /// Shape of the model
     #[arg(long, default_value = "qwen3-1m", value_parser = clap::builder::PossibleValuesParser::new(zoo_model::preset::names()))]
@@ -53,7 +56,7 @@ pub struct Demo {
     #[arg(long, value_name = "N", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(256..=65_536))]
     vocabulary: u32,
     /// Highest learning rate of the inner steps
-    #[arg(long, value_name = "RATE", default_value_t = 3e-3)]
+    #[arg(long, value_name = "RATE", default_value_t = 4e-3)]
     learning_rate: f64,
     /// Seed of the split, the first parameters and the order of the data
     #[arg(long, default_value_t = 1)]
@@ -88,11 +91,21 @@ impl Demo {
         let started = Instant::now();
         let directories = Directories::create(self.dir.as_deref(), self.out.as_deref())?;
         let audience = Audience::new(self.json, started);
-        let report = Session::new(self, &directories, audience, started).run().await?;
+        let Some(report) = Session::new(self, &directories, audience, started).run().await? else {
+            eprintln!(
+                "interrupted: every process of the demo is stopped, what there is so far is in {}",
+                directories.run.display()
+            );
+            std::process::exit(INTERRUPTED.into());
+        };
         if !self.keep && report.closing.recheck_equal {
             directories.remove_network()?;
         }
-        if self.json { report.print_line() } else { report.print_for_people() }
+        if self.json {
+            report.print_line()
+        } else {
+            report.print_for_people()?
+        }
         if !report.closing.recheck_equal {
             bail!(
                 "training a window again gives other bits than its node committed to\n\

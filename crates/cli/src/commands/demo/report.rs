@@ -1,5 +1,6 @@
 //! What a demo comes to.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use console::style;
@@ -8,7 +9,7 @@ use zoo_content::Digest;
 
 use super::Demo;
 use super::ending::{Rechecked, Sample};
-use crate::live::format::{bytes, count};
+use crate::live::format::{bytes, count, several};
 use crate::live::{NodeView, Overview, print_line, sparkline};
 
 /// Columns of a curve.
@@ -84,49 +85,51 @@ impl Report {
     }
 
     /// Prints all of it on stdout.
-    pub fn print_for_people(&self) {
+    pub fn print_for_people(&self) -> io::Result<()> {
+        let out = &mut io::stdout().lock();
         let closing = &self.closing;
         let bits: Vec<String> = closing.bits_per_byte.iter().map(|bits| format!("{bits:.3}")).collect();
-        heading("held-out bits per byte");
-        println!("  {}  {}", bits.join(" "), sparkline(&closing.bits_per_byte, CURVE_WIDTH));
-        heading("what the model writes, at temperature 0.8");
+        heading(out, "held-out bits per byte")?;
+        writeln!(out, "  {}  {}", bits.join(" "), sparkline(&closing.bits_per_byte, CURVE_WIDTH))?;
+        heading(out, "what the model writes, at temperature 0.8")?;
         let text = format!("{}{}", style(&self.sample.prompt).bold(), self.sample.text);
-        text.lines().for_each(|line| println!("  {line}"));
-        heading("bytes on the wire");
+        text.lines().try_for_each(|line| writeln!(out, "  {line}"))?;
+        heading(out, "bytes on the wire")?;
         for (name, sent, received) in &self.traffic {
-            println!("  {name:<10} {:>9} sent {:>9} received", bytes(*sent), bytes(*received));
+            writeln!(out, "  {name:<10} {:>9} sent {:>9} received", bytes(*sent), bytes(*received))?;
         }
-        heading("one window, trained again from what is stored");
-        self.print_recheck();
-        heading("the model");
-        println!("  digest     {}", closing.model_digest);
-        println!("  folder     {}", closing.export_path.display());
-        println!("  try        zoo generate {} --prompt \"fn main\"", closing.export_path.display());
-        println!(
-            "\n{} tokens in {} rounds on {} nodes; first round after {:.1} s, {:.0} s in all",
-            count(closing.tokens),
-            closing.rounds,
-            closing.nodes,
-            closing.seconds_to_first_round,
-            closing.seconds_total
-        );
+        heading(out, "one window, trained again from what is stored")?;
+        self.print_recheck(out)?;
+        heading(out, "the model")?;
+        let folder = closing.export_path.display();
+        writeln!(out, "  digest     {}", closing.model_digest)?;
+        writeln!(out, "  folder     {folder}")?;
+        writeln!(out, "  try        zoo generate {folder} \"fn main\"")?;
+        let (tokens, rounds) = (count(closing.tokens), several(closing.rounds.into(), "round"));
+        let nodes = several(closing.nodes.into(), "node");
+        let (first, total) = (closing.seconds_to_first_round, closing.seconds_total);
+        writeln!(
+            out,
+            "\n{tokens} tokens in {rounds} on {nodes}; first round after {first:.1} s, {total:.0} s in all"
+        )
     }
 
-    fn print_recheck(&self) {
-        let Rechecked { name, recheck, here, .. } = &self.recheck;
-        let work = &recheck.expected.work;
-        let (round, steps, tokens) = (work.round + 1, recheck.expected.steps, count(recheck.expected.tokens));
-        println!("  {name}'s share of round {round}: {steps} steps, {tokens} tokens; here {here}");
-        println!("  committed  {}", Rechecked::digest(&recheck.expected));
-        println!("  computed   {}", Rechecked::digest(&recheck.got));
+    fn print_recheck(&self, out: &mut impl Write) -> io::Result<()> {
+        let Rechecked { name, recheck, here } = &self.recheck;
+        let round = recheck.expected.work.round + 1;
+        let (steps, tokens) =
+            (several(recheck.expected.steps.into(), "step"), count(recheck.expected.tokens));
+        writeln!(out, "  {name}'s share of round {round}: {steps}, {tokens} tokens; here {here}")?;
+        writeln!(out, "  committed  {}", Rechecked::digest(&recheck.expected))?;
+        writeln!(out, "  computed   {}", Rechecked::digest(&recheck.got))?;
         if recheck.equal() {
-            println!("  {}", style("equal, to the last bit").green());
+            writeln!(out, "  {}", style("equal, to the last bit").green())
         } else {
-            println!("  {}: {}", style("different").red(), recheck.differences().join(", "));
+            writeln!(out, "  {}: {}", style("different").red(), recheck.differences().join(", "))
         }
     }
 }
 
-fn heading(text: &str) {
-    println!("\n{}", style(text).bold());
+fn heading(out: &mut impl Write, text: &str) -> io::Result<()> {
+    writeln!(out, "\n{}", style(text).bold())
 }

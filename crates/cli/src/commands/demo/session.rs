@@ -80,18 +80,18 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Runs the demo, or as much of it as Ctrl-C allows, and stops every process it has started.
-    pub async fn run(mut self) -> Result<Report> {
+    /// Runs the demo and stops every process it has started. `None` if it was interrupted.
+    pub async fn run(mut self) -> Result<Option<Report>> {
         let outcome = tokio::select! {
-            outcome = self.perform() => outcome,
-            () = foreground::told_to_stop(false) => {
-                Err(anyhow!("interrupted\nhint: what there is so far is in {}", self.directories.run.display()))
-            }
+            outcome = self.perform() => outcome.map(Some),
+            () = foreground::told_to_stop(false) => Ok(None),
         };
         self.audience.clear();
         self.processes.stop().await;
         let mut report = outcome?;
-        report.closing.seconds_total = seconds(self.started.elapsed());
+        if let Some(report) = &mut report {
+            report.closing.seconds_total = seconds(self.started.elapsed());
+        }
         Ok(report)
     }
 
@@ -171,7 +171,9 @@ impl<'a> Session<'a> {
                 self.accepted.insert((*round, *node), *commitment);
             }
             Event::JobFinished { checkpoint, .. } => self.final_checkpoint = Some(*checkpoint),
-            Event::JobFailed { why, .. } => bail!("the job failed: {}", why.to_string().replace("; hint:", "\nhint:")),
+            Event::JobFailed { why, .. } => {
+                bail!("the job failed: {}", why.to_string().replace("; hint:", "\nhint:"))
+            }
             _ => {}
         }
         Ok(())
@@ -194,7 +196,10 @@ impl<'a> Session<'a> {
         match deed {
             Deed::Kill => {
                 self.processes.kill(&victim).await?;
-                let sentence = format!("{victim} is killed (kill -9) in the middle of its window of round {}", round + 1);
+                let sentence = format!(
+                    "{victim} is killed (kill -9) in the middle of its window of round {}",
+                    round + 1
+                );
                 self.audience.tell("killed", json!({ "name": victim, "round": round }), &sentence);
             }
             Deed::Restart => {
@@ -210,7 +215,11 @@ impl<'a> Session<'a> {
     /// A node that was started again too late for the last round still comes back.
     async fn wait_for_stragglers(&mut self, watch: &mut Watch) -> Result<()> {
         let rejoined = async {
-            while self.accident.as_ref().is_some_and(|accident| accident.has_happened() && !accident.is_over()) {
+            while self
+                .accident
+                .as_ref()
+                .is_some_and(|accident| accident.has_happened() && !accident.is_over())
+            {
                 self.step(watch).await?;
             }
             anyhow::Ok(())
@@ -233,7 +242,8 @@ impl<'a> Session<'a> {
         let accident = self.accident.as_ref();
         let (killed, rejoined) =
             (accident.is_some_and(Accident::has_happened), accident.is_some_and(Accident::is_over));
-        let task = ending::Task { client, job, directories: self.directories, checkpoint, seed: self.demo.seed };
+        let task =
+            ending::Task { client, job, directories: self.directories, checkpoint, seed: self.demo.seed };
         let (model_digest, sample) = task.export_and_sample(&mut self.audience).await?;
         let recheck = ending::recheck(client, &name, commitment.1, &mut self.audience).await?;
         let mut report = Report::new(self.demo, &self.overview, sample, recheck);
@@ -301,7 +311,8 @@ fn names(nodes: u16) -> Vec<&'static str> {
 
 fn random_key() -> Result<NodeKey> {
     let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(|cause| anyhow!("the operating system gives no random bytes: {cause}"))?;
+    getrandom::fill(&mut seed)
+        .map_err(|cause| anyhow!("the operating system gives no random bytes: {cause}"))?;
     Ok(NodeKey::from_seed(seed))
 }
 

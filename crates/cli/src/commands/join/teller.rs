@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use zoo_pnode::{PNodeEvent, Snapshot};
 use zoo_protocol::{Report, Work, encode};
 
-use crate::live::format::{count, harmless};
+use crate::live::format::{count, harmless, several};
 use crate::live::print_line;
 
 /// An orchestrator that was never reached is given up after this time; one that was is not.
@@ -73,11 +73,11 @@ impl Teller {
         let mut told = self.told();
         match event {
             PNodeEvent::Connected { .. } => told.was_connected = true,
-            PNodeEvent::Disconnected { cause, .. } => {
-                if !told.was_connected && self.started.elapsed() >= PATIENCE {
-                    told.nobody_answers = Some(cause.clone());
-                    self.gave_up.notify_one();
-                }
+            PNodeEvent::Disconnected { cause, .. }
+                if !told.was_connected && self.started.elapsed() >= PATIENCE =>
+            {
+                told.nobody_answers = Some(cause.clone());
+                self.gave_up.notify_one();
             }
             PNodeEvent::WorkChanged(work) => told.work = Some(work.clone()),
             _ => {}
@@ -87,13 +87,18 @@ impl Teller {
     fn sentence(&self, event: &PNodeEvent) -> Option<String> {
         Some(match event {
             PNodeEvent::Ready { node, addresses, profile } => {
-                let (threads, isa) = (profile.threads, &profile.isa);
+                let (threads, isa) = (several(profile.threads.into(), "thread"), &profile.isa);
                 let speed = count(profile.benchmark_tokens_per_second.into());
                 let address = addresses.first().map(ToString::to_string).unwrap_or_default();
                 let name = &profile.name;
-                format!("node {} ({name}): {threads} threads, {isa}, {speed} tokens/s, blobs at {address}", node.short())
+                format!(
+                    "node {} ({name}): {threads}, {isa}, {speed} tokens/s, blobs at {address}",
+                    node.short()
+                )
             }
-            PNodeEvent::Connected { orchestrator } => format!("connected to orchestrator {}", orchestrator.short()),
+            PNodeEvent::Connected { orchestrator } => {
+                format!("connected to orchestrator {}", orchestrator.short())
+            }
             PNodeEvent::Disconnected { cause, retry_in } => {
                 let cause = cause.lines().next().unwrap_or_default();
                 format!("not connected: {cause}; next try in {:.1} s", retry_in.as_secs_f64())
@@ -107,10 +112,19 @@ impl Teller {
                     format!("round {}: training {steps} steps of {sequences} sequences", window.round + 1)
                 }
                 Work::Aggregate(work) => {
-                    format!("round {}: aggregating {} contributions", work.round + 1, work.contributions.len())
+                    format!(
+                        "round {}: aggregating {} contributions",
+                        work.round + 1,
+                        work.contributions.len()
+                    )
                 }
                 Work::Evaluate(work) => {
-                    format!("round {}: evaluating shard {} of {}", work.round + 1, work.shard + 1, work.shards)
+                    format!(
+                        "round {}: evaluating shard {} of {}",
+                        work.round + 1,
+                        work.shard + 1,
+                        work.shards
+                    )
                 }
             },
             PNodeEvent::Progress(snapshot) => return self.progress(snapshot),
@@ -170,7 +184,9 @@ fn line(event: &PNodeEvent) -> Value {
         PNodeEvent::Ready { node, addresses, profile } => json!({
             "event": "ready", "node": node, "addresses": addresses, "profile": profile,
         }),
-        PNodeEvent::Connected { orchestrator } => json!({ "event": "connected", "orchestrator": orchestrator }),
+        PNodeEvent::Connected { orchestrator } => {
+            json!({ "event": "connected", "orchestrator": orchestrator })
+        }
         PNodeEvent::Disconnected { cause, retry_in } => json!({
             "event": "disconnected", "cause": cause, "retry_in_ms": retry_in.as_millis() as u64,
         }),
@@ -211,6 +227,8 @@ fn report_line(report: &Report) -> Value {
             "event": "evaluated", "round": round, "shard": shard, "nats": f64::from_bits(*nats_bits),
             "tokens": tokens, "bytes": bytes,
         }),
-        Report::Failed { round, reason, .. } => json!({ "event": "failed", "round": round, "reason": reason }),
+        Report::Failed { round, reason, .. } => {
+            json!({ "event": "failed", "round": round, "reason": reason })
+        }
     }
 }
