@@ -14,6 +14,7 @@ ap = argparse.ArgumentParser()
 ap.add_argument("text")
 ap.add_argument("--threads", type=int, default=2)
 ap.add_argument("--iterations", type=int, default=2000)
+ap.add_argument("--initial-std", type=float, default=0.03, help="as in our preset; nanoGPT's own is 0.02")
 a = ap.parse_args()
 
 import torch, torch.nn as nn, torch.nn.functional as F
@@ -50,7 +51,7 @@ class GPT(nn.Module):
         self.blocks, self.norm = nn.ModuleList(Block() for _ in range(L)), nn.LayerNorm(D, bias=False)
         for name, p in self.named_parameters():
             if p.dim() == 2:
-                nn.init.normal_(p, 0, 0.02 / math.sqrt(2 * L) if name.endswith(("proj.weight", "out.weight")) else 0.02)
+                nn.init.normal_(p, 0, a.initial_std / math.sqrt(2 * L) if name.endswith(("proj.weight", "out.weight")) else a.initial_std)
 
     def forward(self, x, y):
         h = self.tok(x) + self.pos(torch.arange(x.shape[1]))

@@ -1,6 +1,6 @@
 //! Ways to train, with names.
 
-use zoo_model::{AdamWSettings, Decay, Optimizer, preset};
+use zoo_model::{AdamWSettings, Decay, ModelConfig, Optimizer, preset};
 
 use crate::schedule::Schedule;
 use crate::spec::TrainingSpec;
@@ -29,9 +29,12 @@ pub fn by_name(name: &str) -> Option<Preset> {
     })
 }
 
-/// nanoGPT's `config/train_shakespeare_char.py` with the flags that its README gives for a CPU.
+/// nanoGPT's `config/train_shakespeare_char.py` with the flags that its README gives for a CPU, but for
+/// one value: 2000 steps are few, and weights that start at its 0.02 spend many of them growing (held-out
+/// loss 1.882 to 1.886 over four seeds; 1.821 from 0.03).
 fn nanogpt_shakespeare_char_cpu(spec: TrainingSpec) -> Preset {
     let spec = TrainingSpec {
+        model: ModelConfig { initial_std: 0.03, ..spec.model },
         seed: 1,
         batch_sequences: 12,
         optimizer: Optimizer::AdamW(AdamWSettings { beta2: 0.99, ..AdamWSettings::default() }),
