@@ -51,7 +51,7 @@ fn main() -> ExitCode {
 
 /// Logs go to stderr; stdout carries results only.
 fn start_logging(verbose: u8) {
-    let default = ["warn,sqlx=error,iroh=error,noq=error", "info", "debug"][usize::from(verbose.min(2))];
+    let default = ["warn,sqlx=error,iroh=off,noq=off", "info", "debug"][usize::from(verbose.min(2))];
     let filter = tracing_subscriber::EnvFilter::try_from_env("ZOO_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();

@@ -26,7 +26,7 @@ const SAMPLE_TOKENS: usize = 200;
 /// Tokens of held-out text that it goes on from.
 const PROMPT_TOKENS: usize = 12;
 /// What it goes on from where it has learned from Rust.
-const RUST_PROMPT: &str = "/// Returns the ";
+const RUST_PROMPT: &str = "/// Returns the";
 
 /// What is to be made of the result.
 pub struct Task<'a> {

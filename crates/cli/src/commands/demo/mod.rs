@@ -91,7 +91,7 @@ impl Demo {
         let started = Instant::now();
         let directories = Directories::create(self.dir.as_deref(), self.out.as_deref())?;
         let audience = Audience::new(self.json, started);
-        let Some(report) = Session::new(self, &directories, audience, started).run().await? else {
+        let Some(report) = Session::new(self, &directories, audience, started)?.run().await? else {
             eprintln!(
                 "interrupted: every process of the demo is stopped, what there is so far is in {}",
                 directories.run.display()

@@ -40,6 +40,8 @@ pub enum Said {
 
 /// All processes, by name.
 pub struct Processes<'a> {
+    /// This program, found once: an update that replaces the file must not end a running demo.
+    program: PathBuf,
     directories: &'a Directories,
     running: Vec<Process>,
     said: mpsc::Receiver<(String, u32, Said)>,
@@ -56,9 +58,10 @@ struct Process {
 
 impl<'a> Processes<'a> {
     /// None yet.
-    pub fn new(directories: &'a Directories) -> Self {
+    pub fn new(directories: &'a Directories) -> Result<Self> {
+        let program = own_program()?;
         let (say, said) = mpsc::channel(SAID_MAX);
-        Self { directories, running: Vec::new(), said, say }
+        Ok(Self { program, directories, running: Vec::new(), said, say })
     }
 
     /// Starts `zoo up`.
@@ -129,7 +132,7 @@ impl<'a> Processes<'a> {
             .append(true)
             .open(&log)
             .with_context(|| format!("cannot write {}", log.display()))?;
-        let mut command = Command::new(own_program()?);
+        let mut command = Command::new(&self.program);
         command
             .args(arguments)
             .args(["--json", "--exit-with-stdin", "--dir"])

@@ -60,16 +60,21 @@ pub struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// Nothing is started yet.
-    pub fn new(demo: &'a Demo, directories: &'a Directories, audience: Audience, started: Instant) -> Self {
+    pub fn new(
+        demo: &'a Demo,
+        directories: &'a Directories,
+        audience: Audience,
+        started: Instant,
+    ) -> Result<Self> {
         let plan = preparation::plan(demo);
         let accident = (!demo.no_kill && demo.nodes > 1 && demo.rounds > 1)
             .then(|| Accident::new(names(demo.nodes)[usize::from(demo.nodes) / 2], demo.rounds));
-        Self {
+        Ok(Self {
             demo,
             directories,
             audience,
             started,
-            processes: Processes::new(directories),
+            processes: Processes::new(directories)?,
             ticket: None,
             overview: Overview::new(plan),
             accident,
@@ -77,7 +82,7 @@ impl<'a> Session<'a> {
             accepted: BTreeMap::new(),
             first_round: None,
             final_checkpoint: None,
-        }
+        })
     }
 
     /// Runs the demo and stops every process it has started. `None` if it was interrupted.
