@@ -4,22 +4,17 @@ use std::cell::RefCell;
 
 use rayon::prelude::*;
 
-use super::micro::{Kernels, Tile};
-use super::pack::{Aligned, Layout, pack_a, pack_b, tile_len, tiles};
+use super::ahead::Ahead;
+use super::micro::{Kernel, Tile, of_height};
+use super::pack::{Aligned, ROW_STRIDE, pack_a, pack_b, tiles};
 use super::{CHUNK, PANEL, TILE_ROWS, View, ViewMut};
 use crate::onto::Onto;
 
-/// Rows of A packed at a time: one tile of a row-major A, which is then hot in the first-level
-/// cache; eight tiles of a transposed A, which is so read in long pieces.
-fn block_rows(layout: Layout) -> usize {
-    match layout {
-        Layout::Rows => TILE_ROWS,
-        Layout::Columns => 8 * TILE_ROWS,
-    }
-}
-
-/// Columns of B packed at a time: one chunk of them, 1 MiB, stays in the second-level cache.
+/// Columns of B packed at a time, about.
 const BLOCK_COLS: usize = 32 * PANEL;
+
+/// Elements of B packed at a time, if that is a chunk or more: 1 MiB, which stays in the second-level cache.
+const BLOCK_B: usize = BLOCK_COLS * CHUNK;
 
 /// Multiply-adds below which a second thread costs more than it brings.
 const SERIAL_WORK: usize = 1 << 19;
@@ -52,30 +47,36 @@ pub fn matmul(a: View, b: View, c: ViewMut, onto: Onto) {
 /// If the shapes do not match.
 pub fn matmul_serial(a: View, b: View, c: ViewMut, onto: Onto) {
     check_shapes(&a, &b, &c);
-    SCRATCH.with_borrow_mut(|scratch| {
-        for first in (0..b.cols).step_by(BLOCK_COLS) {
-            let b = b.cols_range(first, (first + BLOCK_COLS).min(b.cols));
-            // SAFETY: the columns first.. of c, which `c` borrows exclusively.
-            let c = unsafe { ViewMut::from_raw(c.data.add(first), c.rows, b.cols, c.row_stride) };
-            if b.rows == 0 && onto == Onto::Zero {
-                clear(&c);
-            }
-            for k in (0..b.rows).step_by(CHUNK) {
-                let end = (k + CHUNK).min(b.rows);
-                let chunk = b.rows_range(k, end);
-                let panels = scratch.b.reserve(chunk.cols.div_ceil(PANEL) * PANEL * chunk.rows);
+    if b.rows == 0 && onto == Onto::Zero {
+        return clear(&c);
+    }
+    BLOCK.with_borrow_mut(|block| {
+        let blocks = ((b.cols + BLOCK_COLS / 2) / BLOCK_COLS).max(1);
+        for cols in (0..blocks).map(|i| cut(b.cols, PANEL, blocks, i)) {
+            let b = b.cols_range(cols.start, cols.end);
+            // SAFETY: these columns of c, which `c` borrows exclusively.
+            let mut c =
+                unsafe { ViewMut::from_raw(c.data.add(cols.start), c.rows, cols.len(), c.row_stride) };
+            let depth = (BLOCK_B / padded(b.cols).max(1) / CHUNK).max(1) * CHUNK;
+            for k in (0..b.rows).step_by(depth) {
+                let end = (k + depth).min(b.rows);
+                block.pack(b.rows_range(k, end));
                 let onto = if k == 0 { onto } else { Onto::Value };
-                // SAFETY: room was reserved just now; the views were checked against their slices.
-                unsafe {
-                    pack_b(panels, chunk);
-                    multiply_chunk(&mut scratch.a, a.cols_range(k, end), panels, &c, onto);
-                }
+                block.multiply(a.cols_range(k, end), &mut c, onto);
             }
         }
     });
 }
 
-/// A packed right-hand side, for products that use it more than once.
+thread_local! {
+    /// The block of B that a product is working through.
+    static BLOCK: RefCell<Packed> = RefCell::default();
+    /// The block of A that a product is working through.
+    static ROWS: RefCell<Aligned> = RefCell::default();
+}
+
+/// A packed right-hand side, for products that use it more than once: the panels of one chunk of its
+/// rows after those of another.
 #[derive(Default)]
 pub struct Packed {
     rows: usize,
@@ -87,7 +88,7 @@ impl Packed {
     /// Packs `b`; what was packed before is forgotten, its memory reused.
     pub fn pack(&mut self, b: View) {
         (self.rows, self.cols) = (b.rows, b.cols);
-        let padded = b.cols.div_ceil(PANEL) * PANEL;
+        let padded = padded(b.cols);
         let panels = self.panels.reserve(b.rows * padded);
         for k in (0..b.rows).step_by(CHUNK) {
             // SAFETY: chunk after chunk, each with room for all its panels.
@@ -102,80 +103,95 @@ impl Packed {
     pub fn multiply(&self, a: View, c: &mut ViewMut, onto: Onto) {
         assert!(a.cols <= self.rows && c.cols <= self.cols && a.rows == c.rows, "shapes do not match");
         if a.cols == 0 && onto == Onto::Zero {
-            clear(c);
+            return clear(c);
         }
-        let padded = self.cols.div_ceil(PANEL) * PANEL;
-        SCRATCH.with_borrow_mut(|scratch| {
-            for k in (0..a.cols).step_by(CHUNK) {
-                let end = (k + CHUNK).min(a.cols);
-                let onto = if k == 0 { onto } else { Onto::Value };
-                let packed_rows = CHUNK.min(self.rows - k);
-                // SAFETY: the panels of this chunk lie at k * padded, each packed_rows * PANEL long.
+        // All chunks of a block of rows before the next rows: that part of c stays near.
+        let height = block_rows(&a);
+        let steps = || {
+            let chunks = (0..a.cols).step_by(CHUNK);
+            (0..a.rows).step_by(height).flat_map(move |top| chunks.clone().map(move |k| (top, k)))
+        };
+        let part = |(top, k): (usize, usize)| {
+            a.rows_range(top, (top + height).min(a.rows)).cols_range(k, (k + CHUNK).min(a.cols))
+        };
+        ROWS.with_borrow_mut(|rows| {
+            let packed = rows.reserve(height.min(a.rows) * ROW_STRIDE);
+            for ((top, k), next) in steps().zip(steps().skip(1).map(Some).chain([None])) {
+                let a = part((top, k));
+                let mut ahead = Ahead::over(next.map(part), tiles(a.rows).count() * c.cols.div_ceil(PANEL));
+                let block = Block {
+                    a: packed,
+                    rows: a.rows,
+                    k: a.cols,
+                    // Panels of this chunk lie behind those of the chunks before.
+                    b: self.panels.as_ptr().wrapping_add(k * padded(self.cols)),
+                    b_rows: CHUNK.min(self.rows - k),
+                    c: c.data.wrapping_add(top * c.row_stride),
+                    c_cols: c.cols,
+                    c_stride: c.row_stride,
+                    onto: if k == 0 { onto } else { Onto::Value },
+                };
+                // SAFETY: room was reserved just now; the views were checked against their slices.
                 unsafe {
-                    let panels = self.panels.as_ptr().add(k * padded);
-                    multiply_panels(&mut scratch.a, a.cols_range(k, end), panels, packed_rows, c, onto);
+                    pack_a(packed, a);
+                    block.multiply(&mut ahead);
                 }
             }
         });
     }
 }
 
-struct Scratch {
-    a: Aligned,
-    b: Aligned,
+/// Rows of A packed at a time: one tile of a row-major A, which is then hot in the first-level
+/// cache; sixteen tiles of a transposed A, which is so read in long pieces.
+fn block_rows(a: &View) -> usize {
+    if a.col_stride == 1 { TILE_ROWS } else { 16 * TILE_ROWS }
 }
 
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch { a: Aligned::default(), b: Aligned::default() });
+/// Columns with those that fill the last panel.
+fn padded(cols: usize) -> usize {
+    cols.div_ceil(PANEL) * PANEL
 }
 
-unsafe fn multiply_chunk(scratch: &mut Aligned, a: View, panels: *const f32, c: &ViewMut, onto: Onto) {
-    // SAFETY: the caller's.
-    unsafe { multiply_panels(scratch, a, panels, a.cols, c, onto) }
-}
-
-/// `c = a b` (or `c += a b`) for one chunk of k, b already in panels of `packed_rows >= a.cols` rows.
-///
-/// # Safety
-/// `panels` must hold every panel that covers the columns of `c`; `c` must be exclusively the caller's.
-unsafe fn multiply_panels(
-    scratch: &mut Aligned,
-    a: View,
-    panels: *const f32,
-    packed_rows: usize,
-    c: &ViewMut,
+/// A packed block of A against the packed panels of one chunk of B.
+struct Block {
+    a: *const f32,
+    rows: usize,
+    k: usize,
+    b: *const f32,
+    b_rows: usize,
+    c: *mut f32,
+    c_cols: usize,
+    c_stride: usize,
     onto: Onto,
-) {
-    let k = a.cols;
-    let layout = Layout::of(&a);
-    let kernels = Kernels::active(layout);
-    let height = block_rows(layout);
-    for top in (0..a.rows).step_by(height) {
-        let block = a.rows_range(top, (top + height).min(a.rows));
-        let packed = scratch.reserve(tiles(block.rows).map(|(_, height)| tile_len(layout, height, k)).sum());
-        // SAFETY: room was reserved; tiles and panels lie inside what was packed; every tile of c is
-        // written by one kernel call, the last panel through a tile of its own where it is narrower.
-        unsafe {
-            pack_a(packed, block, layout);
-            let mut tile_a = packed.cast_const();
-            for (first, height) in tiles(block.rows) {
-                let kernel = kernels.of_height(height);
-                for column in (0..c.cols).step_by(PANEL) {
+}
+
+impl Block {
+    /// `c = a b` or `c += a b`.
+    ///
+    /// # Safety
+    /// `a` and `b` must be packed for these sizes, `b_rows >= k`; `c` must be exclusively the caller's.
+    unsafe fn multiply(self, ahead: &mut Ahead) {
+        for (first, height) in tiles(self.rows) {
+            let kernel = of_height(height);
+            for column in (0..self.c_cols).step_by(PANEL) {
+                ahead.fetch();
+                // SAFETY: rows and panels lie inside what was packed; every tile of c is written by one
+                // kernel call, the last panel through a tile of its own where it is narrower.
+                unsafe {
                     let tile = Tile {
-                        a: tile_a,
-                        b: panels.add(column * packed_rows),
-                        k,
-                        c: c.data.add((top + first) * c.row_stride + column),
-                        c_stride: c.row_stride,
-                        onto,
+                        a: self.a.add(first * ROW_STRIDE),
+                        b: self.b.add(column * self.b_rows),
+                        k: self.k,
+                        c: self.c.add(first * self.c_stride + column),
+                        c_stride: self.c_stride,
+                        onto: self.onto,
                     };
-                    if c.cols - column >= PANEL {
+                    if self.c_cols - column >= PANEL {
                         kernel(tile);
                     } else {
-                        narrow(kernel, tile, height, c.cols - column);
+                        narrow(kernel, tile, height, self.c_cols - column);
                     }
                 }
-                tile_a = tile_a.add(tile_len(layout, height, k));
             }
         }
     }
@@ -185,7 +201,7 @@ unsafe fn multiply_panels(
 ///
 /// # Safety
 /// As for the kernel, with `width` columns in c.
-unsafe fn narrow(kernel: super::micro::Kernel, tile: Tile, height: usize, width: usize) {
+unsafe fn narrow(kernel: Kernel, tile: Tile, height: usize, width: usize) {
     let mut beside = [0f32; TILE_ROWS * PANEL];
     // SAFETY: `beside` has room for the tallest tile; c has `width` columns.
     unsafe {

@@ -1,6 +1,6 @@
 //! The register tile: `C[rows x PANEL] = C + (one chunk of A B)`, for each instruction set.
 
-use super::pack::{Layout, ROW_STRIDE};
+use super::pack::ROW_STRIDE;
 use super::{PANEL, TILE_ROWS};
 use crate::isa::{Level, level};
 use crate::onto::Onto;
@@ -22,90 +22,74 @@ pub(super) struct Tile {
 /// rows of PANEL floats, `c_stride` apart; the instruction set must be there.
 pub(super) type Kernel = unsafe fn(Tile);
 
-/// The kernels of the active instruction set.
-pub(super) struct Kernels {
-    level: Level,
-    layout: Layout,
-}
-
-impl Kernels {
-    pub(super) fn active(layout: Layout) -> Self {
-        Self { level: level(), layout }
+/// The active instruction set's kernel for tiles of `height` rows: one of the heights that `pack::tiles` yields.
+pub(super) fn of_height(height: usize) -> Kernel {
+    macro_rules! by_height {
+        ($kernel:ident) => {
+            match height {
+                TILE_ROWS => $kernel::<TILE_ROWS>,
+                8 => $kernel::<8>,
+                4 => $kernel::<4>,
+                2 => $kernel::<2>,
+                _ => $kernel::<1>,
+            }
+        };
     }
-
-    /// The kernel for tiles of `height` rows: one of the heights that `pack::tiles` yields.
-    pub(super) fn of_height(&self, height: usize) -> Kernel {
-        match self.layout {
-            Layout::Rows => self.pick::<true>(height),
-            Layout::Columns => self.pick::<false>(height),
-        }
+    match level() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => by_height!(avx512),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => by_height!(avx2),
+        #[cfg(target_arch = "x86_64")]
+        Level::Fma => by_height!(scalar_fused),
+        _ => by_height!(scalar),
     }
-
-    fn pick<const ROWS: bool>(&self, height: usize) -> Kernel {
-        macro_rules! by_height {
-            ($kernel:ident) => {
-                match height {
-                    TILE_ROWS => $kernel::<TILE_ROWS, ROWS>,
-                    8 => $kernel::<8, ROWS>,
-                    4 => $kernel::<4, ROWS>,
-                    2 => $kernel::<2, ROWS>,
-                    _ => $kernel::<1, ROWS>,
-                }
-            };
-        }
-        match self.level {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => by_height!(avx512),
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => by_height!(avx2),
-            #[cfg(target_arch = "x86_64")]
-            Level::Fma => by_height!(scalar_fused),
-            _ => by_height!(scalar),
-        }
-    }
-}
-
-/// Where element (i, p) of a packed tile of A lies.
-#[inline(always)]
-const fn a_offset<const H: usize, const ROWS: bool>(i: usize, p: usize) -> usize {
-    if ROWS { i * ROW_STRIDE + p } else { p * H + i }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-unsafe fn avx512<const H: usize, const ROWS: bool>(tile: Tile) {
+unsafe fn avx512<const H: usize>(tile: Tile) {
     use std::arch::x86_64::*;
     let Tile { mut a, mut b, k, c, c_stride, onto } = tile;
     // SAFETY: every address is inside what the caller vouched for; prefetches cannot fault.
     unsafe {
-        for i in 0..H {
-            _mm_prefetch::<_MM_HINT_ET0>(c.add(i * c_stride).cast());
-            _mm_prefetch::<_MM_HINT_ET0>(c.add(i * c_stride + 16).cast());
-        }
         let mut sum = [[_mm512_setzero_ps(); 2]; H];
         macro_rules! step {
             ($p:expr) => {
                 let b0 = _mm512_load_ps(b.add($p * PANEL));
                 let b1 = _mm512_load_ps(b.add($p * PANEL + 16));
                 for i in 0..H {
-                    let x = _mm512_set1_ps(*a.add(a_offset::<H, ROWS>(i, $p)));
+                    let x = _mm512_set1_ps(*a.add(i * ROW_STRIDE + $p));
                     sum[i][0] = _mm512_fmadd_ps(x, b0, sum[i][0]);
                     sum[i][1] = _mm512_fmadd_ps(x, b1, sum[i][1]);
                 }
             };
         }
-        let (quads, rest) = (k / 4, k % 4);
-        for _ in 0..quads {
-            step!(0);
-            step!(1);
-            step!(2);
-            step!(3);
-            a = a.add(a_offset::<H, ROWS>(0, 4));
-            b = b.add(4 * PANEL);
+        macro_rules! quads {
+            ($quads:expr) => {
+                for _ in 0..$quads {
+                    step!(0);
+                    step!(1);
+                    step!(2);
+                    step!(3);
+                    a = a.add(4);
+                    b = b.add(4 * PANEL);
+                }
+            };
         }
+        // The rows of c are fetched one by one in between: all at once they would hold up b.
+        let (quads, rest) = (k / 4, k % 4);
+        let mut row = c;
+        for _ in 0..H {
+            _mm_prefetch::<_MM_HINT_ET0>(row.cast());
+            _mm_prefetch::<_MM_HINT_ET0>(row.wrapping_add(16).cast());
+            row = row.wrapping_add(c_stride);
+            quads!(quads / H);
+        }
+        quads!(quads % H);
         for _ in 0..rest {
             step!(0);
-            a = a.add(a_offset::<H, ROWS>(0, 1));
+            a = a.add(1);
             b = b.add(PANEL);
         }
         for i in 0..H {
@@ -121,26 +105,26 @@ unsafe fn avx512<const H: usize, const ROWS: bool>(tile: Tile) {
 /// Sixteen registers hold 6 x 16, so a tile is up to four of these.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn avx2<const H: usize, const ROWS: bool>(tile: Tile) {
+unsafe fn avx2<const H: usize>(tile: Tile) {
     // SAFETY: the parts lie inside the tile.
     unsafe {
         for half in 0..2 {
             let at = |i: usize| Tile {
-                a: tile.a.add(a_offset::<H, ROWS>(i, 0)),
+                a: tile.a.add(i * ROW_STRIDE),
                 b: tile.b.add(16 * half),
                 c: tile.c.add(i * tile.c_stride + 16 * half),
                 ..tile
             };
             match H {
                 12 => {
-                    avx2_part::<6, H, ROWS>(at(0));
-                    avx2_part::<6, H, ROWS>(at(6));
+                    avx2_part::<6>(at(0));
+                    avx2_part::<6>(at(6));
                 }
                 8 => {
-                    avx2_part::<4, H, ROWS>(at(0));
-                    avx2_part::<4, H, ROWS>(at(4));
+                    avx2_part::<4>(at(0));
+                    avx2_part::<4>(at(4));
                 }
-                _ => avx2_part::<H, H, ROWS>(at(0)),
+                _ => avx2_part::<H>(at(0)),
             }
         }
     }
@@ -149,7 +133,7 @@ unsafe fn avx2<const H: usize, const ROWS: bool>(tile: Tile) {
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn avx2_part<const PART: usize, const H: usize, const ROWS: bool>(tile: Tile) {
+unsafe fn avx2_part<const PART: usize>(tile: Tile) {
     use std::arch::x86_64::*;
     let Tile { mut a, mut b, k, c, c_stride, onto } = tile;
     // SAFETY: every address is inside what the caller vouched for.
@@ -159,11 +143,11 @@ unsafe fn avx2_part<const PART: usize, const H: usize, const ROWS: bool>(tile: T
             let b0 = _mm256_load_ps(b);
             let b1 = _mm256_load_ps(b.add(8));
             for i in 0..PART {
-                let x = _mm256_set1_ps(*a.add(a_offset::<H, ROWS>(i, 0)));
+                let x = _mm256_set1_ps(*a.add(i * ROW_STRIDE));
                 sum[i][0] = _mm256_fmadd_ps(x, b0, sum[i][0]);
                 sum[i][1] = _mm256_fmadd_ps(x, b1, sum[i][1]);
             }
-            a = a.add(a_offset::<H, ROWS>(0, 1));
+            a = a.add(1);
             b = b.add(PANEL);
         }
         for i in 0..PART {
@@ -179,14 +163,14 @@ unsafe fn avx2_part<const PART: usize, const H: usize, const ROWS: bool>(tile: T
 /// The scalar path with the machine's own fused multiply-add instead of a library call.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "fma")]
-unsafe fn scalar_fused<const H: usize, const ROWS: bool>(tile: Tile) {
+unsafe fn scalar_fused<const H: usize>(tile: Tile) {
     // SAFETY: the caller's.
-    unsafe { scalar::<H, ROWS>(tile) }
+    unsafe { scalar::<H>(tile) }
 }
 
 /// What any target compiles to: four rows by eight columns at a time.
 #[inline(always)]
-unsafe fn scalar<const H: usize, const ROWS: bool>(tile: Tile) {
+unsafe fn scalar<const H: usize>(tile: Tile) {
     let Tile { a, b, k, c, c_stride, onto } = tile;
     for first in (0..H).step_by(4) {
         let height = (H - first).min(4);
@@ -197,7 +181,7 @@ unsafe fn scalar<const H: usize, const ROWS: bool>(tile: Tile) {
                 for p in 0..k {
                     let b = &*b.add(p * PANEL + column).cast::<[f32; 8]>();
                     for i in 0..height {
-                        let x = *a.add(a_offset::<H, ROWS>(first + i, p));
+                        let x = *a.add((first + i) * ROW_STRIDE + p);
                         for j in 0..8 {
                             sum[i][j] = x.mul_add(b[j], sum[i][j]);
                         }

@@ -8,9 +8,11 @@
 //!
 //! * `pack` copies a block of A and a chunk of B into the order in which the micro-kernel reads them;
 //! * `micro` holds the register tile, 12 rows of 32 columns, for each instruction set;
-//! * `drive` walks the tiles so that a tile of A stays in the first-level cache, a chunk of B in
-//!   the second, and C is written along its rows.
+//! * `drive` walks the tiles so that a tile of A stays in the first-level cache, a block of B in
+//!   the second, and C is written along its rows;
+//! * `ahead` fetches the next block of A meanwhile.
 
+mod ahead;
 mod drive;
 mod micro;
 mod pack;

@@ -1,26 +1,12 @@
 //! Copies blocks of A and chunks of B into the order in which the micro-kernel reads them.
 
+use super::ahead::prefetch;
 use super::{CHUNK, PANEL, TILE_ROWS, View};
 use crate::isa::{Level, level};
 
 /// Distance between the rows of a packed tile of A. A little more than [`CHUNK`], so that the
 /// rows of a tile do not fall onto the same cache sets.
 pub(super) const ROW_STRIDE: usize = CHUNK + 16;
-
-/// How a packed tile of A is laid out.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Layout {
-    /// Row i at `i * ROW_STRIDE`: what a row-major A copies into fastest.
-    Rows,
-    /// Column p at `p * rows`: what a transposed A copies into fastest.
-    Columns,
-}
-
-impl Layout {
-    pub(super) fn of(a: &View) -> Self {
-        if a.col_stride == 1 { Self::Rows } else { Self::Columns }
-    }
-}
 
 /// A buffer of f32 whose start is aligned to a cache line; it only grows.
 #[derive(Default)]
@@ -55,70 +41,50 @@ pub(super) fn tiles(rows: usize) -> impl Iterator<Item = (usize, usize)> {
     })
 }
 
-/// Floats that [`pack_a`] writes for a tile of `height` rows and a chunk of `k`.
-pub(super) fn tile_len(layout: Layout, height: usize, k: usize) -> usize {
-    match layout {
-        Layout::Rows => height * ROW_STRIDE,
-        Layout::Columns => height * k,
-    }
-}
-
-/// Packs all rows of `a` (at most [`CHUNK`] columns), tile after tile.
+/// Packs `a`, of at most [`CHUNK`] columns: row i at `i * ROW_STRIDE`.
 ///
 /// # Safety
-/// `to` must have room for the sum of [`tile_len`] over [`tiles`]`(a.rows)`; `a` must be readable.
-pub(super) unsafe fn pack_a(mut to: *mut f32, a: View, layout: Layout) {
-    let k = a.cols;
-    match layout {
-        Layout::Rows => {
+/// `to` must have room for `a.rows * ROW_STRIDE` floats; `a` must be readable.
+pub(super) unsafe fn pack_a(to: *mut f32, a: View) {
+    debug_assert!(a.cols <= CHUNK);
+    // SAFETY: the caller's.
+    unsafe {
+        if a.col_stride == 1 {
             for i in 0..a.rows {
-                // SAFETY: row i of `a` has k contiguous floats (col_stride is 1), and the caller made room.
-                unsafe {
-                    std::ptr::copy_nonoverlapping(a.data.add(i * a.row_stride), to.add(i * ROW_STRIDE), k)
-                };
+                std::ptr::copy_nonoverlapping(a.data.add(i * a.row_stride), to.add(i * ROW_STRIDE), a.cols);
             }
-        }
-        Layout::Columns if a.row_stride == 1 => {
-            // One pass over the rows of the transposed source: each is read once, contiguously.
-            for p in 0..k {
-                // SAFETY: column p of `a` has a.rows contiguous floats.
-                let from = unsafe { a.data.add(p * a.col_stride) };
-                let mut tile = to;
-                for (first, height) in tiles(a.rows) {
-                    // SAFETY: inside column p, and inside the tile.
-                    unsafe {
-                        copy_column(from.add(first), tile.add(p * height), height);
-                        tile = tile.add(height * k);
-                    }
-                }
-            }
-        }
-        Layout::Columns => {
-            for (first, height) in tiles(a.rows) {
-                for p in 0..k {
-                    for i in 0..height {
-                        // SAFETY: (first + i, p) lies in `a`; the caller made room.
-                        unsafe {
-                            *to.add(p * height + i) =
-                                *a.data.add((first + i) * a.row_stride + p * a.col_stride);
-                        }
-                    }
-                }
-                // SAFETY: the next tile's room.
-                to = unsafe { to.add(height * k) };
-            }
+        } else if a.row_stride == 1 {
+            pack_columns(to, a);
+        } else {
+            pack_any(to, a);
         }
     }
 }
 
-#[inline(always)]
-unsafe fn copy_column(from: *const f32, to: *mut f32, height: usize) {
-    // SAFETY: the caller's. A constant length becomes three register moves.
+/// Columns are contiguous: transpose in squares of 16.
+unsafe fn pack_columns(to: *mut f32, a: View) {
+    let (rows, cols) = (a.rows / 16 * 16, a.cols / 16 * 16);
+    for p in (0..cols).step_by(16) {
+        for i in (0..rows).step_by(16) {
+            // SAFETY: the 16 x 16 square at (i, p) lies in `a` and in the room of `to`.
+            unsafe {
+                let from = a.data.add(p * a.col_stride + i);
+                transpose_16(from, a.col_stride, to.add(i * ROW_STRIDE + p), ROW_STRIDE);
+            }
+        }
+    }
+    // SAFETY: the columns that are left, and the rows that are left.
     unsafe {
-        if height == TILE_ROWS {
-            std::ptr::copy_nonoverlapping(from, to, TILE_ROWS);
-        } else {
-            std::ptr::copy_nonoverlapping(from, to, height);
+        pack_any(to.add(cols), a.rows_range(0, rows).cols_range(cols, a.cols));
+        pack_any(to.add(rows * ROW_STRIDE), a.rows_range(rows, a.rows));
+    }
+}
+
+unsafe fn pack_any(to: *mut f32, a: View) {
+    for i in 0..a.rows {
+        for p in 0..a.cols {
+            // SAFETY: (i, p) lies in `a`; the caller made room.
+            unsafe { *to.add(i * ROW_STRIDE + p) = *a.data.add(i * a.row_stride + p * a.col_stride) };
         }
     }
 }
@@ -146,9 +112,13 @@ pub(super) unsafe fn pack_b(to: *mut f32, b: View) {
     }
 }
 
-/// Rows of the panel are contiguous: copy them.
+/// Rows of the panel are contiguous: copy them. They lie far apart, which no machine foresees.
 unsafe fn pack_panel_rows(to: *mut f32, panel: View) {
+    const AHEAD: usize = 24;
     for p in 0..panel.rows {
+        let ahead = panel.data.wrapping_add((p + AHEAD) * panel.row_stride);
+        prefetch(ahead);
+        prefetch(ahead.wrapping_add(PANEL - 1));
         // SAFETY: row p has panel.cols contiguous floats; `to` has PANEL per row.
         unsafe {
             let from = panel.data.add(p * panel.row_stride);
@@ -174,6 +144,7 @@ unsafe fn pack_panel_columns(to: *mut f32, panel: View) {
                     panel.data.add(j * panel.col_stride + p),
                     panel.col_stride,
                     to.add(p * PANEL + j),
+                    PANEL,
                 );
             }
         }
@@ -197,26 +168,27 @@ unsafe fn pack_panel_any(to: *mut f32, panel: View) {
     }
 }
 
-/// `to[p * PANEL + j] = from[j * stride + p]` for p and j below 16.
+/// `to[p * to_stride + j] = from[j * stride + p]` for p and j below 16.
 #[inline(always)]
-unsafe fn transpose_16(from: *const f32, stride: usize, to: *mut f32) {
+unsafe fn transpose_16(from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
     // SAFETY: the caller's; the instruction sets are there when `level` says so.
     unsafe {
         match level() {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => transpose_16_avx512(from, stride, to),
+            Level::Avx512 => transpose_16_avx512(from, stride, to, to_stride),
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => {
                 for p in [0, 8] {
                     for j in [0, 8] {
-                        transpose_8_avx2(from.add(j * stride + p), stride, to.add(p * PANEL + j));
+                        let to = to.add(p * to_stride + j);
+                        transpose_8_avx2(from.add(j * stride + p), stride, to, to_stride);
                     }
                 }
             }
             _ => {
-                for j in 0..16 {
-                    for p in 0..16 {
-                        *to.add(p * PANEL + j) = *from.add(j * stride + p);
+                for p in 0..16 {
+                    for j in 0..16 {
+                        *to.add(p * to_stride + j) = *from.add(j * stride + p);
                     }
                 }
             }
@@ -226,7 +198,7 @@ unsafe fn transpose_16(from: *const f32, stride: usize, to: *mut f32) {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-unsafe fn transpose_16_avx512(from: *const f32, stride: usize, to: *mut f32) {
+unsafe fn transpose_16_avx512(from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
     use std::arch::x86_64::*;
     // SAFETY: 16 rows of 16 floats are readable at `from`, and writable at `to`.
     let row: [__m512; 16] = std::array::from_fn(|i| unsafe { _mm512_loadu_ps(from.add(i * stride)) });
@@ -257,14 +229,14 @@ unsafe fn transpose_16_avx512(from: *const f32, stride: usize, to: *mut f32) {
         ];
         for (p, column) in columns {
             // SAFETY: as above.
-            unsafe { _mm512_storeu_ps(to.add(p * PANEL), column) };
+            unsafe { _mm512_storeu_ps(to.add(p * to_stride), column) };
         }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-unsafe fn transpose_8_avx2(from: *const f32, stride: usize, to: *mut f32) {
+unsafe fn transpose_8_avx2(from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
     use std::arch::x86_64::*;
     // SAFETY: 8 rows of 8 floats are readable at `from`, and writable at `to`.
     let row: [__m256; 8] = std::array::from_fn(|i| unsafe { _mm256_loadu_ps(from.add(i * stride)) });
@@ -285,8 +257,10 @@ unsafe fn transpose_8_avx2(from: *const f32, stride: usize, to: *mut f32) {
     for i in 0..4 {
         // SAFETY: as above.
         unsafe {
-            _mm256_storeu_ps(to.add(i * PANEL), _mm256_permute2f128_ps::<0x20>(four[i], four[i + 4]));
-            _mm256_storeu_ps(to.add((i + 4) * PANEL), _mm256_permute2f128_ps::<0x31>(four[i], four[i + 4]));
+            let low = _mm256_permute2f128_ps::<0x20>(four[i], four[i + 4]);
+            let high = _mm256_permute2f128_ps::<0x31>(four[i], four[i + 4]);
+            _mm256_storeu_ps(to.add(i * to_stride), low);
+            _mm256_storeu_ps(to.add((i + 4) * to_stride), high);
         }
     }
 }

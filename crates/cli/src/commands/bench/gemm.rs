@@ -8,7 +8,7 @@ use zoo_kernels::isa;
 use zoo_kernels::matmul::{View, ViewMut, matmul};
 use zoo_kernels::probe;
 
-use super::measure::{median, median_seconds, on_threads, seconds};
+use super::measure::{median, on_threads, seconds};
 
 /// Arguments of `zoo bench gemm`.
 #[derive(clap::Args)]
@@ -94,7 +94,7 @@ impl Gemm {
 }
 
 fn measure(threads: usize) -> (f64, Vec<Product>) {
-    let mut peaks = vec![peak_gflops(threads)];
+    let mut peaks = Vec::new();
     let mut products = Vec::new();
     for (config, tokens, layers) in SHAPES {
         for (layer, inputs, outputs) in layers {
@@ -104,19 +104,33 @@ fn measure(threads: usize) -> (f64, Vec<Product>) {
                 ("NN", tokens, inputs, outputs),
                 ("TN", outputs, inputs, tokens),
             ] {
-                let gflops = product_gflops(transposes, m, n, k);
-                peaks.push(peak_gflops(threads));
-                products.push(Product { config, layer, transposes, m, n, k, gflops, share: 0.0 });
+                let runs = product_beside_peak(threads, transposes, m, n, k);
+                peaks.extend(runs.iter().map(|run| run.peak));
+                products.push(Product {
+                    config,
+                    layer,
+                    transposes,
+                    m,
+                    n,
+                    k,
+                    gflops: median(runs.iter().map(|run| run.product).collect()),
+                    share: median(runs.iter().map(|run| run.product / run.peak).collect()),
+                });
             }
         }
     }
-    // The clock of a machine wanders; the peak is measured beside every product and its median is the measure.
-    let peak = median(peaks);
-    products.iter_mut().for_each(|product| product.share = product.gflops / peak);
-    (peak, products)
+    (median(peaks), products)
 }
 
-fn product_gflops(transposes: &str, m: usize, n: usize, k: usize) -> f64 {
+/// GFLOP/s of one run of a product, and of the multiply-adds measured beside it.
+struct Run {
+    product: f64,
+    peak: f64,
+}
+
+/// The clock of a machine wanders, so every run of the product stands between two measurements of the peak.
+fn product_beside_peak(threads: usize, transposes: &str, m: usize, n: usize, k: usize) -> Vec<Run> {
+    const RUNS: usize = 11;
     let a: Vec<f32> = (0..m * k).map(|i| (i % 61) as f32 / 61.0 - 0.5).collect();
     let b: Vec<f32> = (0..k * n).map(|i| (i % 53) as f32 / 53.0 - 0.5).collect();
     let mut c = vec![0f32; m * n];
@@ -124,22 +138,31 @@ fn product_gflops(transposes: &str, m: usize, n: usize, k: usize) -> f64 {
         if transposes == "TN" { View::row_major(&a, k, m).transposed() } else { View::row_major(&a, m, k) };
     let b =
         if transposes == "NT" { View::row_major(&b, n, k).transposed() } else { View::row_major(&b, k, n) };
-    let time = median_seconds(7, || matmul(a, b, ViewMut::row_major(&mut c, m, n), Onto::Zero));
-    2.0 * (m * n * k) as f64 / time / 1e9
+    let mut product = || {
+        let time = seconds(|| matmul(a, b, ViewMut::row_major(&mut c, m, n), Onto::Zero));
+        2.0 * (m * n * k) as f64 / time / 1e9
+    };
+    product();
+    let mut before = peak_gflops(threads);
+    (0..RUNS)
+        .map(|_| {
+            let product = product();
+            let after = peak_gflops(threads);
+            let run = Run { product, peak: f64::midpoint(before, after) };
+            before = after;
+            run
+        })
+        .collect()
 }
 
 /// Multiply-adds that never leave the registers, on all threads at once.
 fn peak_gflops(threads: usize) -> f64 {
-    const ROUNDS: u64 = 1 << 20;
-    let run = || {
-        let mut done = 0;
-        let time = seconds(|| {
-            done =
-                (0..threads).into_par_iter().with_max_len(1).map(|_| probe::fused_multiply_adds(ROUNDS)).sum()
-        });
-        2.0 * done as f64 / time / 1e9
-    };
-    (0..5).map(|_| run()).fold(0.0, f64::max)
+    const ROUNDS: u64 = 1 << 18;
+    let mut done = 0;
+    let time = seconds(|| {
+        done = (0..threads).into_par_iter().with_max_len(1).map(|_| probe::fused_multiply_adds(ROUNDS)).sum()
+    });
+    2.0 * done as f64 / time / 1e9
 }
 
 fn print(result: &GemmReport) {

@@ -1,0 +1,60 @@
+//! Brings the next block of A nearer while the current one is being multiplied.
+
+use super::View;
+
+/// Floats in a cache line.
+const LINE: usize = 16;
+
+/// The cache lines of a block, to be fetched a few with every tile of the block before it.
+pub(super) struct Ahead {
+    line: *const f32,
+    left_in_run: usize,
+    runs: usize,
+    lines_in_run: usize,
+    stride: usize,
+    lines_per_tile: usize,
+}
+
+impl Ahead {
+    /// The lines of `block`, spread over `tiles` tiles; nothing if there is no block.
+    pub(super) fn over(block: Option<View>, tiles: usize) -> Self {
+        let (data, runs, len, stride) = match block {
+            Some(a) if a.col_stride == 1 => (a.data, a.rows, a.cols, a.row_stride),
+            Some(a) if a.row_stride == 1 => (a.data, a.cols, a.rows, a.col_stride),
+            _ => (std::ptr::null(), 0, 0, 0),
+        };
+        let lines_in_run = len.div_ceil(LINE);
+        let lines_per_tile = (runs * lines_in_run).div_ceil(tiles.max(1));
+        Self { line: data, left_in_run: lines_in_run, runs, lines_in_run, stride, lines_per_tile }
+    }
+
+    /// Fetches one tile's share.
+    pub(super) fn fetch(&mut self) {
+        for _ in 0..self.lines_per_tile {
+            if self.runs == 0 {
+                return;
+            }
+            prefetch(self.line);
+            self.line = self.line.wrapping_add(LINE);
+            self.left_in_run -= 1;
+            if self.left_in_run == 0 {
+                self.line = self.line.wrapping_sub(self.lines_in_run * LINE).wrapping_add(self.stride);
+                self.left_in_run = self.lines_in_run;
+                self.runs -= 1;
+            }
+        }
+    }
+}
+
+/// A hint that the line at `address` will be read; any address will do.
+#[inline(always)]
+pub(super) fn prefetch(address: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: part of the base instruction set; a hint reads nothing and cannot fault.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
