@@ -223,9 +223,6 @@ unsafe fn narrow(kernel: Kernel, tile: Tile, height: usize, width: usize) {
     }
 }
 
-/// More than one, so that a thread that was interrupted does not hold up the rest.
-const PARTS_PER_THREAD: usize = 2;
-
 /// Packing an element of B (it may have to be transposed), in terms of one of A.
 const PACK_B_COST: usize = 2;
 
@@ -238,10 +235,10 @@ struct Grid {
 }
 
 impl Grid {
-    /// About [`PARTS_PER_THREAD`] parts a thread, cut so that packing costs least: every part packs its rows
-    /// of A and its columns of B, so a cut of the columns packs all of A again, and a cut of the rows all of B.
-    fn new(rows: usize, cols: usize, threads: usize) -> Self {
-        let wanted = PARTS_PER_THREAD * threads;
+    /// One part a thread, cut so that packing costs least: every part packs its rows of A and its columns
+    /// of B, so a cut of the columns packs all of A again, and a cut of the rows all of B. (Packing B once for
+    /// all was slower: what another core has just written is far away.)
+    fn new(rows: usize, cols: usize, wanted: usize) -> Self {
         let most_row_parts = (rows / (2 * TILE_ROWS)).max(1);
         let most_col_parts = (cols / (2 * PANEL)).clamp(1, wanted);
         let grid = |col_parts: usize| (wanted.div_ceil(col_parts).min(most_row_parts), col_parts);

@@ -157,7 +157,7 @@ fn product_beside_peak(threads: usize, transposes: &str, m: usize, n: usize, k: 
 
 /// Multiply-adds that never leave the registers, on all threads at once.
 fn peak_gflops(threads: usize) -> f64 {
-    const ROUNDS: u64 = 1 << 18;
+    const ROUNDS: u64 = 1 << 20;
     let mut done = 0;
     let time = seconds(|| {
         done = (0..threads).into_par_iter().with_max_len(1).map(|_| probe::fused_multiply_adds(ROUNDS)).sum()
