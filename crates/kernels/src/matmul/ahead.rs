@@ -5,32 +5,33 @@ use super::View;
 /// Floats in a cache line.
 const LINE: usize = 16;
 
-/// The cache lines of a block, to be fetched a few with every tile of the block before it.
+/// The cache lines of a block, to be fetched a few at a time.
 pub(super) struct Ahead {
     line: *const f32,
     left_in_run: usize,
     runs: usize,
     lines_in_run: usize,
     stride: usize,
-    lines_per_tile: usize,
+    lines_at_once: usize,
 }
 
 impl Ahead {
-    /// The lines of `block`, spread over `tiles` tiles; nothing if there is no block.
-    pub(super) fn over(block: Option<View>, tiles: usize) -> Self {
+    /// The lines of `block`, spread over as many calls of [`Ahead::fetch`]; nothing if there is no block.
+    pub(super) fn over(block: Option<View>, calls: usize) -> Self {
         let (data, runs, len, stride) = match block {
             Some(a) if a.col_stride == 1 => (a.data, a.rows, a.cols, a.row_stride),
             Some(a) if a.row_stride == 1 => (a.data, a.cols, a.rows, a.col_stride),
             _ => (std::ptr::null(), 0, 0, 0),
         };
         let lines_in_run = len.div_ceil(LINE);
-        let lines_per_tile = (runs * lines_in_run).div_ceil(tiles.max(1));
-        Self { line: data, left_in_run: lines_in_run, runs, lines_in_run, stride, lines_per_tile }
+        let lines_at_once = (runs * lines_in_run).div_ceil(calls.max(1));
+        Self { line: data, left_in_run: lines_in_run, runs, lines_in_run, stride, lines_at_once }
     }
 
-    /// Fetches one tile's share.
+    /// Fetches the next lines.
+    #[inline(always)]
     pub(super) fn fetch(&mut self) {
-        for _ in 0..self.lines_per_tile {
+        for _ in 0..self.lines_at_once {
             if self.runs == 0 {
                 return;
             }

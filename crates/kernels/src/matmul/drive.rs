@@ -118,7 +118,7 @@ impl Packed {
             let packed = rows.reserve(height.min(a.rows) * ROW_STRIDE);
             for ((top, k), next) in steps().zip(steps().skip(1).map(Some).chain([None])) {
                 let a = part((top, k));
-                let mut ahead = Ahead::over(next.map(part), tiles(a.rows).count() * c.cols.div_ceil(PANEL));
+                let mut ahead = Ahead::over(next.map(part), a.rows * c.cols.div_ceil(PANEL));
                 let block = Block {
                     a: packed,
                     rows: a.rows,
@@ -174,7 +174,6 @@ impl Block {
         for (first, height) in tiles(self.rows) {
             let kernel = of_height(height);
             for column in (0..self.c_cols).step_by(PANEL) {
-                ahead.fetch();
                 // SAFETY: rows and panels lie inside what was packed; every tile of c is written by one
                 // kernel call, the last panel through a tile of its own where it is narrower.
                 unsafe {
@@ -187,9 +186,9 @@ impl Block {
                         onto: self.onto,
                     };
                     if self.c_cols - column >= PANEL {
-                        kernel(tile);
+                        kernel(tile, ahead);
                     } else {
-                        narrow(kernel, tile, height, self.c_cols - column);
+                        narrow(kernel, tile, ahead, height, self.c_cols - column);
                     }
                 }
             }
@@ -201,7 +200,7 @@ impl Block {
 ///
 /// # Safety
 /// As for the kernel, with `width` columns in c.
-unsafe fn narrow(kernel: Kernel, tile: Tile, height: usize, width: usize) {
+unsafe fn narrow(kernel: Kernel, tile: Tile, ahead: &mut Ahead, height: usize, width: usize) {
     let mut beside = [0f32; TILE_ROWS * PANEL];
     // SAFETY: `beside` has room for the tallest tile; c has `width` columns.
     unsafe {
@@ -212,7 +211,7 @@ unsafe fn narrow(kernel: Kernel, tile: Tile, height: usize, width: usize) {
                 width,
             );
         }
-        kernel(Tile { c: beside.as_mut_ptr(), c_stride: PANEL, ..tile });
+        kernel(Tile { c: beside.as_mut_ptr(), c_stride: PANEL, ..tile }, ahead);
         for i in 0..height {
             std::ptr::copy_nonoverlapping(
                 beside.as_ptr().add(i * PANEL),

@@ -1,5 +1,6 @@
 //! The register tile: `C[rows x PANEL] = C + (one chunk of A B)`, for each instruction set.
 
+use super::ahead::Ahead;
 use super::pack::ROW_STRIDE;
 use super::{PANEL, TILE_ROWS};
 use crate::isa::{Level, level};
@@ -16,11 +17,11 @@ pub(super) struct Tile {
     pub onto: Onto,
 }
 
-/// Computes a tile of some fixed height and all [`PANEL`] columns.
+/// Computes a tile of some fixed height and all [`PANEL`] columns, and calls [`Ahead::fetch`] once a row.
 ///
 /// Unsafe to call: `a` and `b` must be packed for that height and `k`; `c` must have that many
 /// rows of PANEL floats, `c_stride` apart; the instruction set must be there.
-pub(super) type Kernel = unsafe fn(Tile);
+pub(super) type Kernel = unsafe fn(Tile, &mut Ahead);
 
 /// The active instruction set's kernel for tiles of `height` rows: one of the heights that `pack::tiles` yields.
 pub(super) fn of_height(height: usize) -> Kernel {
@@ -48,7 +49,7 @@ pub(super) fn of_height(height: usize) -> Kernel {
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-unsafe fn avx512<const H: usize>(tile: Tile) {
+unsafe fn avx512<const H: usize>(tile: Tile, ahead: &mut Ahead) {
     use std::arch::x86_64::*;
     let Tile { mut a, mut b, k, c, c_stride, onto } = tile;
     // SAFETY: every address is inside what the caller vouched for; prefetches cannot fault.
@@ -77,13 +78,14 @@ unsafe fn avx512<const H: usize>(tile: Tile) {
                 }
             };
         }
-        // The rows of c are fetched one by one in between: all at once they would hold up b.
+        // The rows of c, and what comes next, are fetched in between: all at once they would hold up b.
         let (quads, rest) = (k / 4, k % 4);
         let mut row = c;
         for _ in 0..H {
             _mm_prefetch::<_MM_HINT_ET0>(row.cast());
             _mm_prefetch::<_MM_HINT_ET0>(row.wrapping_add(16).cast());
             row = row.wrapping_add(c_stride);
+            ahead.fetch();
             quads!(quads / H);
         }
         quads!(quads % H);
@@ -105,7 +107,8 @@ unsafe fn avx512<const H: usize>(tile: Tile) {
 /// Sixteen registers hold 6 x 16, so a tile is up to four of these.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn avx2<const H: usize>(tile: Tile) {
+unsafe fn avx2<const H: usize>(tile: Tile, ahead: &mut Ahead) {
+    (0..H).for_each(|_| ahead.fetch());
     // SAFETY: the parts lie inside the tile.
     unsafe {
         for half in 0..2 {
@@ -163,14 +166,15 @@ unsafe fn avx2_part<const PART: usize>(tile: Tile) {
 /// The scalar path with the machine's own fused multiply-add instead of a library call.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "fma")]
-unsafe fn scalar_fused<const H: usize>(tile: Tile) {
+unsafe fn scalar_fused<const H: usize>(tile: Tile, ahead: &mut Ahead) {
     // SAFETY: the caller's.
-    unsafe { scalar::<H>(tile) }
+    unsafe { scalar::<H>(tile, ahead) }
 }
 
 /// What any target compiles to: four rows by eight columns at a time.
 #[inline(always)]
-unsafe fn scalar<const H: usize>(tile: Tile) {
+unsafe fn scalar<const H: usize>(tile: Tile, ahead: &mut Ahead) {
+    (0..H).for_each(|_| ahead.fetch());
     let Tile { a, b, k, c, c_stride, onto } = tile;
     for first in (0..H).step_by(4) {
         let height = (H - first).min(4);
