@@ -21,10 +21,12 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512 F, VL, BW and DQ: 16 lanes.
     Avx512,
+    /// AVX-512 with its bf16 conversions, and the AMX tile unit for the products of the profile bf16-exact.
+    Amx,
 }
 
 /// Every instruction set, narrowest first.
-const ALL: [Isa; 3] = [Isa::Scalar, Isa::Avx2, Isa::Avx512];
+const ALL: [Isa; 4] = [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Amx];
 
 /// What [`Level`] the process runs at; `UNKNOWN` until the first question.
 static LEVEL: AtomicU8 = AtomicU8::new(UNKNOWN);
@@ -42,13 +44,23 @@ pub(crate) enum Level {
     Avx512 = 4,
 }
 
+/// What [`LEVEL`] holds for [`Isa::Amx`]: the bodies of `Level::Avx512`, and the tiles.
+const AMX: u8 = 5;
+
 /// The instruction set in use.
 pub fn active() -> Isa {
     match level() {
         Level::Plain | Level::Fma => Isa::Scalar,
         Level::Avx2 => Isa::Avx2,
+        Level::Avx512 if tiles() => Isa::Amx,
         Level::Avx512 => Isa::Avx512,
     }
+}
+
+/// Whether the active instruction set has the tile unit.
+pub(crate) fn tiles() -> bool {
+    // The question detects what there is, if it is the first.
+    level() == Level::Avx512 && LEVEL.load(Ordering::Relaxed) == AMX
 }
 
 /// The instruction sets this machine can run, narrowest first.
@@ -61,7 +73,7 @@ pub fn force(isa: Isa) -> Result<(), Unsupported> {
     if !supported(isa) {
         return Err(Unsupported(isa));
     }
-    LEVEL.store(level_of(isa) as u8, Ordering::Relaxed);
+    LEVEL.store(code(isa), Ordering::Relaxed);
     Ok(())
 }
 
@@ -84,6 +96,7 @@ impl fmt::Display for Isa {
             Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
+            Isa::Amx => "amx",
         })
     }
 }
@@ -94,7 +107,7 @@ pub struct UnknownIsa(pub String);
 
 impl fmt::Display for UnknownIsa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "instruction set `{}`: no such name\nhint: use one of scalar, avx2, avx512", self.0)
+        write!(f, "instruction set `{}`: no such name\nhint: use one of scalar, avx2, avx512, amx", self.0)
     }
 }
 
@@ -115,7 +128,7 @@ pub(crate) fn level() -> Level {
         1 => Level::Plain,
         2 => Level::Fma,
         3 => Level::Avx2,
-        4 => Level::Avx512,
+        4 | AMX => Level::Avx512,
         _ => detect(),
     }
 }
@@ -123,10 +136,13 @@ pub(crate) fn level() -> Level {
 #[cold]
 fn detect() -> Level {
     let widest = ALL.into_iter().rev().find(|isa| supported(*isa)).unwrap_or(Isa::Scalar);
-    let level = level_of(widest);
     // A `force` that ran meanwhile wins.
-    let _ = LEVEL.compare_exchange(UNKNOWN, level as u8, Ordering::Relaxed, Ordering::Relaxed);
-    level
+    let _ = LEVEL.compare_exchange(UNKNOWN, code(widest), Ordering::Relaxed, Ordering::Relaxed);
+    level()
+}
+
+fn code(isa: Isa) -> u8 {
+    if isa == Isa::Amx { AMX } else { level_of(isa) as u8 }
 }
 
 fn level_of(isa: Isa) -> Level {
@@ -134,7 +150,7 @@ fn level_of(isa: Isa) -> Level {
         Isa::Scalar if has_fma() => Level::Fma,
         Isa::Scalar => Level::Plain,
         Isa::Avx2 => Level::Avx2,
-        Isa::Avx512 => Level::Avx512,
+        Isa::Avx512 | Isa::Amx => Level::Avx512,
     }
 }
 
@@ -151,6 +167,7 @@ fn supported(isa: Isa) -> bool {
                 && has!("avx512bw")
                 && has!("avx512dq")
         }
+        Isa::Amx => supported(Isa::Avx512) && has!("avx512bf16") && crate::matmul::tiles_permitted(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The operators of the numeric profile f32-exact, specified to the last bit.
+//! The operators of the numeric profiles f32-exact and bf16-exact, specified to the last bit.
 //!
 //! `SPEC.md` says what each operator computes, operation by operation;
 //! `reference` says the same in plain loops. Whatever is fast in this crate gives
@@ -9,14 +9,14 @@
 //! rayon's current pool.
 //!
 //! ```
-//! use zoo_kernels::Onto;
+//! use zoo_kernels::{Onto, Profile};
 //! use zoo_kernels::linear::{self, Shape};
 //!
 //! zoo_kernels::isa::self_test()?;
 //! let shape = Shape { rows: 1, inputs: 2, outputs: 3 };
 //! let (x, w) = ([1.0, 2.0], [1.0, 0.0, 0.0, 1.0, 1.0, 1.0]);
 //! let mut y = [10.0; 3];
-//! linear::forward(shape, &x, &w, &mut y, Onto::Value);
+//! linear::forward(Profile::F32Exact, shape, &x, &w, &mut y, Onto::Value);
 //! assert_eq!(y, [11.0, 12.0, 13.0]);
 //! # Ok::<(), zoo_kernels::isa::SelfTestError>(())
 //! ```
@@ -25,6 +25,7 @@
 
 pub mod activation;
 pub mod attention;
+pub mod bf16;
 pub mod clip;
 pub mod cross_entropy;
 pub mod digest;
@@ -41,6 +42,7 @@ mod onto;
 pub mod optimizer;
 mod parallel;
 pub mod probe;
+mod profile;
 pub mod random;
 mod reduce;
 pub mod reference;
@@ -48,3 +50,5 @@ pub mod rope;
 mod self_test;
 
 pub use onto::Onto;
+pub use profile::Profile;
+pub use profile::UnknownProfile;

@@ -6,6 +6,7 @@ use crate::matmul::{View, ViewMut, matmul};
 use crate::multiversion::multiversion;
 use crate::norm::{TOKEN_BLOCK, add_blocks};
 use crate::onto::Onto;
+use crate::profile::Profile;
 
 /// Sizes of a linear layer applied to `rows` tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,9 +20,10 @@ pub struct Shape {
 }
 
 /// `y = x w^T` (or `y += x w^T`): x `[rows, inputs]`, w `[outputs, inputs]`, y `[rows, outputs]`.
-pub fn forward(shape: Shape, x: &[f32], w: &[f32], y: &mut [f32], onto: Onto) {
+pub fn forward(profile: Profile, shape: Shape, x: &[f32], w: &[f32], y: &mut [f32], onto: Onto) {
     let Shape { rows, inputs, outputs } = shape;
     matmul(
+        profile,
         View::row_major(x, rows, inputs),
         View::row_major(w, outputs, inputs).transposed(),
         ViewMut::row_major(y, rows, outputs),
@@ -30,9 +32,10 @@ pub fn forward(shape: Shape, x: &[f32], w: &[f32], y: &mut [f32], onto: Onto) {
 }
 
 /// `dx = dy w` (or `dx += dy w`): the gradient of the input.
-pub fn backward_input(shape: Shape, dy: &[f32], w: &[f32], dx: &mut [f32], onto: Onto) {
+pub fn backward_input(profile: Profile, shape: Shape, dy: &[f32], w: &[f32], dx: &mut [f32], onto: Onto) {
     let Shape { rows, inputs, outputs } = shape;
     matmul(
+        profile,
         View::row_major(dy, rows, outputs),
         View::row_major(w, outputs, inputs),
         ViewMut::row_major(dx, rows, inputs),
@@ -40,10 +43,11 @@ pub fn backward_input(shape: Shape, dy: &[f32], w: &[f32], dx: &mut [f32], onto:
     );
 }
 
-/// `dw = dy^T x` (or `dw += dy^T x`): the gradient of the weight, rows cut at multiples of 256.
-pub fn backward_weight(shape: Shape, dy: &[f32], x: &[f32], dw: &mut [f32], onto: Onto) {
+/// `dw = dy^T x` (or `dw += dy^T x`): the gradient of the weight, rows cut as the profile says.
+pub fn backward_weight(profile: Profile, shape: Shape, dy: &[f32], x: &[f32], dw: &mut [f32], onto: Onto) {
     let Shape { rows, inputs, outputs } = shape;
     matmul(
+        profile,
         View::row_major(dy, rows, outputs).transposed(),
         View::row_major(x, rows, inputs),
         ViewMut::row_major(dw, outputs, inputs),

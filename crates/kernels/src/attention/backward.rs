@@ -9,6 +9,7 @@ use crate::heads::Heads;
 use crate::matmul::{Packed, View, ViewMut, matmul_serial};
 use crate::multiversion::multiversion;
 use crate::onto::Onto;
+use crate::profile::Profile;
 use crate::{math, reduce};
 
 /// Gradient of [`super::forward`].
@@ -20,6 +21,7 @@ use crate::{math, reduce};
 /// # Panics
 /// If the lengths do not match.
 pub fn backward(
+    profile: Profile,
     heads: Heads,
     context: usize,
     qkv: &[f32],
@@ -51,9 +53,9 @@ pub fn backward(
         (0..context).for_each(|i| dkeys.row(i).fill(0.0));
         (0..context).for_each(|i| dvalues.row(i).fill(0.0));
         SCRATCH.with_borrow_mut(|scratch| {
-            scratch.keys_transposed.pack(head(key_head).transposed());
-            scratch.values_transposed.pack(head(value_head).transposed());
-            scratch.keys.pack(head(key_head));
+            scratch.keys_transposed.pack(profile, head(key_head).transposed());
+            scratch.values_transposed.pack(profile, head(value_head).transposed());
+            scratch.keys.pack(profile, head(key_head));
             for index in kv_head * group..(kv_head + 1) * group {
                 let query = QueryHead {
                     queries: head(index),
@@ -61,7 +63,7 @@ pub fn backward(
                     dz: output(dz, index),
                     lse: &lse[(sequence * heads.query_heads + index) * context..][..context],
                 };
-                scratch.one_head(query, &mut gradient(index), &mut dkeys, &mut dvalues);
+                scratch.one_head(profile, query, &mut gradient(index), &mut dkeys, &mut dvalues);
             }
         });
     });
@@ -96,6 +98,7 @@ thread_local! {
 impl Scratch {
     fn one_head(
         &mut self,
+        profile: Profile,
         query: QueryHead,
         dqueries: &mut ViewMut,
         dkeys: &mut ViewMut,
@@ -123,8 +126,8 @@ impl Scratch {
             let weights = View::strided(&self.weights, rows, keys, context, 1);
             let dscores = View::strided(&self.dscores, rows, keys, context, 1);
             self.keys.multiply(dscores, &mut dqueries.rows_range(from, to), Onto::Zero);
-            matmul_serial(dscores.transposed(), queries, dkeys.rows_range(0, keys), Onto::Value);
-            matmul_serial(weights.transposed(), dz, dvalues.rows_range(0, keys), Onto::Value);
+            matmul_serial(profile, dscores.transposed(), queries, dkeys.rows_range(0, keys), Onto::Value);
+            matmul_serial(profile, weights.transposed(), dz, dvalues.rows_range(0, keys), Onto::Value);
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::heads::Heads;
 use crate::matmul::{Packed, View, ViewMut};
 use crate::multiversion::multiversion;
 use crate::onto::Onto;
+use crate::profile::Profile;
 use crate::{math, reduce};
 
 /// Attention over whole sequences.
@@ -19,7 +20,7 @@ use crate::{math, reduce};
 ///
 /// # Panics
 /// If the lengths do not match.
-pub fn forward(heads: Heads, context: usize, qkv: &[f32], z: &mut [f32], lse: &mut [f32]) {
+pub fn forward(profile: Profile, heads: Heads, context: usize, qkv: &[f32], z: &mut [f32], lse: &mut [f32]) {
     let (row, width) = (heads.row_width(), heads.query_heads * heads.head_dim);
     let tokens = qkv.len() / row;
     assert!(tokens * row == qkv.len() && tokens.is_multiple_of(context), "qkv is not whole sequences");
@@ -32,8 +33,8 @@ pub fn forward(heads: Heads, context: usize, qkv: &[f32], z: &mut [f32], lse: &m
         let head =
             |index: usize| View::strided(&rows[index * heads.head_dim..], context, heads.head_dim, row, 1);
         SCRATCH.with_borrow_mut(|scratch| {
-            scratch.keys.pack(head(heads.query_heads + kv_head).transposed());
-            scratch.values.pack(head(heads.query_heads + heads.kv_heads + kv_head));
+            scratch.keys.pack(profile, head(heads.query_heads + kv_head).transposed());
+            scratch.values.pack(profile, head(heads.query_heads + heads.kv_heads + kv_head));
             for query_head in kv_head * group..(kv_head + 1) * group {
                 // SAFETY: this task alone writes this sequence and these heads.
                 unsafe {
@@ -62,7 +63,7 @@ pub fn forward(heads: Heads, context: usize, qkv: &[f32], z: &mut [f32], lse: &m
 ///
 /// # Panics
 /// If the lengths do not match.
-pub fn decode(heads: Heads, qkv: &[f32], keys: &[f32], values: &[f32], z: &mut [f32]) {
+pub fn decode(profile: Profile, heads: Heads, qkv: &[f32], keys: &[f32], values: &[f32], z: &mut [f32]) {
     let (row, width) = (heads.row_width(), heads.query_heads * heads.head_dim);
     let cache_row = heads.kv_heads * heads.head_dim;
     let (m, n) = (qkv.len() / row, keys.len() / cache_row);
@@ -73,8 +74,10 @@ pub fn decode(heads: Heads, qkv: &[f32], keys: &[f32], values: &[f32], z: &mut [
     (0..heads.kv_heads).into_par_iter().for_each(|kv_head| {
         let from = kv_head * heads.head_dim;
         SCRATCH.with_borrow_mut(|scratch| {
-            scratch.keys.pack(View::strided(&keys[from..], n, heads.head_dim, cache_row, 1).transposed());
-            scratch.values.pack(View::strided(&values[from..], n, heads.head_dim, cache_row, 1));
+            scratch
+                .keys
+                .pack(profile, View::strided(&keys[from..], n, heads.head_dim, cache_row, 1).transposed());
+            scratch.values.pack(profile, View::strided(&values[from..], n, heads.head_dim, cache_row, 1));
             for query_head in kv_head * group..(kv_head + 1) * group {
                 let queries = View::strided(&qkv[query_head * heads.head_dim..], m, heads.head_dim, row, 1);
                 // SAFETY: this task alone writes these heads.
@@ -125,7 +128,7 @@ fn attend(scratch: &mut Scratch, queries: View, first: usize, mut z: ViewMut, mu
         let mut z = z.rows_range(from, to);
         scratch.values.multiply(weights, &mut z, Onto::Zero);
         for (i, inverse) in inverse.iter().enumerate().take(rows) {
-            multiply(z.row(i), *inverse);
+            divide(z.row(i), *inverse);
         }
         from = to;
     }
@@ -146,9 +149,10 @@ multiversion! {
 }
 
 multiversion! {
-    fn multiply(row: &mut [f32], factor: f32) {
+    /// Weighted sums times one over the sum of their weights; a zero becomes +0, whatever masked keys made of it.
+    fn divide(row: &mut [f32], inverse: f32) {
         for value in row.iter_mut() {
-            *value *= factor;
+            *value = (*value + 0.0) * inverse;
         }
     }
 }

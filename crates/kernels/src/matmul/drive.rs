@@ -5,28 +5,30 @@ use std::cell::RefCell;
 use rayon::prelude::*;
 
 use super::ahead::Ahead;
-use super::micro::{Kernel, Tile, of_height};
-use super::pack::{Aligned, ROW_STRIDE, pack_a, pack_b, tiles};
-use super::{CHUNK, PANEL, TILE_ROWS, View, ViewMut};
+use super::format::Format;
+use super::micro::{Kernel, Tile};
+use super::pack::Aligned;
+use super::{CHUNK, MOST_TILE_ROWS, PANEL, TILE_ROWS, View, ViewMut};
 use crate::onto::Onto;
+use crate::profile::Profile;
 
 /// Columns of B packed at a time, about.
 const BLOCK_COLS: usize = 32 * PANEL;
 
-/// Elements of B packed at a time, if that is a chunk or more: 1 MiB, which stays in the second-level cache.
+/// Words of B packed at a time, if that is a chunk or more: 1 MiB, which stays in the second-level cache.
 const BLOCK_B: usize = BLOCK_COLS * CHUNK;
 
 /// Multiply-adds below which a second thread costs more than it brings.
 const SERIAL_WORK: usize = 1 << 19;
 
-/// `c = a b` by the chunk rule, on rayon's current pool.
+/// `c = a b` by the rule of `profile`, on rayon's current pool.
 ///
 /// # Panics
 /// If the shapes do not match.
-pub fn matmul(a: View, b: View, c: ViewMut, onto: Onto) {
+pub fn matmul(profile: Profile, a: View, b: View, c: ViewMut, onto: Onto) {
     let threads = rayon::current_num_threads();
     if threads == 1 || a.rows * a.cols * b.cols <= SERIAL_WORK {
-        return matmul_serial(a, b, c, onto);
+        return matmul_serial(profile, a, b, c, onto);
     }
     check_shapes(&a, &b, &c);
     let grid = Grid::new(a.rows, b.cols, threads);
@@ -37,15 +39,15 @@ pub fn matmul(a: View, b: View, c: ViewMut, onto: Onto) {
         let b = b.cols_range(cols.start, cols.end);
         // SAFETY: parts of a grid are disjoint, and the exclusive view outlives the loop.
         let c = unsafe { c.part(rows, cols) };
-        matmul_serial(a, b, c, onto);
+        matmul_serial(profile, a, b, c, onto);
     });
 }
 
-/// `c = a b` by the chunk rule, on the calling thread.
+/// `c = a b` by the rule of `profile`, on the calling thread.
 ///
 /// # Panics
 /// If the shapes do not match.
-pub fn matmul_serial(a: View, b: View, c: ViewMut, onto: Onto) {
+pub fn matmul_serial(profile: Profile, a: View, b: View, c: ViewMut, onto: Onto) {
     check_shapes(&a, &b, &c);
     if b.rows == 0 && onto == Onto::Zero {
         return clear(&c);
@@ -57,10 +59,10 @@ pub fn matmul_serial(a: View, b: View, c: ViewMut, onto: Onto) {
             // SAFETY: these columns of c, which `c` borrows exclusively.
             let mut c =
                 unsafe { ViewMut::from_raw(c.data.add(cols.start), c.rows, cols.len(), c.row_stride) };
-            let depth = (BLOCK_B / padded(b.cols).max(1) / CHUNK).max(1) * CHUNK;
+            let depth = (BLOCK_B / padded(b.cols).max(1) / CHUNK).max(1) * Format::active(profile).chunk();
             for k in (0..b.rows).step_by(depth) {
                 let end = (k + depth).min(b.rows);
-                block.pack(b.rows_range(k, end));
+                block.pack(profile, b.rows_range(k, end));
                 let onto = if k == 0 { onto } else { Onto::Value };
                 block.multiply(a.cols_range(k, end), &mut c, onto);
             }
@@ -79,20 +81,25 @@ thread_local! {
 /// rows after those of another.
 #[derive(Default)]
 pub struct Packed {
+    format: Format,
     rows: usize,
     cols: usize,
     panels: Aligned,
 }
 
 impl Packed {
-    /// Packs `b`; what was packed before is forgotten, its memory reused.
-    pub fn pack(&mut self, b: View) {
-        (self.rows, self.cols) = (b.rows, b.cols);
+    /// Packs `b` for products by the rule of `profile`; what was packed before is forgotten, its memory reused.
+    pub fn pack(&mut self, profile: Profile, b: View) {
+        let format = Format::active(profile);
+        (self.format, self.rows, self.cols) = (format, b.rows, b.cols);
         let padded = padded(b.cols);
-        let panels = self.panels.reserve(b.rows * padded);
-        for k in (0..b.rows).step_by(CHUNK) {
+        let panels = self.panels.reserve(format.words(b.rows) * padded);
+        for k in (0..b.rows).step_by(format.chunk()) {
             // SAFETY: chunk after chunk, each with room for all its panels.
-            unsafe { pack_b(panels.add(k * padded), b.rows_range(k, (k + CHUNK).min(b.rows))) };
+            unsafe {
+                let chunk = b.rows_range(k, (k + format.chunk()).min(b.rows));
+                format.pack_b(panels.add(format.words(k) * padded), chunk);
+            }
         }
     }
 
@@ -106,26 +113,28 @@ impl Packed {
             return clear(c);
         }
         // All chunks of a block of rows before the next rows: that part of c stays near.
-        let height = block_rows(&a);
+        let (format, _configured) = (self.format, self.format.enter());
+        let (height, chunk) = (block_rows(format, &a), format.chunk());
         let steps = || {
-            let chunks = (0..a.cols).step_by(CHUNK);
+            let chunks = (0..a.cols).step_by(chunk);
             (0..a.rows).step_by(height).flat_map(move |top| chunks.clone().map(move |k| (top, k)))
         };
         let part = |(top, k): (usize, usize)| {
-            a.rows_range(top, (top + height).min(a.rows)).cols_range(k, (k + CHUNK).min(a.cols))
+            a.rows_range(top, (top + height).min(a.rows)).cols_range(k, (k + chunk).min(a.cols))
         };
         ROWS.with_borrow_mut(|rows| {
-            let packed = rows.reserve(height.min(a.rows) * ROW_STRIDE);
+            let packed = rows.reserve(height.next_multiple_of(format.tile_rows()) * format.row_stride());
             for ((top, k), next) in steps().zip(steps().skip(1).map(Some).chain([None])) {
                 let a = part((top, k));
                 let mut ahead = Ahead::over(next.map(part), a.rows * c.cols.div_ceil(PANEL));
                 let block = Block {
                     a: packed,
                     rows: a.rows,
-                    k: a.cols,
+                    format,
+                    words: format.words(a.cols),
                     // Panels of this chunk lie behind those of the chunks before.
-                    b: self.panels.as_ptr().wrapping_add(k * padded(self.cols)),
-                    b_rows: CHUNK.min(self.rows - k),
+                    b: self.panels.as_ptr().wrapping_add(format.words(k) * padded(self.cols)),
+                    b_words: format.words(chunk.min(self.rows - k)),
                     c: c.data.wrapping_add(top * c.row_stride),
                     c_cols: c.cols,
                     c_stride: c.row_stride,
@@ -133,7 +142,7 @@ impl Packed {
                 };
                 // SAFETY: room was reserved just now; the views were checked against their slices.
                 unsafe {
-                    pack_a(packed, a);
+                    format.pack_a(packed, a);
                     block.multiply(&mut ahead);
                 }
             }
@@ -142,9 +151,9 @@ impl Packed {
 }
 
 /// Rows of A packed at a time: one tile of a row-major A, which is then hot in the first-level
-/// cache; sixteen tiles of a transposed A, which is so read in long pieces.
-fn block_rows(a: &View) -> usize {
-    if a.col_stride == 1 { TILE_ROWS } else { 16 * TILE_ROWS }
+/// cache; several tiles of a transposed A, which is so read in long pieces.
+fn block_rows(format: Format, a: &View) -> usize {
+    if a.col_stride == 1 { format.tile_rows() } else { 192 }
 }
 
 /// Columns with those that fill the last panel.
@@ -154,11 +163,12 @@ fn padded(cols: usize) -> usize {
 
 /// A packed block of A against the packed panels of one chunk of B.
 struct Block {
+    format: Format,
     a: *const f32,
     rows: usize,
-    k: usize,
+    words: usize,
     b: *const f32,
-    b_rows: usize,
+    b_words: usize,
     c: *mut f32,
     c_cols: usize,
     c_stride: usize,
@@ -169,26 +179,27 @@ impl Block {
     /// `c = a b` or `c += a b`.
     ///
     /// # Safety
-    /// `a` and `b` must be packed for these sizes, `b_rows >= k`; `c` must be exclusively the caller's.
+    /// `a` and `b` must be packed for these sizes, `b_words >= words`; `c` must be exclusively the caller's.
     unsafe fn multiply(self, ahead: &mut Ahead) {
-        for (first, height) in tiles(self.rows) {
-            let kernel = of_height(height);
+        for (first, height) in self.format.tiles(self.rows) {
+            let (kernel, computed) = self.format.kernel(height);
             for column in (0..self.c_cols).step_by(PANEL) {
                 // SAFETY: rows and panels lie inside what was packed; every tile of c is written by one
                 // kernel call, the last panel through a tile of its own where it is narrower.
                 unsafe {
                     let tile = Tile {
-                        a: self.a.add(first * ROW_STRIDE),
-                        b: self.b.add(column * self.b_rows),
-                        k: self.k,
+                        a: self.a.add(first * self.format.row_stride()),
+                        b: self.b.add(column * self.b_words),
+                        words: self.words,
                         c: self.c.add(first * self.c_stride + column),
                         c_stride: self.c_stride,
                         onto: self.onto,
                     };
-                    if self.c_cols - column >= PANEL {
+                    let width = PANEL.min(self.c_cols - column);
+                    if (height, width) == (computed, PANEL) {
                         kernel(tile, ahead);
                     } else {
-                        narrow(kernel, tile, ahead, height, self.c_cols - column);
+                        partial(kernel, tile, ahead, height, width);
                     }
                 }
             }
@@ -196,13 +207,13 @@ impl Block {
     }
 }
 
-/// A tile with fewer than [`PANEL`] columns in c: computed beside it, then copied.
+/// A tile that is smaller in c than what the kernel computes: computed beside it, then copied.
 ///
 /// # Safety
-/// As for the kernel, with `width` columns in c.
-unsafe fn narrow(kernel: Kernel, tile: Tile, ahead: &mut Ahead, height: usize, width: usize) {
-    let mut beside = [0f32; TILE_ROWS * PANEL];
-    // SAFETY: `beside` has room for the tallest tile; c has `width` columns.
+/// As for the kernel, with `height` rows and `width` columns in c.
+unsafe fn partial(kernel: Kernel, tile: Tile, ahead: &mut Ahead, height: usize, width: usize) {
+    let mut beside = [0f32; MOST_TILE_ROWS * PANEL];
+    // SAFETY: `beside` has room for the tallest tile; c has `height` rows of `width` columns.
     unsafe {
         for i in 0..height {
             std::ptr::copy_nonoverlapping(

@@ -1,17 +1,18 @@
 //! The register tile: `C[rows x PANEL] = C + (one chunk of A B)`, for each instruction set.
 
 use super::ahead::Ahead;
+use super::format::fetch_all;
 use super::pack::ROW_STRIDE;
 use super::{PANEL, TILE_ROWS};
 use crate::isa::{Level, level};
 use crate::onto::Onto;
 
-/// One tile of work: `k` steps of a packed tile of A against a packed panel of B.
+/// One tile of work: `words` steps of a packed tile of A against a packed panel of B.
 #[derive(Clone, Copy)]
 pub(super) struct Tile {
     pub a: *const f32,
     pub b: *const f32,
-    pub k: usize,
+    pub words: usize,
     pub c: *mut f32,
     pub c_stride: usize,
     pub onto: Onto,
@@ -19,11 +20,11 @@ pub(super) struct Tile {
 
 /// Computes a tile of some fixed height and all [`PANEL`] columns, and calls [`Ahead::fetch`] once a row.
 ///
-/// Unsafe to call: `a` and `b` must be packed for that height and `k`; `c` must have that many
+/// Unsafe to call: `a` and `b` must be packed for that height and `words`; `c` must have that many
 /// rows of PANEL floats, `c_stride` apart; the instruction set must be there.
 pub(super) type Kernel = unsafe fn(Tile, &mut Ahead);
 
-/// The active instruction set's kernel for tiles of `height` rows: one of the heights that `pack::tiles` yields.
+/// The active instruction set's kernel for tiles of `height` rows: one of the heights that `pack::height` gives.
 pub(super) fn of_height(height: usize) -> Kernel {
     macro_rules! by_height {
         ($kernel:ident) => {
@@ -51,7 +52,7 @@ pub(super) fn of_height(height: usize) -> Kernel {
 #[target_feature(enable = "avx512f")]
 unsafe fn avx512<const H: usize>(tile: Tile, ahead: &mut Ahead) {
     use std::arch::x86_64::*;
-    let Tile { mut a, mut b, k, c, c_stride, onto } = tile;
+    let Tile { mut a, mut b, words: k, c, c_stride, onto } = tile;
     // SAFETY: every address is inside what the caller vouched for; prefetches cannot fault.
     unsafe {
         let mut sum = [[_mm512_setzero_ps(); 2]; H];
@@ -108,7 +109,7 @@ unsafe fn avx512<const H: usize>(tile: Tile, ahead: &mut Ahead) {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn avx2<const H: usize>(tile: Tile, ahead: &mut Ahead) {
-    (0..H).for_each(|_| ahead.fetch());
+    fetch_all(ahead, H);
     // SAFETY: the parts lie inside the tile.
     unsafe {
         for half in 0..2 {
@@ -138,7 +139,7 @@ unsafe fn avx2<const H: usize>(tile: Tile, ahead: &mut Ahead) {
 #[target_feature(enable = "avx2,fma")]
 unsafe fn avx2_part<const PART: usize>(tile: Tile) {
     use std::arch::x86_64::*;
-    let Tile { mut a, mut b, k, c, c_stride, onto } = tile;
+    let Tile { mut a, mut b, words: k, c, c_stride, onto } = tile;
     // SAFETY: every address is inside what the caller vouched for.
     unsafe {
         let mut sum = [[_mm256_setzero_ps(); 2]; PART];
@@ -174,8 +175,8 @@ unsafe fn scalar_fused<const H: usize>(tile: Tile, ahead: &mut Ahead) {
 /// What any target compiles to: four rows by eight columns at a time.
 #[inline(always)]
 unsafe fn scalar<const H: usize>(tile: Tile, ahead: &mut Ahead) {
-    (0..H).for_each(|_| ahead.fetch());
-    let Tile { a, b, k, c, c_stride, onto } = tile;
+    fetch_all(ahead, H);
+    let Tile { a, b, words: k, c, c_stride, onto } = tile;
     for first in (0..H).step_by(4) {
         let height = (H - first).min(4);
         for column in (0..PANEL).step_by(8) {

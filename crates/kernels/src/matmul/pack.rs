@@ -30,15 +30,9 @@ impl Aligned {
     }
 }
 
-/// Heights of the register tiles that cover `rows`, with their first rows.
-pub(super) fn tiles(rows: usize) -> impl Iterator<Item = (usize, usize)> {
-    let mut first = 0;
-    std::iter::from_fn(move || {
-        let left = rows - first;
-        let height = [TILE_ROWS, 8, 4, 2, 1].into_iter().find(|height| *height <= left)?;
-        first += height;
-        Some((first - height, height))
-    })
+/// Height of the next register tile where `rows` are left.
+pub(super) fn height(rows: usize) -> Option<usize> {
+    [TILE_ROWS, 8, 4, 2, 1].into_iter().find(|height| *height <= rows)
 }
 
 /// Packs `a`, of at most [`CHUNK`] columns: row i at `i * ROW_STRIDE`.
@@ -170,7 +164,7 @@ unsafe fn pack_panel_any(to: *mut f32, panel: View) {
 
 /// `to[p * to_stride + j] = from[j * stride + p]` for p and j below 16.
 #[inline(always)]
-unsafe fn transpose_16(from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
+pub(super) unsafe fn transpose_16(from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
     // SAFETY: the caller's; the instruction sets are there when `level` says so.
     unsafe {
         match level() {

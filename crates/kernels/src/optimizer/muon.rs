@@ -8,6 +8,7 @@ use crate::matmul::{View, ViewMut, matmul};
 use crate::multiversion::multiversion;
 use crate::onto::Onto;
 use crate::parallel::elements_per_task;
+use crate::profile::Profile;
 
 /// Muon (Jordan et al., 2024): momentum, then the update replaced by a nearly
 /// orthogonal matrix through five Newton-Schulz steps.
@@ -87,13 +88,19 @@ fn orthogonalise((rows, cols): (usize, usize), mut x: Vec<f32>) -> Vec<f32> {
     for _ in 0..STEPS {
         let view = View::row_major(&x, rows, cols);
         let (left, right) = if rows <= cols { (view, view.transposed()) } else { (view.transposed(), view) };
-        matmul(left, right, ViewMut::row_major(&mut gram, small, small), Onto::Zero);
+        matmul(Profile::F32Exact, left, right, ViewMut::row_major(&mut gram, small, small), Onto::Zero);
         let square = View::row_major(&gram, small, small);
-        matmul(square, square, ViewMut::row_major(&mut polynomial, small, small), Onto::Zero);
+        matmul(
+            Profile::F32Exact,
+            square,
+            square,
+            ViewMut::row_major(&mut polynomial, small, small),
+            Onto::Zero,
+        );
         combine(c, &mut polynomial, b, &gram);
         let polynomial = View::row_major(&polynomial, small, small);
         let (left, right) = if rows <= cols { (polynomial, view) } else { (view, polynomial) };
-        matmul(left, right, ViewMut::row_major(&mut product, rows, cols), Onto::Zero);
+        matmul(Profile::F32Exact, left, right, ViewMut::row_major(&mut product, rows, cols), Onto::Zero);
         combine(1.0, &mut product, a, &x);
         std::mem::swap(&mut x, &mut product);
     }

@@ -1,11 +1,12 @@
 //! Causal attention with grouped queries.
 
-use super::{TOKEN_BLOCK, chunk_rule, fma, greatest, lane_rule};
+use super::{TOKEN_BLOCK, fma, greatest, lane_rule, product};
 use crate::heads::Heads;
 use crate::math::{exp, log};
+use crate::profile::Profile;
 
 /// Attention over whole sequences; `lse` is `[batch, query_heads, context]`.
-pub fn forward(heads: Heads, context: usize, qkv: &[f32], z: &mut [f32], lse: &mut [f32]) {
+pub fn forward(profile: Profile, heads: Heads, context: usize, qkv: &[f32], z: &mut [f32], lse: &mut [f32]) {
     let (row, width) = (heads.row_width(), heads.query_width());
     for sequence in 0..qkv.len() / (row * context) {
         let qkv = &qkv[sequence * context * row..][..context * row];
@@ -16,27 +17,28 @@ pub fn forward(heads: Heads, context: usize, qkv: &[f32], z: &mut [f32], lse: &m
                 let query = &qkv[i * row + h * heads.head_dim..][..heads.head_dim];
                 let z = &mut z[(sequence * context + i) * width + h * heads.head_dim..][..heads.head_dim];
                 let at = (sequence * heads.query_heads + h) * context + i;
-                lse[at] = attend(heads, h, query, i + 1, &keys, &values, z);
+                lse[at] = attend(profile, heads, h, query, i + 1, &keys, &values, z);
             }
         }
     }
 }
 
 /// Attention of the last rows over a cache.
-pub fn decode(heads: Heads, qkv: &[f32], keys: &[f32], values: &[f32], z: &mut [f32]) {
+pub fn decode(profile: Profile, heads: Heads, qkv: &[f32], keys: &[f32], values: &[f32], z: &mut [f32]) {
     let (row, width) = (heads.row_width(), heads.query_width());
     let (m, n) = (qkv.len() / row, keys.len() / heads.kv_width());
     for i in 0..m {
         for h in 0..heads.query_heads {
             let query = &qkv[i * row + h * heads.head_dim..][..heads.head_dim];
             let z = &mut z[i * width + h * heads.head_dim..][..heads.head_dim];
-            attend(heads, h, query, n - m + i + 1, keys, values, z);
+            attend(profile, heads, h, query, n - m + i + 1, keys, values, z);
         }
     }
 }
 
 /// One query over the first `valid` positions; returns its log-sum-exp.
 fn attend(
+    profile: Profile,
     heads: Heads,
     h: usize,
     query: &[f32],
@@ -49,19 +51,21 @@ fn attend(
     // Element d of the key or value of position j.
     let at = |j: usize, d: usize| j * heads.kv_width() + h / heads.group() * heads.head_dim + d;
     let scores: Vec<f32> =
-        (0..valid).map(|j| chunk_rule(0.0, heads.head_dim, |d| query[d], |d| keys[at(j, d)])).collect();
+        (0..valid).map(|j| product(profile, 0.0, heads.head_dim, |d| query[d], |d| keys[at(j, d)])).collect();
     let scaled_greatest = greatest(valid, |j| scores[j]) * scale;
     let e: Vec<f32> = scores.iter().map(|s| exp(fma(*s, scale, -scaled_greatest))).collect();
     let total = lane_rule(valid, |lane, j| lane + e[j]);
     let inverse = 1.0 / total;
     for d in 0..heads.head_dim {
-        z[d] = chunk_rule(0.0, valid, |j| e[j], |j| values[at(j, d)]) * inverse;
+        z[d] = product(profile, 0.0, valid, |j| e[j], |j| values[at(j, d)]) + 0.0;
+        z[d] *= inverse;
     }
     scaled_greatest + log(total)
 }
 
 /// Gradient of [`forward`].
 pub fn backward(
+    profile: Profile,
     heads: Heads,
     context: usize,
     qkv: &[f32],
@@ -89,6 +93,7 @@ pub fn backward(
                 let z = |i: usize| &z[i * width + h * dim..][..dim];
                 // The weights and the gradients of the scores, row by row.
                 let (p, ds) = weights(
+                    profile,
                     dim,
                     context,
                     query,
@@ -98,18 +103,22 @@ pub fn backward(
                     lse,
                     dz,
                 );
+                // Masked keys of the query's block take part with a gradient of +0.
+                let end = |i: usize| context.min((i / TOKEN_BLOCK + 1) * TOKEN_BLOCK);
                 for i in 0..context {
                     for d in 0..dim {
                         dqkv[i * row + h * dim + d] =
-                            chunk_rule(0.0, i + 1, |j| ds[i][j], |j| qkv[key_at(j) + d]);
+                            product(profile, 0.0, end(i), |j| masked(&ds[i], j), |j| qkv[key_at(j) + d]);
                     }
                 }
                 for j in 0..context {
                     for d in 0..dim {
                         let key = &mut dqkv[key_at(j) + d];
-                        *key = over_queries(*key, j, context, |i| ds[i][j], |i| query(i)[d]);
+                        *key =
+                            over_queries(profile, *key, j, context, |i| masked(&ds[i], j), |i| query(i)[d]);
                         let value = &mut dqkv[value_at(j) + d];
-                        *value = over_queries(*value, j, context, |i| p[i][j], |i| dz(i)[d]);
+                        *value =
+                            over_queries(profile, *value, j, context, |i| masked(&p[i], j), |i| dz(i)[d]);
                     }
                 }
             }
@@ -120,6 +129,7 @@ pub fn backward(
 /// For every query, the weights of its keys and the gradients of its scores.
 #[expect(clippy::too_many_arguments, reason = "an operator's operands, each once")]
 fn weights<'a>(
+    profile: Profile,
     dim: usize,
     context: usize,
     query: impl Fn(usize) -> &'a [f32],
@@ -133,9 +143,9 @@ fn weights<'a>(
     let row = |i: usize| {
         let shared = lane_rule(dim, |lane, d| fma(dz(i)[d], z(i)[d], lane));
         let pair = |j: usize| {
-            let score = chunk_rule(0.0, dim, |d| query(i)[d], |d| key(j)[d]);
+            let score = product(profile, 0.0, dim, |d| query(i)[d], |d| key(j)[d]);
             let p = exp(fma(score, scale, -lse[i]));
-            let dp = chunk_rule(0.0, dim, |d| dz(i)[d], |d| value(j)[d]);
+            let dp = product(profile, 0.0, dim, |d| dz(i)[d], |d| value(j)[d]);
             (p, p * (dp - shared) * scale)
         };
         (0..=i).map(pair).unzip()
@@ -143,9 +153,14 @@ fn weights<'a>(
     (0..context).map(row).unzip()
 }
 
-/// The queries from position `j` on, chained from +0 within blocks of 64
-/// positions, block sums added in order.
+/// One query's value for key `j`: +0 for the keys after it.
+fn masked(row: &[f32], j: usize) -> f32 {
+    row.get(j).copied().unwrap_or(0.0)
+}
+
+/// The queries of every block of 64 positions that has some from position `j` on, each block one product.
 fn over_queries(
+    profile: Profile,
     start: f32,
     j: usize,
     context: usize,
@@ -153,12 +168,9 @@ fn over_queries(
     b: impl Fn(usize) -> f32,
 ) -> f32 {
     let mut sum = start;
-    for first in (0..context).step_by(TOKEN_BLOCK) {
-        let mut chain = 0.0;
-        for i in first.max(j)..context.min(first + TOKEN_BLOCK) {
-            chain = fma(a(i), b(i), chain);
-        }
-        sum += chain;
+    for first in (j / TOKEN_BLOCK * TOKEN_BLOCK..context).step_by(TOKEN_BLOCK) {
+        let count = TOKEN_BLOCK.min(context - first);
+        sum = product(profile, sum, count, |i| a(first + i), |i| b(first + i));
     }
     sum
 }

@@ -4,26 +4,27 @@ use super::block_rule;
 use super::matmul::{Matrix, matmul};
 use crate::linear::Shape;
 use crate::onto::Onto;
+use crate::profile::Profile;
 
 /// `y = x w^T`.
-pub fn forward(shape: Shape, x: &[f32], w: &[f32], y: &mut [f32], onto: Onto) {
+pub fn forward(profile: Profile, shape: Shape, x: &[f32], w: &[f32], y: &mut [f32], onto: Onto) {
     let Shape { rows, inputs, outputs } = shape;
     let (x, w) = (Matrix::row_major(x, rows, inputs), Matrix::row_major(w, outputs, inputs));
-    matmul(x, w.transposed(), y, outputs, onto);
+    matmul(profile, x, w.transposed(), y, outputs, onto);
 }
 
 /// `dx = dy w`.
-pub fn backward_input(shape: Shape, dy: &[f32], w: &[f32], dx: &mut [f32], onto: Onto) {
+pub fn backward_input(profile: Profile, shape: Shape, dy: &[f32], w: &[f32], dx: &mut [f32], onto: Onto) {
     let Shape { rows, inputs, outputs } = shape;
     let (dy, w) = (Matrix::row_major(dy, rows, outputs), Matrix::row_major(w, outputs, inputs));
-    matmul(dy, w, dx, inputs, onto);
+    matmul(profile, dy, w, dx, inputs, onto);
 }
 
 /// `dw = dy^T x`.
-pub fn backward_weight(shape: Shape, dy: &[f32], x: &[f32], dw: &mut [f32], onto: Onto) {
+pub fn backward_weight(profile: Profile, shape: Shape, dy: &[f32], x: &[f32], dw: &mut [f32], onto: Onto) {
     let Shape { rows, inputs, outputs } = shape;
     let (dy, x) = (Matrix::row_major(dy, rows, outputs), Matrix::row_major(x, rows, inputs));
-    matmul(dy.transposed(), x, dw, inputs, onto);
+    matmul(profile, dy.transposed(), x, dw, inputs, onto);
 }
 
 /// `y += bias` for every row.

@@ -1,7 +1,8 @@
 //! Matrix products.
 
-use super::chunk_rule;
+use super::product;
 use crate::onto::Onto;
+use crate::profile::Profile;
 
 /// A strided matrix: element (i, j) is `data[i * row_stride + j * col_stride]`.
 #[derive(Clone, Copy)]
@@ -37,11 +38,11 @@ impl<'a> Matrix<'a> {
 }
 
 /// `c = a b`, rows of `c` lying `c_stride` apart.
-pub fn matmul(a: Matrix, b: Matrix, c: &mut [f32], c_stride: usize, onto: Onto) {
+pub fn matmul(profile: Profile, a: Matrix, b: Matrix, c: &mut [f32], c_stride: usize, onto: Onto) {
     for i in 0..a.rows {
         for j in 0..b.cols {
             let c = &mut c[i * c_stride + j];
-            *c = chunk_rule(onto.start(*c), a.cols, |k| a.at(i, k), |k| b.at(k, j));
+            *c = product(profile, onto.start(*c), a.cols, |k| a.at(i, k), |k| b.at(k, j));
         }
     }
 }

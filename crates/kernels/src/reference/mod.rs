@@ -10,6 +10,7 @@
 
 pub mod activation;
 pub mod attention;
+pub mod bf16;
 pub mod clip;
 pub mod cross_entropy;
 pub mod elementwise;
@@ -19,6 +20,8 @@ pub mod linear;
 pub mod matmul;
 pub mod norm;
 pub mod optimizer;
+
+use crate::profile::Profile;
 
 /// Length of one chain of a matrix product.
 const CHUNK: usize = 256;
@@ -30,6 +33,20 @@ const TOKEN_BLOCK: usize = 64;
 /// `a b + c`, rounded once.
 fn fma(a: f32, b: f32, c: f32) -> f32 {
     a.mul_add(b, c)
+}
+
+/// A product by the rule of `profile`.
+fn product(
+    profile: Profile,
+    start: f32,
+    k: usize,
+    a: impl Fn(usize) -> f32,
+    b: impl Fn(usize) -> f32,
+) -> f32 {
+    match profile {
+        Profile::F32Exact => chunk_rule(start, k, a, b),
+        Profile::Bf16Exact => bf16::pair_rule(start, k, a, b),
+    }
 }
 
 /// The chunk rule: `start` plus the products `a(i) b(i)`, which are chained from

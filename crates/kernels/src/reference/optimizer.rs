@@ -5,6 +5,7 @@ use super::fma;
 use super::matmul::{Matrix, matmul};
 use crate::onto::Onto;
 use crate::optimizer::{AdamW, Muon};
+use crate::profile::Profile;
 
 /// `base^exponent` by binary exponentiation, lowest bit first.
 fn power(base: f64, exponent: u64) -> f64 {
@@ -76,17 +77,17 @@ fn orthogonalise(rows: usize, cols: usize, mut x: Vec<f32>) -> Vec<f32> {
         let view = Matrix::row_major(&x, rows, cols);
         let mut gram = vec![0.0; small * small];
         let (left, right) = if rows <= cols { (view, view.transposed()) } else { (view.transposed(), view) };
-        matmul(left, right, &mut gram, small, Onto::Zero);
+        matmul(Profile::F32Exact, left, right, &mut gram, small, Onto::Zero);
         let square = Matrix::row_major(&gram, small, small);
         let mut polynomial = vec![0.0; small * small];
-        matmul(square, square, &mut polynomial, small, Onto::Zero);
+        matmul(Profile::F32Exact, square, square, &mut polynomial, small, Onto::Zero);
         for i in 0..small * small {
             polynomial[i] = fma(-4.775, gram[i], 2.0315 * polynomial[i]);
         }
         let polynomial = Matrix::row_major(&polynomial, small, small);
         let mut next = vec![0.0; rows * cols];
         let (left, right) = if rows <= cols { (polynomial, view) } else { (view, polynomial) };
-        matmul(left, right, &mut next, cols, Onto::Zero);
+        matmul(Profile::F32Exact, left, right, &mut next, cols, Onto::Zero);
         for i in 0..rows * cols {
             next[i] = fma(3.4445, x[i], next[i]);
         }

@@ -3,9 +3,11 @@
 use crate::activation::Activation;
 use crate::heads::Heads;
 use crate::linear::Shape;
+use crate::matmul::{View, ViewMut};
 use crate::optimizer::{AdamW, Muon};
+use crate::reference::matmul::Matrix;
 use crate::rope::{Direction, Table};
-use crate::{Onto, digest, elementwise, math, random, reference};
+use crate::{Onto, Profile, digest, elementwise, math, matmul, random, reference};
 
 /// An operator's name, and whether it agrees with the reference.
 type Case = (&'static str, fn() -> bool);
@@ -15,12 +17,16 @@ pub(super) const CASES: &[Case] = &[
     ("fma", fma_is_fused),
     ("math", elementary_functions),
     ("random and rope", f64_functions),
-    ("linear", linear_layer),
+    ("linear, f32-exact", || linear_layer(Profile::F32Exact)),
+    ("linear, bf16-exact", || linear_layer(Profile::Bf16Exact)),
+    ("matmul, bf16-exact, at the least normal number", flushing),
     ("norm::rms", rms_norm),
     ("norm::layer", layer_norm),
     ("heads", rotation_and_qk_norm),
-    ("attention", attention),
-    ("attention::decode", decoding),
+    ("attention, f32-exact", || attention(Profile::F32Exact)),
+    ("attention, bf16-exact", || attention(Profile::Bf16Exact)),
+    ("attention::decode, f32-exact", || decoding(Profile::F32Exact)),
+    ("attention::decode, bf16-exact", || decoding(Profile::Bf16Exact)),
     ("activation", activations),
     ("activation::swiglu", swiglu),
     ("cross_entropy", losses),
@@ -113,15 +119,45 @@ fn f64_functions() -> bool {
     digest::tensor(&[numbers.len()], &numbers)[..8] == [0xe5, 0xe6, 0x37, 0x51, 0xc2, 0x8c, 0xdc, 0x09]
 }
 
-fn linear_layer() -> bool {
+fn linear_layer(profile: Profile) -> bool {
     let shape = Shape { rows: 270, inputs: 19, outputs: 35 };
     let (x, w, dy) = (values(2, 270 * 19), values(3, 35 * 19), values(4, 270 * 35));
     agree!(y = dy.clone(), dx = zeros(270 * 19), dw = w.clone(), db = values(5, 35);
-        linear::forward(shape, &x, &w, y, Onto::Value);
-        linear::backward_input(shape, &dy, &w, dx, Onto::Zero);
-        linear::backward_weight(shape, &dy, &x, dw, Onto::Value);
+        linear::forward(profile, shape, &x, &w, y, Onto::Value);
+        linear::backward_input(profile, shape, &dy, &w, dx, Onto::Zero);
+        linear::backward_weight(profile, shape, &dy, &x, dw, Onto::Value);
         linear::add_bias(y, db);
         linear::backward_bias(&dy, db, Onto::Value))
+}
+
+/// Sums just below the least normal number, where hardware that flushes before rounding, or rounds to a
+/// subnormal first, would give something else: 2^-126 less a fraction of 2^-150.
+fn flushing() -> bool {
+    const FRACTIONS: [f32; 8] = [0.25, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25, 2.0];
+    let power = |exponent: i32| f64::from(exponent).exp2() as f32;
+    // Column j: the landed value or the first product is 2^-126, the next takes the fraction away.
+    let (n, k) = (2 * FRACTIONS.len(), 4);
+    let mut b = vec![0.0; k * n];
+    let mut c = vec![0.0; n];
+    for (j, fraction) in FRACTIONS.into_iter().enumerate() {
+        b[2 * n + j] = -fraction * power(-70);
+        c[j] = f32::MIN_POSITIVE;
+        b[FRACTIONS.len() + j] = power(-46);
+        b[2 * n + FRACTIONS.len() + j] = -fraction * power(-70);
+    }
+    let a = [power(-80), 0.0, power(-80), 0.0];
+    let profile = Profile::Bf16Exact;
+    agree(
+        [c],
+        |[c]| {
+            let (a, b) = (View::row_major(&a, 1, k), View::row_major(&b, k, n));
+            matmul::matmul(profile, a, b, ViewMut::row_major(c, 1, n), Onto::Value);
+        },
+        |[c]| {
+            let (a, b) = (Matrix::row_major(&a, 1, k), Matrix::row_major(&b, k, n));
+            reference::matmul::matmul(profile, a, b, c, n, Onto::Value);
+        },
+    )
 }
 
 fn rms_norm() -> bool {
@@ -149,17 +185,17 @@ fn rotation_and_qk_norm() -> bool {
         heads::normalise_qk_backward(HEADS, &raw, &q, &k, rstd, qkv, dq, dk, Onto::Value))
 }
 
-fn attention() -> bool {
+fn attention(profile: Profile) -> bool {
     let (qkv, dz) = (values(13, CONTEXT * HEADS.row_width()), values(14, CONTEXT * HEADS.query_width()));
     agree!(z = zeros(dz.len()), lse = zeros(CONTEXT * HEADS.query_heads), dqkv = zeros(qkv.len());
-        attention::forward(HEADS, CONTEXT, &qkv, z, lse);
-        attention::backward(HEADS, CONTEXT, &qkv, z, lse, &dz, dqkv))
+        attention::forward(profile, HEADS, CONTEXT, &qkv, z, lse);
+        attention::backward(profile, HEADS, CONTEXT, &qkv, z, lse, &dz, dqkv))
 }
 
-fn decoding() -> bool {
+fn decoding(profile: Profile) -> bool {
     let (keys, cached) = (values(15, CONTEXT * HEADS.kv_width()), values(16, CONTEXT * HEADS.kv_width()));
     let rows = values(17, 3 * HEADS.row_width());
-    agree!(z = zeros(3 * HEADS.query_width()); attention::decode(HEADS, &rows, &keys, &cached, z))
+    agree!(z = zeros(3 * HEADS.query_width()); attention::decode(profile, HEADS, &rows, &keys, &cached, z))
 }
 
 fn activations() -> bool {

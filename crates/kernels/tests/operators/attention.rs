@@ -1,7 +1,7 @@
-use zoo_kernels::attention;
 use zoo_kernels::heads::Heads;
+use zoo_kernels::{Profile, attention};
 
-use crate::support::{KINDS, agree, assert_bits, everywhere, ordinary, zeros};
+use crate::support::{KINDS, Numbers, agree, assert_bits, everywhere, ordinary, zeros};
 
 const fn heads(query_heads: usize, kv_heads: usize, head_dim: usize) -> Heads {
     Heads { query_heads, kv_heads, head_dim }
@@ -23,42 +23,45 @@ const SHAPES: [(Heads, usize, usize); 12] = [
     (heads(2, 1, 258), 66, 1),
 ];
 
+/// Every shape with every kind of numbers in every profile.
+fn cases() -> impl Iterator<Item = ((Heads, usize, usize), Numbers, Profile)> {
+    SHAPES.into_iter().flat_map(|shape| {
+        KINDS.into_iter().flat_map(move |kind| Profile::ALL.map(|profile| (shape, kind, profile)))
+    })
+}
+
 #[test]
 fn forward() {
-    for ((heads, context, sequences), kind) in
-        SHAPES.into_iter().flat_map(|shape| KINDS.map(|kind| (shape, kind)))
-    {
+    for ((heads, context, sequences), kind, profile) in cases() {
         let tokens = context * sequences;
         let qkv = kind.take(1, tokens * heads.row_width());
-        agree!(format!("{heads:?} {context} {kind:?}");
+        agree!(format!("{profile} {heads:?} {context} {kind:?}");
             z = zeros(tokens * heads.query_width()), lse = zeros(tokens * heads.query_heads);
-            attention::forward(heads, context, &qkv, z, lse));
+            attention::forward(profile, heads, context, &qkv, z, lse));
     }
 }
 
 #[test]
 fn backward() {
-    for ((heads, context, sequences), kind) in
-        SHAPES.into_iter().flat_map(|shape| KINDS.map(|kind| (shape, kind)))
-    {
+    for ((heads, context, sequences), kind, profile) in cases() {
         let tokens = context * sequences;
         let qkv = kind.take(1, tokens * heads.row_width());
         let dz = kind.take(2, tokens * heads.query_width());
         let (mut z, mut lse) = (zeros(dz.len()), zeros(tokens * heads.query_heads));
-        zoo_kernels::reference::attention::forward(heads, context, &qkv, &mut z, &mut lse);
-        agree!(format!("{heads:?} {context} {kind:?}"); dqkv = kind.take(3, qkv.len());
-            attention::backward(heads, context, &qkv, &z, &lse, &dz, dqkv));
+        zoo_kernels::reference::attention::forward(profile, heads, context, &qkv, &mut z, &mut lse);
+        agree!(format!("{profile} {heads:?} {context} {kind:?}"); dqkv = kind.take(3, qkv.len());
+            attention::backward(profile, heads, context, &qkv, &z, &lse, &dz, dqkv));
     }
 }
 
 #[test]
 fn decode() {
-    for ((heads, n, _), kind) in SHAPES.into_iter().flat_map(|shape| KINDS.map(|kind| (shape, kind))) {
+    for ((heads, n, _), kind, profile) in cases() {
         let (keys, values) = (kind.take(1, n * heads.kv_width()), kind.take(2, n * heads.kv_width()));
         for m in [1, n.div_ceil(3), n] {
             let rows = kind.take(3, m * heads.row_width());
-            agree!(format!("{m} of {n} {heads:?} {kind:?}"); z = zeros(m * heads.query_width());
-                attention::decode(heads, &rows, &keys, &values, z));
+            agree!(format!("{profile} {m} of {n} {heads:?} {kind:?}"); z = zeros(m * heads.query_width());
+                attention::decode(profile, heads, &rows, &keys, &values, z));
         }
     }
 }
@@ -66,7 +69,9 @@ fn decode() {
 /// A reader that generates sees exactly what training saw.
 #[test]
 fn decoding_with_a_cache_gives_the_bits_of_the_forward_pass() {
-    for (heads, context, _) in SHAPES {
+    for ((heads, context, _), profile) in
+        SHAPES.into_iter().flat_map(|shape| Profile::ALL.map(|profile| (shape, profile)))
+    {
         let row = heads.row_width();
         let qkv = ordinary(1, context * row);
         let column = |from: usize| -> Vec<f32> {
@@ -75,13 +80,14 @@ fn decoding_with_a_cache_gives_the_bits_of_the_forward_pass() {
         let (keys, values) = (column(heads.query_width()), column(heads.query_width() + heads.kv_width()));
         everywhere(|place| {
             let (mut z, mut lse) = (zeros(context * heads.query_width()), zeros(context * heads.query_heads));
-            attention::forward(heads, context, &qkv, &mut z, &mut lse);
+            attention::forward(profile, heads, context, &qkv, &mut z, &mut lse);
             for (from, to) in
                 [(0, context), (context - 1, context), (context / 2, context), (0, context.div_ceil(2))]
             {
                 let mut decoded = zeros((to - from) * heads.query_width());
                 let cached = to * heads.kv_width();
                 attention::decode(
+                    profile,
                     heads,
                     &qkv[from * row..to * row],
                     &keys[..cached],
@@ -89,7 +95,11 @@ fn decoding_with_a_cache_gives_the_bits_of_the_forward_pass() {
                     &mut decoded,
                 );
                 let expected = &z[from * heads.query_width()..to * heads.query_width()];
-                assert_bits(&format!("{heads:?} {from}..{to} of {context} {place}"), &decoded, expected);
+                assert_bits(
+                    &format!("{profile} {heads:?} {from}..{to} of {context} {place}"),
+                    &decoded,
+                    expected,
+                );
             }
         });
     }
@@ -103,7 +113,7 @@ fn a_nan_is_never_hidden() {
         qkv[19 * heads.row_width() + column] = f32::NAN;
         everywhere(|place| {
             let (mut z, mut lse) = (zeros(20 * heads.query_width()), zeros(20 * heads.query_heads));
-            attention::forward(heads, 20, &qkv, &mut z, &mut lse);
+            attention::forward(Profile::F32Exact, heads, 20, &qkv, &mut z, &mut lse);
             assert!(z[19 * heads.query_width()..].iter().any(|z| z.is_nan()), "column {column} {place}");
         });
     }

@@ -6,7 +6,7 @@ use zoo_kernels::heads::{self, Heads};
 use zoo_kernels::linear::{self, Shape};
 use zoo_kernels::optimizer::{AdamW, Muon};
 use zoo_kernels::rope::{Direction, Table};
-use zoo_kernels::{Onto, attention, cross_entropy, digest, embedding, math, norm, random};
+use zoo_kernels::{Onto, Profile, attention, cross_entropy, digest, embedding, math, norm, random};
 
 use crate::support::{ordinary, tokens, zeros};
 
@@ -95,9 +95,9 @@ fn products_and_attention() {
     let shape = Shape { rows: 300, inputs: 40, outputs: 66 };
     let (x, w, dy) = (ordinary(1, 300 * 40), ordinary(2, 66 * 40), ordinary(3, 300 * 66));
     let (mut y, mut dx, mut dw, mut db) = (dy.clone(), x.clone(), w.clone(), zeros(66));
-    linear::forward(shape, &x, &w, &mut y, Onto::Value);
-    linear::backward_input(shape, &dy, &w, &mut dx, Onto::Zero);
-    linear::backward_weight(shape, &dy, &x, &mut dw, Onto::Value);
+    linear::forward(Profile::F32Exact, shape, &x, &w, &mut y, Onto::Value);
+    linear::backward_input(Profile::F32Exact, shape, &dy, &w, &mut dx, Onto::Zero);
+    linear::backward_weight(Profile::F32Exact, shape, &dy, &x, &mut dw, Onto::Value);
     linear::backward_bias(&dy, &mut db, Onto::Zero);
 
     let heads = Heads { query_heads: 4, kv_heads: 2, head_dim: 16 };
@@ -107,9 +107,9 @@ fn products_and_attention() {
     heads::normalise_qk(heads, &raw, &gain, &gain, 1e-6, &mut qkv, &mut rstd);
     heads::rotate(heads, &table, &mut qkv, context, 0, Direction::Forward);
     let (mut z, mut lse) = (zeros(context * heads.query_width()), zeros(context * heads.query_heads));
-    attention::forward(heads, context, &qkv, &mut z, &mut lse);
+    attention::forward(Profile::F32Exact, heads, context, &qkv, &mut z, &mut lse);
     let (dz, mut dqkv) = (ordinary(6, z.len()), zeros(qkv.len()));
-    attention::backward(heads, context, &qkv, &z, &lse, &dz, &mut dqkv);
+    attention::backward(Profile::F32Exact, heads, context, &qkv, &z, &lse, &dz, &mut dqkv);
     let attention = short(&[&z, &lse, &dqkv]);
     let (mut dq, mut dk) = (zeros(16), zeros(16));
     heads::rotate(heads, &table, &mut dqkv, context, 0, Direction::Inverse);

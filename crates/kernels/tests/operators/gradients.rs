@@ -4,7 +4,7 @@
 use zoo_kernels::activation::{self, Activation};
 use zoo_kernels::heads::{self, Heads};
 use zoo_kernels::rope::{Direction, Table};
-use zoo_kernels::{Onto, attention, cross_entropy, norm};
+use zoo_kernels::{Onto, Profile, attention, cross_entropy, norm};
 
 use crate::support::{ordinary, tokens, zeros};
 
@@ -101,12 +101,12 @@ fn of_attention() {
     let dz = ordinary(2, tokens * heads.query_width());
     let run = |qkv: &[f32]| {
         let (mut z, mut lse) = (zeros(dz.len()), zeros(tokens * heads.query_heads));
-        attention::forward(heads, context, qkv, &mut z, &mut lse);
+        attention::forward(Profile::F32Exact, heads, context, qkv, &mut z, &mut lse);
         (z, lse)
     };
     let (z, lse) = run(&qkv);
     let mut dqkv = zeros(qkv.len());
-    attention::backward(heads, context, &qkv, &z, &lse, &dz, &mut dqkv);
+    attention::backward(Profile::F32Exact, heads, context, &qkv, &z, &lse, &dz, &mut dqkv);
     check("attention", &qkv, &dqkv, |qkv| weigh(&run(qkv).0, &dz));
 }
 

@@ -1,5 +1,5 @@
-use zoo_kernels::Onto;
 use zoo_kernels::linear::{self, Shape};
+use zoo_kernels::{Onto, Profile};
 
 use crate::support::{BOTH, KINDS, agree, everywhere, ordinary, zeros};
 
@@ -24,10 +24,13 @@ fn the_layer_and_its_gradients() {
         let (x, w) = (kind.take(1, rows * inputs), kind.take(2, outputs * inputs));
         let (dy, bias) = (kind.take(3, rows * outputs), kind.take(4, outputs));
         for onto in BOTH {
+            for profile in Profile::ALL {
+                let what = format!("{profile} {shape:?} {kind:?} {onto:?}");
+                agree!(what; y = dy.clone(); linear::forward(profile, shape, &x, &w, y, onto));
+                agree!(what; dx = x.clone(); linear::backward_input(profile, shape, &dy, &w, dx, onto));
+                agree!(what; dw = w.clone(); linear::backward_weight(profile, shape, &dy, &x, dw, onto));
+            }
             let what = format!("{shape:?} {kind:?} {onto:?}");
-            agree!(what; y = dy.clone(); linear::forward(shape, &x, &w, y, onto));
-            agree!(what; dx = x.clone(); linear::backward_input(shape, &dy, &w, dx, onto));
-            agree!(what; dw = w.clone(); linear::backward_weight(shape, &dy, &x, dw, onto));
             agree!(what; dbias = bias.clone(); linear::backward_bias(&dy, dbias, onto));
         }
         agree!(format!("{shape:?} {kind:?}"); y = dy.clone(); linear::add_bias(y, &bias));
@@ -39,20 +42,24 @@ fn the_layer_and_its_gradients() {
 fn micro_batches_of_whole_chunks_give_the_gradients_of_the_whole() {
     let shape = Shape { rows: 700, inputs: 19, outputs: 35 };
     let (x, dy) = (ordinary(1, shape.rows * shape.inputs), ordinary(2, shape.rows * shape.outputs));
-    everywhere(|place| {
-        let run = |(dw, dbias): &mut (Vec<f32>, Vec<f32>), from: usize, to: usize, onto: Onto| {
-            let part = Shape { rows: to - from, ..shape };
-            let (x, dy) =
-                (&x[from * shape.inputs..to * shape.inputs], &dy[from * shape.outputs..to * shape.outputs]);
-            linear::backward_weight(part, dy, x, dw, onto);
-            linear::backward_bias(dy, dbias, onto);
-        };
-        let start = (zeros(shape.outputs * shape.inputs), zeros(shape.outputs));
-        let (mut whole, mut cut) = (start.clone(), start);
-        run(&mut whole, 0, shape.rows, Onto::Zero);
-        for (from, to) in [(0, 256), (256, 512), (512, shape.rows)] {
-            run(&mut cut, from, to, if from == 0 { Onto::Zero } else { Onto::Value });
-        }
-        assert_eq!(whole, cut, "{place}");
-    });
+    for profile in Profile::ALL {
+        everywhere(|place| {
+            let run = |(dw, dbias): &mut (Vec<f32>, Vec<f32>), from: usize, to: usize, onto: Onto| {
+                let part = Shape { rows: to - from, ..shape };
+                let (x, dy) = (
+                    &x[from * shape.inputs..to * shape.inputs],
+                    &dy[from * shape.outputs..to * shape.outputs],
+                );
+                linear::backward_weight(profile, part, dy, x, dw, onto);
+                linear::backward_bias(dy, dbias, onto);
+            };
+            let start = (zeros(shape.outputs * shape.inputs), zeros(shape.outputs));
+            let (mut whole, mut cut) = (start.clone(), start);
+            run(&mut whole, 0, shape.rows, Onto::Zero);
+            for (from, to) in [(0, 256), (256, 512), (512, shape.rows)] {
+                run(&mut cut, from, to, if from == 0 { Onto::Zero } else { Onto::Value });
+            }
+            assert_eq!(whole, cut, "{profile} {place}");
+        });
+    }
 }

@@ -1,3 +1,4 @@
+use zoo_kernels::Profile;
 use zoo_kernels::matmul::{View, ViewMut, matmul};
 use zoo_kernels::reference::matmul::{Matrix, matmul as specified};
 
@@ -47,12 +48,16 @@ fn compare(number: usize, (m, n, k): (usize, usize, usize)) {
     let (onto, kind) = (BOTH[number % 2], KINDS[number / 2 % 2]);
     let stride = n + if number.is_multiple_of(4) { 5 } else { 0 };
     let (a, b) = (Operand::new(kind, 1, (m, k), left), Operand::new(kind, 2, (k, n), right));
-    agree_from(
-        &format!("{m} x {n} x {k}, {left:?} by {right:?}, {onto:?}, {kind:?}, rows of {stride}"),
-        [kind.take(3, m * stride)],
-        |[c]| matmul(a.view(), b.view(), ViewMut::strided(c, m, n, stride), onto),
-        |[c]| specified(a.matrix(), b.matrix(), c, stride, onto),
-    );
+    for profile in Profile::ALL {
+        agree_from(
+            &format!(
+                "{profile} {m} x {n} x {k}, {left:?} by {right:?}, {onto:?}, {kind:?}, rows of {stride}"
+            ),
+            [kind.take(3, m * stride)],
+            |[c]| matmul(profile, a.view(), b.view(), ViewMut::strided(c, m, n, stride), onto),
+            |[c]| specified(profile, a.matrix(), b.matrix(), c, stride, onto),
+        );
+    }
 }
 
 #[test]
@@ -87,7 +92,7 @@ fn minus_zero_does_not_survive_a_product_onto_zero() {
         everywhere(|place| {
             let mut c = ordinary(1, m * n);
             let (a, b) = (View::row_major(&a, m, k), View::row_major(&b, k, n));
-            matmul(a, b, ViewMut::row_major(&mut c, m, n), BOTH[0]);
+            matmul(Profile::F32Exact, a, b, ViewMut::row_major(&mut c, m, n), BOTH[0]);
             assert!(c.iter().all(|c| c.to_bits() == 0), "{m} x {n} x {k} {place}");
         });
     }
@@ -99,6 +104,7 @@ fn shapes_that_do_not_match_are_refused() {
     let data = zeros(12);
     let mut c = zeros(9);
     matmul(
+        Profile::F32Exact,
         View::row_major(&data, 3, 4),
         View::row_major(&data, 3, 4),
         ViewMut::row_major(&mut c, 3, 3),
