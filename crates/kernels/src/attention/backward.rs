@@ -20,6 +20,7 @@ use crate::{math, reduce};
 ///
 /// # Panics
 /// If the lengths do not match.
+#[expect(clippy::too_many_arguments, reason = "an operator's operands, each once")]
 pub fn backward(
     profile: Profile,
     heads: Heads,

@@ -37,6 +37,7 @@ pub fn decode(profile: Profile, heads: Heads, qkv: &[f32], keys: &[f32], values:
 }
 
 /// One query over the first `valid` positions; returns its log-sum-exp.
+#[expect(clippy::too_many_arguments, reason = "an operator's operands, each once")]
 fn attend(
     profile: Profile,
     heads: Heads,
@@ -64,6 +65,7 @@ fn attend(
 }
 
 /// Gradient of [`forward`].
+#[expect(clippy::too_many_arguments, reason = "an operator's operands, each once")]
 pub fn backward(
     profile: Profile,
     heads: Heads,

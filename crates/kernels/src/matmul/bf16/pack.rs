@@ -4,7 +4,7 @@
 //! contiguous in the source a square comes out item by item, where items are contiguous word by word; the other
 //! order is a transpose away.
 
-use super::{BLOCK, BLOCK_WORDS, PAIRS_STRIDE, SINGLES_STRIDE};
+use super::{BLOCK, BLOCK_WORDS, PAIRS_STRIDE, SINGLES_STRIDE, words};
 use crate::bf16::{round, widen};
 use crate::isa::{Level, level};
 use crate::matmul::ahead::prefetch;
@@ -23,12 +23,56 @@ struct Square([[u32; 16]; 16]);
 /// # Safety
 /// `to` must have room for whole tiles of rows; `a`, at most a chunk wide, must be readable.
 pub(in super::super) unsafe fn pack_pairs_of_rows(to: *mut u32, a: View) {
-    for k in (0..a.cols).step_by(BLOCK) {
-        let block = a.cols_range(k, (k + BLOCK).min(a.cols));
-        for i in (0..a.rows).step_by(ITEMS) {
-            let items = block.rows_range(i, (i + ITEMS).min(a.rows));
-            // SAFETY: the square's rows lie in the tiles that the caller made room for.
-            unsafe { square_by_items(items, to.add(i * PAIRS_STRIDE + k / 2), PAIRS_STRIDE) };
+    // SAFETY: rows and squares lie in the tiles that the caller made room for.
+    unsafe {
+        if a.col_stride == 1 {
+            for i in 0..a.rows {
+                pairs_of_row(
+                    a.row(i),
+                    std::slice::from_raw_parts_mut(to.add(i * PAIRS_STRIDE), words(a.cols)),
+                );
+            }
+        } else {
+            for k in (0..a.cols).step_by(BLOCK) {
+                let block = a.cols_range(k, (k + BLOCK).min(a.cols));
+                for i in (0..a.rows).step_by(ITEMS) {
+                    let items = block.rows_range(i, (i + ITEMS).min(a.rows));
+                    square_by_items(items, to.add(i * PAIRS_STRIDE + k / 2), PAIRS_STRIDE);
+                }
+            }
+        }
+    }
+}
+
+/// The pairs of one row, the last block filled up with +0.
+fn pairs_of_row(from: &[f32], to: &mut [u32]) {
+    let blocks = from.chunks_exact(BLOCK);
+    let rest = blocks.remainder();
+    if !rest.is_empty() {
+        let mut last = [0.0; BLOCK];
+        last[..rest.len()].copy_from_slice(rest);
+        let at = to.len() - BLOCK_WORDS;
+        pairs(&last, &mut to[at..]);
+    }
+    let whole = from.len() - rest.len();
+    pairs(&from[..whole], &mut to[..whole / 2]);
+}
+
+/// Pairs of whole blocks.
+fn pairs(from: &[f32], to: &mut [u32]) {
+    assert_eq!(from.len(), 2 * to.len());
+    match level() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `level` reports what was detected.
+        Level::Avx512 if crate::isa::tiles() => unsafe { x86::pairs(from, to) },
+        _ => pairs_plain(from, to),
+    }
+}
+
+crate::multiversion::multiversion! {
+    fn pairs_plain(from: &[f32], to: &mut [u32]) {
+        for (from, to) in from.chunks_exact(2).zip(to) {
+            *to = u32::from(round(from[0])) | u32::from(round(from[1])) << 16;
         }
     }
 }
@@ -67,9 +111,14 @@ crate::multiversion::multiversion! {
 /// # Safety
 /// `to` must have room for whole panels; `b`, at most a chunk high, must be readable.
 pub(in super::super) unsafe fn pack_panels(to: *mut u32, b: View) {
-    let words = super::words(b.rows);
+    let words = words(b.rows);
     for first in (0..b.cols).step_by(PANEL) {
         let panel = b.cols_range(first, (first + PANEL).min(b.cols));
+        if panel.col_stride == 1 && panel.cols == PANEL {
+            // SAFETY: inside the panel at `first * words`.
+            unsafe { panel_of_rows(to.add(first * words), panel) };
+            continue;
+        }
         for j in (0..PANEL).step_by(ITEMS) {
             let items = panel.cols_range(j.min(panel.cols), (j + ITEMS).min(panel.cols)).transposed();
             for k in (0..b.rows).step_by(BLOCK) {
@@ -77,6 +126,46 @@ pub(in super::super) unsafe fn pack_panels(to: *mut u32, b: View) {
                 // SAFETY: inside the panel at `first * words`.
                 unsafe { square_by_words(block, to.add(first * words + k / 2 * PANEL + j), PANEL) };
             }
+        }
+    }
+}
+
+/// A whole panel whose rows are contiguous: two rows become one of pairs.
+unsafe fn panel_of_rows(to: *mut u32, panel: View) {
+    const AHEAD: usize = 24;
+    const NONE: [f32; PANEL] = [0.0; PANEL];
+    for p in 0..words(panel.rows) {
+        for row in [2 * p, 2 * p + 1] {
+            let ahead = panel.data.wrapping_add((row + AHEAD) * panel.row_stride);
+            prefetch(ahead);
+            prefetch(ahead.wrapping_add(PANEL - 1));
+        }
+        let row = |k: usize| {
+            if k < panel.rows { panel.data.wrapping_add(k * panel.row_stride) } else { NONE.as_ptr() }
+        };
+        // SAFETY: two rows of a panel, one row of pairs.
+        unsafe {
+            let (even, odd) = (&*row(2 * p).cast::<[f32; PANEL]>(), &*row(2 * p + 1).cast::<[f32; PANEL]>());
+            weave(even, odd, &mut *to.add(p * PANEL).cast::<[u32; PANEL]>());
+        }
+    }
+}
+
+/// Pairs of two rows.
+#[inline(always)]
+unsafe fn weave(even: &[f32; PANEL], odd: &[f32; PANEL], to: &mut [u32; PANEL]) {
+    match level() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `level` reports what was detected.
+        Level::Avx512 if crate::isa::tiles() => unsafe { x86::weave(even, odd, to) },
+        _ => weave_plain(even, odd, to),
+    }
+}
+
+crate::multiversion::multiversion! {
+    fn weave_plain(even: &[f32; PANEL], odd: &[f32; PANEL], to: &mut [u32; PANEL]) {
+        for j in 0..PANEL {
+            to[j] = u32::from(round(even[j])) | u32::from(round(odd[j])) << 16;
         }
     }
 }
@@ -214,7 +303,7 @@ unsafe fn along_items_plain(from: *const f32, stride: usize, square: &mut Square
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{BLOCK_WORDS, ITEMS, Square};
+    use super::{BLOCK_WORDS, ITEMS, PANEL, Square};
 
     #[target_feature(enable = "avx2")]
     pub(super) unsafe fn along_k_avx2(from: *const f32, from_stride: usize, to: *mut u32, stride: usize) {
@@ -244,19 +333,49 @@ mod x86 {
         }
     }
 
+    /// The conversion instruction rounds as [`crate::bf16::round`] does, subnormals and NaN included.
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub(super) fn pairs(from: &[f32], to: &mut [u32]) {
+        for (from, to) in from.chunks_exact(32).zip(to.chunks_exact_mut(16)) {
+            // SAFETY: 32 elements are readable, 16 words writable.
+            unsafe {
+                let pairs = _mm512_cvtne2ps_pbh(
+                    _mm512_loadu_ps(from.as_ptr().add(16)),
+                    _mm512_loadu_ps(from.as_ptr()),
+                );
+                _mm512_storeu_si512(to.as_mut_ptr().cast(), std::mem::transmute::<__m512bh, __m512i>(pairs));
+            }
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    pub(super) unsafe fn weave(even: &[f32; PANEL], odd: &[f32; PANEL], to: &mut [u32; PANEL]) {
+        // SAFETY: 16 elements of each at a time.
+        unsafe {
+            let in_turn = _mm512_loadu_si512(IN_TURN.as_ptr().cast());
+            for j in [0, 16] {
+                let even = _mm512_loadu_ps(even.as_ptr().add(j));
+                let odd = _mm512_loadu_ps(odd.as_ptr().add(j));
+                let halves = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(odd, even));
+                _mm512_storeu_si512(to.as_mut_ptr().add(j).cast(), _mm512_permutexvar_epi16(in_turn, halves));
+            }
+        }
+    }
+
+    /// Takes the halves of a converted register in turn.
+    const IN_TURN: [u16; 32] = {
+        let mut order = [0; 32];
+        let mut i = 0;
+        while i < 16 {
+            order[2 * i] = i as u16;
+            order[2 * i + 1] = 16 + i as u16;
+            i += 1;
+        }
+        order
+    };
+
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     pub(super) unsafe fn along_items(from: *const f32, stride: usize, square: &mut Square) {
-        /// Takes the halves of a converted register in turn.
-        const IN_TURN: [u16; 32] = {
-            let mut order = [0; 32];
-            let mut i = 0;
-            while i < 16 {
-                order[2 * i] = i as u16;
-                order[2 * i + 1] = 16 + i as u16;
-                i += 1;
-            }
-            order
-        };
         // SAFETY: 16 items of 32 elements are readable; the square is 16 registers.
         unsafe {
             let in_turn = _mm512_loadu_si512(IN_TURN.as_ptr().cast());

@@ -10,9 +10,8 @@ mod x86 {
     use std::arch::x86_64::{__cpuid_count, _xgetbv};
     use std::sync::OnceLock;
 
-    use super::super::{BLOCK_WORDS, PAIRS_STRIDE, TILE_ROWS};
+    use super::super::{BLOCK_WORDS, PAIRS_STRIDE};
     use crate::matmul::ahead::Ahead;
-    use crate::matmul::format::fetch_all;
     use crate::matmul::micro::{Kernel, Tile};
     use crate::onto::Onto;
 
@@ -116,10 +115,10 @@ mod x86 {
         multiply
     }
 
-    /// Four tiles of C (tmm0 to tmm3, two by two), two of A (tmm4, tmm5), two of B (tmm6, tmm7).
-    unsafe fn multiply(tile: Tile, ahead: &mut Ahead) {
+    /// Four tiles of C (tmm0 to tmm3, two by two), two of A (tmm4, tmm5), two of B (tmm6, tmm7). Nothing is fetched
+    /// ahead: this kernel waits for memory as it is, and more requests only make the queue longer.
+    unsafe fn multiply(tile: Tile, _ahead: &mut Ahead) {
         let Tile { a, b, words, c, c_stride, onto } = tile;
-        fetch_all(ahead, TILE_ROWS);
         let blocks = words / BLOCK_WORDS;
         let c_stride = 4 * c_stride;
         let below = c.wrapping_byte_add(16 * c_stride);
