@@ -21,6 +21,16 @@ pub fn fused_multiply_adds(rounds: u64) -> u64 {
     rounds * CHAINS * lanes
 }
 
+/// As [`fused_multiply_adds`], on the tile unit, if the active instruction set has it.
+pub fn tile_multiply_adds(rounds: u64) -> Option<u64> {
+    #[cfg(target_arch = "x86_64")]
+    if crate::isa::tiles() {
+        return Some(crate::matmul::spin_tiles(rounds));
+    }
+    let _ = rounds;
+    None
+}
+
 /// Chains in flight: two ports of latency four need eight, a few more hide the loop.
 const CHAINS: u64 = 12;
 

@@ -23,7 +23,7 @@ mod pack;
 mod view;
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use bf16::tiles_permitted;
+pub(crate) use bf16::{spin_tiles, tiles_permitted};
 pub use drive::{Packed, matmul, matmul_serial};
 pub use view::{View, ViewMut};
 

@@ -3,6 +3,7 @@
 //! zero and onto values, for ordinary and for extreme numbers.
 
 mod attention;
+mod classes;
 mod feed_forward;
 mod golden;
 mod gradients;
@@ -12,6 +13,7 @@ mod math;
 mod matmul;
 mod norm;
 mod optimizer;
+mod pairs;
 mod support;
 mod tensors;
 mod tokens;

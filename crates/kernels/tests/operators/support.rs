@@ -68,6 +68,12 @@ static POOLS: LazyLock<Vec<rayon::ThreadPool>> = LazyLock::new(|| {
     [1, 2, 3, 7].into_iter().map(pool).collect()
 });
 
+/// Runs what forces instruction sets itself, while nobody else does.
+pub fn alone(run: impl FnOnce()) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    run();
+}
+
 /// Runs `check` on every instruction set and pool, telling it where it runs.
 pub fn everywhere(check: impl Fn(&str) + Sync) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);

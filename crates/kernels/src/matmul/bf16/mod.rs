@@ -13,9 +13,9 @@ mod tiles;
 mod vectors;
 
 pub(super) use pack::{pack_pairs_of_rows, pack_panels, pack_singles_of_rows};
-#[cfg(target_arch = "x86_64")]
-pub(crate) use tiles::permitted as tiles_permitted;
 pub(super) use tiles::{Configured, kernel as tile_kernel};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use tiles::{permitted as tiles_permitted, spin as spin_tiles};
 pub(super) use vectors::kernel as vector_kernel;
 
 /// Elements of k that are packed at a time: sixteen blocks.

@@ -1,8 +1,8 @@
 //! The AMX tile unit: whether it may be used, its configuration, and the kernel.
 
-#[cfg(target_arch = "x86_64")]
-pub(crate) use x86::permitted;
 pub(in super::super) use x86::{Configured, kernel};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use x86::{permitted, spin};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
@@ -108,6 +108,30 @@ mod x86 {
             // SAFETY: the unit is there, see `new`.
             unsafe { asm!("tilerelease", options(nostack, nomem)) };
         }
+    }
+
+    /// `rounds` rounds of four products of tiles that never leave the registers; returns the multiply-adds.
+    pub(crate) fn spin(rounds: u64) -> u64 {
+        let _configured = Configured::new();
+        // SAFETY: the thread is configured; the tiles hold zeros.
+        unsafe {
+            asm!(
+                "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
+                "tilezero tmm4", "tilezero tmm5", "tilezero tmm6", "tilezero tmm7",
+                "2:",
+                "tdpbf16ps tmm0, tmm4, tmm6",
+                "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm2, tmm5, tmm6",
+                "tdpbf16ps tmm3, tmm5, tmm7",
+                "dec {rounds}",
+                "jnz 2b",
+                rounds = inout(reg) rounds.max(1) => _,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, nomem),
+            );
+        }
+        rounds.max(1) * 4 * 16 * 16 * 32
     }
 
     /// The kernel of 32 rows.
