@@ -62,6 +62,7 @@ impl Network {
             tokens,
             context: tokens.len(),
             start: cache.positions,
+            profile: self.profile(),
             recompute: false,
         };
         let mut outputs = Outputs::new(&self.edges);

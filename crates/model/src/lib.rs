@@ -4,10 +4,11 @@
 //! [`NodeDefinition`]s; [`Network::build`] makes the [`VNode`]s. A training step is then
 //!
 //! ```
-//! use zoo_model::{Network, NetworkDefinition, NetworkOptions, Optimizer, preset};
+//! use zoo_model::{Network, NetworkDefinition, NetworkOptions, Optimizer, Profile, preset};
 //!
 //! let config = preset::by_name("qwen3-tiny").expect("a preset");
-//! let mut network = Network::build(&NetworkDefinition::decoder(&config)?, NetworkOptions::default())?;
+//! let definition = NetworkDefinition::decoder(&config)?;
+//! let mut network = Network::build(&definition, Profile::F32Exact, NetworkOptions::default())?;
 //! network.initialise(1);
 //!
 //! let inputs: Vec<u32> = (0..config.context as u32).map(|at| at % 7).collect();
@@ -55,3 +56,4 @@ pub use sampling::Sampler;
 pub use state::StateError;
 pub use tokenizer::Tokenizer;
 pub use vnode::VNode;
+pub use zoo_kernels::Profile;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use zoo_content::Digest;
-use zoo_kernels::clip;
+use zoo_kernels::{Profile, clip};
 
 use crate::buffer::{Buffer, Pool};
 use crate::component::{Gradients, Pass};
@@ -28,6 +28,7 @@ pub struct NetworkOptions {
 /// VNodes in topological order, the cost last.
 pub struct Network {
     definition: NetworkDefinition,
+    profile: Profile,
     pub(crate) vnodes: Vec<VNode>,
     pub(crate) edges: Vec<Edges>,
     /// The embedding whose table the head borrows.
@@ -54,19 +55,23 @@ pub struct UpdateReport {
 }
 
 impl Network {
-    /// A network with all parameters zero.
-    pub fn build(definition: &NetworkDefinition, options: NetworkOptions) -> Result<Self, DefinitionError> {
+    /// A network with all parameters zero, its products by the rule of `profile`.
+    pub fn build(
+        definition: &NetworkDefinition,
+        profile: Profile,
+        options: NetworkOptions,
+    ) -> Result<Self, DefinitionError> {
         let Plan { nodes, tied } = Plan::new(definition)?;
         let mut tables = BTreeMap::new();
         let (vnodes, edges) = nodes
             .into_iter()
             .map(|PlannedNode { definition: node, inputs, last_use }| {
-                let vnode = VNode::new(node, definition.context, &mut tables);
+                let vnode = VNode::new(node, definition.context, profile, &mut tables);
                 (vnode, Edges { producers: inputs, last_use })
             })
             .unzip();
         let (definition, pool) = (definition.clone(), Pool::default());
-        Ok(Self { definition, vnodes, edges, tied, pool, options, step: 0, tokens_in_step: 0 })
+        Ok(Self { definition, profile, vnodes, edges, tied, pool, options, step: 0, tokens_in_step: 0 })
     }
 
     /// Draws all parameters and forgets gradients and optimiser state.
@@ -220,7 +225,14 @@ impl Network {
     }
 
     fn pass<'a>(&self, pool: &'a Pool, tokens: &'a [u32]) -> Pass<'a> {
-        Pass { pool, tokens, context: self.context(), start: 0, recompute: self.options.recompute }
+        Pass {
+            pool,
+            tokens,
+            context: self.context(),
+            start: 0,
+            profile: self.profile,
+            recompute: self.options.recompute,
+        }
     }
 
     fn check_batch(&self, inputs: &[u32], targets: &[u32]) -> Result<(), NetworkError> {
@@ -254,6 +266,11 @@ impl Network {
     /// What it was built from.
     pub fn definition(&self) -> &NetworkDefinition {
         &self.definition
+    }
+
+    /// The rule of its matrix products.
+    pub fn profile(&self) -> Profile {
+        self.profile
     }
 
     /// Positions of a sequence.
@@ -349,7 +366,8 @@ mod tests {
         let config = preset::by_name("qwen3-tiny").expect("a preset");
         let definition = NetworkDefinition::decoder(&config).expect("valid");
         for recompute in [false, true] {
-            let mut network = Network::build(&definition, NetworkOptions { recompute }).expect("valid");
+            let mut network =
+                Network::build(&definition, Profile::default(), NetworkOptions { recompute }).expect("valid");
             network.initialise(1);
             let tokens = vec![3; 4 * config.context];
             let mut buffers = Vec::new();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use zoo_content::Digest;
+use zoo_kernels::Profile;
 
 use crate::buffer::{Buffer, Pool};
 use crate::component::{Component, Cost, Gradients, Head, Kept, KeyValues, Pass, RopeTables};
@@ -24,8 +25,13 @@ pub struct VNode {
 }
 
 impl VNode {
-    pub(crate) fn new(definition: NodeDefinition, context: usize, tables: &mut RopeTables) -> Self {
-        let component = Component::new(&definition.kind, context, tables);
+    pub(crate) fn new(
+        definition: NodeDefinition,
+        context: usize,
+        profile: Profile,
+        tables: &mut RopeTables,
+    ) -> Self {
+        let component = Component::new(&definition.kind, context, profile, tables);
         let parameters = definition.parameters().into_iter().map(Parameter::new).collect();
         Self { definition, component, parameters, borrowed: Gradient::default(), kept: Kept::default() }
     }

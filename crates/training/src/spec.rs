@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zoo_content::Digest;
-use zoo_model::{AdamWSettings, ConfigError, ModelConfig, Optimizer};
+use zoo_model::{AdamWSettings, ConfigError, ModelConfig, Optimizer, Profile};
 
 use crate::schedule::Schedule;
 
@@ -61,13 +61,25 @@ pub struct TrainingSpec {
     pub outer: Outer,
 }
 
-/// Which bits an operator gives. A round never mixes profiles.
+/// Which bits an operator gives, by kernels' `SPEC.md`. A round never mixes profiles.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NumericProfile {
-    /// f32 by kernels' `SPEC.md`.
+    /// Products in f32.
     #[default]
     #[serde(rename = "f32-exact")]
     F32Exact,
+    /// Products of bf16, summed in f32: several times faster where there is a tile unit, slower elsewhere.
+    #[serde(rename = "bf16-exact")]
+    Bf16Exact,
+}
+
+impl From<NumericProfile> for Profile {
+    fn from(profile: NumericProfile) -> Self {
+        match profile {
+            NumericProfile::F32Exact => Self::F32Exact,
+            NumericProfile::Bf16Exact => Self::Bf16Exact,
+        }
+    }
 }
 
 /// The outer step of a round: `parameters <- parameters - learning_rate * mean pseudo-gradient`.

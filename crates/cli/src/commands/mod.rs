@@ -11,6 +11,14 @@ mod train;
 mod up;
 
 use anyhow::Result;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use zoo_kernels::Profile;
+
+/// Reads the name of a numeric profile; help lists them.
+pub fn profile_parser() -> impl TypedValueParser<Value = Profile> {
+    PossibleValuesParser::new(Profile::ALL.map(Profile::name))
+        .map(|name| name.parse().expect("one of the names just listed"))
+}
 
 /// What `zoo` can do.
 #[derive(clap::Subcommand)]

@@ -83,7 +83,14 @@ impl Attention {
             None => (pass.pool.take(input.len()), Onto::Zero),
         };
         let places = self.places();
-        linear::forward(self.output_shape(pass), &z, &parameters[places.output].value, &mut y, onto);
+        linear::forward(
+            pass.profile,
+            self.output_shape(pass),
+            &z,
+            &parameters[places.output].value,
+            &mut y,
+            onto,
+        );
         if self.bias {
             linear::add_bias(&mut y, &parameters[places.output_bias].value);
         }
@@ -118,7 +125,7 @@ impl Attention {
             drop(arriving);
         }
         let mut dqkv = pass.pool.take(qkv.len());
-        attention::backward(self.heads, pass.context, &qkv, &z, &lse, &dz, &mut dqkv);
+        attention::backward(pass.profile, self.heads, pass.context, &qkv, &z, &lse, &dz, &mut dqkv);
         drop((qkv, z, lse, dz));
         self.heads_backward(pass, parameters, &mut dqkv, kept);
         self.projection_backward(pass, parameters, &dqkv, &x, gradients);
@@ -126,7 +133,14 @@ impl Attention {
 
     fn project(&self, pass: &Pass, parameters: &[Parameter], x: &Buffer) -> Projected {
         let mut qkv = pass.pool.take(pass.tokens.len() * self.heads.row_width());
-        linear::forward(self.projection_shape(pass), x, &parameters[QKV].value, &mut qkv, Onto::Zero);
+        linear::forward(
+            pass.profile,
+            self.projection_shape(pass),
+            x,
+            &parameters[QKV].value,
+            &mut qkv,
+            Onto::Zero,
+        );
         let places = self.places();
         if self.bias {
             linear::add_bias(&mut qkv, &parameters[places.qkv_bias].value);
@@ -148,7 +162,7 @@ impl Attention {
     fn attend(&self, pass: &Pass, qkv: &Buffer) -> (Buffer, Buffer) {
         let mut z = pass.pool.take(pass.tokens.len() * self.heads.query_width());
         let mut lse = pass.pool.take(pass.tokens.len() * self.heads.query_heads);
-        attention::forward(self.heads, pass.context, qkv, &mut z, &mut lse);
+        attention::forward(pass.profile, self.heads, pass.context, qkv, &mut z, &mut lse);
         (z, lse)
     }
 
@@ -159,7 +173,7 @@ impl Attention {
             cache.values.extend_from_slice(values);
         }
         let mut z = pass.pool.take(pass.tokens.len() * self.heads.query_width());
-        attention::decode(self.heads, qkv, &cache.keys, &cache.values, &mut z);
+        attention::decode(pass.profile, self.heads, qkv, &cache.keys, &cache.values, &mut z);
         z
     }
 
@@ -178,9 +192,9 @@ impl Attention {
         }
         let Parameter { value: w, gradient, .. } = &mut parameters[places.output];
         let (dw, onto) = gradient.receive(w.len());
-        linear::backward_weight(shape, dy, z, dw, onto);
+        linear::backward_weight(pass.profile, shape, dy, z, dw, onto);
         let mut dz = pass.pool.take(z.len());
-        linear::backward_input(shape, dy, w, &mut dz, Onto::Zero);
+        linear::backward_input(pass.profile, shape, dy, w, &mut dz, Onto::Zero);
         dz
     }
 
@@ -216,9 +230,9 @@ impl Attention {
         }
         let Parameter { value: w, gradient, .. } = &mut parameters[QKV];
         let (dw, onto) = gradient.receive(w.len());
-        linear::backward_weight(shape, dqkv, x, dw, onto);
+        linear::backward_weight(pass.profile, shape, dqkv, x, dw, onto);
         let (dx, onto) = gradients.receive(0, pass.pool, x.len());
-        linear::backward_input(shape, dqkv, w, dx, onto);
+        linear::backward_input(pass.profile, shape, dqkv, w, dx, onto);
     }
 
     fn places(&self) -> Places {

@@ -1,7 +1,7 @@
 //! The head and the cost, as one, so that the logits of a large vocabulary never exist all at once.
 
 use zoo_kernels::linear::{self, Shape};
-use zoo_kernels::{Onto, cross_entropy};
+use zoo_kernels::{Onto, Profile, cross_entropy};
 
 use crate::buffer::{Buffer, Pool};
 use crate::loss::LossSum;
@@ -12,6 +12,8 @@ use crate::parameter::Gradient;
 pub(crate) struct Head {
     pub vocab_size: usize,
     pub width: usize,
+    /// The rule of its matrix products.
+    pub profile: Profile,
 }
 
 /// A batch's summed loss and the gradient of the head's input.
@@ -49,8 +51,8 @@ impl Head {
             cross_entropy::losses_and_gradient(&mut logits, self.vocab_size, targets, scale, &mut losses);
             loss += LossSum::of(&losses);
             let (dw, onto) = weight_gradient.receive(weight.len());
-            linear::backward_weight(shape, &logits, x, dw, onto);
-            linear::backward_input(shape, &logits, weight, dx, Onto::Zero);
+            linear::backward_weight(self.profile, shape, &logits, x, dw, onto);
+            linear::backward_input(self.profile, shape, &logits, weight, dx, Onto::Zero);
         }
         Cost { loss, gradient }
     }
@@ -72,7 +74,7 @@ impl Head {
     pub fn logits(&self, pool: &Pool, weight: &[f32], x: &[f32]) -> Buffer {
         let shape = self.shape(x.len() / self.width);
         let mut logits = pool.take(shape.rows * self.vocab_size);
-        linear::forward(shape, x, weight, &mut logits, Onto::Zero);
+        linear::forward(self.profile, shape, x, weight, &mut logits, Onto::Zero);
         logits
     }
 

@@ -39,7 +39,14 @@ impl Mlp {
             None => (pass.pool.take(input.len()), Onto::Zero),
         };
         let down = self.down();
-        linear::forward(self.down_shape(pass), &activated, &parameters[down].value, &mut y, onto);
+        linear::forward(
+            pass.profile,
+            self.down_shape(pass),
+            &activated,
+            &parameters[down].value,
+            &mut y,
+            onto,
+        );
         if self.bias {
             linear::add_bias(&mut y, &parameters[down + 1].value);
         }
@@ -68,6 +75,7 @@ impl Mlp {
         };
         let mut activated = pass.pool.take(pass.tokens.len() * self.hidden);
         linear::backward_input(
+            pass.profile,
             self.down_shape(pass),
             &arriving,
             &parameters[self.down()].value,
@@ -92,7 +100,7 @@ impl Mlp {
     /// The first layer's output: `[rows, 2 * hidden]` (gate, then up) or `[rows, hidden]`.
     fn inner(&self, pass: &Pass, parameters: &[Parameter], x: &Buffer) -> Buffer {
         let mut inner = pass.pool.take(pass.tokens.len() * self.inner_width());
-        linear::forward(self.up_shape(pass), x, &parameters[UP].value, &mut inner, Onto::Zero);
+        linear::forward(pass.profile, self.up_shape(pass), x, &parameters[UP].value, &mut inner, Onto::Zero);
         if self.bias {
             linear::add_bias(&mut inner, &parameters[UP_BIAS].value);
         }
@@ -116,7 +124,7 @@ impl Mlp {
         }
         let weight = &mut parameters[down];
         let (dw, onto) = weight.gradient.receive(weight.value.len());
-        linear::backward_weight(self.down_shape(pass), dy, activated, dw, onto);
+        linear::backward_weight(pass.profile, self.down_shape(pass), dy, activated, dw, onto);
     }
 
     fn up_backward(
@@ -134,9 +142,9 @@ impl Mlp {
         }
         let Parameter { value: w, gradient, .. } = &mut parameters[UP];
         let (dw, onto) = gradient.receive(w.len());
-        linear::backward_weight(shape, dinner, x, dw, onto);
+        linear::backward_weight(pass.profile, shape, dinner, x, dw, onto);
         let (dx, onto) = gradients.receive(0, pass.pool, x.len());
-        linear::backward_input(shape, dinner, w, dx, onto);
+        linear::backward_input(pass.profile, shape, dinner, w, dx, onto);
     }
 
     fn plain_activation(&self) -> Option<Activation> {

@@ -10,7 +10,7 @@ mod norm;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use zoo_kernels::{Onto, elementwise, rope};
+use zoo_kernels::{Onto, Profile, elementwise, rope};
 
 use crate::buffer::{Buffer, Pool};
 use crate::definition::NodeKind;
@@ -44,6 +44,8 @@ pub(crate) struct Pass<'a> {
     pub context: usize,
     /// Position of every sequence's first row.
     pub start: usize,
+    /// The rule of its matrix products.
+    pub profile: Profile,
     /// Whether a backward pass will recompute what is cheap to recompute.
     pub recompute: bool,
 }
@@ -103,7 +105,7 @@ impl Gradients<'_> {
 pub(crate) type RopeTables = BTreeMap<(usize, u64), Arc<rope::Table>>;
 
 impl Component {
-    pub fn new(kind: &NodeKind, context: usize, tables: &mut RopeTables) -> Self {
+    pub fn new(kind: &NodeKind, context: usize, profile: Profile, tables: &mut RopeTables) -> Self {
         match *kind {
             NodeKind::Embedding { vocab_size: _, width } => Self::Embedding(Embedding { width }),
             NodeKind::PositionEmbedding { context: _, width } => {
@@ -115,7 +117,9 @@ impl Component {
                 Self::Mlp(Mlp { width, hidden, activation, bias })
             }
             NodeKind::Add { .. } => Self::Add,
-            NodeKind::CrossEntropy { vocab_size, width, .. } => Self::Head(Head { vocab_size, width }),
+            NodeKind::CrossEntropy { vocab_size, width, .. } => {
+                Self::Head(Head { vocab_size, width, profile })
+            }
         }
     }
 

@@ -2,13 +2,16 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::{ConfigError, Family, ModelConfig};
+use crate::{ConfigError, Family, ModelConfig, Profile};
 
 /// Says in `config.json` that the biases, which `GPT2LMHeadModel` always has, are not ours.
 const NO_BIASES: &str = "zoo_no_biases";
 
+/// Says in `config.json` by which rule the model's products were formed in training.
+const PROFILE: &str = "zoo_numeric_profile";
+
 /// The `config.json` of such a model.
-pub(super) fn to_json(config: &ModelConfig, end_of_text: Option<u32>) -> Value {
+pub(super) fn to_json(config: &ModelConfig, profile: Profile, end_of_text: Option<u32>) -> Value {
     let mut json = match config.family {
         Family::Qwen3 => qwen3(config),
         Family::Llama => llama(config),
@@ -23,6 +26,7 @@ pub(super) fn to_json(config: &ModelConfig, end_of_text: Option<u32>) -> Value {
         ("torch_dtype", json!("float32")),
         ("bos_token_id", json!(end_of_text)),
         ("eos_token_id", json!(end_of_text)),
+        (PROFILE, json!(profile.name())),
     ] {
         fields.insert(name.to_owned(), value);
     }
@@ -112,6 +116,19 @@ impl<'a> Reader<'a> {
             "llama" => self.llama(Family::Llama),
             "gpt2" => self.gpt2(),
             other => Err(format!("model_type '{other}' is not known, only qwen3, llama and gpt2 are")),
+        }
+    }
+
+    /// The numeric profile it was trained in; `f32-exact` where it says none.
+    pub fn profile(&self) -> Result<Profile, Refusal> {
+        match self.fields.get(PROFILE) {
+            None => Ok(Profile::F32Exact),
+            Some(value) => {
+                let name = value.as_str().ok_or_else(|| format!("{PROFILE} is not a text"))?;
+                name.parse().map_err(|_| {
+                    format!("{PROFILE} '{name}' is not known, only f32-exact and bf16-exact are")
+                })
+            }
         }
     }
 

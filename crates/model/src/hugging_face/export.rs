@@ -58,7 +58,7 @@ pub fn export(
     });
     let text = |json: serde_json::Value| format!("{json:#}\n").into_bytes();
     let files = [
-        ("config.json", text(config::to_json(config, end_of_text))),
+        ("config.json", text(config::to_json(config, network.profile(), end_of_text))),
         ("generation_config.json", text(generation)),
         ("model.safetensors", safetensors_file(network, config)?),
         ("tokenizer.json", tokenizer.to_json()),

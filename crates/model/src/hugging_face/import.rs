@@ -7,7 +7,7 @@ use safetensors::{Dtype, SafeTensors};
 
 use super::config::{self, Reader};
 use super::layout::{FileTensor, Source, tensors, transpose};
-use crate::{ModelConfig, Network, NetworkDefinition, NetworkOptions, Tokenizer};
+use crate::{ModelConfig, Network, NetworkDefinition, NetworkOptions, Profile, Tokenizer};
 
 /// What a folder holds.
 pub struct Imported {
@@ -50,7 +50,7 @@ pub enum ImportError {
 /// A model from the files of its folder, by name. Reads `config.json`, every `*.safetensors`, and
 /// `tokenizer.json` where it exists; every shape is checked before memory is taken for the network.
 pub fn import(files: &[(String, Vec<u8>)], options: NetworkOptions) -> Result<Imported, ImportError> {
-    let config = read_config(files)?;
+    let (config, profile) = read_config(files)?;
     let tokenizer = match find(files, "tokenizer.json") {
         Some(bytes) => Some(Tokenizer::from_json(bytes).map_err(|error| {
             let text = error.to_string();
@@ -66,18 +66,20 @@ pub fn import(files: &[(String, Vec<u8>)], options: NetworkOptions) -> Result<Im
 
     let refuse = |error: String| file_error("config.json", error);
     let definition = NetworkDefinition::decoder(&config).map_err(|error| refuse(config::cause(&error)))?;
-    let mut network = Network::build(&definition, options).map_err(|error| refuse(error.to_string()))?;
+    let mut network =
+        Network::build(&definition, profile, options).map_err(|error| refuse(error.to_string()))?;
     layout.iter().try_for_each(|tensor| stored.load(tensor, &mut network))?;
     Ok(Imported { config, network, tokenizer })
 }
 
-fn read_config(files: &[(String, Vec<u8>)]) -> Result<ModelConfig, ImportError> {
+fn read_config(files: &[(String, Vec<u8>)]) -> Result<(ModelConfig, Profile), ImportError> {
     let refuse = |cause: String| file_error("config.json", cause);
     let bytes = find(files, "config.json").ok_or(ImportError::Missing("config.json"))?;
     let json = serde_json::from_slice(bytes).map_err(|error| refuse(error.to_string()))?;
-    let config = Reader::new(&json).and_then(|reader| reader.config()).map_err(refuse)?;
+    let reader = Reader::new(&json).map_err(refuse)?;
+    let (config, profile) = (reader.config().map_err(refuse)?, reader.profile().map_err(refuse)?);
     config.validate().map_err(|error| refuse(config::cause(&error)))?;
-    Ok(config)
+    Ok((config, profile))
 }
 
 fn find<'a>(files: &'a [(String, Vec<u8>)], wanted: &str) -> Option<&'a [u8]> {

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "every test file uses its part")]
 
 use zoo_kernels::random;
-use zoo_model::{Family, ModelConfig, Network, NetworkDefinition, NetworkOptions};
+use zoo_model::{Family, ModelConfig, Network, NetworkDefinition, NetworkOptions, Profile};
 
 pub const CONTEXT: usize = 64;
 
@@ -41,8 +41,12 @@ pub fn configs() -> Vec<(&'static str, ModelConfig)> {
 }
 
 pub fn build(config: &ModelConfig, options: NetworkOptions) -> Network {
+    build_in(Profile::F32Exact, config, options)
+}
+
+pub fn build_in(profile: Profile, config: &ModelConfig, options: NetworkOptions) -> Network {
     let definition = NetworkDefinition::decoder(config).expect("a valid configuration");
-    let mut network = Network::build(&definition, options).expect("a valid definition");
+    let mut network = Network::build(&definition, profile, options).expect("a valid definition");
     network.initialise(7);
     // Gains and biases that start as ones and zeros would hide mistakes.
     for (stream, vnode) in network.vnodes_mut().iter_mut().enumerate() {

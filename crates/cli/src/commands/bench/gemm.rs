@@ -3,12 +3,13 @@
 use anyhow::Result;
 use rayon::prelude::*;
 use serde::Serialize;
-use zoo_kernels::Onto;
 use zoo_kernels::isa;
 use zoo_kernels::matmul::{View, ViewMut, matmul};
 use zoo_kernels::probe;
+use zoo_kernels::{Onto, Profile};
 
 use super::measure::{median, on_threads, seconds};
+use crate::commands::profile_parser;
 
 /// Arguments of `zoo bench gemm`.
 #[derive(clap::Args)]
@@ -17,6 +18,9 @@ pub struct Gemm {
     /// Threads to compute with
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// Numeric profile: the rule of the products
+    #[arg(long, default_value_t = Profile::F32Exact, value_parser = profile_parser())]
+    profile: Profile,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -24,6 +28,7 @@ pub struct Gemm {
 
 #[derive(Serialize)]
 struct GemmReport {
+    profile: &'static str,
     isa: String,
     threads: usize,
     peak_gflops: f64,
@@ -74,9 +79,10 @@ const SHAPES: [(&str, usize, [Layer; 5]); 2] = [
 impl Gemm {
     /// Measures every product of a step of M and L.
     pub fn run(self) -> Result<()> {
-        let (peak, products) = on_threads(self.threads, || measure(self.threads))?;
+        let (peak, products) = on_threads(self.threads, || measure(self.profile, self.threads))?;
         let shares: Vec<f64> = products.iter().map(|product| product.share).collect();
         let result = GemmReport {
+            profile: self.profile.name(),
             isa: isa::active().to_string(),
             threads: self.threads,
             peak_gflops: peak,
@@ -93,7 +99,7 @@ impl Gemm {
     }
 }
 
-fn measure(threads: usize) -> (f64, Vec<Product>) {
+fn measure(profile: Profile, threads: usize) -> (f64, Vec<Product>) {
     let mut peaks = Vec::new();
     let mut products = Vec::new();
     for (config, tokens, layers) in SHAPES {
@@ -104,7 +110,7 @@ fn measure(threads: usize) -> (f64, Vec<Product>) {
                 ("NN", tokens, inputs, outputs),
                 ("TN", outputs, inputs, tokens),
             ] {
-                let runs = product_beside_peak(threads, transposes, m, n, k);
+                let runs = product_beside_peak(profile, threads, transposes, m, n, k);
                 peaks.extend(runs.iter().map(|run| run.peak));
                 products.push(Product {
                     config,
@@ -129,7 +135,14 @@ struct Run {
 }
 
 /// The clock of a machine wanders, so every run of the product stands between two measurements of the peak.
-fn product_beside_peak(threads: usize, transposes: &str, m: usize, n: usize, k: usize) -> Vec<Run> {
+fn product_beside_peak(
+    profile: Profile,
+    threads: usize,
+    transposes: &str,
+    m: usize,
+    n: usize,
+    k: usize,
+) -> Vec<Run> {
     const RUNS: usize = 11;
     let a: Vec<f32> = (0..m * k).map(|i| (i % 61) as f32 / 61.0 - 0.5).collect();
     let b: Vec<f32> = (0..k * n).map(|i| (i % 53) as f32 / 53.0 - 0.5).collect();
@@ -139,15 +152,15 @@ fn product_beside_peak(threads: usize, transposes: &str, m: usize, n: usize, k: 
     let b =
         if transposes == "NT" { View::row_major(&b, n, k).transposed() } else { View::row_major(&b, k, n) };
     let mut product = || {
-        let time = seconds(|| matmul(a, b, ViewMut::row_major(&mut c, m, n), Onto::Zero));
+        let time = seconds(|| matmul(profile, a, b, ViewMut::row_major(&mut c, m, n), Onto::Zero));
         2.0 * (m * n * k) as f64 / time / 1e9
     };
     product();
-    let mut before = peak_gflops(threads);
+    let mut before = peak_gflops(profile, threads);
     (0..RUNS)
         .map(|_| {
             let product = product();
-            let after = peak_gflops(threads);
+            let after = peak_gflops(profile, threads);
             let run = Run { product, peak: f64::midpoint(before, after) };
             before = after;
             run
@@ -155,18 +168,31 @@ fn product_beside_peak(threads: usize, transposes: &str, m: usize, n: usize, k: 
         .collect()
 }
 
-/// Multiply-adds that never leave the registers, on all threads at once.
-fn peak_gflops(threads: usize) -> f64 {
+/// Multiply-adds that never leave the registers, on all threads at once: the tile unit's, where the profile has
+/// it do the work.
+fn peak_gflops(profile: Profile, threads: usize) -> f64 {
     const ROUNDS: u64 = 1 << 20;
+    const TILE_ROUNDS: u64 = 1 << 14;
+    let spin = || match profile {
+        Profile::Bf16Exact => probe::tile_multiply_adds(TILE_ROUNDS),
+        Profile::F32Exact => None,
+    };
     let mut done = 0;
     let time = seconds(|| {
-        done = (0..threads).into_par_iter().with_max_len(1).map(|_| probe::fused_multiply_adds(ROUNDS)).sum()
+        done = (0..threads)
+            .into_par_iter()
+            .with_max_len(1)
+            .map(|_| spin().unwrap_or_else(|| probe::fused_multiply_adds(ROUNDS)))
+            .sum()
     });
     2.0 * done as f64 / time / 1e9
 }
 
 fn print(result: &GemmReport) {
-    println!("{} on {} thread(s): FMA peak {:.0} GFLOP/s", result.isa, result.threads, result.peak_gflops);
+    println!(
+        "{} on {}, {} thread(s): peak {:.0} GFLOP/s",
+        result.profile, result.isa, result.threads, result.peak_gflops
+    );
     for product in &result.products {
         println!(
             "  {} {:8} {}  {:5} x {:5} x {:5}  {:7.1} GFLOP/s  {:5.1} %",

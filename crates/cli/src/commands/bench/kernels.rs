@@ -7,7 +7,9 @@ use zoo_kernels::attention;
 use zoo_kernels::heads::{self, Heads};
 use zoo_kernels::optimizer::{AdamW, Muon};
 use zoo_kernels::rope::{Direction, Table};
-use zoo_kernels::{Onto, clip, cross_entropy, digest, elementwise, embedding, isa, math, norm, random};
+use zoo_kernels::{
+    Onto, Profile, clip, cross_entropy, digest, elementwise, embedding, isa, math, norm, random,
+};
 
 use super::measure::{copy_bandwidth, median_seconds, on_threads};
 
@@ -186,11 +188,11 @@ fn projections(bench: &mut Bench) {
     });
     let (mut z, mut lse) = (vec![0.0; TOKENS * WIDTH], vec![0.0; TOKENS * HEADS.query_heads]);
     bench.time("attention forward", TOKENS * (row + WIDTH), || {
-        attention::forward(HEADS, CONTEXT, &raw, &mut z, &mut lse);
+        attention::forward(Profile::F32Exact, HEADS, CONTEXT, &raw, &mut z, &mut lse);
     });
     let dz = values(TOKENS * WIDTH);
     bench.time("attention backward", TOKENS * (2 * row + 2 * WIDTH), || {
-        attention::backward(HEADS, CONTEXT, &raw, &z, &lse, &dz, &mut dqkv);
+        attention::backward(Profile::F32Exact, HEADS, CONTEXT, &raw, &z, &lse, &dz, &mut dqkv);
     });
 }
 

@@ -7,10 +7,11 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use zoo_kernels::{isa, random};
 use zoo_model::{
-    AdamWSettings, Decay, ModelConfig, Network, NetworkDefinition, NetworkOptions, Optimizer, preset,
+    AdamWSettings, Decay, ModelConfig, Network, NetworkDefinition, NetworkOptions, Optimizer, Profile, preset,
 };
 
 use super::measure::{median, on_threads, peak_mib};
+use crate::commands::profile_parser;
 
 /// Arguments of `zoo bench step`.
 #[derive(clap::Args)]
@@ -32,6 +33,9 @@ pub struct Step {
     /// Compute activations again in the backward pass: less memory, more time, the same digest
     #[arg(long)]
     recompute: bool,
+    /// Numeric profile: the rule of the matrix products
+    #[arg(long, default_value_t = Profile::F32Exact, value_parser = profile_parser())]
+    profile: Profile,
     /// Start from `init.bin` and `tokens.bin` in this folder, as PyTorch's script dumps them
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
@@ -68,6 +72,7 @@ const BATCHES: usize = 8;
 struct StepReport {
     engine: &'static str,
     config: &'static str,
+    profile: &'static str,
     threads: usize,
     isa: String,
     micro_batch: usize,
@@ -87,7 +92,10 @@ impl Step {
         if self.json {
             println!("{}", serde_json::to_string(&report)?);
         } else {
-            println!("{} on {} thread(s), {}:", report.config, report.threads, report.isa);
+            println!(
+                "{} in {} on {} thread(s), {}:",
+                report.config, report.profile, report.threads, report.isa
+            );
             println!(
                 "  {:.0} tokens/s, {:.2} ms a step, {:.0} MiB at most",
                 report.tokens_per_s, report.step_ms, report.peak_mib
@@ -110,7 +118,7 @@ impl Step {
             "--micro-batch {micro_batch} does not divide the batch of {batch} sequences\nhint: use a divisor of {batch}"
         );
         let options = NetworkOptions { recompute: self.recompute };
-        let mut network = Network::build(&NetworkDefinition::decoder(&config)?, options)?;
+        let mut network = Network::build(&NetworkDefinition::decoder(&config)?, self.profile, options)?;
         match &self.from {
             Some(folder) => network.load_flat(&floats(&folder.join("init.bin"))?)?,
             None => network.initialise(1),
@@ -140,6 +148,7 @@ impl Step {
         Ok(StepReport {
             engine: "zoo",
             config: name,
+            profile: self.profile.name(),
             threads: self.threads,
             isa: isa::active().to_string(),
             micro_batch,
