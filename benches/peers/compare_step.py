@@ -3,7 +3,7 @@
 
     cargo build --release
     python -m venv .venv && .venv/bin/pip install torch numpy
-    .venv/bin/python benches/peers/compare_step.py [--pairs 5] [--configs S M L] [--threads 1 2] [--compile]
+    .venv/bin/python benches/peers/compare_step.py [--pairs 5] [--configs S M L] [--threads 1 2] [--compile] [--bf16]
 
 Whole processes, one after the other, so that both meet the same machine. Ratios are taken pair by
 pair; their median is what counts, because the speed of a machine drifts.
@@ -16,6 +16,8 @@ ap.add_argument("--pairs", type=int, default=5)
 ap.add_argument("--configs", nargs="+", default=["S", "M", "L"], choices=["S", "M", "L"])
 ap.add_argument("--threads", nargs="+", type=int, default=[1, 2])
 ap.add_argument("--compile", action="store_true", help="torch.compile instead of eager")
+ap.add_argument("--bf16", action="store_true", help="zoo in bf16-exact, PyTorch in bf16 autocast")
+ap.add_argument("--micro-batch", type=int, help="zoo: sequences at a time; the bits are those of the whole batch")
 ap.add_argument("--zoo", default=str(HERE.parent.parent / "target" / "release" / "zoo"))
 a = ap.parse_args()
 
@@ -31,9 +33,11 @@ for config in a.configs:
     for threads in a.threads:
         ours, theirs = [], []
         for _ in range(a.pairs):
-            ours.append(run([a.zoo, "bench", "step", "--config", config, "--threads", str(threads), "--json"]))
+            ours.append(run([a.zoo, "bench", "step", "--config", config, "--threads", str(threads), "--json"]
+                            + ["--profile", "bf16-exact" if a.bf16 else "f32-exact"]
+                            + (["--micro-batch", str(a.micro_batch)] if a.micro_batch else [])))
             theirs.append(run([sys.executable, str(HERE / "pytorch_step.py"), config, "--threads", str(threads)]
-                              + (["--compile"] if a.compile else [])))
+                              + (["--compile"] if a.compile else []) + (["--bf16"] if a.bf16 else [])))
         ratios = [x["tokens_per_s"] / y["tokens_per_s"] for x, y in zip(ours, theirs)]
         middle = lambda rows, key: statistics.median(row[key] for row in rows)
         memory = middle(ours, "peak_mib"), middle(theirs, "peak_mib")

@@ -11,6 +11,7 @@ use serde::de::Error;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zoo_data::HeldOut;
+use zoo_kernels::Profile;
 use zoo_training::{SpecError, TrainingSpec, preset};
 
 pub use layers::{Layer, build};
@@ -69,6 +70,12 @@ const FREE_ON_RESUME: [&str; 9] = [
 ];
 
 impl RunConfig {
+    /// The same, in the numeric profile that this machine is fastest in.
+    fn on_this_machine(mut self) -> Self {
+        self.training.profile = Profile::best_here();
+        self
+    }
+
     /// The preset's values; `None` when there is no such preset.
     pub fn of_preset(name: &str) -> Option<Self> {
         let preset = preset::by_name(name)?;

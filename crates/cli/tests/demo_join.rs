@@ -74,8 +74,10 @@ fn a_node_joins_and_both_leave_when_interrupted() {
     assert_eq!((&first["profile"]["name"], &first["profile"]["threads"]), (&"lynx".into(), &1.into()));
     node.event("connected");
 
-    bench.zoo(arguments).refuses("is in use by another node");
-    bench.zoo(["up", "--dir", "orchestrator"]).refuses("is in use by another orchestrator");
+    bench.zoo(arguments).refuses("hint: stop the other process, or give this one a directory of its own");
+    bench
+        .zoo(["up", "--dir", "orchestrator"])
+        .refuses("hint: stop the other process, or give this one a directory of its own");
     node.interrupt("left");
     let mut again = Running::start(&bench, &arguments);
     assert_eq!(again.event("ready")["node"], first["node"], "the same directory is the same node");

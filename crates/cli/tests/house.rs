@@ -13,6 +13,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("zoo-state", 3),
     ("zoo-training", 3),
     ("zoo-data", 4),
+    ("zoo-home", 4),
     ("zoo-network", 4),
     ("zoo-orchestrator", 5),
     ("zoo-pnode", 5),
@@ -41,6 +42,7 @@ const WITHOUT_ASYNC: &[&str] = &[
     "zoo-state",
     "zoo-training",
     "zoo-data",
+    "zoo-home",
 ];
 
 #[test]

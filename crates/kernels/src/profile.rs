@@ -3,20 +3,32 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
+use crate::isa::{self, Isa};
+
 /// The rule of the linear layers' and attention's products (SPEC.md). A job has one, and everybody who
 /// computes for it uses that one: two profiles give different bits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Profile {
     /// Operands and sums in f32, by the chunk rule.
     #[default]
+    #[serde(rename = "f32-exact")]
     F32Exact,
-    /// Operands rounded to bf16, sums in f32 in the order of the AMX tile instruction, by the pair rule.
+    /// Operands rounded to bf16, sums in f32 in the order of the AMX tile instruction, by the pair rule: several times
+    /// faster where there is a tile unit, slower elsewhere.
+    #[serde(rename = "bf16-exact")]
     Bf16Exact,
 }
 
 impl Profile {
     /// Every profile.
     pub const ALL: [Self; 2] = [Self::F32Exact, Self::Bf16Exact];
+
+    /// The one that this machine is fastest in.
+    pub fn best_here() -> Self {
+        if isa::available().contains(&Isa::Amx) { Self::Bf16Exact } else { Self::F32Exact }
+    }
 
     /// Its name in files, commitments and on the command line.
     pub const fn name(self) -> &'static str {

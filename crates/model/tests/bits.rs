@@ -6,7 +6,7 @@ use zoo_content::Digest;
 use zoo_kernels::isa;
 use zoo_model::{
     AdamWSettings, Decay, KvCache, LossSum, ModelConfig, MuonSettings, Network, NetworkOptions, Optimizer,
-    Positions,
+    Positions, Profile,
 };
 
 /// Sequences of a step: 768 tokens, three chunks of 256.
@@ -15,12 +15,13 @@ const CHUNK_SEQUENCES: usize = 256 / common::CONTEXT;
 
 /// Three steps; returns every loss and gradient norm, and the digest of all parameters.
 fn train(
+    profile: Profile,
     config: &ModelConfig,
     options: NetworkOptions,
     optimizer: &Optimizer,
     micro: usize,
 ) -> (Vec<f64>, Digest) {
-    let mut network = common::build(config, options);
+    let mut network = common::build_in(profile, config, options);
     let mut reports = Vec::new();
     for step in 1..=3 {
         let (inputs, targets) = common::batch(config, SEQUENCES, step);
@@ -35,6 +36,13 @@ fn train(
     (reports, network.digest())
 }
 
+/// Every small model in every numeric profile, with a name for messages.
+fn cases() -> impl Iterator<Item = (String, ModelConfig, Profile)> {
+    common::configs().into_iter().flat_map(|(name, config)| {
+        Profile::ALL.map(|profile| (format!("{name} in {profile}"), config.clone(), profile))
+    })
+}
+
 fn optimizers() -> [Optimizer; 2] {
     let adamw = AdamWSettings { decay: Decay::All, ..AdamWSettings::default() };
     [Optimizer::AdamW(adamw), Optimizer::Muon(MuonSettings::default())]
@@ -47,20 +55,21 @@ fn in_pool<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
 #[test]
 fn training_gives_the_same_bits_however_it_is_run() {
     let plain = NetworkOptions::default();
-    for (name, config) in common::configs() {
+    for (name, config, profile) in cases() {
         for optimizer in optimizers() {
-            let expected = in_pool(1, || train(&config, plain, &optimizer, SEQUENCES));
+            let expected = in_pool(1, || train(profile, &config, plain, &optimizer, SEQUENCES));
             assert!(expected.0[4] < expected.0[0], "{name}: the loss falls: {:?}", expected.0);
             for threads in [2, 3, 7] {
-                let found = in_pool(threads, || train(&config, plain, &optimizer, SEQUENCES));
+                let found = in_pool(threads, || train(profile, &config, plain, &optimizer, SEQUENCES));
                 assert_eq!(found, expected, "{name} with {threads} threads");
             }
             for chunks in [1, 2] {
-                let found = in_pool(2, || train(&config, plain, &optimizer, chunks * CHUNK_SEQUENCES));
+                let found =
+                    in_pool(2, || train(profile, &config, plain, &optimizer, chunks * CHUNK_SEQUENCES));
                 assert_eq!(found, expected, "{name} with micro-batches of {chunks} chunks");
             }
             let recompute = NetworkOptions { recompute: true };
-            let found = in_pool(2, || train(&config, recompute, &optimizer, SEQUENCES));
+            let found = in_pool(2, || train(profile, &config, recompute, &optimizer, SEQUENCES));
             assert_eq!(found, expected, "{name} with recomputation");
         }
     }
@@ -69,9 +78,9 @@ fn training_gives_the_same_bits_however_it_is_run() {
 #[test]
 fn training_gives_the_same_bits_on_every_instruction_set() {
     let active = isa::active();
-    for (name, config) in common::configs() {
+    for (name, config, profile) in cases() {
         let [_, muon] = optimizers();
-        let run = || train(&config, NetworkOptions::default(), &muon, SEQUENCES);
+        let run = || train(profile, &config, NetworkOptions::default(), &muon, SEQUENCES);
         let results = isa::available().into_iter().map(|isa| {
             isa::force(isa).expect("available");
             (isa, run())
@@ -86,8 +95,8 @@ fn training_gives_the_same_bits_on_every_instruction_set() {
 
 #[test]
 fn decoding_gives_the_logits_of_training_at_every_position() {
-    for (name, config) in common::configs() {
-        let network = common::build(&config, NetworkOptions::default());
+    for (name, config, profile) in cases() {
+        let network = common::build_in(profile, &config, NetworkOptions::default());
         let (tokens, _) = common::batch(&config, 1, 5);
         let expected = network.logits(&tokens).expect("finite");
         for cut in [1, 2, 7, 63, 64] {
@@ -107,8 +116,8 @@ fn decoding_gives_the_logits_of_training_at_every_position() {
 
 #[test]
 fn the_batch_around_a_sequence_does_not_change_its_logits() {
-    for (name, config) in common::configs() {
-        let network = common::build(&config, NetworkOptions::default());
+    for (name, config, profile) in cases() {
+        let network = common::build_in(profile, &config, NetworkOptions::default());
         let (tokens, _) = common::batch(&config, 5, 6);
         let together = network.logits(&tokens).expect("finite");
         let alone = tokens.chunks(config.context).flat_map(|one| network.logits(one).expect("finite"));
@@ -146,8 +155,8 @@ fn a_resumed_run_ends_with_the_same_bits() {
 
 #[test]
 fn evaluation_gives_the_loss_of_training_and_changes_nothing() {
-    for (name, config) in common::configs() {
-        let mut network = common::build(&config, NetworkOptions::default());
+    for (name, config, profile) in cases() {
+        let mut network = common::build_in(profile, &config, NetworkOptions::default());
         let before = network.digest();
         let (inputs, targets) = common::batch(&config, 4, 8);
         let evaluated = network.evaluate(&inputs, &targets).expect("finite");
@@ -158,4 +167,13 @@ fn evaluation_gives_the_loss_of_training_and_changes_nothing() {
 
 fn same_bits(a: &[f32], b: &[f32]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
+}
+
+/// On a machine without a tile unit this compares what it has; the digest is that of one with it.
+#[test]
+fn bf16_training_gives_the_bits_that_a_tile_unit_gave() {
+    let (_, config) = common::configs().remove(0);
+    let [adamw, _] = optimizers();
+    let (_, digest) = train(Profile::Bf16Exact, &config, NetworkOptions::default(), &adamw, SEQUENCES);
+    assert_eq!(digest.to_string(), "a11ceb339d5f9b71f87cd22cc0f39ac97ea9ae76a607de1b6e1272b3ed0d2d9c");
 }

@@ -3,14 +3,15 @@
 mod common;
 
 use zoo_model::hugging_face::{self, Imported};
-use zoo_model::{ModelConfig, Network, NetworkOptions, Tokenizer};
+use zoo_model::{ModelConfig, Network, NetworkOptions, Profile, Tokenizer};
 
 type Files = Vec<(String, Vec<u8>)>;
 
 fn exported() -> Vec<(&'static str, ModelConfig, Network, Files)> {
     let export = |(name, config): (_, ModelConfig)| {
         let config = ModelConfig { vocab_size: 300, ..config };
-        let network = common::build(&config, NetworkOptions::default());
+        let profile = if name == "llama" { Profile::Bf16Exact } else { Profile::F32Exact };
+        let network = common::build_in(profile, &config, NetworkOptions::default());
         let tokenizer =
             Tokenizer::train(["a text to learn from, a text to learn"], 270).expect("enough text");
         let files = hugging_face::export(&network, &config, &tokenizer).expect("a decoder");
@@ -42,6 +43,7 @@ fn an_exported_folder_imports_to_the_same_bits() {
         let imported = import(&files).expect(name);
         assert_eq!(imported.config, config, "{name}");
         assert_eq!(imported.network.digest(), network.digest(), "{name}");
+        assert_eq!(imported.network.profile(), network.profile(), "{name}");
         let tokenizer = imported.tokenizer.expect("exported with one");
         assert_eq!(tokenizer.decode(&tokenizer.encode("a text")), "a text");
         let again = hugging_face::export(&imported.network, &imported.config, &tokenizer).expect("a decoder");
@@ -52,7 +54,8 @@ fn an_exported_folder_imports_to_the_same_bits() {
 #[test]
 fn a_damaged_or_foreign_folder_is_refused_with_what_is_wrong() {
     type Damage = fn(&mut Files);
-    let damages: [(Damage, &str); 12] = [
+    let damages: [(Damage, &str); 13] = [
+        (|files| replace(files, "\"bf16-exact\"", "\"fp8\""), "zoo_numeric_profile 'fp8' is not known"),
         (|files| files.retain(|(name, _)| name != "config.json"), "there is no config.json"),
         (|files| files.retain(|(name, _)| name != "model.safetensors"), "there is no model.safetensors"),
         (|files| file(files, "model.safetensors").truncate(5000), "model.safetensors: "),

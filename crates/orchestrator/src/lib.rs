@@ -52,6 +52,6 @@ mod sessions;
 mod watching;
 
 pub use client::{Client, ClientError, NodeStatus, Notice, Watch};
-pub use home::HomeError;
 pub use journal::JournalError;
 pub use orchestrator::{LEASE_MS, Orchestrator, OrchestratorError, OrchestratorOptions, TICK_MS};
+pub use zoo_home::HomeError;

@@ -9,9 +9,10 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{info, warn};
 use zoo_content::{BlobStore, Digest, FileStore, StoreError};
+use zoo_home::HomeError;
 use zoo_network::{BindOptions, ControlConnection, Endpoint, NetworkError, Ticket};
 
-use crate::home::{Home, HomeError};
+use crate::home::Home;
 use crate::host::{Head, Host, Timing};
 use crate::intake::INTAKES_MAX;
 use crate::journal::{Journal, JournalError};

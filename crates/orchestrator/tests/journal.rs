@@ -6,7 +6,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 use zoo_orchestrator::JournalError;
 use zoo_orchestrator::journal::{Entry, Journal, Replayed};
-use zoo_protocol::{JobDescription, NodeKey, NodeProfile, RoundPlan};
+use zoo_protocol::{JobDescription, NodeKey, NodeProfile, Profile, RoundPlan, Speeds};
 use zoo_state::{Command, LossCause, State};
 
 fn commands() -> Vec<Command> {
@@ -17,7 +17,7 @@ fn commands() -> Vec<Command> {
         threads: 1,
         memory_mib: 1,
         isa: "scalar".into(),
-        benchmark_tokens_per_second: 1,
+        speeds: Speeds { f32_exact: 1, bf16_exact: 7 },
         software: "test".into(),
     };
     let plan = RoundPlan {
@@ -32,6 +32,7 @@ fn commands() -> Vec<Command> {
     let job = JobDescription {
         name: "j".into(),
         program: digest,
+        profile: Profile::F32Exact,
         initial: digest,
         training_data: digest,
         held_out_data: digest,

@@ -1,54 +1,29 @@
-//! A node's directory: its key, its blobs, its memory of rounds. One process at a time.
+//! A node's directory: its key, its blobs, its memory of rounds.
 //!
 //! ```text
-//! key          the secret key, 64 hex digits, readable for its owner only
-//! lock         locked while a process uses the directory
+//! key, lock    see `zoo_home`
 //! rounds.json  what each remembered round used (see `rounds`)
 //! blobs/       the store
 //! ```
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tracing::warn;
-use zoo_content::{BlobStore, Digest, FileStore, StoreError, hex};
+use zoo_content::{BlobStore, Digest, FileStore, StoreError};
 use zoo_protocol::{JobId, NodeKey};
 
 use crate::rounds::{Retention, Rounds};
 use crate::task::TaskError;
 
+const ROUNDS: &str = "rounds.json";
+
 /// Why a directory cannot be a node's home.
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
-    /// Another process uses it.
-    #[error(
-        "directory {} is in use by another node\n\
-         hint: stop the other process, or give this one a directory of its own",
-        .0.display()
-    )]
-    InUse(PathBuf),
-    /// The operating system does not let this process write there.
-    #[error(
-        "cannot write in {}: permission denied\n\
-         hint: choose a directory that belongs to you, or correct its permissions",
-        .0.display()
-    )]
-    PermissionDenied(PathBuf),
-    /// The disk is full.
-    #[error(
-        "cannot write {}: no space left\nhint: free some space on that disk, or choose a directory on another one",
-        .0.display()
-    )]
-    StorageFull(PathBuf),
-    /// The key file holds something else.
-    #[error(
-        "the key in {} is damaged: it is not 64 hex digits\n\
-         hint: restore it from a copy, or remove the file to join under a new identity",
-        .0.display()
-    )]
-    Key(PathBuf),
+    /// The directory, its lock, its key or a file in it.
+    #[error(transparent)]
+    Directory(#[from] zoo_home::HomeError),
     /// The remembered rounds cannot be read.
     #[error(
         "the record of rounds in {} is damaged: {cause}\n\
@@ -64,53 +39,32 @@ pub enum HomeError {
     /// The blob store does not open.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// No entropy for a new key.
-    #[error("the operating system gives no random bytes for a new key: {0}")]
-    Entropy(String),
-    /// Any other failure of the operating system.
-    #[error("cannot {action} {}: {cause}", path.display())]
-    Io {
-        /// What was attempted.
-        action: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// What the operating system said.
-        cause: io::Error,
-    },
 }
 
 /// A node's directory, held until this is dropped.
 pub struct Home {
-    key: Arc<NodeKey>,
+    directory: zoo_home::Home,
     store: Arc<FileStore>,
     rounds: Mutex<Rounds>,
-    rounds_path: PathBuf,
     retention: Retention,
-    _lock: File,
 }
 
 impl Home {
     /// Takes possession of `directory`, creating what is not there yet.
     pub fn open(directory: &Path, retention: Retention) -> Result<Self, HomeError> {
-        fs::create_dir_all(directory).map_err(|cause| os_error("create", directory, cause))?;
-        let lock = lock(directory)?;
-        let key = load_or_create_key(&directory.join("key"))?;
-        let rounds_path = directory.join("rounds.json");
-        let rounds = load_rounds(&rounds_path)?;
-        let store = FileStore::open(directory.join("blobs"))?;
-        Ok(Self {
-            key: Arc::new(key),
-            store: Arc::new(store),
-            rounds: Mutex::new(rounds),
-            rounds_path,
-            retention,
-            _lock: lock,
-        })
+        let directory = zoo_home::Home::open(directory)?;
+        let rounds = match directory.read(ROUNDS)? {
+            None => Rounds::default(),
+            Some(json) => Rounds::from_json(&json)
+                .map_err(|cause| HomeError::Rounds { path: directory.path(ROUNDS), cause })?,
+        };
+        let store = FileStore::open(directory.path("blobs"))?;
+        Ok(Self { directory, store: Arc::new(store), rounds: Mutex::new(rounds), retention })
     }
 
     /// The node's key.
     pub fn key(&self) -> &Arc<NodeKey> {
-        &self.key
+        self.directory.key()
     }
 
     /// The node's blobs.
@@ -141,7 +95,7 @@ impl Home {
             let gone = rounds.forget(self.retention);
             (rounds.to_json(), gone)
         };
-        write_whole(&self.rounds_path, &json)?;
+        self.directory.write(ROUNDS, &json)?;
         for blob in gone {
             // It may have been noted anew in the meantime.
             if !self.rounds().uses(&blob) {
@@ -166,81 +120,10 @@ impl Home {
     }
 }
 
-fn lock(directory: &Path) -> Result<File, HomeError> {
-    let path = directory.join("lock");
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(|cause| os_error("open", &path, cause))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(HomeError::InUse(directory.to_owned())),
-        Err(TryLockError::Error(cause)) => Err(os_error("lock", &path, cause)),
-    }
-}
-
-fn load_or_create_key(path: &Path) -> Result<NodeKey, HomeError> {
-    match fs::read(path) {
-        Ok(bytes) => {
-            let text = std::str::from_utf8(&bytes).ok().map(str::trim_ascii);
-            let seed = text.and_then(hex::read_32).ok_or_else(|| HomeError::Key(path.to_owned()))?;
-            Ok(NodeKey::from_seed(seed))
-        }
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
-            let mut seed = [0; 32];
-            getrandom::fill(&mut seed).map_err(|cause| HomeError::Entropy(cause.to_string()))?;
-            let text: String = seed.iter().map(|byte| format!("{byte:02x}")).collect();
-            write_whole(path, format!("{text}\n").as_bytes())?;
-            Ok(NodeKey::from_seed(seed))
-        }
-        Err(cause) => Err(os_error("read", path, cause)),
-    }
-}
-
-fn load_rounds(path: &Path) -> Result<Rounds, HomeError> {
-    match fs::read(path) {
-        Ok(json) => {
-            Rounds::from_json(&json).map_err(|cause| HomeError::Rounds { path: path.to_owned(), cause })
-        }
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(Rounds::default()),
-        Err(cause) => Err(os_error("read", path, cause)),
-    }
-}
-
-/// Writes a file that is there whole or not at all, readable for its owner only.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), HomeError> {
-    let unfinished = path.with_extension("new");
-    let written = private_file(&unfinished).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    written.map_err(|cause| os_error("write", &unfinished, cause))?;
-    fs::rename(&unfinished, path).map_err(|cause| os_error("write", path, cause))
-}
-
-/// An empty file that nobody else can read, also while it is being written.
-fn private_file(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.create(true).truncate(true).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
-}
-
-fn os_error(action: &'static str, path: &Path, cause: io::Error) -> HomeError {
-    match cause.kind() {
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            HomeError::PermissionDenied(path.to_owned())
-        }
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => HomeError::StorageFull(path.to_owned()),
-        _ => HomeError::Io { action, path: path.to_owned(), cause },
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn open(directory: &Path) -> Result<Home, HomeError> {
@@ -248,64 +131,16 @@ mod tests {
     }
 
     #[test]
-    fn a_home_keeps_its_key_and_only_its_owner_can_read_it() {
+    fn a_damaged_record_of_rounds_is_named_with_what_to_do_and_not_overwritten() {
         let directory = tempfile::tempdir().unwrap();
-        let nested = directory.path().join("some/node");
-        let first = open(&nested).unwrap().key().id();
-        assert_eq!(open(&nested).unwrap().key().id(), first);
-
-        let other = tempfile::tempdir().unwrap();
-        assert_ne!(open(other.path()).unwrap().key().id(), first, "keys are random");
-
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            let mode = fs::metadata(nested.join("key")).unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, 0o600);
-        }
-    }
-
-    #[test]
-    fn two_processes_cannot_share_a_home() {
-        let directory = tempfile::tempdir().unwrap();
-        let first = open(directory.path()).unwrap();
-        let second = open(directory.path()).err().expect("it is in use");
-        assert!(matches!(second, HomeError::InUse(_)), "{second}");
-        drop(first);
-        open(directory.path()).unwrap();
-    }
-
-    #[test]
-    fn a_damaged_file_is_named_with_what_to_do() {
-        let good = "ab".repeat(32);
-        let cases = [
-            ("key", "", "hint: restore it from a copy"),
-            ("key", "abc", "hint: restore it from a copy"),
-            ("key", &good[1..], "hint: restore it from a copy"),
-            ("rounds.json", "{", "hint: remove the file"),
-        ];
-        for (file, content, hint) in cases {
-            let directory = tempfile::tempdir().unwrap();
-            let path = directory.path().join(file);
-            fs::write(&path, content).unwrap();
-            let message = open(directory.path()).err().expect("it is damaged").to_string();
-            assert!(message.contains(path.to_str().unwrap()) && message.contains(hint), "{message}");
-            assert_eq!(fs::read_to_string(&path).unwrap(), content, "it is not overwritten");
-        }
-    }
-
-    #[test]
-    fn a_directory_that_cannot_be_written_is_refused_with_a_hint() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("file");
-        fs::write(&file, "").unwrap();
-        assert!(open(&file.join("node")).is_err());
-
-        let unwritable = Path::new("/proc/zoo-node");
-        if unwritable.parent().is_some_and(Path::exists) {
-            let message = open(unwritable).err().expect("nobody can write there").to_string();
-            assert!(message.contains("/proc/zoo-node"), "{message}");
-        }
+        let path = directory.path().join(ROUNDS);
+        fs::write(&path, "{").unwrap();
+        let message = open(directory.path()).err().expect("it is damaged").to_string();
+        assert!(
+            message.contains(path.to_str().unwrap()) && message.contains("hint: remove the file"),
+            "{message}"
+        );
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{");
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use rayon::ThreadPool;
-use zoo_kernels::isa;
+use zoo_kernels::{Profile, isa};
 use zoo_model::preset;
-use zoo_protocol::{Message, NodeProfile};
+use zoo_protocol::{Message, NodeProfile, Speeds};
 use zoo_training::{Dataset, Trainer, TrainingSpec};
 
 use crate::PNodeError;
@@ -14,8 +14,8 @@ use crate::PNodeError;
 const PRESET: &str = "qwen3-1m";
 /// Tokens of one step of the benchmark: whole chunks, enough for several threads.
 const STEP_TOKENS: usize = 1024;
-/// The benchmark stops after the first step that ends later than this.
-const MEASURING_TIME: Duration = Duration::from_millis(400);
+/// The benchmark of a profile stops after the first step that ends later than this.
+const MEASURING_TIME: Duration = Duration::from_millis(200);
 
 /// As many threads as the machine runs at once.
 pub(crate) fn all_threads() -> u16 {
@@ -30,17 +30,20 @@ pub(crate) fn measure(name: String, threads: u16, pool: &ThreadPool) -> Result<N
         threads,
         memory_mib: available_memory_mib().unwrap_or(0),
         isa: isa::active().to_string(),
-        benchmark_tokens_per_second: 0,
+        speeds: Speeds::default(),
         software: concat!("zoo ", env!("CARGO_PKG_VERSION")).to_owned(),
     };
     profile.validate().map_err(PNodeError::Profile)?;
-    profile.benchmark_tokens_per_second = pool.install(tokens_per_second)?;
+    profile.speeds = pool.install(|| {
+        let [f32_exact, bf16_exact] = Profile::ALL.map(tokens_per_second);
+        Ok::<_, PNodeError>(Speeds { f32_exact: f32_exact?, bf16_exact: bf16_exact? })
+    })?;
     Ok(profile)
 }
 
 /// Trains the benchmark network on made-up text. The bits are those of any other run; only the
 /// time is this machine's.
-fn tokens_per_second() -> Result<u32, PNodeError> {
+fn tokens_per_second(profile: Profile) -> Result<u32, PNodeError> {
     let failed = |cause: &dyn std::fmt::Display| PNodeError::Compute(cause.to_string());
     let model = preset::by_name(PRESET).expect("it is in the table of presets");
     let batch_sequences = (STEP_TOKENS / model.context).max(1) as u32;
@@ -48,7 +51,7 @@ fn tokens_per_second() -> Result<u32, PNodeError> {
     let tokens: Vec<u32> =
         (0..2 * STEP_TOKENS as u32 + 1).map(|at| at.wrapping_mul(2_654_435_761) % vocab_size).collect();
     let data = Dataset::encode(vocab_size, &tokens, tokens.len() as u64).map_err(|cause| failed(&cause))?;
-    let spec = TrainingSpec { batch_sequences, ..TrainingSpec::new(model) };
+    let spec = TrainingSpec { batch_sequences, profile, ..TrainingSpec::new(model) };
     let mut trainer = Trainer::new(spec, &data).map_err(|cause| failed(&cause))?;
 
     trainer.step().map_err(|cause| failed(&cause))?; // the first touches its memory for the first time
@@ -93,7 +96,7 @@ mod tests {
         let pool = crate::worker::pool(1).unwrap();
         let start = Instant::now();
         let profile = measure("laptop".into(), 1, &pool).unwrap();
-        assert!(profile.benchmark_tokens_per_second > 0);
+        assert!(Profile::ALL.into_iter().all(|one| profile.speeds.of(one) > 0));
         assert!(
             start.elapsed() < Duration::from_secs(5),
             "a loaded machine may take longer, but not so long"

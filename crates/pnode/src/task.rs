@@ -6,7 +6,9 @@
 use std::ops::ControlFlow;
 
 use zoo_content::{BlobStore, Digest, StoreError, VerifiedBlob};
-use zoo_protocol::{Aggregate, Commitment, ContributionRef, Evaluate, NodeId, TrainWindow, VNodeUpdate};
+use zoo_protocol::{
+    Aggregate, Commitment, ContributionRef, Evaluate, NodeId, Profile, TrainWindow, VNodeUpdate,
+};
 use zoo_training::{
     AggregateTask, Checkpoint, CheckpointError, Contribution, Dataset, DatasetError, Estimate, Evaluation,
     Part, ReadSpecError, Share, StepReport, TrainError, TrainingSpec, WindowTask, train_window,
@@ -33,6 +35,14 @@ pub enum TaskError {
     /// The computation itself failed.
     #[error(transparent)]
     Train(#[from] TrainError),
+    /// The specification is of another numeric profile than the window.
+    #[error("the window is to be trained in {asked}, its specification says {specified}")]
+    Profile {
+        /// What the window says.
+        asked: Profile,
+        /// What the specification says.
+        specified: Profile,
+    },
     /// The machine is too small.
     #[error("the task takes about {needed_mib} MiB of memory, and {available_mib} MiB are available here")]
     Memory {
@@ -116,6 +126,9 @@ pub fn train(
     progress: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
 ) -> Result<TrainedWindow, TaskError> {
     let spec = program(store, &window.program)?;
+    if spec.profile != window.profile {
+        return Err(TaskError::Profile { asked: window.profile, specified: spec.profile });
+    }
     let base = Checkpoint::load(store, &window.base)?;
     let optimizer = optimizer_in.map(|state| store.get(&state)).transpose()?;
     let task = WindowTask {

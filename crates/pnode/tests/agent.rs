@@ -5,8 +5,8 @@ use std::sync::Arc;
 use zoo_content::Digest;
 use zoo_pnode::agent::{Agent, Effect, Input, Outcome, Task};
 use zoo_protocol::{
-    Aggregate, Commitment, ContributionRef, Evaluate, NodeId, NodeKey, Peer, Report, Share, TrainWindow,
-    VNodeUpdate, Work,
+    Aggregate, Commitment, ContributionRef, Evaluate, NodeId, NodeKey, Peer, Profile, Report, Share,
+    TrainWindow, VNodeUpdate, Work,
 };
 
 fn digest(name: &str) -> Digest {
@@ -32,6 +32,7 @@ fn window(round: u32) -> TrainWindow {
         job: digest("job"),
         round,
         program: digest("program"),
+        profile: Profile::F32Exact,
         base: digest(&format!("base {round}")),
         data: digest("data"),
         first_step: u64::from(round) * 4,

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use zoo_content::hex;
+use zoo_kernels::Profile;
 
 use crate::limits::{self, MAX_NAME_BYTES};
 use crate::{Message, WireError};
@@ -93,12 +94,32 @@ pub struct NodeProfile {
     pub threads: u16,
     /// Memory the node offers, in MiB.
     pub memory_mib: u64,
-    /// Instruction set of its kernels: `scalar`, `avx2`, `avx512`.
+    /// Instruction set of its kernels: `scalar`, `avx2`, `avx512`, `amx`.
     pub isa: String,
-    /// Its own measurement on the benchmark network, tokens per second.
-    pub benchmark_tokens_per_second: u32,
+    /// Its own measurement on the benchmark network.
+    pub speeds: Speeds,
     /// Version of its software.
     pub software: String,
+}
+
+/// Tokens per second in each numeric profile. A machine without a tile unit computes `bf16-exact` several times
+/// slower than one with it, which whoever schedules or verifies has to know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Speeds {
+    /// In `f32-exact`.
+    pub f32_exact: u32,
+    /// In `bf16-exact`.
+    pub bf16_exact: u32,
+}
+
+impl Speeds {
+    /// In this profile.
+    pub fn of(self, profile: Profile) -> u32 {
+        match profile {
+            Profile::F32Exact => self.f32_exact,
+            Profile::Bf16Exact => self.bf16_exact,
+        }
+    }
 }
 
 impl Message for NodeProfile {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
+use zoo_kernels::Profile;
 
 use crate::limits::{self, MAX_EVALUATION_SHARDS, MAX_NAME_BYTES};
 use crate::{Message, WireError, encode};
@@ -15,8 +16,10 @@ pub type JobId = Digest;
 pub struct JobDescription {
     /// A name for people, at most 64 bytes.
     pub name: String,
-    /// The training specification (model, optimiser, schedule, seed, numeric profile).
+    /// The training specification (model, optimiser, schedule, seed).
     pub program: Digest,
+    /// Its numeric profile, which nodes have to know before they hold the specification: it decides who is fast.
+    pub profile: Profile,
     /// Manifest of the checkpoint that round 0 starts from.
     pub initial: Digest,
     /// Tokenised training data.

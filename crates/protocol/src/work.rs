@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
+use zoo_kernels::Profile;
 
 use crate::limits::{self, MAX_CONTRIBUTIONS, MAX_EVALUATION_SHARDS};
 use crate::{JobId, Message, NodeId, Sealed, Statement, WireError};
@@ -44,6 +45,8 @@ pub struct TrainWindow {
     pub round: u32,
     /// Training specification.
     pub program: Digest,
+    /// Numeric profile of the job: contributions of two profiles never meet in a round.
+    pub profile: Profile,
     /// Manifest of the checkpoint the round starts from.
     pub base: Digest,
     /// Tokenised training data.

@@ -78,6 +78,7 @@ impl Running {
             job: self.job,
             round: self.round,
             program: self.description.program,
+            profile: self.description.profile,
             base: self.base,
             data: self.description.training_data,
             first_step: u64::from(self.round) * u64::from(self.description.plan.inner_steps),

@@ -12,8 +12,7 @@ use crate::spec::TrainingSpec;
 /// The network of `spec`, parameters not yet filled, and the digest of its definition.
 pub fn build(spec: &TrainingSpec) -> Result<(Network, Digest), TrainError> {
     let definition = NetworkDefinition::decoder(&spec.model)?;
-    let network =
-        Network::build(&definition, spec.profile.into(), NetworkOptions { recompute: spec.recompute })?;
+    let network = Network::build(&definition, spec.profile, NetworkOptions { recompute: spec.recompute })?;
     let canonical = serde_json::to_vec(&definition).expect("a definition is plain data with text keys");
     Ok((network, Digest::of(&canonical)))
 }

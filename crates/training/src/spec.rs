@@ -32,7 +32,7 @@ pub struct TrainingSpec {
     pub seed: u64,
     /// Numeric profile: which bits an operator gives.
     #[serde(default)]
-    pub profile: NumericProfile,
+    pub profile: Profile,
     /// Sequences per inner step on one machine; in rounds the share says how many.
     #[serde(default = "defaults::batch_sequences")]
     pub batch_sequences: u32,
@@ -61,27 +61,6 @@ pub struct TrainingSpec {
     pub outer: Outer,
 }
 
-/// Which bits an operator gives, by kernels' `SPEC.md`. A round never mixes profiles.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum NumericProfile {
-    /// Products in f32.
-    #[default]
-    #[serde(rename = "f32-exact")]
-    F32Exact,
-    /// Products of bf16, summed in f32: several times faster where there is a tile unit, slower elsewhere.
-    #[serde(rename = "bf16-exact")]
-    Bf16Exact,
-}
-
-impl From<NumericProfile> for Profile {
-    fn from(profile: NumericProfile) -> Self {
-        match profile {
-            NumericProfile::F32Exact => Self::F32Exact,
-            NumericProfile::Bf16Exact => Self::Bf16Exact,
-        }
-    }
-}
-
 /// The outer step of a round: `parameters <- parameters - learning_rate * mean pseudo-gradient`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -100,7 +79,7 @@ impl TrainingSpec {
             model,
             tokenizer: None,
             seed: 0,
-            profile: NumericProfile::default(),
+            profile: Profile::default(),
             batch_sequences: defaults::batch_sequences(),
             micro_batch_sequences: None,
             recompute: false,

@@ -4,13 +4,18 @@ mod common;
 
 use common::{spec, text, with_threads};
 use zoo_kernels::isa;
-use zoo_training::{Share, Trainer, TrainingSpec, WindowTask, train_window};
+use zoo_training::{Profile, Share, Trainer, TrainingSpec, WindowTask, train_window};
 
 #[test]
 fn a_window_has_the_same_bits_on_every_instruction_set() {
     let data = text();
-    for family in ["qwen3-tiny", "nanogpt-shakespeare-char-cpu"] {
-        let spec = TrainingSpec { model: zoo_model::preset::by_name(family).unwrap(), ..spec() };
+    for (family, profile) in [
+        ("qwen3-tiny", Profile::F32Exact),
+        ("qwen3-tiny", Profile::Bf16Exact),
+        ("nanogpt-shakespeare-char-cpu", Profile::F32Exact),
+        ("nanogpt-shakespeare-char-cpu", Profile::Bf16Exact),
+    ] {
+        let spec = TrainingSpec { model: zoo_model::preset::by_name(family).unwrap(), profile, ..spec() };
         let mut results = Vec::new();
         for (threads, isa) in isa::available().into_iter().enumerate() {
             isa::force(isa).unwrap();
@@ -23,6 +28,6 @@ fn a_window_has_the_same_bits_on_every_instruction_set() {
             });
             results.push(result);
         }
-        assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "{family}");
+        assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "{family} in {profile}");
     }
 }

@@ -7,8 +7,8 @@ use zoo_content::{BlobStore, Digest, MemoryStore};
 use zoo_kernels::random;
 use zoo_model::{ModelConfig, MuonSettings, Optimizer, preset};
 use zoo_training::{
-    Checkpoint, Evaluation, Part, RunDirectory, RunDirectoryError, TrainError, Trainer, TrainingSpec,
-    evaluate,
+    Checkpoint, Evaluation, Part, Profile, RunDirectory, RunDirectoryError, TrainError, Trainer,
+    TrainingSpec, evaluate,
 };
 
 const STEPS: u64 = 12;
@@ -22,27 +22,33 @@ fn train(spec: TrainingSpec, steps: u64) -> (Digest, Vec<u64>) {
 
 #[test]
 fn threads_micro_batches_and_recomputation_do_not_reach_the_bits() {
-    let expected = with_threads(1, || train(spec(), STEPS));
-    for threads in [2, 3, 7] {
-        assert_eq!(with_threads(threads, || train(spec(), STEPS)), expected, "{threads} threads");
-    }
-    for micro in [4, 8, 12, 400] {
-        for recompute in [false, true] {
-            let spec = TrainingSpec { micro_batch_sequences: Some(micro), recompute, ..spec() };
-            assert_eq!(train(spec, STEPS), expected, "micro-batches of {micro}, recompute {recompute}");
+    for profile in Profile::ALL {
+        let spec = TrainingSpec { profile, ..spec() };
+        let expected = with_threads(1, || train(spec.clone(), STEPS));
+        for threads in [2, 3, 7] {
+            let found = with_threads(threads, || train(spec.clone(), STEPS));
+            assert_eq!(found, expected, "{profile}, {threads} threads");
         }
+        for micro in [4, 8, 12, 400] {
+            for recompute in [false, true] {
+                let spec = TrainingSpec { micro_batch_sequences: Some(micro), recompute, ..spec.clone() };
+                let found = train(spec, STEPS);
+                assert_eq!(found, expected, "{profile}, micro-batches of {micro}, recompute {recompute}");
+            }
+        }
+        assert_ne!(train(TrainingSpec { seed: 12, ..spec }, STEPS), expected, "the seed matters");
     }
-    assert_ne!(train(TrainingSpec { seed: 12, ..spec() }, STEPS), expected, "the seed matters");
 }
 
 #[test]
 fn a_run_that_is_killed_and_resumed_at_random_steps_ends_with_the_same_bits() {
-    let (spec, data) = (spec(), text());
-    let mut uninterrupted = Trainer::new(spec.clone(), &data).unwrap();
-    advance(&mut uninterrupted, STEPS);
-    let expected = name(&uninterrupted.checkpoint());
+    let data = text();
+    for (history, profile) in [0, 1, 2].into_iter().zip(Profile::ALL.into_iter().cycle()) {
+        let spec = TrainingSpec { profile, ..spec() };
+        let mut uninterrupted = Trainer::new(spec.clone(), &data).unwrap();
+        advance(&mut uninterrupted, STEPS);
+        let expected = name(&uninterrupted.checkpoint());
 
-    for history in 0..3 {
         let folder = tempfile::tempdir().unwrap();
         let mut lives = 0;
         loop {

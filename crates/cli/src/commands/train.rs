@@ -13,7 +13,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use zoo_kernels::Profile;
 
+use super::profile_parser;
 use crate::config::{Layer, RunConfig, build};
 use crate::interrupt::INTERRUPTED;
 
@@ -63,9 +65,9 @@ pub struct Train {
     /// Print one JSON object per line on stdout
     #[arg(long)]
     json: bool,
-    /// Numeric profile
-    #[arg(long, value_name = "PROFILE", value_parser = ["f32-exact"])]
-    profile: Option<String>,
+    /// Numeric profile: the rule of the matrix products [default: the one this machine is fastest in]
+    #[arg(long, value_parser = profile_parser())]
+    profile: Option<Profile>,
 }
 
 impl Train {
@@ -115,7 +117,7 @@ impl Train {
         set("data", self.data.as_ref().map(text).transpose()?);
         set("out", self.out.as_ref().map(text).transpose()?);
         set("steps", self.steps.map(Value::from));
-        set("training.profile", self.profile.clone().map(Value::from));
+        set("training.profile", self.profile.map(|profile| profile.name().into()));
         let file = self.config.as_deref().map(Layer::file).transpose()?;
         Ok(file.into_iter().chain([Layer::command_line(&settings)?]).collect())
     }

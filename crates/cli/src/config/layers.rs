@@ -86,7 +86,7 @@ impl Layer {
 pub fn build(base: Option<&RunConfig>, layers: &[Layer]) -> Result<RunConfig> {
     let mut merged = match base {
         Some(config) => config.clone(),
-        None => preset_of(layers)?,
+        None => RunConfig::on_this_machine(preset_of(layers)?),
     }
     .to_value();
     for layer in layers {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use indicatif::{DecimalBytes, HumanCount};
+use zoo_protocol::{Profile, Speeds};
 
 /// `1234567` as `1,234,567`.
 pub fn count(value: u64) -> String {
@@ -17,6 +18,12 @@ pub fn bytes(value: u64) -> String {
 /// How many of something that takes an s when there are several.
 pub fn several(number: u64, what: &str) -> String {
     format!("{} {what}{}", count(number), if number == 1 { "" } else { "s" })
+}
+
+/// How fast a node is in each numeric profile.
+pub fn speeds(speeds: Speeds) -> String {
+    let each = Profile::ALL.map(|profile| format!("{profile} {}", count(speeds.of(profile).into())));
+    format!("{} tokens/s", each.join(", "))
 }
 
 /// Minutes and seconds.

@@ -2,7 +2,7 @@
 
 use zoo_state::Event;
 
-use super::format::{bytes, count, harmless, several};
+use super::format::{bytes, count, harmless, several, speeds};
 use super::overview::Overview;
 
 /// What to say of an event that `overview` has heard already; none of what the table shows anyway.
@@ -12,8 +12,8 @@ pub fn sentence(event: &Event, overview: &Overview) -> Option<String> {
     let sentence = match event {
         Event::NodeJoined { node, profile } => {
             let threads = several(profile.threads.into(), "thread");
-            let speed = count(profile.benchmark_tokens_per_second.into());
-            format!("{} joined: {threads}, {}, {speed} tokens/s", name(node), profile.isa)
+            let speed = speeds(profile.speeds);
+            format!("{} joined: {threads}, {}, {speed}", name(node), profile.isa)
         }
         Event::NodeLost { node, cause } => format!("{} is lost: {cause}", name(node)),
         Event::NodeRejoined { node, .. } => format!("{} is back, with the key it had", name(node)),

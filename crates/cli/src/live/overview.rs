@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use zoo_orchestrator::{NodeStatus, Notice};
-use zoo_protocol::{NodeId, NodeProfile, RoundPlan};
+use zoo_protocol::{NodeId, NodeProfile, Profile, RoundPlan};
 use zoo_state::Event;
 
 /// Losses of one node that are kept for its curve; beyond that every second one goes.
@@ -160,7 +160,11 @@ impl Overview {
             name: String::new(),
             state: NodeState::Waiting,
             step: 0,
-            tokens_per_second: profile.benchmark_tokens_per_second,
+            tokens_per_second: Profile::ALL
+                .map(|one| profile.speeds.of(one))
+                .into_iter()
+                .max()
+                .unwrap_or_default(),
             losses: Vec::new(),
             earlier: Traffic::default(),
             current: Traffic::default(),
@@ -227,7 +231,7 @@ impl NodeView {
 #[cfg(test)]
 mod tests {
     use zoo_content::Digest;
-    use zoo_protocol::Share;
+    use zoo_protocol::{Share, Speeds};
     use zoo_state::LossCause;
 
     use super::*;
@@ -252,7 +256,7 @@ mod tests {
             threads: 1,
             memory_mib: 1,
             isa: "avx2".into(),
-            benchmark_tokens_per_second: 5,
+            speeds: Speeds { f32_exact: 5, bf16_exact: 7 },
             software: "zoo".into(),
         }
     }

@@ -91,7 +91,7 @@ fn state(state: NodeState) -> &'static str {
 #[cfg(test)]
 mod tests {
     use zoo_orchestrator::Notice;
-    use zoo_protocol::{NodeId, NodeProfile, RoundPlan};
+    use zoo_protocol::{NodeId, NodeProfile, RoundPlan, Speeds};
     use zoo_state::Event;
 
     use super::*;
@@ -113,7 +113,7 @@ mod tests {
             threads: 1,
             memory_mib: 1,
             isa: "scalar".into(),
-            benchmark_tokens_per_second: 123_456,
+            speeds: Speeds { f32_exact: 123_456, bf16_exact: 7 },
             software: "zoo".into(),
         };
         let joined = Event::NodeJoined { node: NodeId([1; 32]), profile };

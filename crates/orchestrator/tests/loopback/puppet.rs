@@ -10,8 +10,8 @@ use zoo_content::{BlobStore, Digest, MemoryStore};
 use zoo_network::{BindOptions, ControlStream, Endpoint, Ticket};
 use zoo_orchestrator::{Client, Notice, Orchestrator, OrchestratorError, OrchestratorOptions, Watch};
 use zoo_protocol::{
-    Commitment, FromOrchestrator, JobDescription, NodeKey, NodeProfile, Report, Role, RoundPlan, Sealed,
-    ToOrchestrator, TrainWindow, VERSION, VNodeUpdate, Work,
+    Commitment, FromOrchestrator, JobDescription, NodeKey, NodeProfile, Profile, Report, Role, RoundPlan,
+    Sealed, Speeds, ToOrchestrator, TrainWindow, VERSION, VNodeUpdate, Work,
 };
 use zoo_state::Event;
 
@@ -64,7 +64,7 @@ pub fn profile(name: &str) -> NodeProfile {
         threads: 1,
         memory_mib: 1024,
         isa: "scalar".into(),
-        benchmark_tokens_per_second: 1000,
+        speeds: Speeds { f32_exact: 1000, bf16_exact: 7 },
         software: "puppet".into(),
     }
 }
@@ -82,6 +82,7 @@ pub fn job(name: &str, rounds: u32, minimum_nodes: u32) -> (JobDescription, Vec<
     let job = JobDescription {
         name: name.into(),
         program: put("program"),
+        profile: Profile::F32Exact,
         initial: put("checkpoint"),
         training_data: put("training data"),
         held_out_data: put("held-out data"),

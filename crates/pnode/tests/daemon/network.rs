@@ -51,6 +51,7 @@ impl Network {
         let description = JobDescription {
             name: "test".into(),
             program: job.spec.digest(),
+            profile: job.spec.profile,
             initial: job.base,
             training_data: job.data.digest(),
             held_out_data: job.data.digest(),

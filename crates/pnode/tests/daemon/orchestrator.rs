@@ -60,6 +60,7 @@ impl Job {
             job: Self::id(),
             round,
             program: self.spec.digest(),
+            profile: self.spec.profile,
             base,
             data: self.data.digest(),
             first_step: u64::from(round) * u64::from(share.inner_steps),
@@ -107,7 +108,7 @@ impl Orchestrator {
         else {
             panic!("not the hello of a worker: {hello:?}");
         };
-        assert!(profile.benchmark_tokens_per_second > 0 && !addresses.is_empty());
+        assert!(profile.speeds.f32_exact > 0 && !addresses.is_empty());
         conversation.send(&FromOrchestrator::Welcome { peers: vec![self.endpoint.peer()] }).await.unwrap();
         (Peer { node, addresses }, conversation)
     }

@@ -214,6 +214,12 @@ async fn a_program_that_makes_no_sense_is_reported_and_the_node_lives_on() {
     let Report::Failed { reason, .. } = report(&mut conversation).await else { panic!("not failed") };
     assert!(reason.contains("training specification"), "{reason}");
 
+    // A round in one numeric profile takes nothing in another.
+    let bad = TrainWindow { profile: zoo_protocol::Profile::Bf16Exact, ..good.clone() };
+    tell(&mut conversation, Work::Train(bad), &peers).await;
+    let Report::Failed { reason, .. } = report(&mut conversation).await else { panic!("not failed") };
+    assert!(reason.contains("its specification says f32-exact"), "{reason}");
+
     tell(&mut conversation, Work::Train(good.clone()), &peers).await;
     assert_eq!(trained(&mut conversation).await.work, good);
     node.shut_down().await.1.unwrap();

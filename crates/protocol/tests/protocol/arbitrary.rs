@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use zoo_content::Digest;
 use zoo_protocol::{
     Aggregate, Commitment, ContributionRef, Evaluate, FromOrchestrator, JobDescription, NodeId, NodeProfile,
-    Peer, Rejection, Report, Role, RoundPlan, Sealed, Share, ToOrchestrator, TrainWindow, VNodeUpdate, Work,
-    limits,
+    Peer, Profile, Rejection, Report, Role, RoundPlan, Sealed, Share, Speeds, ToOrchestrator, TrainWindow,
+    VNodeUpdate, Work, limits,
 };
 
 use crate::samples::key;
@@ -36,11 +36,16 @@ prop_compose! {
         threads: u16,
         memory_mib: u64,
         isa in "[a-z0-9]{0,8}",
-        benchmark_tokens_per_second: u32,
+        [f32_exact, bf16_exact]: [u32; 2],
         software in "[0-9.]{0,9}",
     ) -> NodeProfile {
-        NodeProfile { name, threads, memory_mib, isa, benchmark_tokens_per_second, software }
+        let speeds = Speeds { f32_exact, bf16_exact };
+        NodeProfile { name, threads, memory_mib, isa, speeds, software }
     }
+}
+
+fn any_numeric_profile() -> impl Strategy<Value = Profile> {
+    prop::sample::select(Profile::ALL.to_vec())
 }
 
 prop_compose! {
@@ -49,6 +54,7 @@ prop_compose! {
         blobs in [any_digest(), any_digest(), any_digest(), any_digest()],
         numbers in [1..=u32::MAX, 1..=u32::MAX, 1..=u32::MAX, 1..=u32::MAX, 1..=4096u32, 1..=u32::MAX],
         contribution_deadline_ms in 1..=u64::MAX,
+        profile in any_numeric_profile(),
     ) -> JobDescription {
         let [program, initial, training_data, held_out_data] = blobs;
         let [rounds, inner_steps, sequences_per_step, evaluate_every, evaluation_shards, minimum_nodes] = numbers;
@@ -56,7 +62,7 @@ prop_compose! {
             rounds, inner_steps, sequences_per_step, evaluate_every, evaluation_shards, minimum_nodes,
             contribution_deadline_ms,
         };
-        JobDescription { name, program, initial, training_data, held_out_data, plan }
+        JobDescription { name, program, profile, initial, training_data, held_out_data, plan }
     }
 }
 
@@ -68,9 +74,10 @@ prop_compose! {
         first_sequence: u64,
         sequences_per_step in 1..=u32::MAX,
         inner_steps in 1..=u32::MAX,
+        profile in any_numeric_profile(),
     ) -> TrainWindow {
         let share = Share { first_sequence, sequences_per_step, inner_steps };
-        TrainWindow { job, round, program, base, data, first_step, share }
+        TrainWindow { job, round, program, profile, base, data, first_step, share }
     }
 }
 

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use zoo_content::Digest;
 use zoo_protocol::{
     Aggregate, Commitment, ContributionRef, Evaluate, FromOrchestrator, JobDescription, NodeId, NodeKey,
-    NodeProfile, Peer, Rejection, Report, Role, RoundPlan, Sealed, Share, ToOrchestrator, TrainWindow,
-    VNodeUpdate, Work,
+    NodeProfile, Peer, Profile, Rejection, Report, Role, RoundPlan, Sealed, Share, Speeds, ToOrchestrator,
+    TrainWindow, VNodeUpdate, Work,
 };
 
 pub fn key() -> NodeKey {
@@ -34,7 +34,7 @@ pub fn profile() -> NodeProfile {
         threads: 2,
         memory_mib: 8192,
         isa: "avx512".into(),
-        benchmark_tokens_per_second: 31_000,
+        speeds: Speeds { f32_exact: 31_000, bf16_exact: 7 },
         software: "0.1.0".into(),
     }
 }
@@ -43,6 +43,7 @@ pub fn job() -> JobDescription {
     JobDescription {
         name: "demo".into(),
         program: digest("program"),
+        profile: Profile::Bf16Exact,
         initial: digest("initial"),
         training_data: digest("training data"),
         held_out_data: digest("held-out data"),
@@ -63,6 +64,7 @@ pub fn window() -> TrainWindow {
         job: digest("job"),
         round: 5,
         program: digest("program"),
+        profile: Profile::Bf16Exact,
         base: digest("base"),
         data: digest("training data"),
         first_step: 100,

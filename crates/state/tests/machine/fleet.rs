@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use zoo_content::Digest;
 use zoo_protocol::{
-    Aggregate, Commitment, Evaluate, JobDescription, JobId, NodeId, NodeKey, NodeProfile, Report, RoundPlan,
-    Sealed, TrainWindow, VNodeUpdate, Work, encode,
+    Aggregate, Commitment, Evaluate, JobDescription, JobId, NodeId, NodeKey, NodeProfile, Profile, Report,
+    RoundPlan, Sealed, Speeds, TrainWindow, VNodeUpdate, Work, encode,
 };
 use zoo_state::{Command, Event, JobStatus, LossCause, Phase, Refusal, State, invariants};
 
@@ -44,6 +44,7 @@ pub fn job(name: &str, plan: RoundPlan) -> JobDescription {
     JobDescription {
         name: name.into(),
         program: Digest::of(b"program"),
+        profile: Profile::F32Exact,
         initial: Digest::of(b"initial"),
         training_data: Digest::of(b"training data"),
         held_out_data: Digest::of(b"held-out data"),
@@ -243,7 +244,7 @@ pub fn profile(name: &str) -> NodeProfile {
         threads: 2,
         memory_mib: 4096,
         isa: "avx2".into(),
-        benchmark_tokens_per_second: 10_000,
+        speeds: Speeds { f32_exact: 10_000, bf16_exact: 7 },
         software: "0.1.0".into(),
     }
 }

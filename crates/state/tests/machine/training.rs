@@ -184,12 +184,13 @@ fn a_commitment_has_to_be_for_exactly_the_assigned_work() {
     let mut fleet = Fleet::running(2, plan());
     let honest = commitment(fleet.window(0));
     let other = zoo_content::Digest::of(b"other");
-    let changes: [fn(&mut Commitment, zoo_content::Digest); 8] = [
+    let changes: [fn(&mut Commitment, zoo_content::Digest); 9] = [
         |commitment, other| commitment.work.job = other,
         |commitment, _| commitment.work.round = 1,
         |commitment, other| commitment.work.program = other,
         |commitment, other| commitment.work.base = other,
         |commitment, other| commitment.work.data = other,
+        |commitment, _| commitment.work.profile = zoo_protocol::Profile::Bf16Exact,
         |commitment, _| commitment.work.first_step = 3,
         |commitment, _| commitment.work.share.first_sequence += 1,
         |commitment, _| commitment.work.share.inner_steps -= 1,

@@ -135,7 +135,7 @@ impl Accident {
 mod tests {
     use zoo_content::Digest;
     use zoo_orchestrator::Notice;
-    use zoo_protocol::{NodeProfile, RoundPlan, Share};
+    use zoo_protocol::{NodeProfile, RoundPlan, Share, Speeds};
     use zoo_state::LossCause;
 
     use super::*;
@@ -202,7 +202,7 @@ mod tests {
             threads: 1,
             memory_mib: 1,
             isa: "avx2".into(),
-            benchmark_tokens_per_second: 5,
+            speeds: Speeds { f32_exact: 5, bf16_exact: 7 },
             software: "zoo".into(),
         }
     }

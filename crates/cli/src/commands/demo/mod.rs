@@ -15,9 +15,11 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
+use zoo_kernels::Profile;
 
 use self::directories::Directories;
 use self::session::Session;
+use super::profile_parser;
 use crate::foreground;
 use crate::interrupt::INTERRUPTED;
 use crate::live::Audience;
@@ -52,6 +54,9 @@ pub struct Demo {
     /// Shape of the model
     #[arg(long, default_value = "qwen3-1m", value_parser = clap::builder::PossibleValuesParser::new(zoo_model::preset::names()))]
     preset: String,
+    /// Numeric profile: the rule of the matrix products [default: the one this machine is fastest in]
+    #[arg(long, value_parser = profile_parser())]
+    profile: Option<Profile>,
     /// Tokens of the vocabulary, learned from the text; 256 takes bytes
     #[arg(long, value_name = "N", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(256..=65_536))]
     vocabulary: u32,

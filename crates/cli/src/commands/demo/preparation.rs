@@ -6,7 +6,7 @@ use std::thread::available_parallelism;
 use anyhow::{Context, Result};
 use zoo_content::{BlobStore, Digest, MemoryStore};
 use zoo_data::{CargoSource, HeldOut, Options, Prepared, Source, TokenizerChoice};
-use zoo_protocol::{JobDescription, RoundPlan};
+use zoo_protocol::{JobDescription, Profile, RoundPlan};
 use zoo_training::{Outer, Schedule, Trainer, TrainingSpec};
 
 use super::Demo;
@@ -56,6 +56,7 @@ pub fn prepare(demo: &Demo) -> Result<Job> {
     let description = JobDescription {
         name: format!("demo {}", demo.preset),
         program: store.put(&spec.to_bytes())?,
+        profile: spec.profile,
         initial,
         training_data: prepared.training.digest(),
         held_out_data: prepared.held_out.digest(),
@@ -94,6 +95,7 @@ fn specification(demo: &Demo, vocab_size: usize) -> TrainingSpec {
     let warmup_steps = (steps / 16).max(1);
     TrainingSpec {
         seed: demo.seed,
+        profile: demo.profile.unwrap_or_else(Profile::best_here),
         batch_sequences: demo.sequences,
         schedule: Schedule::Cosine {
             learning_rate: demo.learning_rate,

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use zoo_pnode::{PNodeEvent, Snapshot};
 use zoo_protocol::{Report, Work, encode};
 
-use crate::live::format::{count, harmless, several};
+use crate::live::format::{count, harmless, several, speeds};
 use crate::live::print_line;
 
 /// An orchestrator that was never reached is given up after this time; one that was is not.
@@ -88,13 +88,10 @@ impl Teller {
         Some(match event {
             PNodeEvent::Ready { node, addresses, profile } => {
                 let (threads, isa) = (several(profile.threads.into(), "thread"), &profile.isa);
-                let speed = count(profile.benchmark_tokens_per_second.into());
+                let speed = speeds(profile.speeds);
                 let address = addresses.first().map(ToString::to_string).unwrap_or_default();
                 let name = &profile.name;
-                format!(
-                    "node {} ({name}): {threads}, {isa}, {speed} tokens/s, blobs at {address}",
-                    node.short()
-                )
+                format!("node {} ({name}): {threads}, {isa}, {speed}, blobs at {address}", node.short())
             }
             PNodeEvent::Connected { orchestrator } => {
                 format!("connected to orchestrator {}", orchestrator.short())

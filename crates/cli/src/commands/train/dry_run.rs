@@ -143,7 +143,7 @@ fn print(plan: &Plan, spec: &TrainingSpec, too_large: bool) {
         model.context,
         count(model.vocab_size as f64)
     );
-    println!("parameters  {}", count(plan.parameters as f64));
+    println!("parameters  {}, products in {}", count(plan.parameters as f64), spec.profile);
     println!(
         "memory      {:.0} MiB: {:.0} for parameters, gradients and optimiser, about {:.0} for activations",
         plan.memory_mib, plan.state_mib, plan.activation_mib

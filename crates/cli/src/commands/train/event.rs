@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use zoo_content::Digest;
+use zoo_kernels::Profile;
 
 use super::corpus::CorpusDigests;
 use super::files;
@@ -53,6 +54,7 @@ pub struct Start {
     pub vocab_size: usize,
     pub context: usize,
     pub memory_mib: f64,
+    pub profile: Profile,
     pub program: Digest,
     pub data: CorpusDigests,
     pub training_tokens: u64,
@@ -201,7 +203,7 @@ fn describe_start(start: &Start) -> String {
         first => format!("resumed: all {first} steps are done"),
     };
     format!(
-        "{}: {}, {} parameters, context {}, {:.0} MiB, {} on {} threads\n\
+        "{}: {}, {} parameters, context {}, {:.0} MiB, {} with {} on {} threads\n\
          data: {} tokens to train on, {} held out (digest {}), vocabulary {}\n\
          {steps}, into {}",
         start.run,
@@ -209,6 +211,7 @@ fn describe_start(start: &Start) -> String {
         count(start.parameters as f64),
         start.context,
         start.memory_mib,
+        start.profile,
         start.isa,
         start.threads,
         count(start.training_tokens as f64),

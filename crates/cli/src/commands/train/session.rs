@@ -190,6 +190,7 @@ impl<'a> Session<'a> {
             vocab_size: spec.model.vocab_size,
             context: spec.model.context,
             memory_mib: estimate.memory_mib(),
+            profile: spec.profile,
             program: spec.digest(),
             data: corpus.digests(),
             training_tokens: corpus.training.len(),
