@@ -1,7 +1,6 @@
 //! Commands that run until they are told to stop: their runtime, and what tells them.
 
-use std::future::pending;
-use std::io::Read;
+use std::io::{self, Read};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -25,32 +24,46 @@ pub fn block_on<T>(command: impl Future<Output = Result<T>>) -> Result<T> {
     outcome
 }
 
-/// Completes at Ctrl-C, at SIGTERM and, if `with_stdin`, when stdin ends.
+/// Completes at Ctrl-C, at SIGTERM and, if `with_stdin`, when stdin ends. It listens from this call on, so
+/// whoever has read the first line of a command's output can end it cleanly.
 ///
 /// A process that holds the other end of a child's stdin ends the child by going away, in
 /// whatever way it goes: the operating system closes the pipe also after `kill -9`.
-pub async fn told_to_stop(with_stdin: bool) {
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => {
-            if interrupted.is_err() {
-                pending::<()>().await; // without the signal there are the other two
-            }
+///
+/// # Errors
+/// When the system refuses a handler.
+pub fn told_to_stop(with_stdin: bool) -> Result<impl Future<Output = ()>> {
+    let signals = signals().context("cannot watch for Ctrl-C")?;
+    Ok(async move {
+        tokio::select! {
+            () = signals => {}
+            () = stdin_ended(), if with_stdin => {}
         }
-        () = terminated() => {}
-        () = stdin_ended(), if with_stdin => {}
-    }
+    })
 }
 
-async fn terminated() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            terminate.recv().await;
-            return;
+#[cfg(unix)]
+fn signals() -> io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
-    }
-    pending().await
+    })
+}
+
+#[cfg(windows)]
+fn signals() -> io::Result<impl Future<Output = ()>> {
+    use tokio::signal::windows::{ctrl_c, ctrl_close};
+    let (mut interrupt, mut close) = (ctrl_c()?, ctrl_close()?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = close.recv() => {}
+        }
+    })
 }
 
 /// A thread of its own reads: one of the runtime's would hold up its end.

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::isa::{self, Isa};
+use crate::isa;
 
 /// The rule of the linear layers' and attention's products (SPEC.md). A job has one, and everybody who
 /// computes for it uses that one: two profiles give different bits.
@@ -25,9 +25,9 @@ impl Profile {
     /// Every profile.
     pub const ALL: [Self; 2] = [Self::F32Exact, Self::Bf16Exact];
 
-    /// The one that this machine is fastest in.
+    /// The one that this process is fastest in, with the instruction set it uses.
     pub fn best_here() -> Self {
-        if isa::available().contains(&Isa::Amx) { Self::Bf16Exact } else { Self::F32Exact }
+        if isa::tiles() { Self::Bf16Exact } else { Self::F32Exact }
     }
 
     /// Its name in files, commitments and on the command line.

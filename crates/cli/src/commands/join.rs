@@ -54,6 +54,7 @@ impl Join {
 
     async fn work(self) -> Result<()> {
         let ticket: Ticket = self.ticket.parse()?;
+        let told_to_stop = foreground::told_to_stop(self.exit_with_stdin)?;
         let teller = Arc::new(Teller::new(self.json));
         let listen = self.listen.unwrap_or_else(|| listen_for(&ticket));
         let events = teller.clone();
@@ -69,7 +70,7 @@ impl Join {
         };
         let stop = async {
             tokio::select! {
-                () = foreground::told_to_stop(self.exit_with_stdin) => {}
+                () = told_to_stop => {}
                 () = teller.nobody_answers() => {}
             }
         };

@@ -38,6 +38,7 @@ impl Up {
     }
 
     async fn serve(self) -> Result<()> {
+        let stop = foreground::told_to_stop(self.exit_with_stdin)?;
         let directory = self.dir.clone().unwrap_or_else(|| home_directory("orchestrator"));
         let orchestrator = Orchestrator::start(OrchestratorOptions {
             directory: directory.clone(),
@@ -47,7 +48,7 @@ impl Up {
         })
         .await?;
         self.announce(&orchestrator, &directory)?;
-        orchestrator.run_until(foreground::told_to_stop(self.exit_with_stdin)).await?;
+        orchestrator.run_until(stop).await?;
         if self.json {
             print_line(&json!({ "event": "stopped" }));
         }

@@ -87,9 +87,10 @@ impl<'a> Session<'a> {
 
     /// Runs the demo and stops every process it has started. `None` if it was interrupted.
     pub async fn run(mut self) -> Result<Option<Report>> {
+        let told_to_stop = foreground::told_to_stop(false)?;
         let outcome = tokio::select! {
             outcome = self.perform() => outcome.map(Some),
-            () = foreground::told_to_stop(false) => Ok(None),
+            () = told_to_stop => Ok(None),
         };
         self.audience.clear();
         self.processes.stop().await;
