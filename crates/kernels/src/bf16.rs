@@ -1,5 +1,39 @@
 //! The bf16 number format: the upper half of an f32.
 
+use rayon::prelude::*;
+
+use crate::matmul::round_slice;
+use crate::parallel::elements_per_task;
+
+/// A number of the format. Where a profile rounds the operands of a product anyway, an activation that only
+/// products read is kept as this: half the memory, the same bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Bf16(pub(crate) u16);
+
+impl Bf16 {
+    /// The nearest number of the format, see [`round`].
+    #[inline(always)]
+    pub fn of(x: f32) -> Self {
+        Self(round(x))
+    }
+
+    /// The f32 of the same value.
+    #[inline(always)]
+    pub const fn to_f32(self) -> f32 {
+        widen(self.0)
+    }
+}
+
+/// `to = from`, rounded.
+pub fn round_all(from: &[f32], to: &mut [Bf16]) {
+    assert_eq!(from.len(), to.len(), "both tensors have one shape");
+    let task = elements_per_task(from.len(), 64);
+    (from.par_chunks(task), to.par_chunks_mut(task))
+        .into_par_iter()
+        .for_each(|(from, to)| round_slice(from, to));
+}
+
 /// Rounds to nearest, ties to even. Subnormals become zero of their sign; a NaN stays one, quiet.
 #[inline(always)]
 pub fn round(x: f32) -> u16 {

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::matmul::{View, ViewMut, matmul};
+use crate::matmul::{Operand, View, ViewMut, matmul, with_elements};
 use crate::multiversion::multiversion;
 use crate::norm::{TOKEN_BLOCK, add_blocks};
 use crate::onto::Onto;
@@ -20,15 +20,17 @@ pub struct Shape {
 }
 
 /// `y = x w^T` (or `y += x w^T`): x `[rows, inputs]`, w `[outputs, inputs]`, y `[rows, outputs]`.
-pub fn forward(profile: Profile, shape: Shape, x: &[f32], w: &[f32], y: &mut [f32], onto: Onto) {
+pub fn forward<'a>(
+    profile: Profile,
+    shape: Shape,
+    x: impl Into<Operand<'a>>,
+    w: &[f32],
+    y: &mut [f32],
+    onto: Onto,
+) {
     let Shape { rows, inputs, outputs } = shape;
-    matmul(
-        profile,
-        View::row_major(x, rows, inputs),
-        View::row_major(w, outputs, inputs).transposed(),
-        ViewMut::row_major(y, rows, outputs),
-        onto,
-    );
+    let (w, y) = (View::row_major(w, outputs, inputs).transposed(), ViewMut::row_major(y, rows, outputs));
+    with_elements!(x.into(), x => matmul(profile, View::row_major(x, rows, inputs), w, y, onto));
 }
 
 /// `dx = dy w` (or `dx += dy w`): the gradient of the input.
@@ -44,15 +46,17 @@ pub fn backward_input(profile: Profile, shape: Shape, dy: &[f32], w: &[f32], dx:
 }
 
 /// `dw = dy^T x` (or `dw += dy^T x`): the gradient of the weight, rows cut as the profile says.
-pub fn backward_weight(profile: Profile, shape: Shape, dy: &[f32], x: &[f32], dw: &mut [f32], onto: Onto) {
+pub fn backward_weight<'a>(
+    profile: Profile,
+    shape: Shape,
+    dy: &[f32],
+    x: impl Into<Operand<'a>>,
+    dw: &mut [f32],
+    onto: Onto,
+) {
     let Shape { rows, inputs, outputs } = shape;
-    matmul(
-        profile,
-        View::row_major(dy, rows, outputs).transposed(),
-        View::row_major(x, rows, inputs),
-        ViewMut::row_major(dw, outputs, inputs),
-        onto,
-    );
+    let (dy, dw) = (View::row_major(dy, rows, outputs).transposed(), ViewMut::row_major(dw, outputs, inputs));
+    with_elements!(x.into(), x => matmul(profile, dy, View::row_major(x, rows, inputs), dw, onto));
 }
 
 /// Adds `bias` to every row of `y`.

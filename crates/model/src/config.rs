@@ -1,6 +1,7 @@
 //! The shape of a model, as people write it.
 
 use serde::{Deserialize, Serialize};
+use zoo_kernels::Profile;
 
 /// The family a model belongs to: what its blocks are made of and how its files are named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -96,13 +97,17 @@ impl ModelConfig {
     }
 
     /// Bytes of activations that a forward pass over `tokens` tokens keeps for the backward pass, about.
-    pub fn activation_bytes(&self, tokens: usize, recompute: bool) -> usize {
+    pub fn activation_bytes(&self, tokens: usize, profile: Profile, recompute: bool) -> usize {
+        let operand = match profile {
+            Profile::F32Exact => 4,
+            Profile::Bf16Exact => 2,
+        };
         let queries = self.heads * self.head_dim;
         let projected = queries + 2 * self.kv_heads * self.head_dim;
         let normed = if self.family == Family::Qwen3 { projected } else { 0 };
         let inner = if self.family == Family::Gpt2 { self.hidden } else { 2 * self.hidden };
-        let kept = if recompute { 0 } else { projected + normed + queries + inner };
-        4 * tokens * (self.layers * (4 * self.width + kept) + 2 * inner + projected)
+        let kept = if recompute { 0 } else { operand * projected + 4 * (normed + queries + inner) };
+        tokens * (self.layers * ((8 + 2 * operand) * self.width + kept) + 4 * (2 * inner + projected))
     }
 
     /// Whether queries and keys are normalised head by head.

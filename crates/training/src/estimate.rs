@@ -37,7 +37,7 @@ impl Estimate {
         Self {
             parameters,
             state_bytes: 4 * parameters * (2 + moments),
-            activation_bytes: model.activation_bytes(micro_tokens, spec.recompute) as u64,
+            activation_bytes: model.activation_bytes(micro_tokens, spec.profile, spec.recompute) as u64,
             flops_per_token: model.training_flops_per_token(),
             tokens_per_step,
             tokens,

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::{QUERY_BLOCK, SharedRows, scale};
 use crate::heads::Heads;
-use crate::matmul::{Packed, View, ViewMut, matmul_serial};
+use crate::matmul::{Element, Operand, Packed, View, ViewMut, matmul_serial, with_elements};
 use crate::multiversion::multiversion;
 use crate::onto::Onto;
 use crate::profile::Profile;
@@ -21,11 +21,25 @@ use crate::{math, reduce};
 /// # Panics
 /// If the lengths do not match.
 #[expect(clippy::too_many_arguments, reason = "an operator's operands, each once")]
-pub fn backward(
+pub fn backward<'a>(
     profile: Profile,
     heads: Heads,
     context: usize,
-    qkv: &[f32],
+    qkv: impl Into<Operand<'a>>,
+    z: &[f32],
+    lse: &[f32],
+    dz: &[f32],
+    dqkv: &mut [f32],
+) {
+    with_elements!(qkv.into(), qkv => backward_of(profile, heads, context, qkv, z, lse, dz, dqkv));
+}
+
+#[expect(clippy::too_many_arguments, reason = "an operator's operands, each once")]
+fn backward_of<T: Element>(
+    profile: Profile,
+    heads: Heads,
+    context: usize,
+    qkv: &[T],
     z: &[f32],
     lse: &[f32],
     dz: &[f32],
@@ -70,13 +84,19 @@ pub fn backward(
     });
 }
 
-fn head_view(rows: &[f32], first: usize, context: usize, head_dim: usize, row: usize) -> View<'_> {
+fn head_view<T: Element>(
+    rows: &[T],
+    first: usize,
+    context: usize,
+    head_dim: usize,
+    row: usize,
+) -> View<'_, T> {
     View::strided(&rows[first..], context, head_dim, row, 1)
 }
 
 /// What the forward pass left of one query head, and the gradient that arrives.
-struct QueryHead<'a> {
-    queries: View<'a>,
+struct QueryHead<'a, T> {
+    queries: View<'a, T>,
     z: View<'a>,
     dz: View<'a>,
     lse: &'a [f32],
@@ -97,10 +117,10 @@ thread_local! {
 }
 
 impl Scratch {
-    fn one_head(
+    fn one_head<T: Element>(
         &mut self,
         profile: Profile,
-        query: QueryHead,
+        query: QueryHead<T>,
         dqueries: &mut ViewMut,
         dkeys: &mut ViewMut,
         dvalues: &mut ViewMut,

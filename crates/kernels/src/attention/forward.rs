@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::{QUERY_BLOCK, SharedRows, scale};
 use crate::heads::Heads;
-use crate::matmul::{Packed, View, ViewMut};
+use crate::matmul::{Element, Operand, Packed, View, ViewMut, with_elements};
 use crate::multiversion::multiversion;
 use crate::onto::Onto;
 use crate::profile::Profile;
@@ -20,7 +20,25 @@ use crate::{math, reduce};
 ///
 /// # Panics
 /// If the lengths do not match.
-pub fn forward(profile: Profile, heads: Heads, context: usize, qkv: &[f32], z: &mut [f32], lse: &mut [f32]) {
+pub fn forward<'a>(
+    profile: Profile,
+    heads: Heads,
+    context: usize,
+    qkv: impl Into<Operand<'a>>,
+    z: &mut [f32],
+    lse: &mut [f32],
+) {
+    with_elements!(qkv.into(), qkv => forward_of(profile, heads, context, qkv, z, lse));
+}
+
+fn forward_of<T: Element>(
+    profile: Profile,
+    heads: Heads,
+    context: usize,
+    qkv: &[T],
+    z: &mut [f32],
+    lse: &mut [f32],
+) {
     let (row, width) = (heads.row_width(), heads.query_heads * heads.head_dim);
     let tokens = qkv.len() / row;
     assert!(tokens * row == qkv.len() && tokens.is_multiple_of(context), "qkv is not whole sequences");
@@ -103,7 +121,13 @@ thread_local! {
 }
 
 /// One head: the queries stand at positions `first..`, the packed keys and values at `0..`.
-fn attend(scratch: &mut Scratch, queries: View, first: usize, mut z: ViewMut, mut lse: Option<&mut [f32]>) {
+fn attend<T: Element>(
+    scratch: &mut Scratch,
+    queries: View<T>,
+    first: usize,
+    mut z: ViewMut,
+    mut lse: Option<&mut [f32]>,
+) {
     let (count, head_dim) = (queries.rows(), queries.cols());
     let scale = scale(head_dim);
     let positions = first + count;

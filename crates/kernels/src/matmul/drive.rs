@@ -8,7 +8,7 @@ use super::ahead::Ahead;
 use super::format::Format;
 use super::micro::{Kernel, Tile};
 use super::pack::Aligned;
-use super::{CHUNK, MOST_TILE_ROWS, PANEL, TILE_ROWS, View, ViewMut};
+use super::{CHUNK, Element, MOST_TILE_ROWS, PANEL, TILE_ROWS, View, ViewMut};
 use crate::onto::Onto;
 use crate::profile::Profile;
 
@@ -24,8 +24,8 @@ const SERIAL_WORK: usize = 1 << 19;
 /// `c = a b` by the rule of `profile`, on rayon's current pool.
 ///
 /// # Panics
-/// If the shapes do not match.
-pub fn matmul(profile: Profile, a: View, b: View, c: ViewMut, onto: Onto) {
+/// If the shapes do not match, or an operand in bf16 meets a profile that does not round to it.
+pub fn matmul<A: Element, B: Element>(profile: Profile, a: View<A>, b: View<B>, c: ViewMut, onto: Onto) {
     let threads = rayon::current_num_threads();
     if threads == 1 || a.rows * a.cols * b.cols <= SERIAL_WORK {
         return matmul_serial(profile, a, b, c, onto);
@@ -46,8 +46,14 @@ pub fn matmul(profile: Profile, a: View, b: View, c: ViewMut, onto: Onto) {
 /// `c = a b` by the rule of `profile`, on the calling thread.
 ///
 /// # Panics
-/// If the shapes do not match.
-pub fn matmul_serial(profile: Profile, a: View, b: View, c: ViewMut, onto: Onto) {
+/// As [`matmul`].
+pub fn matmul_serial<A: Element, B: Element>(
+    profile: Profile,
+    a: View<A>,
+    b: View<B>,
+    c: ViewMut,
+    onto: Onto,
+) {
     check_shapes(&a, &b, &c);
     if b.rows == 0 && onto == Onto::Zero {
         return clear(&c);
@@ -89,7 +95,7 @@ pub struct Packed {
 
 impl Packed {
     /// Packs `b` for products by the rule of `profile`; what was packed before is forgotten, its memory reused.
-    pub fn pack(&mut self, profile: Profile, b: View) {
+    pub fn pack<B: Element>(&mut self, profile: Profile, b: View<B>) {
         let format = Format::active(profile);
         (self.format, self.rows, self.cols) = (format, b.rows, b.cols);
         let padded = padded(b.cols);
@@ -107,7 +113,7 @@ impl Packed {
     ///
     /// # Panics
     /// If `b` has fewer rows or columns, or the shapes do not match.
-    pub fn multiply(&self, a: View, c: &mut ViewMut, onto: Onto) {
+    pub fn multiply<A: Element>(&self, a: View<A>, c: &mut ViewMut, onto: Onto) {
         assert!(a.cols <= self.rows && c.cols <= self.cols && a.rows == c.rows, "shapes do not match");
         if a.cols == 0 && onto == Onto::Zero {
             return clear(c);
@@ -152,7 +158,7 @@ impl Packed {
 
 /// Rows of A packed at a time: one tile of a row-major A, which is then hot in the first-level
 /// cache; several tiles of a transposed A, which is so read in long pieces.
-fn block_rows(format: Format, a: &View) -> usize {
+fn block_rows<A: Element>(format: Format, a: &View<A>) -> usize {
     if a.col_stride == 1 { format.tile_rows() } else { 192 }
 }
 
@@ -297,7 +303,7 @@ impl Shared<'_> {
     }
 }
 
-fn check_shapes(a: &View, b: &View, c: &ViewMut) {
+fn check_shapes<A: Element, B: Element>(a: &View<A>, b: &View<B>, c: &ViewMut) {
     assert!(
         a.rows == c.rows && a.cols == b.rows && b.cols == c.cols,
         "shapes do not match: {}x{} times {}x{} into {}x{}",

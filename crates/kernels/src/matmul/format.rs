@@ -2,7 +2,7 @@
 
 use super::ahead::Ahead;
 use super::micro::{self, Kernel};
-use super::{CHUNK, TILE_ROWS, View, bf16, pack};
+use super::{CHUNK, Element, TILE_ROWS, View, bf16, pack};
 use crate::isa;
 use crate::profile::Profile;
 
@@ -66,11 +66,11 @@ impl Format {
     ///
     /// # Safety
     /// `to` must have room for whole tiles of rows; `a` must be readable.
-    pub(super) unsafe fn pack_a(self, to: *mut f32, a: View) {
+    pub(super) unsafe fn pack_a<T: Element>(self, to: *mut f32, a: View<T>) {
         // SAFETY: the caller's.
         unsafe {
             match self {
-                Self::F32 => pack::pack_a(to, a),
+                Self::F32 => pack::pack_a(to, T::exact(a)),
                 Self::Bf16Tiles => bf16::pack_pairs_of_rows(to.cast(), a),
                 Self::Bf16Vectors => bf16::pack_singles_of_rows(to, a),
             }
@@ -82,11 +82,11 @@ impl Format {
     ///
     /// # Safety
     /// `to` must have room for whole panels; `b` must be readable.
-    pub(super) unsafe fn pack_b(self, to: *mut f32, b: View) {
+    pub(super) unsafe fn pack_b<T: Element>(self, to: *mut f32, b: View<T>) {
         // SAFETY: the caller's.
         unsafe {
             match self {
-                Self::F32 => pack::pack_b(to, b),
+                Self::F32 => pack::pack_b(to, T::exact(b)),
                 Self::Bf16Tiles | Self::Bf16Vectors => bf16::pack_panels(to.cast(), b),
             }
         }

@@ -12,19 +12,24 @@
 //!   profile has in place of both, and `format` chooses between them;
 //! * `drive` walks the tiles so that a tile of A stays in the first-level cache, a block of B in
 //!   the second, and C is written along its rows;
-//! * `ahead` fetches the next block of A meanwhile.
+//! * `ahead` fetches the next block of A meanwhile;
+//! * `element` is what operands are made of.
 
 mod ahead;
 mod bf16;
 mod drive;
+mod element;
 mod format;
 mod micro;
 mod pack;
 mod view;
 
+pub(crate) use bf16::convert::round_slice;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use bf16::{spin_tiles, tiles_permitted};
 pub use drive::{Packed, matmul, matmul_serial};
+pub(crate) use element::with_elements;
+pub use element::{Element, Operand};
 pub use view::{View, ViewMut};
 
 /// Length of one chain of fused multiply-adds: k is cut at multiples of this.

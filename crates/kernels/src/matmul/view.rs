@@ -2,34 +2,36 @@
 
 use std::marker::PhantomData;
 
+use super::Element;
+
 /// A read-only matrix: element (i, j) is `data[i * row_stride + j * col_stride]`.
 #[derive(Clone, Copy)]
-pub struct View<'a> {
-    pub(super) data: *const f32,
+pub struct View<'a, T = f32> {
+    pub(super) data: *const T,
     pub(super) rows: usize,
     pub(super) cols: usize,
     pub(super) row_stride: usize,
     pub(super) col_stride: usize,
-    lifetime: PhantomData<&'a [f32]>,
+    lifetime: PhantomData<&'a [T]>,
 }
 
 // SAFETY: a view only reads what its slice borrows.
-unsafe impl Send for View<'_> {}
+unsafe impl<T: Element> Send for View<'_, T> {}
 // SAFETY: as above.
-unsafe impl Sync for View<'_> {}
+unsafe impl<T: Element> Sync for View<'_, T> {}
 
-impl<'a> View<'a> {
+impl<'a, T: Element> View<'a, T> {
     /// A view with any strides.
     ///
     /// # Panics
     /// If an element of the view lies outside `data`.
-    pub fn strided(data: &'a [f32], rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> Self {
+    pub fn strided(data: &'a [T], rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> Self {
         assert!(fits(data.len(), rows, cols, row_stride, col_stride), "view exceeds its slice");
         Self { data: data.as_ptr(), rows, cols, row_stride, col_stride, lifetime: PhantomData }
     }
 
     /// A dense row-major matrix.
-    pub fn row_major(data: &'a [f32], rows: usize, cols: usize) -> Self {
+    pub fn row_major(data: &'a [T], rows: usize, cols: usize) -> Self {
         Self::strided(data, rows, cols, cols, 1)
     }
 
@@ -55,7 +57,7 @@ impl<'a> View<'a> {
     }
 
     /// Row `i` of a view whose columns are contiguous.
-    pub(crate) fn row(&self, i: usize) -> &'a [f32] {
+    pub(crate) fn row(&self, i: usize) -> &'a [T] {
         assert!(i < self.rows && self.col_stride == 1, "row {i} of {} is not contiguous", self.rows);
         // SAFETY: row i lies inside the view's slice.
         unsafe { std::slice::from_raw_parts(self.data.add(i * self.row_stride), self.cols) }

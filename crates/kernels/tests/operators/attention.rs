@@ -1,3 +1,4 @@
+use zoo_kernels::bf16::{self, Bf16};
 use zoo_kernels::heads::Heads;
 use zoo_kernels::{Profile, attention};
 
@@ -115,6 +116,37 @@ fn a_nan_is_never_hidden() {
             let (mut z, mut lse) = (zeros(20 * heads.query_width()), zeros(20 * heads.query_heads));
             attention::forward(Profile::F32Exact, heads, 20, &qkv, &mut z, &mut lse);
             assert!(z[19 * heads.query_width()..].iter().any(|z| z.is_nan()), "column {column} {place}");
+        });
+    }
+}
+
+#[test]
+fn queries_keys_and_values_in_bf16_give_the_bits_of_f32() {
+    let profile = Profile::Bf16Exact;
+    for ((heads, context, sequences), kind) in
+        SHAPES.into_iter().flat_map(|shape| KINDS.map(|kind| (shape, kind)))
+    {
+        let tokens = context * sequences;
+        let qkv = kind.take(1, tokens * heads.row_width());
+        let dz = kind.take(2, tokens * heads.query_width());
+        everywhere(|place| {
+            let mut rounded = vec![Bf16::default(); qkv.len()];
+            bf16::round_all(&qkv, &mut rounded);
+            let run = |in_bf16: bool| {
+                let (mut z, mut lse) = (zeros(dz.len()), zeros(tokens * heads.query_heads));
+                let mut dqkv = zeros(qkv.len());
+                if in_bf16 {
+                    attention::forward(profile, heads, context, &rounded[..], &mut z, &mut lse);
+                    attention::backward(profile, heads, context, &rounded[..], &z, &lse, &dz, &mut dqkv);
+                } else {
+                    attention::forward(profile, heads, context, &qkv, &mut z, &mut lse);
+                    attention::backward(profile, heads, context, &qkv, &z, &lse, &dz, &mut dqkv);
+                }
+                [z, lse, dqkv]
+            };
+            for (found, expected) in run(true).iter().zip(&run(false)) {
+                assert_bits(&format!("{heads:?} {context} {kind:?} {place}"), found, expected);
+            }
         });
     }
 }

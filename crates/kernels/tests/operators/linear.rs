@@ -1,7 +1,8 @@
+use zoo_kernels::bf16::{self, Bf16};
 use zoo_kernels::linear::{self, Shape};
 use zoo_kernels::{Onto, Profile};
 
-use crate::support::{BOTH, KINDS, agree, everywhere, ordinary, zeros};
+use crate::support::{BOTH, KINDS, agree, assert_bits, everywhere, ordinary, zeros};
 
 fn shapes() -> impl Iterator<Item = Shape> {
     let sizes = [
@@ -35,6 +36,36 @@ fn the_layer_and_its_gradients() {
         }
         agree!(format!("{shape:?} {kind:?}"); y = dy.clone(); linear::add_bias(y, &bias));
     }
+}
+
+#[test]
+fn an_input_in_bf16_gives_the_bits_of_one_in_f32() {
+    for (shape, kind) in shapes().flat_map(|shape| KINDS.map(|kind| (shape, kind))) {
+        let Shape { rows, inputs, outputs } = shape;
+        let (x, w) = (kind.take(1, rows * inputs), kind.take(2, outputs * inputs));
+        let dy = kind.take(3, rows * outputs);
+        let profile = Profile::Bf16Exact;
+        everywhere(|place| {
+            let mut rounded = vec![Bf16::default(); x.len()];
+            bf16::round_all(&x, &mut rounded);
+            assert!(rounded.iter().zip(&x).all(|(rounded, x)| *rounded == Bf16::of(*x)), "{place}");
+            let (mut y, mut expected) = (dy.clone(), dy.clone());
+            linear::forward(profile, shape, &rounded[..], &w, &mut y, Onto::Value);
+            linear::forward(profile, shape, &x, &w, &mut expected, Onto::Value);
+            assert_bits(&format!("forward {shape:?} {kind:?} {place}"), &y, &expected);
+            let (mut dw, mut expected) = (w.clone(), w.clone());
+            linear::backward_weight(profile, shape, &dy, &rounded[..], &mut dw, Onto::Value);
+            linear::backward_weight(profile, shape, &dy, &x, &mut expected, Onto::Value);
+            assert_bits(&format!("backward {shape:?} {kind:?} {place}"), &dw, &expected);
+        });
+    }
+}
+
+#[test]
+#[should_panic(expected = "belongs to the profile bf16-exact")]
+fn an_input_in_bf16_is_refused_by_the_other_profile() {
+    let shape = Shape { rows: 1, inputs: 1, outputs: 1 };
+    linear::forward(Profile::F32Exact, shape, &[Bf16::default()][..], &[1.0], &mut [0.0], Onto::Zero);
 }
 
 /// What lets a small machine and a big one do the same work identically.

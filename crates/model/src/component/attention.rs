@@ -8,7 +8,7 @@ use zoo_kernels::rope::{self, Direction};
 use zoo_kernels::{Onto, attention};
 
 use super::{Gradients, Kept, Pass, RopeTables};
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Operand};
 use crate::definition::NodeKind;
 use crate::parameter::Parameter;
 
@@ -47,6 +47,15 @@ struct Places {
 
 const QKV: usize = 0;
 
+/// What the backward pass takes beside the input.
+fn keep(kept: &mut Kept, qkv: Operand, raw: Option<(Buffer, Buffer)>, z: Buffer, lse: Buffer) {
+    kept.keep_operand(qkv);
+    [z, lse].into_iter().for_each(|buffer| kept.keep(buffer));
+    if let Some((raw, rstd)) = raw {
+        [raw, rstd].into_iter().for_each(|buffer| kept.keep(buffer));
+    }
+}
+
 impl Attention {
     pub fn new(kind: &NodeKind, context: usize, tables: &mut RopeTables) -> Self {
         let NodeKind::Attention { width, heads, kv_heads, head_dim, rope_theta, qk_norm_epsilon, bias } =
@@ -70,23 +79,25 @@ impl Attention {
         kept: Option<&mut Kept>,
         cache: Option<&mut KeyValues>,
     ) -> Buffer {
-        let projected = self.project(pass, parameters, &input);
-        let (z, lse) = match cache {
-            Some(cache) => (self.attend_cached(pass, &projected.qkv, cache), None),
+        let x = pass.operand(input);
+        let Projected { qkv, raw } = self.project(pass, parameters, &x);
+        let (z, attended) = match cache {
+            Some(cache) => (self.attend_cached(pass, &qkv, cache), None),
             None => {
-                let (z, lse) = self.attend(pass, &projected.qkv);
-                (z, Some(lse))
+                let qkv = pass.operand(qkv);
+                let (z, lse) = self.attend(pass, &qkv);
+                (z, Some((qkv, lse)))
             }
         };
         let (mut y, onto) = match residual {
             Some(residual) => (pass.pool.own(residual), Onto::Value),
-            None => (pass.pool.take(input.len()), Onto::Zero),
+            None => (pass.pool.take(x.len()), Onto::Zero),
         };
         let places = self.places();
         linear::forward(
             pass.profile,
             self.output_shape(pass),
-            &z,
+            &z[..],
             &parameters[places.output].value,
             &mut y,
             onto,
@@ -94,10 +105,10 @@ impl Attention {
         if self.bias {
             linear::add_bias(&mut y, &parameters[places.output_bias].value);
         }
-        if let (Some(kept), Some(lse)) = (kept, lse) {
-            kept.keep(input);
+        if let (Some(kept), Some((qkv, lse))) = (kept, attended) {
+            kept.keep_operand(x);
             if !pass.recompute {
-                self.keep(kept, projected, z, lse);
+                keep(kept, qkv, raw, z, lse);
             }
         }
         y
@@ -111,13 +122,14 @@ impl Attention {
         gradients: &mut Gradients,
         kept: &mut Kept,
     ) {
-        let x = kept.take();
+        let x = kept.take_operand();
         if pass.recompute {
-            let projected = self.project(pass, parameters, &x);
-            let (z, lse) = self.attend(pass, &projected.qkv);
-            self.keep(kept, projected, z, lse);
+            let Projected { qkv, raw } = self.project(pass, parameters, &x);
+            let qkv = pass.operand(qkv);
+            let (z, lse) = self.attend(pass, &qkv);
+            keep(kept, qkv, raw, z, lse);
         }
-        let [qkv, z, lse] = [kept.take(), kept.take(), kept.take()];
+        let (qkv, z, lse) = (kept.take_operand(), kept.take(), kept.take());
         let dz = self.output_backward(pass, parameters, &arriving, &z);
         if gradients.slots() > 1 {
             gradients.give(1, arriving);
@@ -125,18 +137,18 @@ impl Attention {
             drop(arriving);
         }
         let mut dqkv = pass.pool.take(qkv.len());
-        attention::backward(pass.profile, self.heads, pass.context, &qkv, &z, &lse, &dz, &mut dqkv);
+        attention::backward(pass.profile, self.heads, pass.context, qkv.read(), &z, &lse, &dz, &mut dqkv);
         drop((qkv, z, lse, dz));
         self.heads_backward(pass, parameters, &mut dqkv, kept);
         self.projection_backward(pass, parameters, &dqkv, &x, gradients);
     }
 
-    fn project(&self, pass: &Pass, parameters: &[Parameter], x: &Buffer) -> Projected {
+    fn project(&self, pass: &Pass, parameters: &[Parameter], x: &Operand) -> Projected {
         let mut qkv = pass.pool.take(pass.tokens.len() * self.heads.row_width());
         linear::forward(
             pass.profile,
             self.projection_shape(pass),
-            x,
+            x.read(),
             &parameters[QKV].value,
             &mut qkv,
             Onto::Zero,
@@ -159,10 +171,10 @@ impl Attention {
         Projected { qkv, raw }
     }
 
-    fn attend(&self, pass: &Pass, qkv: &Buffer) -> (Buffer, Buffer) {
+    fn attend(&self, pass: &Pass, qkv: &Operand) -> (Buffer, Buffer) {
         let mut z = pass.pool.take(pass.tokens.len() * self.heads.query_width());
         let mut lse = pass.pool.take(pass.tokens.len() * self.heads.query_heads);
-        attention::forward(pass.profile, self.heads, pass.context, qkv, &mut z, &mut lse);
+        attention::forward(pass.profile, self.heads, pass.context, qkv.read(), &mut z, &mut lse);
         (z, lse)
     }
 
@@ -177,13 +189,6 @@ impl Attention {
         z
     }
 
-    fn keep(&self, kept: &mut Kept, projected: Projected, z: Buffer, lse: Buffer) {
-        [projected.qkv, z, lse].into_iter().for_each(|buffer| kept.keep(buffer));
-        if let Some((raw, rstd)) = projected.raw {
-            [raw, rstd].into_iter().for_each(|buffer| kept.keep(buffer));
-        }
-    }
-
     fn output_backward(&self, pass: &Pass, parameters: &mut [Parameter], dy: &Buffer, z: &Buffer) -> Buffer {
         let (shape, places) = (self.output_shape(pass), self.places());
         if self.bias {
@@ -192,7 +197,7 @@ impl Attention {
         }
         let Parameter { value: w, gradient, .. } = &mut parameters[places.output];
         let (dw, onto) = gradient.receive(w.len());
-        linear::backward_weight(pass.profile, shape, dy, z, dw, onto);
+        linear::backward_weight(pass.profile, shape, dy, &z[..], dw, onto);
         let mut dz = pass.pool.take(z.len());
         linear::backward_input(pass.profile, shape, dy, w, &mut dz, Onto::Zero);
         dz
@@ -219,7 +224,7 @@ impl Attention {
         pass: &Pass,
         parameters: &mut [Parameter],
         dqkv: &Buffer,
-        x: &Buffer,
+        x: &Operand,
         gradients: &mut Gradients,
     ) {
         let shape = self.projection_shape(pass);
@@ -230,7 +235,7 @@ impl Attention {
         }
         let Parameter { value: w, gradient, .. } = &mut parameters[QKV];
         let (dw, onto) = gradient.receive(w.len());
-        linear::backward_weight(pass.profile, shape, dqkv, x, dw, onto);
+        linear::backward_weight(pass.profile, shape, dqkv, x.read(), dw, onto);
         let (dx, onto) = gradients.receive(0, pass.pool, x.len());
         linear::backward_input(pass.profile, shape, dqkv, w, dx, onto);
     }

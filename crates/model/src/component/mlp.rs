@@ -7,7 +7,7 @@ use zoo_kernels::activation::{self, Activation};
 use zoo_kernels::linear::{self, Shape};
 
 use super::{Gradients, Kept, Pass};
-use crate::buffer::{Buffer, Pool};
+use crate::buffer::{Buffer, Operand, Pool};
 use crate::definition::MlpActivation;
 use crate::parameter::Parameter;
 
@@ -32,17 +32,18 @@ impl Mlp {
         residual: Option<Arc<Buffer>>,
         kept: Option<&mut Kept>,
     ) -> Buffer {
-        let inner = self.inner(pass, parameters, &input);
+        let x = pass.operand(input);
+        let inner = self.inner(pass, parameters, &x);
         let activated = self.activate(pass.pool, &inner);
         let (mut y, onto) = match residual {
             Some(residual) => (pass.pool.own(residual), Onto::Value),
-            None => (pass.pool.take(input.len()), Onto::Zero),
+            None => (pass.pool.take(x.len()), Onto::Zero),
         };
         let down = self.down();
         linear::forward(
             pass.profile,
             self.down_shape(pass),
-            &activated,
+            &activated[..],
             &parameters[down].value,
             &mut y,
             onto,
@@ -51,7 +52,7 @@ impl Mlp {
             linear::add_bias(&mut y, &parameters[down + 1].value);
         }
         if let Some(kept) = kept {
-            kept.keep(input);
+            kept.keep_operand(x);
             if !pass.recompute {
                 kept.keep(inner);
             }
@@ -68,7 +69,7 @@ impl Mlp {
         gradients: &mut Gradients,
         kept: &mut Kept,
     ) {
-        let x = kept.take();
+        let x = kept.take_operand();
         let mut inner = match pass.recompute {
             true => self.inner(pass, parameters, &x),
             false => pass.pool.own(kept.take()),
@@ -98,9 +99,10 @@ impl Mlp {
     }
 
     /// The first layer's output: `[rows, 2 * hidden]` (gate, then up) or `[rows, hidden]`.
-    fn inner(&self, pass: &Pass, parameters: &[Parameter], x: &Buffer) -> Buffer {
+    fn inner(&self, pass: &Pass, parameters: &[Parameter], x: &Operand) -> Buffer {
         let mut inner = pass.pool.take(pass.tokens.len() * self.inner_width());
-        linear::forward(pass.profile, self.up_shape(pass), x, &parameters[UP].value, &mut inner, Onto::Zero);
+        let shape = self.up_shape(pass);
+        linear::forward(pass.profile, shape, x.read(), &parameters[UP].value, &mut inner, Onto::Zero);
         if self.bias {
             linear::add_bias(&mut inner, &parameters[UP_BIAS].value);
         }
@@ -132,7 +134,7 @@ impl Mlp {
         pass: &Pass,
         parameters: &mut [Parameter],
         dinner: &Buffer,
-        x: &Buffer,
+        x: &Operand,
         gradients: &mut Gradients,
     ) {
         let shape = self.up_shape(pass);
@@ -142,7 +144,7 @@ impl Mlp {
         }
         let Parameter { value: w, gradient, .. } = &mut parameters[UP];
         let (dw, onto) = gradient.receive(w.len());
-        linear::backward_weight(pass.profile, shape, dinner, x, dw, onto);
+        linear::backward_weight(pass.profile, shape, dinner, x.read(), dw, onto);
         let (dx, onto) = gradients.receive(0, pass.pool, x.len());
         linear::backward_input(pass.profile, shape, dinner, w, dx, onto);
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use zoo_kernels::{Onto, Profile, elementwise, rope};
 
-use crate::buffer::{Buffer, Pool};
+use crate::buffer::{Buffer, Operand, Pool};
 use crate::definition::NodeKind;
 use crate::parameter::Parameter;
 
@@ -50,10 +50,18 @@ pub(crate) struct Pass<'a> {
     pub recompute: bool,
 }
 
+impl Pass<'_> {
+    /// What only products will read of `activation`.
+    pub fn operand(&self, activation: impl Into<Arc<Buffer>>) -> Operand {
+        Operand::new(self.pool, self.profile, activation.into())
+    }
+}
+
 /// What a forward pass keeps for its backward pass, which takes it in the same order.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
     buffers: VecDeque<Arc<Buffer>>,
+    operands: VecDeque<Operand>,
     pub tokens: Vec<u32>,
 }
 
@@ -66,8 +74,17 @@ impl Kept {
         self.buffers.pop_front().expect("a backward pass follows a forward pass that kept its inputs")
     }
 
+    pub fn keep_operand(&mut self, operand: Operand) {
+        self.operands.push_back(operand);
+    }
+
+    pub fn take_operand(&mut self) -> Operand {
+        self.operands.pop_front().expect("a backward pass follows a forward pass that kept its inputs")
+    }
+
     pub fn clear(&mut self) {
         self.buffers.clear();
+        self.operands.clear();
         self.tokens.clear();
     }
 }

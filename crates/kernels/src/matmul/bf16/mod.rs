@@ -4,10 +4,11 @@
 //! C is rounded after every block of 32, so it may leave the registers between any two blocks, and k may be
 //! cut at any multiple of 32.
 //!
-//! * `pack` rounds and reorders: pairs of bf16 for the tiles and for B, rounded f32 for the rows of A that vectors
+//! * `convert` rounds, and `pack` reorders: pairs of bf16 for the tiles and for B, rounded f32 for the rows of A that vectors
 //!   read element by element;
 //! * `tiles` is the tile unit's kernel; `vectors` has those for AVX-512, AVX2 and any other machine.
 
+pub(super) mod convert;
 mod pack;
 mod tiles;
 mod vectors;
@@ -26,6 +27,13 @@ const BLOCK: usize = 32;
 
 /// Words of a block: pairs.
 const BLOCK_WORDS: usize = BLOCK / 2;
+
+/// Items (rows of A, columns of B) of a square.
+const ITEMS: usize = 16;
+
+/// A square of words: 16 items by 32 elements of k. Its rows are items or words.
+#[repr(align(64))]
+pub struct Square(pub [[u32; 16]; 16]);
 
 /// Rows of the result that the tile unit computes at a time: two tiles of 16.
 pub(super) const TILE_ROWS: usize = 32;
