@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zoo_data::HeldOut;
 use zoo_kernels::Profile;
+use zoo_protocol::RoundPlan;
 use zoo_training::{SpecError, TrainingSpec, preset};
 
 pub use layers::{Layer, build};
@@ -52,8 +53,30 @@ pub struct RunConfig {
     pub checkpoint_every: u64,
     /// Log every so many steps.
     pub log_every: u64,
+    /// How a network trains it; unused on one machine.
+    pub rounds: Rounds,
     /// What to train and how: all that decides the bits of the result, with the data.
     pub training: TrainingSpec,
+}
+
+/// How a network trains: by rounds, between which its nodes do not wait for each other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rounds {
+    /// Steps that every node trains on its own in a round (H).
+    pub inner_steps: u32,
+    /// No round starts with fewer nodes.
+    pub minimum_nodes: u32,
+    /// A round waits this long for a node that is there, seconds.
+    pub deadline_s: u32,
+    /// The held-out text is evaluated in so many parts.
+    pub evaluation_shards: u32,
+}
+
+impl Default for Rounds {
+    fn default() -> Self {
+        Self { inner_steps: 20, minimum_nodes: 1, deadline_s: 600, evaluation_shards: 8 }
+    }
 }
 
 /// Keys that a resumed run may have differently: they do not reach the parameters.
@@ -92,6 +115,7 @@ impl RunConfig {
             evaluate_tokens_max: 16_384,
             checkpoint_every: preset.evaluate_every,
             log_every: 10,
+            rounds: Rounds::default(),
             training: preset.spec,
         })
     }
@@ -147,7 +171,35 @@ impl RunConfig {
             let field = if self.steps == 0 { "steps" } else { "log_every" };
             return refuse(field, "0 is not possible".to_owned(), "write at least 1");
         }
+        let Rounds { inner_steps, minimum_nodes, deadline_s, evaluation_shards } = self.rounds;
+        for (field, value) in [
+            ("rounds.inner_steps", inner_steps),
+            ("rounds.minimum_nodes", minimum_nodes),
+            ("rounds.deadline_s", deadline_s),
+            ("rounds.evaluation_shards", evaluation_shards),
+        ] {
+            if value == 0 {
+                return refuse(field, "0 is not possible".to_owned(), "write at least 1");
+            }
+        }
         self.training.validate().map_err(|error| SpecError { field: written(&error.field), ..error })
+    }
+
+    /// The rounds that `steps` take, as a network is told.
+    pub fn round_plan(&self) -> RoundPlan {
+        let Rounds { inner_steps, minimum_nodes, deadline_s, evaluation_shards } = self.rounds;
+        let in_rounds = |steps: u64| u32::try_from(steps.div_ceil(inner_steps.into())).unwrap_or(u32::MAX);
+        let rounds = in_rounds(self.steps);
+        let evaluate_every = if self.evaluate_every == 0 { rounds } else { in_rounds(self.evaluate_every) };
+        RoundPlan {
+            rounds,
+            inner_steps,
+            sequences_per_step: self.training.batch_sequences,
+            evaluate_every,
+            evaluation_shards,
+            minimum_nodes,
+            contribution_deadline_ms: u64::from(deadline_s) * 1000,
+        }
     }
 
     /// Refuses to continue a run as another one.
@@ -156,7 +208,7 @@ impl RunConfig {
     /// Names every key that differs from `started`, the configuration the run was started with.
     pub fn check_continues(&self, started: &Self) -> Result<()> {
         let differences = layers::differences(&started.to_value(), &self.to_value());
-        let fixed = |path: &str| !FREE_ON_RESUME.contains(&path);
+        let fixed = |path: &str| !FREE_ON_RESUME.contains(&path) && !path.starts_with("rounds.");
         let fixed: Vec<String> = differences
             .into_iter()
             .filter(|difference| fixed(&difference.path))

@@ -5,6 +5,7 @@ mod config;
 mod exit;
 mod foreground;
 mod interrupt;
+mod job;
 mod live;
 mod progress;
 
@@ -20,6 +21,7 @@ use crate::commands::Command;
 #[command(
     after_help = "Start here:\n  zoo demo                a whole network on this machine, training on real text\n  \
                         zoo train --help        train a model on this machine alone\n  \
+                        zoo up                  a network of your own, that others join\n  \
                         zoo generate MODEL      let a trained model write"
 )]
 struct Cli {
@@ -32,7 +34,7 @@ struct Cli {
 /// What every command understands.
 #[derive(clap::Args)]
 struct Global {
-    /// Instruction set of the kernels: scalar, avx2 or avx512. Changes the speed, never the bits
+    /// Instruction set of the kernels: scalar, avx2, avx512 or amx. Changes the speed, never the bits
     #[arg(long, global = true, env = "ZOO_ISA", value_name = "ISA")]
     isa: Option<zoo_kernels::isa::Isa>,
     /// Say more on stderr; twice for everything

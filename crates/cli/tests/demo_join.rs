@@ -3,66 +3,12 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
-use std::process::{Child, ChildStdout, Command};
 
-use common::Bench;
-use serde_json::Value;
+use common::{Bench, Running};
 use tokio::runtime::Runtime;
 use zoo_network::{BindOptions, Endpoint, Ticket};
 use zoo_protocol::{FromOrchestrator, NodeKey, Rejection, Role, ToOrchestrator, VERSION};
-
-/// A process that prints JSON lines, killed when it is no longer needed.
-struct Running {
-    child: Child,
-    lines: BufReader<ChildStdout>,
-}
-
-impl Running {
-    fn start(bench: &Bench, arguments: &[&str]) -> Self {
-        let mut child = bench.spawn(arguments);
-        let lines = BufReader::new(child.stdout.take().unwrap());
-        Self { child, lines }
-    }
-
-    /// `zoo up` on any free port, and its ticket.
-    fn orchestrator(bench: &Bench) -> (Self, String) {
-        let mut up =
-            Self::start(bench, &["up", "--dir", "orchestrator", "--listen", "127.0.0.1:0", "--json"]);
-        let ticket = up.event("listening")["ticket"].as_str().unwrap().to_owned();
-        (up, ticket)
-    }
-
-    /// The next event of this name.
-    #[track_caller]
-    fn event(&mut self, name: &str) -> Value {
-        loop {
-            let mut line = String::new();
-            assert_ne!(self.lines.read_line(&mut line).unwrap(), 0, "it ended before {name}");
-            let line: Value = serde_json::from_str(&line).unwrap();
-            if line["event"] == name {
-                return line;
-            }
-        }
-    }
-
-    /// Interrupts it; it ends well.
-    #[track_caller]
-    fn interrupt(mut self, last_event: &str) {
-        let sent = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
-        self.event(last_event);
-        assert!(self.child.wait().unwrap().success());
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 #[test]
 fn a_node_joins_and_both_leave_when_interrupted() {

@@ -164,6 +164,8 @@ pub enum Notice {
     Status(NodeStatus),
     /// A job has ended, and this is the state's root after it.
     StateRoot(Digest),
+    /// What had happened when the watch began has been told; what follows is live.
+    CaughtUp,
 }
 
 /// A worker's latest heartbeat.
@@ -217,6 +219,7 @@ impl Watch {
                 Notice::Status(NodeStatus { node, step, loss, tokens_per_second, sent_bytes, received_bytes })
             }
             Some(FromOrchestrator::StateRoot(root)) => Notice::StateRoot(root),
+            Some(FromOrchestrator::CaughtUp) => Notice::CaughtUp,
             other => return Err(unexpected(other)),
         };
         Ok(Some(notice))

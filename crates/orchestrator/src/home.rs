@@ -3,6 +3,7 @@
 //! ```text
 //! key, lock       see `zoo_home`
 //! port            the port listened on last, so that tickets survive a restart
+//! ticket          what others connect with, for the commands that people run beside it
 //! journal.sqlite  the journal
 //! blobs/          the store
 //! ```
@@ -11,9 +12,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use zoo_home::HomeError;
+use zoo_network::Ticket;
 use zoo_protocol::NodeKey;
 
 const PORT: &str = "port";
+const TICKET: &str = "ticket";
 
 /// The directory, held until this is dropped.
 #[derive(Debug)]
@@ -48,6 +51,10 @@ impl Home {
 
     pub(crate) fn remember_port(&self, port: u16) -> Result<(), HomeError> {
         self.0.write(PORT, format!("{port}\n").as_bytes())
+    }
+
+    pub(crate) fn remember_ticket(&self, ticket: &Ticket) -> Result<(), HomeError> {
+        self.0.write(TICKET, format!("{ticket}\n").as_bytes())
     }
 }
 

@@ -94,6 +94,7 @@ impl Orchestrator {
         let endpoint = bind(&home, listen).await?;
         endpoint.serve_blobs(store.clone());
         let ticket = endpoint.ticket();
+        home.remember_ticket(&ticket)?;
         let timing = Timing { lease: Duration::from_millis(lease_ms), tick: Duration::from_millis(tick_ms) };
         let (host, handle) = Host::new(journal, replayed, endpoint.peer(), timing);
         let head = handle.head.clone();

@@ -27,10 +27,14 @@ pub(crate) async fn watch(
         let why = format!("event {from} was asked for and there are {events}: the journal is another one");
         return send(sender, &FromOrchestrator::Rejected(Rejection::Invalid(reason(why)))).await;
     }
+    let mut caught_up = false;
     loop {
         let head = *heads.borrow_and_update();
         if send_until(host, head, &mut next, sender).await? {
             send(sender, &FromOrchestrator::StateRoot(head.root)).await?;
+        }
+        if !std::mem::replace(&mut caught_up, true) {
+            send(sender, &FromOrchestrator::CaughtUp).await?;
         }
         tokio::select! {
             changed = heads.changed() => changed.map_err(|_| SessionError::Stopping)?,

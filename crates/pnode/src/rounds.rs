@@ -1,5 +1,5 @@
 //! What a node remembers of the rounds it worked in: which blobs each used, so that old ones
-//! can go, and the optimiser state each ended with, so that the next can start from it.
+//! can go, and the state of the replica that each ended with, so that the next can start from it.
 //!
 //! Retention needs no counting: every round notes every blob it uses, also those it finds in
 //! the store. What none of the remembered rounds noted is of no more use. Blobs that were never
@@ -48,7 +48,7 @@ struct JobRounds {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Round {
-    optimizer_out: Option<Digest>,
+    replica_out: Option<Digest>,
     blobs: BTreeSet<Digest>,
 }
 
@@ -78,17 +78,17 @@ impl Rounds {
         self.round(job, round).blobs.insert(blob);
     }
 
-    /// Remembers the optimiser state that this node's window of `round` ended with.
-    pub fn note_optimizer(&mut self, job: JobId, round: u32, state: Digest) {
+    /// Remembers the state that this node's window of `round` ended with.
+    pub fn note_replica(&mut self, job: JobId, round: u32, state: Digest) {
         let round = self.round(job, round);
         round.blobs.insert(state);
-        round.optimizer_out = Some(state);
+        round.replica_out = Some(state);
     }
 
-    /// The optimiser state this node had right before `round`, if it trained in the round before.
-    pub fn optimizer_before(&self, job: JobId, round: u32) -> Option<Digest> {
+    /// The state this replica had right before `round`, if it trained in the round before.
+    pub fn replica_before(&self, job: JobId, round: u32) -> Option<Digest> {
         let rounds = &self.jobs.iter().find(|known| known.job == job)?.rounds;
-        rounds.get(&round.checked_sub(1)?)?.optimizer_out
+        rounds.get(&round.checked_sub(1)?)?.replica_out
     }
 
     /// Forgets what `retention` does not cover; returns the blobs that nothing remembered uses.
@@ -173,18 +173,18 @@ mod tests {
     #[test]
     fn the_optimiser_state_is_that_of_the_round_right_before() {
         let mut rounds = Rounds::default();
-        rounds.note_optimizer(digest("job"), 3, digest("state"));
+        rounds.note_replica(digest("job"), 3, digest("state"));
         let cases = [(0, None), (3, None), (4, Some(digest("state"))), (5, None)];
         for (round, expected) in cases {
-            assert_eq!(rounds.optimizer_before(digest("job"), round), expected, "round {round}");
+            assert_eq!(rounds.replica_before(digest("job"), round), expected, "round {round}");
         }
-        assert_eq!(rounds.optimizer_before(digest("another job"), 4), None);
+        assert_eq!(rounds.replica_before(digest("another job"), 4), None);
     }
 
     #[test]
     fn what_is_written_is_read_and_anything_else_is_refused() {
         let mut rounds = job("job", &[(0, "a"), (11, "b")]);
-        rounds.note_optimizer(digest("job"), 11, digest("state"));
+        rounds.note_replica(digest("job"), 11, digest("state"));
         assert_eq!(Rounds::from_json(&rounds.to_json()), Ok(rounds));
         for bad in ["", "{}", r#"{"format":2,"jobs":[]}"#, r#"{"format":1,"jobs":[],"more":0}"#] {
             assert!(Rounds::from_json(bad.as_bytes()).is_err(), "{bad}");

@@ -94,7 +94,7 @@ pub fn memory_mib(
 pub struct TrainedWindow {
     /// What the replica says about the window.
     pub commitment: Commitment,
-    /// The updates and the optimiser state that the commitment names.
+    /// The updates and the replica's state that the commitment names.
     pub blobs: Vec<VerifiedBlob>,
 }
 
@@ -122,7 +122,7 @@ pub fn train(
     store: &dyn BlobStore,
     datasets: &mut Datasets,
     window: &TrainWindow,
-    optimizer_in: Option<Digest>,
+    replica_in: Option<Digest>,
     progress: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
 ) -> Result<TrainedWindow, TaskError> {
     let spec = program(store, &window.program)?;
@@ -130,12 +130,12 @@ pub fn train(
         return Err(TaskError::Profile { asked: window.profile, specified: spec.profile });
     }
     let base = Checkpoint::load(store, &window.base)?;
-    let optimizer = optimizer_in.map(|state| store.get(&state)).transpose()?;
+    let replica = replica_in.map(|state| store.get(&state)).transpose()?;
     let task = WindowTask {
         spec: &spec,
         data: datasets.open(store, &window.data)?,
         base: &base,
-        optimizer: optimizer.as_deref(),
+        replica: replica.as_deref(),
         round: window.round,
         first_step: window.first_step,
         share: Share {
@@ -154,14 +154,14 @@ pub fn train(
     let commitment = Commitment {
         work: window.clone(),
         tokens: result.tokens(),
-        optimizer_in,
-        optimizer_out: result.optimizer.digest(),
+        replica_in,
+        replica_out: result.replica.digest(),
         steps_root: result.steps_root,
         steps: window.share.inner_steps,
         updates: updates.collect(),
         mean_loss_bits: result.loss.mean().to_bits(),
     };
-    let blobs = result.updates.into_iter().map(|update| update.blob).chain([result.optimizer]).collect();
+    let blobs = result.updates.into_iter().map(|update| update.blob).chain([result.replica]).collect();
     Ok(TrainedWindow { commitment, blobs })
 }
 

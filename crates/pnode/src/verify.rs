@@ -30,7 +30,7 @@ impl Recheck {
         let Self { expected, got } = self;
         let fields = [
             ("tokens", expected.tokens == got.tokens),
-            ("optimizer_out", expected.optimizer_out == got.optimizer_out),
+            ("replica_out", expected.replica_out == got.replica_out),
             ("steps_root", expected.steps_root == got.steps_root),
             ("steps", expected.steps == got.steps),
             ("mean_loss", expected.mean_loss_bits == got.mean_loss_bits),
@@ -52,7 +52,7 @@ pub fn recheck(
     progress: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
 ) -> Result<Recheck, TaskError> {
     let mut datasets = Datasets::default();
-    let again = task::train(store, &mut datasets, &commitment.work, commitment.optimizer_in, progress)?;
+    let again = task::train(store, &mut datasets, &commitment.work, commitment.replica_in, progress)?;
     Ok(Recheck { expected: commitment.clone(), got: again.commitment })
 }
 
@@ -82,8 +82,8 @@ pub async fn fetch_inputs(
     let work = &commitment.work;
     let named =
         [(work.program, PROGRAM.max_bytes), (work.base, MANIFEST.max_bytes), (work.data, MAX_BLOB_BYTES)];
-    let optimizer = commitment.optimizer_in.map(|state| (state, MAX_BLOB_BYTES));
-    for (digest, max_bytes) in named.into_iter().chain(optimizer) {
+    let replica = commitment.replica_in.map(|state| (state, MAX_BLOB_BYTES));
+    for (digest, max_bytes) in named.into_iter().chain(replica) {
         fetch(endpoint, peers, store, digest, max_bytes).await?;
     }
     for part in Manifest::load(store, &work.base)?.blobs() {

@@ -166,7 +166,7 @@ impl Bench {
     }
 
     fn train(&mut self, window: &TrainWindow, cancelled: &AtomicBool) -> Result<Outcome, Failure> {
-        let optimizer_in = self.home.optimizer_before(window.job, window.round);
+        let replica_in = self.home.replica_before(window.job, window.round);
         let mut last_step = Instant::now();
         let mut done = 0;
         let mut progress = |report: &StepReport| {
@@ -182,7 +182,7 @@ impl Bench {
             if cancelled.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let store = self.home.store().as_ref();
-        let trained = task::train(store, &mut self.datasets, window, optimizer_in, &mut progress)?;
+        let trained = task::train(store, &mut self.datasets, window, replica_in, &mut progress)?;
 
         // The commitment too: whoever knows its digest can fetch it from here and check it.
         let commitment = VerifiedBlob::new(zoo_protocol::encode(&trained.commitment));
@@ -190,7 +190,7 @@ impl Bench {
             self.home.note(window.job, window.round, blob.digest());
             store.keep(blob).map_err(TaskError::from)?;
         }
-        self.home.note_optimizer(window.job, window.round, trained.commitment.optimizer_out);
+        self.home.note_replica(window.job, window.round, trained.commitment.replica_out);
         self.home.tidy()?;
         Ok(Outcome::Trained(trained.commitment.into()))
     }

@@ -83,8 +83,8 @@ fn commitment(round: u32) -> Commitment {
     Commitment {
         work: window(round),
         tokens: 64,
-        optimizer_in: None,
-        optimizer_out: digest("optimizer"),
+        replica_in: None,
+        replica_out: digest("optimizer"),
         steps_root: digest("steps"),
         steps: 4,
         updates: vec![],

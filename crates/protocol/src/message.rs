@@ -164,6 +164,8 @@ pub enum FromOrchestrator {
     },
     /// Root of the orchestrator's state after the latest command, on request or at the end of a job.
     StateRoot(Digest),
+    /// A watcher has been told everything that had happened when it asked; what follows is live.
+    CaughtUp,
 }
 
 impl Message for FromOrchestrator {
@@ -182,7 +184,8 @@ impl Message for FromOrchestrator {
             | Self::Accepted(_)
             | Self::Event { .. }
             | Self::NodeStatus { .. }
-            | Self::StateRoot(_) => Ok(()),
+            | Self::StateRoot(_)
+            | Self::CaughtUp => Ok(()),
         }
     }
 }

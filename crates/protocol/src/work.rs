@@ -75,10 +75,10 @@ pub struct Commitment {
     pub work: TrainWindow,
     /// Tokens trained on.
     pub tokens: u64,
-    /// Optimiser state the window started from; `None` is the fresh state.
-    pub optimizer_in: Option<Digest>,
-    /// Optimiser state after the window.
-    pub optimizer_out: Digest,
+    /// What the replica kept from its last window (optimiser state, error feedback); `None` is the fresh state.
+    pub replica_in: Option<Digest>,
+    /// What the replica keeps for its next window.
+    pub replica_out: Digest,
     /// Merkle root over one state leaf per inner step.
     pub steps_root: Digest,
     /// Number of leaves under `steps_root`.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
-use zoo_protocol::{JobId, Message, NodeId, NodeProfile, Share, WireError};
+use zoo_protocol::{JobId, Message, NodeId, NodeProfile, RoundPlan, Share, WireError};
 
 use crate::LossCause;
 
@@ -38,6 +38,8 @@ pub enum Event {
         job: JobId,
         /// Its name.
         name: String,
+        /// How its rounds run.
+        plan: RoundPlan,
         /// Jobs that run before it.
         ahead: u32,
     },

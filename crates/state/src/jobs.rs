@@ -78,7 +78,8 @@ impl State {
         self.checkpoints.forget(&id);
         let ahead = self.queue.len() + usize::from(self.running.is_some());
         self.queue.push_back(job.clone());
-        events.push(Event::JobAccepted { job: id, name: job.name.clone(), ahead: ahead as u32 });
+        let (name, plan) = (job.name.clone(), job.plan.clone());
+        events.push(Event::JobAccepted { job: id, name, plan, ahead: ahead as u32 });
         Ok(())
     }
 

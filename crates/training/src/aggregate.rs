@@ -15,7 +15,7 @@
 use zoo_content::VerifiedBlob;
 use zoo_kernels::clip;
 use zoo_model::{Network, Parameter, VNode};
-use zoo_update::{Aggregate, Codec, Dense, UpdateError, weight_of_tokens};
+use zoo_update::{Aggregate, Header, weight_of_tokens};
 
 use crate::checkpoint::{Checkpoint, Progress, VNodeState};
 use crate::error::TrainError;
@@ -105,17 +105,14 @@ fn mean_pseudo_gradient(
     place: usize,
     vnode: &VNode,
 ) -> Result<Vec<f32>, TrainError> {
+    let codec = task.spec.update.codec();
     let mean = || {
-        let mut aggregate = Aggregate::new(task.round, vnode.id(), layout(vnode)?);
+        let layout = layout(vnode)?;
+        let mut aggregate = Aggregate::new(task.round, vnode.id(), layout.clone());
+        let mut expected = Header { round: task.round, vnode: vnode.id().to_owned(), tokens: 0, layout };
         for contribution in task.contributions {
-            let update = Dense.decode(contribution.updates[place].bytes())?;
-            if update.header().tokens != contribution.tokens {
-                return Err(UpdateError::Unexpected {
-                    what: "tokens",
-                    expected: contribution.tokens.to_string(),
-                    actual: update.header().tokens.to_string(),
-                });
-            }
+            expected.tokens = contribution.tokens;
+            let update = codec.decode(contribution.updates[place].bytes(), &expected)?;
             aggregate.add(&update, weight_of_tokens(contribution.tokens))?;
         }
         aggregate.mean()

@@ -87,9 +87,9 @@ pub enum TrainError {
         #[source]
         cause: StateError,
     },
-    /// The bytes of a replica's optimiser state are malformed.
-    #[error("optimiser state: {0}\nhint: start the replica with the fresh state")]
-    OptimizerState(String),
+    /// The bytes of what a replica kept are malformed.
+    #[error("replica state: {0}\nhint: start the replica with the fresh state")]
+    ReplicaState(String),
     /// An update cannot be encoded, decoded or added up.
     #[error("update of vnode {vnode}: {cause}")]
     Update {

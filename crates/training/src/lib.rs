@@ -59,7 +59,10 @@ pub use local::{LocalJob, equal_shares};
 pub use run_directory::{RunDirectory, RunDirectoryError};
 pub use schedule::{Schedule, rewarm};
 pub use sequences::{Sequences, Windows};
-pub use spec::{Outer, ReadSpecError, SPEC_BYTES_MAX, SpecError, TrainingSpec, whole_chunk_sequences};
+pub use spec::{
+    Outer, ReadSpecError, SPEC_BYTES_MAX, SparseSettings, SpecError, TrainingSpec, UpdateFormat,
+    whole_chunk_sequences,
+};
 pub use trainer::{StepReport, Trainer};
 pub use window::{Share, VNodeUpdate, WindowResult, WindowTask, train_window};
 pub use zoo_model::Profile;

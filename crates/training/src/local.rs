@@ -18,8 +18,8 @@ pub struct LocalJob<'a> {
     spec: &'a TrainingSpec,
     data: &'a Dataset,
     checkpoint: Checkpoint,
-    /// Optimiser state of every replica after its last window.
-    optimizers: Vec<Option<VerifiedBlob>>,
+    /// What every replica kept after its last window.
+    replicas: Vec<Option<VerifiedBlob>>,
 }
 
 impl<'a> LocalJob<'a> {
@@ -29,7 +29,7 @@ impl<'a> LocalJob<'a> {
     /// When specification, data and model do not fit together.
     pub fn new(spec: &'a TrainingSpec, data: &'a Dataset, replicas: usize) -> Result<Self, TrainError> {
         let checkpoint = Trainer::new(spec.clone(), data)?.checkpoint();
-        Ok(Self { spec, data, checkpoint, optimizers: vec![None; replicas] })
+        Ok(Self { spec, data, checkpoint, replicas: vec![None; replicas] })
     }
 
     /// The state after the rounds so far.
@@ -47,8 +47,8 @@ impl<'a> LocalJob<'a> {
         shares: &[Option<Share>],
         progress: &mut dyn FnMut(usize, &StepReport) -> ControlFlow<()>,
     ) -> Result<Vec<Option<WindowResult>>, TrainError> {
-        if shares.len() > self.optimizers.len() {
-            let cause = format!("{} shares for {} replicas", shares.len(), self.optimizers.len());
+        if shares.len() > self.replicas.len() {
+            let cause = format!("{} shares for {} replicas", shares.len(), self.replicas.len());
             return Err(TrainError::Share(cause));
         }
         let round = self.checkpoint.progress.round as u32;
@@ -59,15 +59,15 @@ impl<'a> LocalJob<'a> {
                 results.push(None);
                 continue;
             };
-            let optimizer = self.optimizers[replica].as_ref().map(VerifiedBlob::bytes);
+            let kept = self.replicas[replica].as_ref().map(VerifiedBlob::bytes);
             let (spec, data, base) = (self.spec, self.data, &self.checkpoint);
-            let task = WindowTask { spec, data, base, optimizer, round, first_step, share };
+            let task = WindowTask { spec, data, base, replica: kept, round, first_step, share };
             results.push(Some(train_window(task, &mut |report| progress(replica, report))?));
         }
         self.checkpoint = self.aggregated(round, &results)?;
-        for (optimizer, result) in self.optimizers.iter_mut().zip(&results) {
+        for (replica, result) in self.replicas.iter_mut().zip(&results) {
             if let Some(result) = result {
-                *optimizer = Some(result.optimizer.clone());
+                *replica = Some(result.replica.clone());
             }
         }
         Ok(results)

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use zoo_content::{Digest, VerifiedBlob};
 use zoo_model::{Network, NetworkDefinition, NetworkOptions, VNode};
-use zoo_update::{Layout, UpdateError};
+use zoo_update::{Layout, Shape, UpdateError};
 
 use crate::checkpoint::{Checkpoint, Lineage, Progress, VNodeState};
 use crate::error::TrainError;
@@ -69,7 +69,11 @@ impl Checkpoint {
 
 /// How the parameters of a VNode lie in an update.
 pub fn layout(vnode: &VNode) -> Result<Layout, UpdateError> {
-    Layout::new(vnode.parameters().iter().map(|parameter| (parameter.name(), parameter.value.len() as u64)))
+    let shape = |dimensions: &[usize]| match *dimensions {
+        [rows, cols] => Shape::matrix(rows as u32, cols as u32),
+        _ => Shape::vector(dimensions.iter().product::<usize>() as u32),
+    };
+    Layout::new(vnode.parameters().iter().map(|parameter| (parameter.name(), shape(parameter.shape()))))
 }
 
 /// Refuses ids that are not the network's, in its order.
@@ -106,44 +110,68 @@ fn check(what: &'static str, actual: Digest, expected: Digest) -> Result<(), Tra
 }
 
 const OPTIMIZER: &str = "optimiser state";
-const OPTIMIZER_FORMAT: u32 = 1;
+const REPLICA: &str = "replica state";
+const REPLICA_FORMAT: u32 = 2;
 
-/// A replica's optimiser state as one blob: what it keeps from round to round.
+/// What a replica keeps from round to round, as one blob.
 #[derive(Serialize, Deserialize)]
-struct OptimizerState<'a> {
+struct ReplicaState<'a> {
     format: u32,
-    /// Updates it has seen: AdamW's bias correction counts from here.
+    /// Updates the optimiser has seen: AdamW's bias correction counts from here.
     updates: u64,
-    /// Id and state of every VNode, in network order.
+    /// In network order.
     #[serde(borrow)]
-    vnodes: Vec<(&'a str, &'a [u8])>,
+    vnodes: Vec<KeptVNode<'a>>,
 }
 
-/// The optimiser state of `network` after `updates` updates.
-pub fn save_optimizer(network: &Network, updates: u64) -> VerifiedBlob {
-    let states: Vec<Vec<u8>> = network.vnodes().iter().map(|vnode| vnode.optimizer_bytes()).collect();
-    let vnodes = network.vnodes().iter().zip(&states).map(|(vnode, state)| (vnode.id(), state.as_slice()));
-    let state = OptimizerState { format: OPTIMIZER_FORMAT, updates, vnodes: vnodes.collect() };
+#[derive(Serialize, Deserialize)]
+struct KeptVNode<'a> {
+    id: &'a str,
+    /// Optimiser state.
+    optimizer: &'a [u8],
+    /// What its updates have left unsaid: an f32 for every element, little-endian, or nothing.
+    residual: &'a [u8],
+}
+
+/// The optimiser state of `network` after `updates` updates, and what the codec left unsaid of each VNode.
+pub fn save_replica(network: &Network, updates: u64, residuals: &[Vec<f32>]) -> VerifiedBlob {
+    let optimizers: Vec<Vec<u8>> = network.vnodes().iter().map(|vnode| vnode.optimizer_bytes()).collect();
+    let bytes = |residual: &Vec<f32>| residual.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let residuals: Vec<Vec<u8>> = residuals.iter().map(bytes).collect();
+    let parts = network.vnodes().iter().zip(&optimizers).zip(&residuals);
+    let vnodes =
+        parts.map(|((vnode, optimizer), residual)| KeptVNode { id: vnode.id(), optimizer, residual });
+    let state = ReplicaState { format: REPLICA_FORMAT, updates, vnodes: vnodes.collect() };
     VerifiedBlob::new(postcard::to_stdvec(&state).expect("plain data always encodes"))
 }
 
-/// Fills in the optimiser state that [`save_optimizer`] wrote; returns the updates it has seen.
-pub fn load_optimizer(network: &mut Network, bytes: &[u8]) -> Result<u64, TrainError> {
-    let (state, rest) = postcard::take_from_bytes::<OptimizerState>(bytes)
-        .map_err(|cause| TrainError::OptimizerState(cause.to_string()))?;
-    if state.format != OPTIMIZER_FORMAT {
-        return Err(TrainError::OptimizerState(format!(
-            "format {} is not known, only {OPTIMIZER_FORMAT} is",
-            state.format
-        )));
+/// Fills in the optimiser state that [`save_replica`] wrote; returns the updates it has seen, and what was left
+/// unsaid of each VNode.
+pub fn load_replica(network: &mut Network, bytes: &[u8]) -> Result<(u64, Vec<Vec<f32>>), TrainError> {
+    let refuse = |cause: String| Err(TrainError::ReplicaState(cause));
+    let (state, rest) = postcard::take_from_bytes::<ReplicaState>(bytes)
+        .map_err(|cause| TrainError::ReplicaState(cause.to_string()))?;
+    if state.format != REPLICA_FORMAT {
+        return refuse(format!("format {} is not known, only {REPLICA_FORMAT} is", state.format));
     }
     if !rest.is_empty() {
-        return Err(TrainError::OptimizerState(format!("{} bytes follow its end", rest.len())));
+        return refuse(format!("{} bytes follow its end", rest.len()));
     }
-    check_vnodes(OPTIMIZER, network, state.vnodes.iter().map(|(id, _)| *id))?;
-    for (vnode, (_, bytes)) in network.vnodes_mut().iter_mut().zip(&state.vnodes) {
+    check_vnodes(REPLICA, network, state.vnodes.iter().map(|kept| kept.id))?;
+    let mut residuals = Vec::with_capacity(state.vnodes.len());
+    for (vnode, kept) in network.vnodes_mut().iter_mut().zip(&state.vnodes) {
         let failed = |cause| TrainError::State { what: OPTIMIZER, cause };
-        vnode.load_optimizer(bytes).map_err(failed)?;
+        vnode.load_optimizer(kept.optimizer).map_err(failed)?;
+        let expected = [0, vnode.parameter_count() * size_of::<f32>()];
+        if !expected.contains(&kept.residual.len()) {
+            return refuse(format!("vnode {}: {} bytes are left unsaid", kept.id, kept.residual.len()));
+        }
+        let (values, _) = kept.residual.as_chunks();
+        let residual: Vec<f32> = values.iter().map(|value| f32::from_le_bytes(*value)).collect();
+        if !zoo_kernels::clip::all_finite(&residual) {
+            return refuse(format!("vnode {}: what is left unsaid is not finite", kept.id));
+        }
+        residuals.push(residual);
     }
-    Ok(state.updates)
+    Ok((state.updates, residuals))
 }

@@ -7,6 +7,8 @@ use thiserror::Error;
 use zoo_content::Digest;
 use zoo_model::{AdamWSettings, ConfigError, ModelConfig, Optimizer, Profile};
 
+use zoo_update::{Codec, Dense, Sparse};
+
 use crate::schedule::Schedule;
 
 /// Largest encoded specification, bytes.
@@ -56,9 +58,33 @@ pub struct TrainingSpec {
     /// Inner steps over which the learning rate rises again after a synchronisation; 0 for none.
     #[serde(default)]
     pub rewarm_steps: u64,
+    /// How a replica of a network says what a round came to.
+    #[serde(default)]
+    pub update: UpdateFormat,
     /// The step that a round takes with the mean pseudo-gradient.
     #[serde(default)]
     pub outer: Outer,
+}
+
+/// How a replica says what a round came to: where it started minus where it ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
+pub enum UpdateFormat {
+    /// Every element in 32 bits.
+    #[default]
+    Dense,
+    /// The largest elements of every chunk on four levels; the rest is fed back into later rounds.
+    Sparse(SparseSettings),
+}
+
+/// Settings of sparse updates.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SparseSettings {
+    /// Of 4096 elements, how many an update speaks of.
+    pub keep: u16,
+    /// What is left of the unsaid when the next round is added to it.
+    pub decay: f32,
 }
 
 /// The outer step of a round: `parameters <- parameters - learning_rate * mean pseudo-gradient`.
@@ -87,6 +113,7 @@ impl TrainingSpec {
             optimizer: Optimizer::default(),
             schedule: defaults::schedule(),
             rewarm_steps: 0,
+            update: UpdateFormat::default(),
             outer: Outer::default(),
         }
     }
@@ -131,6 +158,7 @@ impl TrainingSpec {
         if self.rewarm_steps >= 1 << 53 {
             return Err(SpecError::new("rewarm_steps", self.rewarm_steps, "write fewer than 2^53 steps"));
         }
+        self.update.validate()?;
         self.outer.validate()
     }
 
@@ -203,6 +231,34 @@ fn check_adamw(path: &str, adamw: &AdamWSettings) -> Result<(), SpecError> {
         ));
     }
     Ok(())
+}
+
+impl UpdateFormat {
+    /// What encodes and decodes the updates.
+    pub fn codec(self) -> Box<dyn Codec> {
+        match self {
+            Self::Dense => Box::new(Dense),
+            Self::Sparse(SparseSettings { keep, decay }) => Box::new(Sparse { keep, decay }),
+        }
+    }
+
+    fn validate(self) -> Result<(), SpecError> {
+        let Self::Sparse(SparseSettings { keep, decay }) = self else { return Ok(()) };
+        if !(1..=4096).contains(&keep) {
+            return Err(SpecError::new("update.keep", keep, "write 1 to 4096 of 4096 elements, such as 64"));
+        }
+        if !(0.0..=1.0).contains(&decay) {
+            return Err(SpecError::new("update.decay", decay, "write a number from 0 to 1, such as 0.95"));
+        }
+        Ok(())
+    }
+}
+
+impl Default for SparseSettings {
+    fn default() -> Self {
+        let Sparse { keep, decay } = Sparse::default();
+        Self { keep, decay }
+    }
 }
 
 impl Outer {
@@ -347,7 +403,10 @@ mod tests {
     #[test]
     fn values_that_make_no_sense_are_refused_by_field() {
         type Change = fn(&mut TrainingSpec);
-        let cases: [(&str, Change); 9] = [
+        fn sparse(keep: u16, decay: f32) -> UpdateFormat {
+            UpdateFormat::Sparse(SparseSettings { keep, decay })
+        }
+        let cases: [(&str, Change); 12] = [
             ("model.context", |spec| spec.model.context = 0),
             ("batch_sequences", |spec| spec.batch_sequences = 0),
             ("batch_sequences", |spec| spec.batch_sequences = u32::MAX),
@@ -356,6 +415,9 @@ mod tests {
             ("clip", |spec| spec.clip = Some(0.0)),
             ("outer.learning_rate", |spec| spec.outer.learning_rate = f32::NAN),
             ("outer.momentum", |spec| spec.outer.momentum = 1.0),
+            ("update.keep", |spec| spec.update = sparse(0, 0.9)),
+            ("update.keep", |spec| spec.update = sparse(4097, 0.9)),
+            ("update.decay", |spec| spec.update = sparse(64, f32::NAN)),
             ("rewarm_steps", |spec| spec.rewarm_steps = u64::MAX),
         ];
         for (field, change) in cases {

@@ -68,20 +68,23 @@ impl<'a> Trainer<'a> {
         Ok(trainer)
     }
 
-    /// A replica at the start of a round: the parameters of `base`, and the replica's own optimiser
-    /// state (as [`Trainer::optimizer`] gave it), or the fresh one.
+    /// A replica at the start of a round: the parameters of `base`, and what the replica kept (as [`Trainer::kept`]
+    /// gave it), or the fresh state. Also, by VNode, what its updates have left unsaid.
     pub(crate) fn replica(
         spec: TrainingSpec,
         data: &'a Dataset,
         base: &Checkpoint,
-        optimizer: Option<&[u8]>,
-    ) -> Result<Self, TrainError> {
+        kept: Option<&[u8]>,
+    ) -> Result<(Self, Vec<Vec<f32>>), TrainError> {
         let mut trainer = Self::unfilled(spec, data)?;
         base.check_lineage(&trainer.lineage)?;
         base.load_parameters(&mut trainer.network)?;
-        let updates = optimizer.map(|state| network_state::load_optimizer(&mut trainer.network, state));
-        trainer.progress = Progress { optimizer_updates: updates.transpose()?.unwrap_or(0), ..base.progress };
-        Ok(trainer)
+        let (optimizer_updates, residuals) = match kept {
+            Some(kept) => network_state::load_replica(&mut trainer.network, kept)?,
+            None => (0, vec![Vec::new(); trainer.network.vnodes().len()]),
+        };
+        trainer.progress = Progress { optimizer_updates, ..base.progress };
+        Ok((trainer, residuals))
     }
 
     fn unfilled(spec: TrainingSpec, data: &'a Dataset) -> Result<Self, TrainError> {
@@ -175,9 +178,9 @@ impl<'a> Trainer<'a> {
         self.progress.step = step;
     }
 
-    /// The optimiser state as one blob.
-    pub(crate) fn optimizer(&self) -> VerifiedBlob {
-        network_state::save_optimizer(&self.network, self.progress.optimizer_updates)
+    /// What a replica keeps from round to round, as one blob.
+    pub(crate) fn kept(&self, residuals: &[Vec<f32>]) -> VerifiedBlob {
+        network_state::save_replica(&self.network, self.progress.optimizer_updates, residuals)
     }
 }
 

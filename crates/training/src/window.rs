@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use serde::{Deserialize, Serialize};
 use zoo_content::{Digest, VerifiedBlob, merkle_root};
 use zoo_model::{LossSum, Network, VNode};
-use zoo_update::{Codec, Dense, Header};
+use zoo_update::Header;
 
 use crate::checkpoint::Checkpoint;
 use crate::dataset::Dataset;
@@ -36,8 +36,8 @@ pub struct WindowTask<'a> {
     pub data: &'a Dataset,
     /// The checkpoint that the round starts from.
     pub base: &'a Checkpoint,
-    /// The replica's optimiser state after its last window; none is the fresh state.
-    pub optimizer: Option<&'a [u8]>,
+    /// What the replica kept after its last window; none is the fresh state.
+    pub replica: Option<&'a [u8]>,
     /// The round, from 0.
     pub round: u32,
     /// Inner step of the job at which the window starts, for the schedule.
@@ -51,8 +51,8 @@ pub struct WindowTask<'a> {
 pub struct WindowResult {
     /// The pseudo-gradient of every VNode, in network order.
     pub updates: Vec<VNodeUpdate>,
-    /// Optimiser state for the replica's next window.
-    pub optimizer: VerifiedBlob,
+    /// What the replica keeps for its next window: optimiser state, and what its updates left unsaid.
+    pub replica: VerifiedBlob,
     /// Loss over the whole window, each batch before its update.
     pub loss: LossSum,
     /// One digest of the replica's state per inner step.
@@ -90,7 +90,8 @@ pub fn train_window(
 ) -> Result<WindowResult, TrainError> {
     let share = task.share;
     share.check(task.spec)?;
-    let mut replica = Trainer::replica(task.spec.clone(), task.data, task.base, task.optimizer)?;
+    let (mut replica, mut residuals) =
+        Trainer::replica(task.spec.clone(), task.data, task.base, task.replica)?;
     replica.start_at(task.first_step);
     let mut loss = LossSum::default();
     let mut leaves = Vec::new();
@@ -106,8 +107,8 @@ pub fn train_window(
         }
     }
     Ok(WindowResult {
-        updates: pseudo_gradient(&task, replica.network_mut(), loss.tokens)?,
-        optimizer: replica.optimizer(),
+        updates: pseudo_gradient(&task, replica.network(), &mut residuals, loss.tokens)?,
+        replica: replica.kept(&residuals),
         loss,
         steps_root: merkle_root(&leaves),
         leaves,
@@ -140,26 +141,30 @@ fn step_leaf(step: u64, loss: LossSum, parameters: Digest) -> Digest {
     Digest::of(&bytes)
 }
 
-/// Per VNode, where the window started minus where it ended.
+/// Per VNode, where the window started minus where it ended, as far as the codec says it now; `residuals` is the rest.
 fn pseudo_gradient(
     task: &WindowTask<'_>,
     local: &Network,
+    residuals: &mut [Vec<f32>],
     tokens: u64,
 ) -> Result<Vec<VNodeUpdate>, TrainError> {
     let start = task.base.network(task.spec)?;
-    let pairs = start.vnodes().iter().zip(local.vnodes());
-    pairs.map(|(start, local)| vnode_update(task.round, tokens, start, local)).collect()
-}
-
-fn vnode_update(round: u32, tokens: u64, start: &VNode, local: &VNode) -> Result<VNodeUpdate, TrainError> {
-    let mut difference = Vec::with_capacity(start.parameter_count());
-    for (start, local) in start.parameters().iter().zip(local.parameters()) {
-        difference.extend(start.value.iter().zip(&local.value).map(|(start, local)| start - local));
-    }
-    let encode = || {
-        let header = Header { round, vnode: local.id().to_owned(), tokens, layout: layout(local)? };
-        Dense.encode(&header, &difference, &mut Vec::new())
+    let codec = task.spec.update.codec();
+    let places = start.vnodes().iter().zip(local.vnodes()).zip(residuals);
+    let update = |((start, local), residual): ((&VNode, &VNode), &mut Vec<f32>)| {
+        let mut difference = Vec::with_capacity(start.parameter_count());
+        for (start, local) in start.parameters().iter().zip(local.parameters()) {
+            difference.extend(start.value.iter().zip(&local.value).map(|(start, local)| start - local));
+        }
+        let vnode = local.id().to_owned();
+        let mut encode = || {
+            let header = Header { round: task.round, vnode: vnode.clone(), tokens, layout: layout(local)? };
+            codec.encode(&header, &difference, residual)
+        };
+        match encode() {
+            Ok(bytes) => Ok(VNodeUpdate { vnode, blob: VerifiedBlob::new(bytes) }),
+            Err(cause) => Err(TrainError::Update { vnode, cause }),
+        }
     };
-    let bytes = encode().map_err(|cause| TrainError::Update { vnode: local.id().to_owned(), cause })?;
-    Ok(VNodeUpdate { vnode: local.id().to_owned(), blob: VerifiedBlob::new(bytes) })
+    places.map(update).collect()
 }

@@ -7,8 +7,8 @@ use std::ops::ControlFlow;
 use common::{advance, go_on, name, spec, text, whole, with_threads};
 use zoo_content::{InclusionProof, VerifiedBlob};
 use zoo_training::{
-    AggregateTask, Checkpoint, Contribution, Dataset, LocalJob, Outer, Share, TrainError, Trainer,
-    TrainingSpec, WindowResult, WindowTask, aggregate, equal_shares, train_window,
+    AggregateTask, Checkpoint, Contribution, Dataset, LocalJob, Outer, Share, SparseSettings, TrainError,
+    Trainer, TrainingSpec, UpdateFormat, WindowResult, WindowTask, aggregate, equal_shares, train_window,
 };
 
 const REPLICAS: usize = 4;
@@ -18,7 +18,7 @@ fn first_checkpoint(spec: &TrainingSpec, data: &Dataset) -> Checkpoint {
 }
 
 fn window(spec: &TrainingSpec, data: &Dataset, base: &Checkpoint, share: Share) -> WindowResult {
-    let task = WindowTask { spec, data, base, optimizer: None, round: 0, first_step: 0, share };
+    let task = WindowTask { spec, data, base, replica: None, round: 0, first_step: 0, share };
     train_window(task, &mut go_on).unwrap()
 }
 
@@ -69,12 +69,18 @@ fn the_order_of_contributions_does_not_matter() {
 
 #[test]
 fn replicas_apart_equal_replicas_in_one_process() {
-    let (spec, data) = (TrainingSpec { rewarm_steps: 2, ..spec() }, text());
+    for update in [UpdateFormat::Dense, UpdateFormat::Sparse(SparseSettings::default())] {
+        apart_equals_together(update);
+    }
+}
+
+fn apart_equals_together(update: UpdateFormat) {
+    let (spec, data) = (TrainingSpec { rewarm_steps: 2, update, ..spec() }, text());
     let mut job = LocalJob::new(&spec, &data, REPLICAS).unwrap();
 
     // Every replica on its own: other threads, other micro-batches, state through bytes only.
     let mut base = first_checkpoint(&spec, &data);
-    let mut optimizers: Vec<Option<Vec<u8>>> = vec![None; REPLICAS];
+    let mut replicas: Vec<Option<Vec<u8>>> = vec![None; REPLICAS];
     let mut first_sequence = 0;
     for round in 0..3u32 {
         let shares = equal_shares(REPLICAS, first_sequence, 8, 4);
@@ -95,13 +101,13 @@ fn replicas_apart_equal_replicas_in_one_process() {
                     spec: &spec,
                     data: &data,
                     base: &base,
-                    optimizer: optimizers[replica].as_deref(),
+                    replica: replicas[replica].as_deref(),
                     round,
                     first_step: base.progress.step,
                     share,
                 };
                 let result = with_threads(1 + replica, || train_window(task, &mut go_on).unwrap());
-                optimizers[replica] = Some(result.optimizer.bytes().to_vec());
+                replicas[replica] = Some(result.replica.bytes().to_vec());
                 result
             })
             .collect();
@@ -148,15 +154,8 @@ fn the_outer_step_is_the_documented_arithmetic() {
     let mut expected_velocity = 0.0f32;
     for round in 0..3u32 {
         let share = Share { first_sequence: 0, sequences_per_step: 4, inner_steps: 2 };
-        let task = WindowTask {
-            spec: &spec,
-            data: &data,
-            base: &base,
-            optimizer: None,
-            round,
-            first_step: 0,
-            share,
-        };
+        let task =
+            WindowTask { spec: &spec, data: &data, base: &base, replica: None, round, first_step: 0, share };
         let result = train_window(task, &mut go_on).unwrap();
         let gradient = zoo_update::dense::decode(result.updates[0].blob.bytes()).unwrap().values()[7];
         let gradient = (f64::from(gradient) / f64::from(1 << 24)) as f32;
@@ -193,6 +192,29 @@ fn rounds_learn() {
 }
 
 #[test]
+fn sparse_updates_learn_and_say_the_rest_later() {
+    let data = text();
+    let sparse = |keep, decay| UpdateFormat::Sparse(SparseSettings { keep, decay });
+    let score = |update| {
+        let spec = TrainingSpec { update, ..spec() };
+        let mut job = LocalJob::new(&spec, &data, REPLICAS).unwrap();
+        for round in 0..8 {
+            let shares: Vec<_> = equal_shares(REPLICAS, round * 160, 4, 10).into_iter().map(Some).collect();
+            job.round(&shares, &mut |_, _| ControlFlow::Continue(())).unwrap();
+        }
+        whole(&spec, job.checkpoint(), &data).bits_per_byte()
+    };
+    let untrained = {
+        let spec = spec();
+        whole(&spec, &first_checkpoint(&spec, &data), &data).bits_per_byte()
+    };
+    let [remembered, forgotten] = [0.95, 0.0].map(|decay| score(sparse(256, decay)));
+    assert!(remembered < forgotten && forgotten < untrained, "{remembered} {forgotten} {untrained}");
+    let everything = score(sparse(4096, 0.95));
+    assert!(everything < remembered, "{everything} {remembered}");
+}
+
+#[test]
 fn a_window_commits_to_every_step() {
     let (spec, data) = (spec(), text());
     let base = first_checkpoint(&spec, &data);
@@ -217,15 +239,8 @@ fn a_window_stops_when_asked() {
     let (spec, data) = (spec(), text());
     let base = first_checkpoint(&spec, &data);
     let share = Share { first_sequence: 0, sequences_per_step: 4, inner_steps: 1000 };
-    let task = WindowTask {
-        spec: &spec,
-        data: &data,
-        base: &base,
-        optimizer: None,
-        round: 0,
-        first_step: 40,
-        share,
-    };
+    let task =
+        WindowTask { spec: &spec, data: &data, base: &base, replica: None, round: 0, first_step: 40, share };
     let mut seen = Vec::new();
     let stopped = train_window(task, &mut |report| {
         seen.push(report.step);
@@ -247,7 +262,7 @@ fn shares_that_make_no_sense_are_refused() {
             spec: &spec,
             data: &data,
             base: &base,
-            optimizer: None,
+            replica: None,
             round: 0,
             first_step: 0,
             share,
@@ -293,16 +308,16 @@ fn a_replicas_state_is_refused_when_it_is_broken() {
     let (spec, data) = (spec(), text());
     let base = first_checkpoint(&spec, &data);
     let share = Share { first_sequence: 0, sequences_per_step: 4, inner_steps: 1 };
-    let good = window(&spec, &data, &base, share).optimizer.into_bytes();
+    let good = window(&spec, &data, &base, share).replica.into_bytes();
     let mut longer = good.clone();
     longer.push(0);
     let mut other_format = good.clone();
     other_format[0] = 9;
     for bad in [&good[..good.len() - 1], &longer, &other_format, &[]] {
-        let optimizer = Some(bad);
+        let replica = Some(bad);
         let task =
-            WindowTask { spec: &spec, data: &data, base: &base, optimizer, round: 0, first_step: 0, share };
+            WindowTask { spec: &spec, data: &data, base: &base, replica, round: 0, first_step: 0, share };
         let error = train_window(task, &mut go_on).unwrap_err().to_string();
-        assert!(error.contains("optimiser state"), "{error}");
+        assert!(error.contains("replica state"), "{error}");
     }
 }

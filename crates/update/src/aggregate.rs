@@ -43,9 +43,7 @@ impl Aggregate {
             return Err(UpdateError::ZeroWeight);
         }
         self.weight = self.weight_with(weight)?;
-        for (sum, &value) in self.sums.iter_mut().zip(update.values()) {
-            *sum += i64::from(value) * weight as i64;
-        }
+        update.for_each(|index, value| self.sums[index] += i64::from(value) * weight as i64);
         Ok(())
     }
 

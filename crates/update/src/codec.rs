@@ -6,15 +6,38 @@ use crate::{Header, UpdateError};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Update {
     header: Header,
-    values: Vec<i32>,
+    body: Body,
+}
+
+/// The elements that an update speaks of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Body {
+    /// All, in the order of the layout.
+    Dense(Vec<i32>),
+    /// Some; the others are zero.
+    Sparse(Vec<Entry>),
+}
+
+/// One element that a sparse update speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// Its place in the order of the layout.
+    pub index: u32,
+    pub value: i32,
 }
 
 impl Update {
-    /// Checks that `values` has the elements of the header's layout.
+    /// An update that speaks of every element; checks that `values` has those of the header's layout.
     pub fn new(header: Header, values: Vec<i32>) -> Result<Self, UpdateError> {
         header.validate()?;
         header.layout.check_len(&values)?;
-        Ok(Self { header, values })
+        Ok(Self { header, body: Body::Dense(values) })
+    }
+
+    /// An update that speaks of some elements, each at most once and within the layout.
+    pub(crate) fn sparse(header: Header, entries: Vec<Entry>) -> Result<Self, UpdateError> {
+        header.validate()?;
+        Ok(Self { header, body: Body::Sparse(entries) })
     }
 
     /// What it is about.
@@ -22,9 +45,25 @@ impl Update {
         &self.header
     }
 
+    pub(crate) fn body(&self) -> &Body {
+        &self.body
+    }
+
     /// The elements of all parameters, in the order of the layout.
-    pub fn values(&self) -> &[i32] {
-        &self.values
+    pub fn values(&self) -> Vec<i32> {
+        let mut values = vec![0; self.header.layout.elements() as usize];
+        self.for_each(|index, value| values[index] = value);
+        values
+    }
+
+    /// Calls `visit` with the place and the value of every element that it speaks of.
+    pub fn for_each(&self, mut visit: impl FnMut(usize, i32)) {
+        match &self.body {
+            Body::Dense(values) => values.iter().enumerate().for_each(|(index, value)| visit(index, *value)),
+            Body::Sparse(entries) => {
+                entries.iter().for_each(|entry| visit(entry.index as usize, entry.value));
+            }
+        }
     }
 }
 
@@ -47,6 +86,7 @@ pub trait Codec: Send + Sync {
         residual: &mut Vec<f32>,
     ) -> Result<Vec<u8>, UpdateError>;
 
-    /// Decodes an update. Bytes that are not the canonical encoding of what they decode to are refused.
-    fn decode(&self, bytes: &[u8]) -> Result<Update, UpdateError>;
+    /// Decodes the update that `expected` asks for. Another's, and bytes that are not the canonical encoding of what they
+    /// decode to, are refused; no size is believed before it is the expected one.
+    fn decode(&self, bytes: &[u8], expected: &Header) -> Result<Update, UpdateError>;
 }

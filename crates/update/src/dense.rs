@@ -23,11 +23,15 @@ impl Codec for Dense {
         pseudo_gradient: &[f32],
         _residual: &mut Vec<f32>,
     ) -> Result<Vec<u8>, UpdateError> {
-        Update::new(header.clone(), quantise(header, pseudo_gradient)?).map(|update| encode(&update))
+        let values = quantise(header, pseudo_gradient)?;
+        header.validate()?;
+        Ok(encode(header, &values))
     }
 
-    fn decode(&self, bytes: &[u8]) -> Result<Update, UpdateError> {
-        decode(bytes)
+    fn decode(&self, bytes: &[u8], expected: &Header) -> Result<Update, UpdateError> {
+        let update = decode(bytes)?;
+        update.header().require(expected)?;
+        Ok(update)
     }
 }
 
@@ -46,11 +50,11 @@ pub fn quantise(header: &Header, pseudo_gradient: &[f32]) -> Result<Vec<i32>, Up
     Ok(values)
 }
 
-/// The one encoding of `update`.
-pub fn encode(update: &Update) -> Vec<u8> {
-    let mut bytes = update.header().encode(CODEC);
-    bytes.reserve_exact(size_of_val(update.values()));
-    bytes.extend(update.values().iter().flat_map(|value| value.to_le_bytes()));
+/// The one encoding of `values`, which are those of the header's layout.
+pub fn encode(header: &Header, values: &[i32]) -> Vec<u8> {
+    let mut bytes = header.encode(CODEC);
+    bytes.reserve_exact(size_of_val(values));
+    bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
     bytes
 }
 
@@ -66,9 +70,13 @@ pub fn decode(bytes: &[u8]) -> Result<Update, UpdateError> {
     Update::new(header, elements.iter().map(|element| i32::from_le_bytes(*element)).collect())
 }
 
-/// False for NaN as well.
-fn fits(value: f32) -> bool {
+/// Whether the shared scale can hold `value`; false for NaN as well.
+pub(crate) fn fits(value: f32) -> bool {
     value.abs() < 128.0
+}
+
+fn round(value: f32) -> i32 {
+    to_units(f64::from(value))
 }
 
 /// Rounds `value * 2^24` half to even, for a value that fits.
@@ -76,14 +84,14 @@ fn fits(value: f32) -> bool {
 /// The product is exact. Adding `1.5 * 2^52` leaves no bits for a fraction, so the addition
 /// itself rounds (IEEE 754, to nearest, halves to even) and the integer stands in the low bits.
 /// `round_ties_even` would be a call of the platform's library on older instruction sets.
-fn round(value: f32) -> i32 {
+pub(crate) fn to_units(value: f64) -> i32 {
     const SCALE: f64 = (1u64 << SCALE_EXPONENT) as f64;
     const INTEGERS_ONLY: f64 = (3u64 << 51) as f64;
-    (f64::from(value) * SCALE + INTEGERS_ONLY).to_bits() as i32
+    (value * SCALE + INTEGERS_ONLY).to_bits() as i32
 }
 
 #[cold]
-fn range_error(header: &Header, pseudo_gradient: &[f32]) -> UpdateError {
+pub(crate) fn range_error(header: &Header, pseudo_gradient: &[f32]) -> UpdateError {
     let (parameter, element, value) = header
         .layout
         .split(pseudo_gradient)

@@ -8,7 +8,7 @@ pub enum UpdateError {
     Magic,
     /// A version of the format that this software does not know.
     #[error(
-        "update has format version {0}, this software knows version 1\nhint: every node of a run needs the same version of zoo"
+        "update has format version {0}, this software knows version 2\nhint: every node of a run needs the same version of zoo"
     )]
     Version(u16),
     /// Encoded by another codec.
@@ -19,6 +19,20 @@ pub enum UpdateError {
         /// The codec that the bytes name.
         actual: u8,
     },
+    /// A density that is none.
+    #[error("a sparse update keeps 1 to 4096 of 4096 elements, not {0}")]
+    Keep(u16),
+    /// The sparse codec keeps another share of the elements than was agreed.
+    #[error("update keeps {actual} of 4096 elements, {expected} were expected")]
+    Density {
+        /// What was agreed.
+        expected: u16,
+        /// What the update says.
+        actual: u16,
+    },
+    /// Bytes that decode to nothing, or to what has another encoding.
+    #[error("update is not canonical: {0}")]
+    NotCanonical(&'static str),
     /// Integers on another scale.
     #[error("update has scale exponent {0}, the exponent is 24")]
     ScaleExponent(u8),

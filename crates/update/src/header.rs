@@ -3,10 +3,10 @@
 //! ```text
 //! "ZUPD"  version u16  codec u8  scale exponent u8  round u32  tokens u64
 //! vnode: length u16, UTF-8
-//! parameters: count u32, then of each: name length u16, UTF-8; elements u64
+//! parameters: count u32, then of each: name length u16, UTF-8; rows u32; columns u32
 //! ```
 //!
-//! All integers are little-endian and of fixed width, so that a header has one encoding.
+//! A vector is one row. All integers are little-endian and of fixed width, so that a header has one encoding.
 
 use zoo_content::MAX_BLOB_BYTES;
 
@@ -22,13 +22,45 @@ pub const MAX_ELEMENTS: u64 = (MAX_BLOB_BYTES - MAX_HEADER_BYTES) / size_of::<i3
 const MAX_HEADER_BYTES: u64 = (FIXED_BYTES + (MAX_PARAMETERS + 1) * (2 + MAX_NAME_BYTES + 8)) as u64;
 const FIXED_BYTES: usize = 26;
 const MAGIC: &[u8; 4] = b"ZUPD";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
-/// One parameter tensor of a VNode, flattened.
+/// Rows and columns of a parameter tensor; a vector is one row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Rows.
+    pub rows: u32,
+    /// Columns.
+    pub cols: u32,
+}
+
+/// One parameter tensor of a VNode, row-major.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameter {
     name: String,
-    elements: u64,
+    shape: Shape,
+}
+
+impl Shape {
+    /// A vector.
+    pub const fn vector(len: u32) -> Self {
+        Self { rows: 1, cols: len }
+    }
+
+    /// A matrix.
+    pub const fn matrix(rows: u32, cols: u32) -> Self {
+        Self { rows, cols }
+    }
+
+    /// Number of elements.
+    pub const fn elements(self) -> u64 {
+        self.rows as u64 * self.cols as u64
+    }
+}
+
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}x{}", self.rows, self.cols)
+    }
 }
 
 impl Parameter {
@@ -37,9 +69,14 @@ impl Parameter {
         &self.name
     }
 
+    /// Its rows and columns.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
     /// Number of its elements, at least 1.
     pub fn elements(&self) -> u64 {
-        self.elements
+        self.shape.elements()
     }
 }
 
@@ -51,11 +88,13 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// From names and element counts.
-    pub fn new<N: Into<String>>(parameters: impl IntoIterator<Item = (N, u64)>) -> Result<Self, UpdateError> {
+    /// From names and shapes.
+    pub fn new<N: Into<String>>(
+        parameters: impl IntoIterator<Item = (N, Shape)>,
+    ) -> Result<Self, UpdateError> {
         let mut layout = Self { parameters: Vec::new(), elements: 0 };
-        for (name, elements) in parameters {
-            layout.push(name.into(), elements)?;
+        for (name, shape) in parameters {
+            layout.push(name.into(), shape)?;
         }
         Ok(layout)
     }
@@ -75,7 +114,7 @@ impl Layout {
         debug_assert_eq!(values.len() as u64, self.elements);
         let mut rest = values;
         self.parameters.iter().map(move |parameter| {
-            let (part, tail) = rest.split_at(parameter.elements as usize);
+            let (part, tail) = rest.split_at(parameter.elements() as usize);
             rest = tail;
             (parameter, part)
         })
@@ -89,7 +128,8 @@ impl Layout {
         Err(UpdateError::Elements { expected: self.elements, actual })
     }
 
-    fn push(&mut self, name: String, elements: u64) -> Result<(), UpdateError> {
+    fn push(&mut self, name: String, shape: Shape) -> Result<(), UpdateError> {
+        let elements = shape.elements();
         check_name("parameter name", &name)?;
         at_most("parameters of a vnode", self.parameters.len() as u64 + 1, MAX_PARAMETERS as u64)?;
         if elements == 0 {
@@ -97,7 +137,7 @@ impl Layout {
         }
         self.elements = self.elements.saturating_add(elements);
         at_most("elements of a vnode", self.elements, MAX_ELEMENTS)?;
-        self.parameters.push(Parameter { name, elements });
+        self.parameters.push(Parameter { name, shape });
         Ok(())
     }
 }
@@ -129,7 +169,7 @@ impl Header {
         require("a number of parameters of", &expected, &actual)?;
         for (expected, actual) in layout.parameters.iter().zip(&self.layout.parameters) {
             require("parameter", &expected.name, &actual.name)?;
-            require("a number of elements of", &expected.elements, &actual.elements)?;
+            require("a parameter of shape", &expected.shape, &actual.shape)?;
         }
         Ok(())
     }
@@ -150,7 +190,8 @@ impl Header {
         bytes.extend_from_slice(&(self.layout.parameters.len() as u32).to_le_bytes());
         for parameter in &self.layout.parameters {
             put_name(&mut bytes, &parameter.name);
-            bytes.extend_from_slice(&parameter.elements.to_le_bytes());
+            let Shape { rows, cols } = parameter.shape;
+            bytes.extend([rows, cols].into_iter().flat_map(u32::to_le_bytes));
         }
         bytes
     }
@@ -180,7 +221,8 @@ impl Header {
         // However large the count claims to be, `push` stops at MAX_PARAMETERS.
         for _ in 0..count {
             let name = reader.name("parameter name")?;
-            layout.push(name, u64::from_le_bytes(reader.array()?))?;
+            let [rows, cols] = [reader.array()?, reader.array()?].map(u32::from_le_bytes);
+            layout.push(name, Shape { rows, cols })?;
         }
         Ok((Self { round, vnode, tokens, layout }, reader.rest))
     }

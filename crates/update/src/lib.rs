@@ -7,18 +7,21 @@
 //! partial sums, the same bits (DESIGN, law 4).
 //!
 //! ```
-//! use zoo_update::{Aggregate, Codec, Dense, Header, Layout};
+//! use zoo_update::{Aggregate, Codec, Dense, Header, Layout, Shape};
 //!
-//! let layout = Layout::new([("weight", 3), ("bias", 1)])?;
+//! let layout = Layout::new([("weight", Shape::matrix(1, 3)), ("bias", Shape::vector(1))])?;
 //! let header = Header { round: 7, vnode: "block.0".into(), tokens: 512, layout: layout.clone() };
 //! let bytes = Dense.encode(&header, &[0.5, -0.25, 0.0, 1.0], &mut Vec::new())?;
 //!
-//! let update = Dense.decode(&bytes)?;
+//! let update = Dense.decode(&bytes, &header)?;
 //! let mut aggregate = Aggregate::new(7, "block.0", layout);
 //! aggregate.add(&update, zoo_update::weight_of_tokens(update.header().tokens))?;
 //! assert_eq!(aggregate.mean()?, [0.5, -0.25, 0.0, 1.0]);
 //! # Ok::<(), zoo_update::UpdateError>(())
 //! ```
+//!
+//! [`Dense`] says everything in 32 bits an element; [`Sparse`] says the largest element of 64 in about 9.5 bits and
+//! the rest in later rounds.
 //!
 //! Every codec is canonical: an update has one encoding, and bytes that are not
 //! it are refused, so a digest of the bytes is a digest of the update.
@@ -26,16 +29,21 @@
 //! This crate does no I/O and starts no threads.
 
 mod aggregate;
+mod bits;
+mod chunks;
 mod codec;
 pub mod dense;
 mod error;
 mod header;
+mod positions;
+pub mod sparse;
 
 pub use aggregate::{Aggregate, MAX_TOTAL_WEIGHT, weight_of_tokens};
 pub use codec::{Codec, Update};
 pub use dense::Dense;
 pub use error::UpdateError;
-pub use header::{Header, Layout, MAX_ELEMENTS, MAX_NAME_BYTES, MAX_PARAMETERS, Parameter};
+pub use header::{Header, Layout, MAX_ELEMENTS, MAX_NAME_BYTES, MAX_PARAMETERS, Parameter, Shape};
+pub use sparse::Sparse;
 
 /// Integers are multiples of `2^-SCALE_EXPONENT`.
 pub const SCALE_EXPONENT: u8 = 24;

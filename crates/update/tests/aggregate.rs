@@ -1,12 +1,16 @@
 //! Sums are the same bits in any order and any tree, and cannot overflow.
 
 use proptest::prelude::*;
-use zoo_update::{Aggregate, Header, Layout, MAX_TOTAL_WEIGHT, Update, UpdateError, weight_of_tokens};
+use zoo_update::{Aggregate, Header, Layout, MAX_TOTAL_WEIGHT, Shape, Update, UpdateError, weight_of_tokens};
 
 const ELEMENTS: usize = 5;
 
 fn layout() -> Layout {
-    Layout::new([("weight", 4), ("bias", 1)]).unwrap()
+    layout_of([("weight", 4), ("bias", 1)])
+}
+
+fn layout_of<const N: usize>(vectors: [(&str, u32); N]) -> Layout {
+    Layout::new(vectors.map(|(name, len)| (name, Shape::vector(len)))).unwrap()
 }
 
 fn update(values: &[i32]) -> Update {
@@ -76,9 +80,9 @@ fn what_does_not_belong_is_not_added() {
     let wrong = [
         Header { round: 2, ..right.clone() },
         Header { vnode: "block.1".into(), ..right.clone() },
-        Header { layout: Layout::new([("weight", 4), ("gain", 1)]).unwrap(), ..right.clone() },
-        Header { layout: Layout::new([("weight", 1), ("bias", 4)]).unwrap(), ..right.clone() },
-        Header { layout: Layout::new([("weight", 5)]).unwrap(), ..right },
+        Header { layout: layout_of([("weight", 4), ("gain", 1)]), ..right.clone() },
+        Header { layout: layout_of([("weight", 1), ("bias", 4)]), ..right.clone() },
+        Header { layout: layout_of([("weight", 5)]), ..right },
     ];
     for header in wrong {
         let mut other = Aggregate::new(header.round, header.vnode.clone(), header.layout.clone());

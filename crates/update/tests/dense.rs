@@ -1,10 +1,16 @@
 //! The dense codec rounds as it says, and an update has one encoding.
 
 use proptest::prelude::*;
-use zoo_update::{Codec, Dense, Header, Layout, MAX_NAME_BYTES, MAX_PARAMETERS, Update, UpdateError, dense};
+use zoo_update::{
+    Codec, Dense, Header, Layout, MAX_NAME_BYTES, MAX_PARAMETERS, Shape, Update, UpdateError, dense,
+};
 
-fn header(elements: u64) -> Header {
-    let layout = Layout::new([("weight", elements)]).unwrap();
+fn vector(len: usize) -> Shape {
+    Shape::vector(len as u32)
+}
+
+fn header(elements: usize) -> Header {
+    let layout = Layout::new([("weight", vector(elements))]).unwrap();
     Header { round: 3, vnode: "block.1".into(), tokens: 8192, layout }
 }
 
@@ -40,7 +46,7 @@ fn values_round_half_to_even_on_the_scale_of_two_to_the_minus_24() {
 
 #[test]
 fn an_element_out_of_range_is_named() {
-    let layout = Layout::new([("gain", 3000), ("bias", 5000)]).unwrap();
+    let layout = Layout::new([("gain", vector(3000)), ("bias", Shape::matrix(50, 100))]).unwrap();
     let header = Header { round: 0, vnode: "block.9".into(), tokens: 1, layout };
     for value in [128.0, -128.0, 1e30, f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
         for (at, parameter, element) in
@@ -62,12 +68,12 @@ fn an_element_out_of_range_is_named() {
 /// Updates that were stored once must open for ever: these bytes never change.
 #[test]
 fn the_encoding_is_what_it_always_was() {
-    let layout = Layout::new([("weight", 2), ("bias", 1)]).unwrap();
+    let layout = Layout::new([("weight", Shape::matrix(2, 1)), ("bias", vector(1))]).unwrap();
     let header = Header { round: 0x01020304, vnode: "b.1".into(), tokens: 0x0a0b0c, layout };
-    let update = Update::new(header.clone(), vec![1, -2, 0x7fff_ff80]).unwrap();
+    let values = vec![1, -2, 0x7fff_ff80];
     let hex: Vec<&str> = vec![
         "5a555044",
-        "0100",
+        "0200",
         "00",
         "18",
         "04030201",
@@ -75,34 +81,34 @@ fn the_encoding_is_what_it_always_was() {
         "0300622e31",
         "02000000",
         "0600776569676874",
-        "0200000000000000",
+        "02000000",
+        "01000000",
         "040062696173",
-        "0100000000000000",
+        "01000000",
+        "01000000",
         "01000000",
         "feffffff",
         "80ffff7f",
     ];
-    let bytes = dense::encode(&update);
+    let bytes = dense::encode(&header, &values);
     assert_eq!(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>(), hex.concat());
-    assert_eq!(dense::decode(&bytes), Ok(update));
+    assert_eq!(dense::decode(&bytes), Update::new(header, values));
 }
 
 #[test]
 fn what_does_not_fit_the_limits_is_not_made() {
     let too_long = "x".repeat(MAX_NAME_BYTES + 1);
-    let name = |name: &str| Layout::new([(name, 1)]);
+    let name = |name: &str| Layout::new([(name, vector(1))]);
     assert!(matches!(name(&too_long), Err(UpdateError::Limit { what: "parameter name", .. })));
     assert_eq!(name(""), Err(UpdateError::Name { what: "parameter name" }));
     assert_eq!(name("a\x1b[2J"), Err(UpdateError::Name { what: "parameter name" }));
-    assert_eq!(Layout::new([("empty", 0)]), Err(UpdateError::NoElements("empty".into())));
-    let many = (0..=MAX_PARAMETERS).map(|i| (i.to_string(), 1));
+    assert_eq!(Layout::new([("empty", vector(0))]), Err(UpdateError::NoElements("empty".into())));
+    let many = (0..=MAX_PARAMETERS).map(|i| (i.to_string(), vector(1)));
     assert!(matches!(Layout::new(many), Err(UpdateError::Limit { what: "parameters of a vnode", .. })));
-    for elements in [[1 << 31, 1], [u64::MAX, 1], [1, u64::MAX]] {
-        let layout = Layout::new(elements.map(|count| ("weight", count)));
-        assert!(
-            matches!(layout, Err(UpdateError::Limit { what: "elements of a vnode", .. })),
-            "{elements:?}"
-        );
+    let huge = Shape::matrix(u32::MAX, u32::MAX);
+    for shapes in [[Shape::matrix(1 << 16, 1 << 15), vector(1)], [huge, vector(1)], [vector(1), huge]] {
+        let layout = Layout::new(shapes.map(|shape| ("weight", shape)));
+        assert!(matches!(layout, Err(UpdateError::Limit { what: "elements of a vnode", .. })), "{shapes:?}");
     }
     for vnode in ["", "line\nbreak", &too_long] {
         assert!(Update::new(Header { vnode: vnode.into(), ..header(1) }, vec![0]).is_err(), "{vnode:?}");
@@ -115,18 +121,22 @@ fn what_does_not_fit_the_limits_is_not_made() {
 #[test]
 fn a_header_is_compared_field_by_field() {
     let expected = header(4);
-    let layout = |parameters: &[(&str, u64)]| Layout::new(parameters.iter().copied()).unwrap();
+    let layout = |parameters: &[(&str, Shape)]| Layout::new(parameters.iter().copied()).unwrap();
     let cases = [
         (Header { round: 4, ..header(4) }, "update is for round 4, 3 was expected"),
         (Header { vnode: "head".into(), ..header(4) }, "update is for vnode head, block.1 was expected"),
         (Header { tokens: 1, ..header(4) }, "update is for tokens 1, 8192 was expected"),
-        (header(5), "update is for a number of elements of 5, 4 was expected"),
+        (header(5), "update is for a parameter of shape 1x5, 1x4 was expected"),
         (
-            Header { layout: layout(&[("bias", 4)]), ..header(4) },
+            Header { layout: layout(&[("weight", Shape::matrix(2, 2))]), ..header(4) },
+            "update is for a parameter of shape 2x2, 1x4 was expected",
+        ),
+        (
+            Header { layout: layout(&[("bias", vector(4))]), ..header(4) },
             "update is for parameter bias, weight was expected",
         ),
         (
-            Header { layout: layout(&[("weight", 4), ("bias", 4)]), ..header(4) },
+            Header { layout: layout(&[("weight", vector(4)), ("bias", vector(4))]), ..header(4) },
             "update is for a number of parameters of 2, 1 was expected",
         ),
     ];
@@ -143,7 +153,7 @@ prop_compose! {
         tokens: u64,
         parts in prop::collection::vec(("[a-z._]{1,12}", prop::collection::vec(any::<i32>(), 1..40)), 0..6),
     ) -> Update {
-        let layout = Layout::new(parts.iter().map(|(name, values)| (name.clone(), values.len() as u64))).unwrap();
+        let layout = Layout::new(parts.iter().map(|(name, values)| (name.clone(), vector(values.len())))).unwrap();
         let values = parts.into_iter().flat_map(|(_, values)| values).collect();
         Update::new(Header { round, vnode, tokens, layout }, values).unwrap()
     }
@@ -152,8 +162,12 @@ prop_compose! {
 /// Either refused, or the one encoding of what it decodes to.
 fn assert_canonical(bytes: &[u8]) {
     if let Ok(update) = dense::decode(bytes) {
-        assert_eq!(dense::encode(&update), bytes);
+        assert_eq!(encode(&update), bytes);
     }
+}
+
+fn encode(update: &Update) -> Vec<u8> {
+    dense::encode(update.header(), &update.values())
 }
 
 proptest! {
@@ -161,7 +175,7 @@ proptest! {
 
     #[test]
     fn every_update_survives_its_encoding(update in any_update()) {
-        prop_assert_eq!(dense::decode(&dense::encode(&update)), Ok(update));
+        prop_assert_eq!(dense::decode(&encode(&update)), Ok(update));
     }
 
     #[test]
@@ -179,7 +193,7 @@ proptest! {
 
     #[test]
     fn every_truncation_and_extension_is_refused(update in any_update(), extra in 1usize..9, byte: u8) {
-        let bytes = dense::encode(&update);
+        let bytes = encode(&update);
         for len in 0..bytes.len() {
             prop_assert!(dense::decode(&bytes[..len]).is_err(), "cut to {} of {}", len, bytes.len());
         }
@@ -191,7 +205,7 @@ proptest! {
     #[test]
     fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         assert_canonical(&bytes);
-        assert_canonical(&[b"ZUPD\x01\x00\x00\x18", &bytes[..]].concat());
+        assert_canonical(&[b"ZUPD\x02\x00\x00\x18", &bytes[..]].concat());
     }
 
     #[test]
@@ -199,7 +213,7 @@ proptest! {
         update in any_update(),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0u8..4), 1..6),
     ) {
-        let mut bytes = dense::encode(&update);
+        let mut bytes = encode(&update);
         for (at, byte, kind) in changes {
             let at = at.index(bytes.len());
             match kind {
@@ -219,22 +233,27 @@ fn the_codec_trait_does_what_the_functions_do() {
     let codec: &dyn Codec = &Dense;
     let mut residual = Vec::new();
     let bytes = codec.encode(&header(3), &[0.1, -7.5, 1e-9], &mut residual).unwrap();
-    let update = codec.decode(&bytes).unwrap();
+    let update = codec.decode(&bytes, &header(3)).unwrap();
+    assert!(codec.decode(&bytes, &header(4)).is_err());
     assert_eq!(update.values(), [1_677_722, -125_829_120, 0]);
-    assert_eq!(dense::encode(&update), bytes);
+    assert_eq!(encode(&update), bytes);
     assert!(residual.is_empty());
 }
 
 #[test]
 fn claims_of_a_huge_size_are_refused_before_memory_is_reserved() {
-    let fixed = b"ZUPD\x01\x00\x00\x18\0\0\0\0\0\0\0\0\0\0\0\0\x01\x00v";
-    let with = |count: u32, elements: u64| {
-        [&fixed[..], &count.to_le_bytes(), b"\x01\x00w", &elements.to_le_bytes(), &[0; 64]].concat()
+    let fixed = b"ZUPD\x02\x00\x00\x18\0\0\0\0\0\0\0\0\0\0\0\0\x01\x00v";
+    let with = |count: u32, rows: u32, cols: u32| {
+        let shape = [rows.to_le_bytes(), cols.to_le_bytes()].concat();
+        [&fixed[..], &count.to_le_bytes(), b"\x01\x00w", &shape, &[0; 64]].concat()
     };
-    assert!(matches!(dense::decode(&with(1, 1 << 29)), Err(UpdateError::Length { .. })));
-    for elements in [1 << 30, 1 << 62, u64::MAX] {
-        assert!(matches!(dense::decode(&with(1, elements)), Err(UpdateError::Limit { .. })), "{elements}");
+    assert!(matches!(dense::decode(&with(1, 1 << 9, 1 << 20)), Err(UpdateError::Length { .. })));
+    for (rows, cols) in [(1 << 10, 1 << 20), (1, u32::MAX), (u32::MAX, u32::MAX)] {
+        assert!(
+            matches!(dense::decode(&with(1, rows, cols)), Err(UpdateError::Limit { .. })),
+            "{rows}x{cols}"
+        );
     }
-    assert!(dense::decode(&with(u32::MAX, 1)).is_err());
-    assert_eq!(dense::decode(&with(1, 16)).map(|update| update.values().len()), Ok(16));
+    assert!(dense::decode(&with(u32::MAX, 1, 1)).is_err());
+    assert_eq!(dense::decode(&with(1, 4, 4)).map(|update| update.values().len()), Ok(16));
 }

@@ -4,9 +4,15 @@ mod bench;
 mod chat;
 mod completions;
 mod demo;
+mod fetch;
 mod generate;
+mod jobs;
 mod join;
+mod network;
 pub mod presets;
+mod status;
+mod submit;
+mod top;
 mod train;
 mod up;
 
@@ -29,6 +35,16 @@ pub enum Command {
     Up(up::Up),
     /// Join a network and work for it
     Join(join::Join),
+    /// Submit a training job to a network
+    Submit(Box<submit::Submit>),
+    /// List a network's jobs
+    Jobs(jobs::Jobs),
+    /// A network at one glance
+    Status(status::Status),
+    /// Watch what every node of a network does
+    Top(top::Top),
+    /// Fetch a job's newest model
+    Fetch(fetch::Fetch),
     /// Train a model on this machine
     Train(Box<train::Train>),
     /// Let a trained model continue a text
@@ -51,6 +67,11 @@ impl Command {
             Command::Demo(command) => command.run(),
             Command::Up(command) => command.run(),
             Command::Join(command) => command.run(),
+            Command::Submit(command) => command.run(),
+            Command::Jobs(command) => command.run(),
+            Command::Status(command) => command.run(),
+            Command::Top(command) => command.run(),
+            Command::Fetch(command) => command.run(),
             Command::Train(command) => command.run(),
             Command::Generate(command) => command.run(),
             Command::Chat(command) => command.run(),

@@ -1,10 +1,11 @@
 //! `zoo train`: a model on this machine alone.
 
-mod corpus;
+pub mod corpus;
 mod dry_run;
 mod event;
 mod files;
 mod home;
+pub mod layers;
 mod session;
 
 use std::num::NonZeroUsize;
@@ -107,19 +108,14 @@ impl Train {
 
     /// The file, then the command line.
     fn layers(&self) -> Result<Vec<Layer>> {
-        let mut settings = self.settings.clone();
-        let text = |path: &PathBuf| {
-            path.to_str().map(Value::from).context("a path that is not UTF-8 cannot be kept")
-        };
-        let mut set =
-            |key: &str, value: Option<Value>| settings.extend(value.map(|value| (key.to_owned(), value)));
-        set("preset", self.preset.clone().map(Value::from));
-        set("data", self.data.as_ref().map(text).transpose()?);
-        set("out", self.out.as_ref().map(text).transpose()?);
-        set("steps", self.steps.map(Value::from));
-        set("training.profile", self.profile.map(|profile| profile.name().into()));
-        let file = self.config.as_deref().map(Layer::file).transpose()?;
-        Ok(file.into_iter().chain([Layer::command_line(&settings)?]).collect())
+        let named = [
+            ("preset", self.preset.clone().map(Value::from)),
+            ("data", layers::path(self.data.as_deref())?),
+            ("out", layers::path(self.out.as_deref())?),
+            ("steps", self.steps.map(Value::from)),
+            ("training.profile", self.profile.map(|profile| profile.name().into())),
+        ];
+        layers::of(self.config.as_deref(), &self.settings, named)
     }
 
     /// What to train, and the record of the run that is there already, when it is to be continued.

@@ -4,6 +4,7 @@ mod audience;
 pub mod format;
 mod json;
 mod narration;
+mod network;
 mod overview;
 mod screen;
 mod sparkline;
@@ -11,5 +12,6 @@ mod table;
 
 pub use audience::Audience;
 pub use json::print_line;
+pub use network::{JobState, JobView, NetworkView};
 pub use overview::{NodeState, NodeView, Overview};
 pub use sparkline::sparkline;

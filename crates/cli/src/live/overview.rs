@@ -62,10 +62,39 @@ pub enum NodeState {
     Lost,
 }
 
+impl NodeState {
+    /// In a word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Training => "training",
+            Self::Contributed => "contributed",
+            Self::Aggregating => "aggregating",
+            Self::Evaluating => "evaluating",
+            Self::Lost => "lost",
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Traffic {
     sent_bytes: u64,
     received_bytes: u64,
+}
+
+impl Default for Overview {
+    /// No job.
+    fn default() -> Self {
+        Self::new(RoundPlan {
+            rounds: 1,
+            inner_steps: 1,
+            sequences_per_step: 1,
+            evaluate_every: 1,
+            evaluation_shards: 1,
+            minimum_nodes: 1,
+            contribution_deadline_ms: 1,
+        })
+    }
 }
 
 impl Overview {
@@ -82,6 +111,12 @@ impl Overview {
         }
     }
 
+    /// Another job begins: its rounds count from none, the nodes stay who they are.
+    pub fn begin(&mut self, plan: RoundPlan) {
+        let nodes = std::mem::take(&mut self.nodes);
+        *self = Self { nodes, ..Self::new(plan) };
+    }
+
     /// Takes in what a watcher is told.
     pub fn hear(&mut self, notice: &Notice) {
         match notice {
@@ -91,7 +126,7 @@ impl Overview {
                     node.hear(status);
                 }
             }
-            Notice::StateRoot(_) => {}
+            Notice::StateRoot(_) | Notice::CaughtUp => {}
         }
     }
 

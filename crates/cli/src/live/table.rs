@@ -67,7 +67,7 @@ fn node_row(node: &NodeView, overview: &Overview, curve_width: usize) -> String 
     };
     let (sent, received) = (bytes(node.sent_bytes()), bytes(node.received_bytes()));
     row(
-        [&node.name, state(node.state), &step, &loss, &speed, &sent, &received],
+        [&node.name, node.state.word(), &step, &loss, &speed, &sent, &received],
         &sparkline(&node.losses, curve_width),
     )
 }
@@ -75,17 +75,6 @@ fn node_row(node: &NodeView, overview: &Overview, curve_width: usize) -> String 
 fn row([node, state, step, loss, speed, sent, received]: [&str; 7], curve: &str) -> String {
     let node: String = node.chars().take(10).collect();
     format!("{node:<10} {state:<12} {step:>7} {loss:>7} {speed:>9} {sent:>9} {received:>9}   {curve}")
-}
-
-fn state(state: NodeState) -> &'static str {
-    match state {
-        NodeState::Waiting => "waiting",
-        NodeState::Training => "training",
-        NodeState::Contributed => "contributed",
-        NodeState::Aggregating => "aggregating",
-        NodeState::Evaluating => "evaluating",
-        NodeState::Lost => "lost",
-    }
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -106,6 +107,67 @@ impl Bench {
     /// `zoo train` of the smallest model on the small text, with JSON lines.
     pub fn train(&self, out: &str, more: &[&str]) -> Ran {
         self.zoo(tiny_run(out, more))
+    }
+}
+
+/// A process that prints JSON lines, killed when it is no longer needed.
+pub struct Running {
+    pub child: Child,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Running {
+    pub fn start(bench: &Bench, arguments: &[&str]) -> Self {
+        let mut child = bench.spawn(arguments);
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Self { child, lines }
+    }
+
+    /// `zoo up` on any free port, and its ticket.
+    pub fn orchestrator(bench: &Bench) -> (Self, String) {
+        let mut up =
+            Self::start(bench, &["up", "--dir", "orchestrator", "--listen", "127.0.0.1:0", "--json"]);
+        let ticket = up.event("listening")["ticket"].as_str().unwrap().to_owned();
+        (up, ticket)
+    }
+
+    /// The next event of this name.
+    #[track_caller]
+    pub fn event(&mut self, name: &str) -> Value {
+        loop {
+            let mut line = String::new();
+            assert_ne!(self.lines.read_line(&mut line).unwrap(), 0, "it ended before {name}");
+            let line: Value = serde_json::from_str(&line).unwrap();
+            if line["event"] == name {
+                return line;
+            }
+        }
+    }
+
+    /// Interrupts it; it ends well.
+    #[track_caller]
+    pub fn interrupt(mut self, last_event: &str) {
+        let sent = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        self.event(last_event);
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Running {
+    /// Interrupts it; it says nothing more and ends well.
+    #[track_caller]
+    pub fn interrupt_quietly(mut self) {
+        let sent = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -33,7 +33,7 @@ async fn a_job_runs_to_its_end_and_outlives_who_submitted_it() {
             }
             Notice::Event { event: Event::JobFailed { why, .. }, .. } => panic!("{why}"),
             Notice::Event { .. } => {}
-            Notice::Status(_) => {}
+            Notice::Status(_) | Notice::CaughtUp => {}
             Notice::StateRoot(root) => {
                 assert_eq!(root, orchestrator.root(), "after the last event of the job");
                 break;
@@ -44,7 +44,7 @@ async fn a_job_runs_to_its_end_and_outlives_who_submitted_it() {
     let status = loop {
         match within(QUICK, watch.next()).await.unwrap().unwrap() {
             Notice::Status(status) => break status,
-            other => assert!(matches!(other, Notice::Event { .. }), "{other:?}"),
+            other => assert!(matches!(other, Notice::Event { .. } | Notice::CaughtUp), "{other:?}"),
         }
     };
     assert_eq!((status.loss, status.tokens_per_second), (1.5, 10), "heartbeats are passed on");

@@ -141,8 +141,8 @@ pub fn commitment(window: &TrainWindow) -> Commitment {
     Commitment {
         work: window.clone(),
         tokens,
-        optimizer_in: None,
-        optimizer_out: Digest::of(b"optimizer"),
+        replica_in: None,
+        replica_out: Digest::of(b"optimizer"),
         steps_root: Digest::of(b"steps"),
         steps: window.share.inner_steps,
         updates: vec![VNodeUpdate { vnode: "head".into(), update: Digest::of(b"update"), bytes: 6 }],

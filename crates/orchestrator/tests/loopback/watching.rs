@@ -95,7 +95,9 @@ async fn a_stop_ends_a_watch_without_an_error() {
     let end = within(QUICK, async {
         loop {
             match watch.next().await {
-                Ok(Some(Notice::Event { .. } | Notice::Status(_) | Notice::StateRoot(_))) => {}
+                Ok(Some(
+                    Notice::Event { .. } | Notice::Status(_) | Notice::StateRoot(_) | Notice::CaughtUp,
+                )) => {}
                 end => break end,
             }
         }

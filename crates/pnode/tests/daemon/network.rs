@@ -110,7 +110,7 @@ impl Network {
         fetch_inputs(endpoint, &peers, &store, &commitment).await.unwrap();
         let checked = recheck(&store, &commitment, &mut |_| ControlFlow::Continue(())).unwrap();
         assert!(checked.equal(), "{:?}", checked.differences());
-        let tampered = Commitment { optimizer_out: Digest::of(b"lie"), ..commitment };
+        let tampered = Commitment { replica_out: Digest::of(b"lie"), ..commitment };
         assert!(!recheck(&store, &tampered, &mut |_| ControlFlow::Continue(())).unwrap().equal());
     }
 

@@ -31,7 +31,7 @@ async fn round(
     let mut contributions = Vec::new();
     for (peer, conversation) in nodes.iter_mut() {
         let commitment = trained(conversation).await;
-        assert_eq!(commitment.optimizer_in.is_some(), round > 0, "the optimiser's state is carried on");
+        assert_eq!(commitment.replica_in.is_some(), round > 0, "the replica's state is carried on");
         let (tokens, updates) = (commitment.tokens, commitment.updates);
         contributions.push(ContributionRef { node: peer.node, tokens, updates });
     }

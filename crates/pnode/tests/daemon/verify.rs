@@ -17,7 +17,7 @@ const LIES: &[Lie] = &[
     (|commitment| commitment.tokens += 1, "tokens"),
     (|commitment| commitment.steps += 1, "steps"),
     (|commitment| commitment.steps_root = Digest::of(b"lie"), "steps_root"),
-    (|commitment| commitment.optimizer_out = Digest::of(b"lie"), "optimizer_out"),
+    (|commitment| commitment.replica_out = Digest::of(b"lie"), "replica_out"),
     (|commitment| commitment.mean_loss_bits ^= 1, "mean_loss"),
     (|commitment| commitment.updates[1].update = Digest::of(b"lie"), "update of vnode"),
     (|commitment| _ = commitment.updates.pop(), "number of updates"),
@@ -38,7 +38,7 @@ async fn a_window_trained_again_is_equal_and_every_lie_shows() {
         tell(&mut conversation, Work::Train(window), &peers).await;
         commitments.push(trained(&mut conversation).await);
     }
-    assert_eq!(commitments[1].optimizer_in, Some(commitments[0].optimizer_out));
+    assert_eq!(commitments[1].replica_in, Some(commitments[0].replica_out));
 
     let key = NodeKey::from_seed([7; 32]);
     let listen = "127.0.0.1:0".parse().unwrap();

@@ -90,13 +90,13 @@ prop_compose! {
     pub fn any_commitment()(
         work in any_window(),
         tokens: u64,
-        optimizer_in in proptest::option::of(any_digest()),
-        [optimizer_out, steps_root] in [any_digest(), any_digest()],
+        replica_in in proptest::option::of(any_digest()),
+        [replica_out, steps_root] in [any_digest(), any_digest()],
         steps: u32,
         updates in any_updates(),
         mean_loss_bits: u64,
     ) -> Commitment {
-        Commitment { work, tokens, optimizer_in, optimizer_out, steps_root, steps, updates, mean_loss_bits }
+        Commitment { work, tokens, replica_in, replica_out, steps_root, steps, updates, mean_loss_bits }
     }
 }
 
@@ -201,5 +201,6 @@ pub fn any_from_orchestrator() -> impl Strategy<Value = FromOrchestrator> {
             }
         ),
         any_digest().prop_map(FromOrchestrator::StateRoot),
+        Just(FromOrchestrator::CaughtUp),
     ]
 }

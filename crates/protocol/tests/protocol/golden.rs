@@ -49,6 +49,7 @@ fn name_from(message: &FromOrchestrator) -> &'static str {
         FromOrchestrator::Event { .. } => "from.event",
         FromOrchestrator::NodeStatus { .. } => "from.node_status",
         FromOrchestrator::StateRoot(_) => "from.state_root",
+        FromOrchestrator::CaughtUp => "from.caught_up",
     }
 }
 

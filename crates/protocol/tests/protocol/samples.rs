@@ -82,8 +82,8 @@ pub fn commitment() -> Commitment {
     Commitment {
         work: window(),
         tokens: 81_920,
-        optimizer_in: Some(digest("optimizer in")),
-        optimizer_out: digest("optimizer out"),
+        replica_in: Some(digest("optimizer in")),
+        replica_out: digest("optimizer out"),
         steps_root: digest("steps"),
         steps: 20,
         updates: updates(),
@@ -175,6 +175,7 @@ pub fn every_from_orchestrator() -> Vec<FromOrchestrator> {
             received_bytes: 77,
         },
         FromOrchestrator::StateRoot(digest("state")),
+        FromOrchestrator::CaughtUp,
     ];
     messages.extend(works().into_iter().map(|work| FromOrchestrator::Work { work, peers: peers() }));
     messages

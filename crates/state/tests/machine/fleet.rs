@@ -260,8 +260,8 @@ pub fn commitment(window: TrainWindow) -> Commitment {
     let share = window.share;
     Commitment {
         tokens: u64::from(share.inner_steps) * u64::from(share.sequences_per_step) * SEQUENCE_TOKENS,
-        optimizer_in: None,
-        optimizer_out: digest("optimizer"),
+        replica_in: None,
+        replica_out: digest("optimizer"),
         steps_root: digest("steps"),
         steps: share.inner_steps,
         updates: updates.into(),

@@ -1,23 +1,21 @@
 //! After the last round: the model as files, what it writes, and whether a window holds.
 
-use std::fs;
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::thread::available_parallelism;
 
 use anyhow::{Context, Result};
 use serde_json::json;
 use tokio::task::spawn_blocking;
-use zoo_content::{BlobStore, Digest, MemoryStore};
+use zoo_content::{Digest, MemoryStore};
+use zoo_data::Prepared;
 use zoo_kernels::isa::{self, Isa};
-use zoo_model::{Network, Sampler, generate, hugging_face};
+use zoo_model::{Network, Sampler, generate};
 use zoo_orchestrator::Client;
 use zoo_pnode::verify::{self, Recheck};
-use zoo_protocol::{Commitment, Peer, encode};
-use zoo_training::{Checkpoint, MANIFEST_BYTES_MAX, Manifest};
+use zoo_protocol::{Commitment, encode};
 
 use super::directories::Directories;
-use super::preparation::Job;
+use crate::job::Fetched;
 use crate::live::Audience;
 use crate::live::format::harmless;
 
@@ -32,8 +30,8 @@ const RUST_PROMPT: &str = "/// Returns the";
 pub struct Task<'a> {
     /// Fetches it.
     pub client: &'a Client,
-    /// What it came from.
-    pub job: Job,
+    /// The text it came from.
+    pub prepared: Prepared,
     /// Where it goes.
     pub directories: &'a Directories,
     /// The final checkpoint.
@@ -73,12 +71,13 @@ impl Task<'_> {
     /// Fetches the final checkpoint from the network, writes the model's folder and lets it write.
     pub async fn export_and_sample(self, audience: &mut Audience) -> Result<(Digest, Sample)> {
         let peers = self.client.peers().await?;
-        let checkpoint = fetch_checkpoint(self.client, &peers, &self.checkpoint).await?;
-        let (job, seed, folder) = (self.job, self.seed, self.directories.model.clone());
+        let fetched = Fetched::fetch(self.client, &peers, &self.checkpoint, |_, _| {}).await?;
+        let (prepared, seed, folder) = (self.prepared, self.seed, self.directories.model.clone());
         let made = spawn_blocking(move || -> Result<(Digest, Sample)> {
-            let network = checkpoint.network(&job.spec)?;
-            export(&network, &job, &checkpoint, &folder)?;
-            Ok((network.digest(), sample(&network, &job, seed)?))
+            let network = fetched.network()?;
+            let manifest = ("data_manifest.json".to_owned(), prepared.manifest.to_bytes());
+            fetched.export(&network, vec![manifest], &folder)?;
+            Ok((network.digest(), sample(&network, &prepared, seed)?))
         });
         let (digest, sample) = made.await??;
         let folder = self.directories.model.display();
@@ -133,37 +132,9 @@ fn retrain(store: &MemoryStore, commitment: Commitment) -> Result<(Recheck, Stri
     Ok((outcome?, format!("{here} and {threads} threads, there {there} and 1")))
 }
 
-async fn fetch_checkpoint(client: &Client, peers: &[Peer], name: &Digest) -> Result<Checkpoint> {
-    let store = MemoryStore::new();
-    let endpoint = client.endpoint();
-    store.keep(&endpoint.fetch_from_any(peers, name, MANIFEST_BYTES_MAX as u64).await?)?;
-    for part in Manifest::load(&store, name)?.blobs() {
-        store.keep(&endpoint.fetch_from_any(peers, &part.digest, part.bytes).await?)?;
-    }
-    Ok(Checkpoint::load(&store, name)?)
-}
-
-/// Writes the folder under another name and then gives it its own: it is there whole or not at all.
-fn export(network: &Network, job: &Job, checkpoint: &Checkpoint, folder: &Path) -> Result<()> {
-    let mut files = hugging_face::export(network, &job.spec.model, &job.prepared.tokenizer)?;
-    files.push(("data_manifest.json".into(), job.prepared.manifest.to_bytes()));
-    files.push(("training.json".into(), job.spec.to_bytes()));
-    files.push(("checkpoint.json".into(), checkpoint.manifest().to_bytes()));
-    let mut unfinished = folder.as_os_str().to_owned();
-    unfinished.push(".unfinished");
-    let unfinished = Path::new(&unfinished);
-    fs::create_dir_all(unfinished).with_context(|| format!("cannot create {}", unfinished.display()))?;
-    for (name, bytes) in files {
-        let path = unfinished.join(name);
-        fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    fs::rename(unfinished, folder).with_context(|| format!("cannot create {}", folder.display()))
-}
-
-fn sample(network: &Network, job: &Job, seed: u64) -> Result<Sample> {
-    let tokenizer = &job.prepared.tokenizer;
-    let held_out = &job.prepared.held_out;
-    let prompt = match &job.prepared.manifest.source {
+fn sample(network: &Network, prepared: &Prepared, seed: u64) -> Result<Sample> {
+    let Prepared { tokenizer, held_out, .. } = prepared;
+    let prompt = match &prepared.manifest.source {
         zoo_data::SourceRecord::Path { .. } => {
             let mut tokens = vec![0; PROMPT_TOKENS.min(held_out.len() as usize)];
             held_out.read(0, &mut tokens);

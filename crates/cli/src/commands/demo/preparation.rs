@@ -1,15 +1,14 @@
 //! From text to a job: corpus, vocabulary, specification, first checkpoint.
 
-use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use anyhow::{Context, Result};
-use zoo_content::{BlobStore, Digest, MemoryStore};
 use zoo_data::{CargoSource, HeldOut, Options, Prepared, Source, TokenizerChoice};
-use zoo_protocol::{JobDescription, Profile, RoundPlan};
-use zoo_training::{Outer, Schedule, Trainer, TrainingSpec};
+use zoo_protocol::{Profile, RoundPlan};
+use zoo_training::{Outer, Schedule, SparseSettings, TrainingSpec, UpdateFormat};
 
 use super::Demo;
+use crate::job::Job;
 
 /// Text that is prepared: more than is trained on by default, so that no sequence comes twice.
 const TEXT_BYTES_MAX: u64 = 6_000_000;
@@ -24,45 +23,21 @@ const REWARM_STEPS: u32 = 3;
 /// A node that is alive and slower than this is left behind.
 const CONTRIBUTION_DEADLINE_MS: u64 = 120_000;
 
-/// Everything that is submitted, and what is needed to understand the result.
-pub struct Job {
-    /// What the network is told.
-    pub description: JobDescription,
-    /// The parts of the first checkpoint, and the tokenizer.
-    pub blobs: Vec<Digest>,
-    /// All blobs of the job.
-    pub store: Arc<MemoryStore>,
-    /// What is trained and how.
-    pub spec: TrainingSpec,
+/// The job, and the text it is about.
+pub struct PreparedJob {
+    /// What is submitted.
+    pub job: Job,
     /// The text.
     pub prepared: Prepared,
 }
 
 /// Reads the text and makes the job. Takes seconds, on all threads.
-pub fn prepare(demo: &Demo) -> Result<Job> {
+pub fn prepare(demo: &Demo) -> Result<PreparedJob> {
     let prepared = zoo_data::prepare(&data_options(demo)?, &mut |_| {})?;
-    let tokenizer = prepared.tokenizer.to_json();
-    let mut spec = specification(demo, prepared.tokenizer.vocab_size());
-    spec.tokenizer = Some(Digest::of(&tokenizer));
-    spec.validate()?;
-
-    let first = Trainer::new(spec.clone(), &prepared.training)?.checkpoint();
-    let store = MemoryStore::new();
-    let initial = first.save(&store)?;
-    let mut blobs: Vec<Digest> = first.manifest().blobs().map(|blob| blob.digest).collect();
-    blobs.push(store.put(&tokenizer)?);
-    store.keep(prepared.training.blob())?;
-    store.keep(prepared.held_out.blob())?;
-    let description = JobDescription {
-        name: format!("demo {}", demo.preset),
-        program: store.put(&spec.to_bytes())?,
-        profile: spec.profile,
-        initial,
-        training_data: prepared.training.digest(),
-        held_out_data: prepared.held_out.digest(),
-        plan: plan(demo),
-    };
-    Ok(Job { description, blobs, store: Arc::new(store), spec, prepared })
+    let Prepared { tokenizer, training, held_out, .. } = &prepared;
+    let spec = specification(demo, tokenizer.vocab_size());
+    let job = Job::new(format!("demo {}", demo.preset), spec, tokenizer, training, held_out, plan(demo))?;
+    Ok(PreparedJob { job, prepared })
 }
 
 fn data_options(demo: &Demo) -> Result<Options> {
@@ -103,6 +78,9 @@ fn specification(demo: &Demo, vocab_size: usize) -> TrainingSpec {
             warmup_steps,
             decay_steps: steps.max(warmup_steps + 1),
         },
+        update: demo.sparse.map_or(UpdateFormat::Dense, |keep| {
+            UpdateFormat::Sparse(SparseSettings { keep, ..SparseSettings::default() })
+        }),
         rewarm_steps: REWARM_STEPS.min(demo.inner_steps / 4).into(),
         outer: Outer { learning_rate: 1.0, momentum: 0.0 },
         ..TrainingSpec::new(model)

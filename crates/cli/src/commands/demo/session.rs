@@ -11,16 +11,17 @@ use tokio::time::{sleep, sleep_until, timeout};
 use zoo_content::Digest;
 use zoo_network::Ticket;
 use zoo_orchestrator::{Client, Notice, Watch};
-use zoo_protocol::{Commitment, NodeId, NodeKey, RoundPlan, Sealed, encode};
+use zoo_protocol::{Commitment, NodeId, RoundPlan, Sealed, encode};
 use zoo_state::Event;
 
 use super::Demo;
 use super::accident::{Accident, Deed};
 use super::directories::Directories;
 use super::ending;
-use super::preparation::{self, Job};
+use super::preparation::{self, PreparedJob};
 use super::processes::{Processes, Said};
 use super::report::Report;
+use crate::commands::network::random_key;
 use crate::foreground;
 use crate::live::format::{bytes, count};
 use crate::live::{Audience, Overview};
@@ -104,8 +105,9 @@ impl<'a> Session<'a> {
     async fn perform(&mut self) -> Result<Report> {
         let demo = self.demo.clone();
         let preparing = async { spawn_blocking(move || preparation::prepare(&demo)).await? };
-        let (job, (client, mut watch)) = tokio::try_join!(preparing, self.start_network())?;
-        self.tell_prepared(&job);
+        let (prepared, (client, mut watch)) = tokio::try_join!(preparing, self.start_network())?;
+        self.tell_prepared(&prepared);
+        let job = &prepared.job;
 
         client.submit(job.description.clone(), job.blobs.clone(), job.store.clone()).await?;
         while self.final_checkpoint.is_none() {
@@ -113,7 +115,7 @@ impl<'a> Session<'a> {
         }
         self.wait_for_stragglers(&mut watch).await?;
         self.audience.clear();
-        let report = self.conclude(&client, job).await;
+        let report = self.conclude(&client, prepared).await;
         client.close().await;
         report
     }
@@ -241,15 +243,20 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    async fn conclude(&mut self, client: &Client, job: Job) -> Result<Report> {
+    async fn conclude(&mut self, client: &Client, prepared: PreparedJob) -> Result<Report> {
         let checkpoint = self.final_checkpoint.context("the job has no result")?;
         let commitment = self.witness().context("no contribution to the last rounds is at hand")?;
         let name = self.overview.name(&commitment.0);
         let accident = self.accident.as_ref();
         let (killed, rejoined) =
             (accident.is_some_and(Accident::has_happened), accident.is_some_and(Accident::is_over));
-        let task =
-            ending::Task { client, job, directories: self.directories, checkpoint, seed: self.demo.seed };
+        let task = ending::Task {
+            client,
+            prepared: prepared.prepared,
+            directories: self.directories,
+            checkpoint,
+            seed: self.demo.seed,
+        };
         let (model_digest, sample) = task.export_and_sample(&mut self.audience).await?;
         let recheck = ending::recheck(client, &name, commitment.1, &mut self.audience).await?;
         let mut report = Report::new(self.demo, &self.overview, sample, recheck);
@@ -275,8 +282,8 @@ impl<'a> Session<'a> {
         })
     }
 
-    fn tell_prepared(&mut self, job: &Job) {
-        let manifest = &job.prepared.manifest;
+    fn tell_prepared(&mut self, prepared: &PreparedJob) {
+        let (job, manifest) = (&prepared.job, &prepared.prepared.manifest);
         let (training, held_out) = (&manifest.training, &manifest.held_out);
         let fields = json!({
             "documents": training.documents + held_out.documents,
@@ -313,13 +320,6 @@ impl<'a> Session<'a> {
 fn names(nodes: u16) -> Vec<&'static str> {
     let nodes = usize::from(nodes);
     (0..nodes).map(|node| NAMES[node * NAMES.len() / nodes]).collect()
-}
-
-fn random_key() -> Result<NodeKey> {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed)
-        .map_err(|cause| anyhow!("the operating system gives no random bytes: {cause}"))?;
-    Ok(NodeKey::from_seed(seed))
 }
 
 fn seconds(time: Duration) -> f64 {

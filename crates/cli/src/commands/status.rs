@@ -1,0 +1,73 @@
+//! `zoo status`: a network at one glance.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::jobs::job_line;
+use super::network::NetworkArgs;
+use crate::foreground;
+use crate::live::format::{count, harmless, several};
+use crate::live::{JobState, NetworkView, print_line};
+
+/// Arguments of `zoo status`.
+#[derive(clap::Args)]
+pub struct Status {
+    #[command(flatten)]
+    network: NetworkArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Status {
+    /// Says who is there and what runs.
+    pub fn run(self) -> Result<()> {
+        let orchestrator = self.network.ticket()?.node;
+        let view = foreground::block_on(self.network.connect())?.view;
+        if self.json {
+            print_line(&status_line(&orchestrator.to_string(), &view));
+            return Ok(());
+        }
+        let waiting = view.jobs.iter().filter(|job| job.state == JobState::Queued).count();
+        println!("orchestrator {}", orchestrator.short());
+        println!(
+            "{} here, of {} that ever joined",
+            several(view.live() as u64, "node"),
+            view.overview.nodes.len()
+        );
+        match view.running() {
+            Some(job) => println!(
+                "{} ({}) is in round {} of {}, {} tokens so far{}",
+                harmless(&job.name),
+                job.id.short(),
+                job.rounds + 1,
+                job.plan.rounds,
+                count(job.tokens),
+                job.bits_per_byte
+                    .last()
+                    .map_or_else(String::new, |bits| format!(", {bits:.3} bits per byte")),
+            ),
+            None => println!("no job runs"),
+        }
+        println!("{} in the queue", several(waiting as u64, "job"));
+        Ok(())
+    }
+}
+
+fn status_line(orchestrator: &str, view: &NetworkView) -> Value {
+    let nodes: Vec<Value> = view
+        .overview
+        .nodes
+        .iter()
+        .map(|(id, node)| {
+            json!({
+                "node": id,
+                "name": node.name,
+                "state": node.state.word(),
+                "tokens_per_s": node.tokens_per_second,
+            })
+        })
+        .collect();
+    let jobs: Vec<Value> = view.jobs.iter().map(job_line).collect();
+    json!({ "orchestrator": orchestrator, "live": view.live(), "nodes": nodes, "jobs": jobs })
+}

@@ -1,0 +1,135 @@
+//! A job as a network takes it: what is submitted, and the checkpoint that comes back as a model.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use zoo_content::{BlobStore, Digest, MAX_BLOB_BYTES, MemoryStore};
+use zoo_model::{Network, Tokenizer, hugging_face};
+use zoo_orchestrator::Client;
+use zoo_protocol::{JobDescription, Peer, RoundPlan};
+use zoo_training::{
+    Checkpoint, Dataset, MANIFEST_BYTES_MAX, Manifest, SPEC_BYTES_MAX, Trainer, TrainingSpec,
+};
+
+/// Everything that is submitted, and what is needed to understand the result.
+pub struct Job {
+    /// What the network is told.
+    pub description: JobDescription,
+    /// The parts of the first checkpoint, and the tokenizer.
+    pub blobs: Vec<Digest>,
+    /// All blobs of the job.
+    pub store: Arc<MemoryStore>,
+    /// What is trained and how.
+    pub spec: TrainingSpec,
+}
+
+impl Job {
+    /// The job of training `spec` on this data, from the parameters that its seed draws.
+    ///
+    /// # Errors
+    /// When specification, tokenizer and data do not fit together.
+    pub fn new(
+        name: String,
+        mut spec: TrainingSpec,
+        tokenizer: &Tokenizer,
+        training: &Dataset,
+        held_out: &Dataset,
+        plan: RoundPlan,
+    ) -> Result<Self> {
+        let tokenizer = tokenizer.to_json();
+        spec.tokenizer = Some(Digest::of(&tokenizer));
+        spec.validate()?;
+        let first = Trainer::new(spec.clone(), training)?.checkpoint();
+        let store = MemoryStore::new();
+        let initial = first.save(&store)?;
+        let mut blobs: Vec<Digest> = first.manifest().blobs().map(|blob| blob.digest).collect();
+        blobs.push(store.put(&tokenizer)?);
+        store.keep(training.blob())?;
+        store.keep(held_out.blob())?;
+        let description = JobDescription {
+            name,
+            program: store.put(&spec.to_bytes())?,
+            profile: spec.profile,
+            initial,
+            training_data: training.digest(),
+            held_out_data: held_out.digest(),
+            plan,
+        };
+        Ok(Self { description, blobs, store: Arc::new(store), spec })
+    }
+}
+
+/// A checkpoint and what it takes to use it, as the network has them.
+pub struct Fetched {
+    /// The state.
+    pub checkpoint: Checkpoint,
+    /// What was trained and how.
+    pub spec: TrainingSpec,
+    /// What cut the text into tokens.
+    pub tokenizer: Tokenizer,
+}
+
+impl Fetched {
+    /// Fetches everything that the checkpoint `name` needs; `progress` hears of bytes done and in all.
+    ///
+    /// # Errors
+    /// A blob that nobody has, or that is not what it should be.
+    pub async fn fetch(
+        client: &Client,
+        peers: &[Peer],
+        name: &Digest,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<Self> {
+        let store = MemoryStore::new();
+        let endpoint = client.endpoint();
+        store.keep(&endpoint.fetch_from_any(peers, name, MANIFEST_BYTES_MAX as u64).await?)?;
+        let manifest = Manifest::load(&store, name)?;
+        let total: u64 = manifest.blobs().map(|blob| blob.bytes).sum();
+        let mut done = 0;
+        for part in manifest.blobs() {
+            store.keep(&endpoint.fetch_from_any(peers, &part.digest, part.bytes).await?)?;
+            done += part.bytes;
+            progress(done, total);
+        }
+        let checkpoint = Checkpoint::load(&store, name)?;
+        let program = checkpoint.lineage.program;
+        let spec = endpoint.fetch_from_any(peers, &program, SPEC_BYTES_MAX as u64).await?;
+        let spec = TrainingSpec::from_bytes(spec.bytes())?;
+        let Some(tokenizer) = spec.tokenizer else {
+            bail!("the job names no tokenizer\nhint: it was submitted by a program that keeps its own");
+        };
+        let tokenizer = endpoint.fetch_from_any(peers, &tokenizer, MAX_BLOB_BYTES).await?;
+        let tokenizer = Tokenizer::from_json(tokenizer.bytes())?;
+        Ok(Self { checkpoint, spec, tokenizer })
+    }
+
+    /// The network with the checkpoint's parameters.
+    ///
+    /// # Errors
+    /// When the checkpoint is of another network.
+    pub fn network(&self) -> Result<Network> {
+        Ok(self.checkpoint.network(&self.spec)?)
+    }
+
+    /// Writes the model as a Hugging Face folder, with `more` files beside; it is there whole or not at all.
+    ///
+    /// # Errors
+    /// A disk that refuses, a folder that is there already.
+    pub fn export(&self, network: &Network, more: Vec<(String, Vec<u8>)>, folder: &Path) -> Result<()> {
+        let mut files = hugging_face::export(network, &self.spec.model, &self.tokenizer)?;
+        files.push(("training.json".into(), self.spec.to_bytes()));
+        files.push(("checkpoint.json".into(), self.checkpoint.manifest().to_bytes()));
+        files.extend(more);
+        let mut unfinished = folder.as_os_str().to_owned();
+        unfinished.push(".unfinished");
+        let unfinished = Path::new(&unfinished);
+        fs::create_dir_all(unfinished).with_context(|| format!("cannot create {}", unfinished.display()))?;
+        for (name, bytes) in files {
+            let path = unfinished.join(name);
+            fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        fs::rename(unfinished, folder).with_context(|| format!("cannot create {}", folder.display()))
+    }
+}

@@ -1,0 +1,109 @@
+//! What people do with a network: submit, look, watch, fetch.
+#![cfg(unix)]
+
+mod common;
+
+use common::{Bench, Running};
+use serde_json::json;
+
+const TINY: [&str; 8] =
+    ["--preset", "qwen3-tiny", "--data", "text.txt", "--set", "training.batch_sequences=4", "--steps", "12"];
+
+/// `zoo submit` of a job that takes seconds.
+fn submission<'a>(ticket: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let rounds =
+        ["--set", "rounds.inner_steps=4", "--set", "evaluate_every=4", "--network", ticket, "--json"];
+    ["submit"].iter().chain(&TINY).chain(&rounds).chain(more).copied().collect()
+}
+
+#[test]
+fn a_job_goes_from_a_file_of_text_to_a_model_that_writes() {
+    let bench = Bench::new();
+    let (up, ticket) = Running::orchestrator(&bench);
+    let on = |command: &str| bench.zoo([command, "--network", &ticket, "--json"]).succeeds();
+    assert_eq!(on("jobs").stdout, "");
+    bench.zoo(["fetch", "--network", &ticket]).refuses("the network has no job");
+
+    // Nobody works yet: the job waits, and outlives whoever submitted it.
+    let update =
+        ["--set", "training.update.type=sparse", "--set", "training.update.keep=512", "--name", "tiny"];
+    let submitted = bench.zoo(submission(&ticket, &update)).succeeds().last_event("submitted");
+    assert_eq!((&submitted["rounds"], &submitted["inner_steps"]), (&json!(3), &json!(4)));
+    let jobs = on("jobs").events();
+    assert_eq!((&jobs[0]["job"], &jobs[0]["state"]), (&submitted["job"], &json!("running")));
+    bench.zoo(["fetch", "tiny", "--network", &ticket]).refuses("tiny has no finished round yet");
+    let mut top = Running::start(&bench, &["top", "--network", &ticket, "--json"]);
+
+    let nodes = ["ibex", "lynx"].map(|name| {
+        let arguments = ["join", &ticket, "--dir", name, "--name", name, "--threads", "1", "--json"];
+        Running::start(&bench, &arguments)
+    });
+    top.event("round_finished");
+    let finished = top.event("job_finished");
+    assert_eq!(finished["job"], submitted["job"]);
+    let job = on("jobs").events().remove(0);
+    assert_eq!(
+        (&job["state"], &job["rounds"], &job["of_rounds"]),
+        (&json!("finished"), &json!(3), &json!(3))
+    );
+    let bits: Vec<f64> =
+        job["bits_per_byte"].as_array().unwrap().iter().filter_map(|bits| bits.as_f64()).collect();
+    assert!(bits.len() == 3 && bits[2] < bits[0], "{bits:?}");
+    let status = on("status").events().remove(0);
+    assert_eq!((&status["live"], &status["jobs"][0]), (&json!(2), &job));
+
+    let id = submitted["job"].as_str().unwrap();
+    let fetch = ["fetch", &id[..10], "--out", "model", "--network", &ticket, "--json"];
+    let fetched = bench.zoo(fetch).succeeds().last_event("fetched");
+    assert_eq!(fetched["checkpoint"], finished["checkpoint"]);
+    bench.zoo(fetch).refuses("model exists already");
+    let written = bench.zoo(["generate", "model", "the", "--tokens", "8", "--greedy", "--json"]).succeeds();
+    assert!(written.stdout.contains("\"text\""), "{}", written.stdout);
+
+    // With --wait it is watched to its end; equal jobs are one.
+    let again =
+        bench.zoo(submission(&ticket, &[&update[..], &["--set", "training.seed=2", "--wait"]].concat())).succeeds();
+    assert_ne!(again.events()[0]["job"], submitted["job"]);
+    again.last_event("job_finished");
+    bench.zoo(["fetch", "nobody", "--network", &ticket]).refuses("the network has no job nobody");
+    top.interrupt_quietly();
+    nodes.into_iter().for_each(|node| node.interrupt("left"));
+    up.interrupt("stopped");
+}
+
+#[test]
+fn a_network_that_is_not_there_is_told_of_before_any_work() {
+    let bench = Bench::new();
+    let home = bench.path("home");
+    let lost = |arguments: &[&str]| {
+        let output = bench.command(arguments).env("HOME", &home).env_remove("ZOO_NETWORK").output().unwrap();
+        common::Ran::from(output).refuses("no network is named, and none was started here");
+    };
+    for command in ["jobs", "status", "top", "fetch", "submit"] {
+        lost(&[command]);
+        bench.zoo([command, "--network", "nonsense"]).refuses("this is not a ticket");
+    }
+    let (up, ticket) = Running::orchestrator(&bench);
+    up.interrupt("stopped");
+    let ran = bench.zoo(submission(&ticket, &[]));
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("cannot reach the orchestrator at 127.0.0.1:"), "{}", ran.stderr);
+    assert_eq!(ran.stdout, "");
+}
+
+#[test]
+fn a_job_that_cannot_be_is_refused_by_its_key() {
+    let bench = Bench::new();
+    let (_up, ticket) = Running::orchestrator(&bench);
+    for (setting, message) in [
+        ("rounds.inner_steps=0", "rounds.inner_steps"),
+        ("rounds.sequences=3", "rounds.sequences: there is no such key"),
+        ("training.update.type=dens", "unknown variant `dens`"),
+        ("training.update={type: sparse, keep: 5000}", "training.update.keep"),
+    ] {
+        bench.zoo(submission(&ticket, &["--set", setting])).refuses(message);
+    }
+    bench.write("empty.txt", "");
+    let empty = ["submit", "--data", "empty.txt", "--network", &ticket, "--json"];
+    bench.zoo(empty).refuses("empty.txt");
+}
