@@ -61,8 +61,9 @@ fn a_job_goes_from_a_file_of_text_to_a_model_that_writes() {
     assert!(written.stdout.contains("\"text\""), "{}", written.stdout);
 
     // With --wait it is watched to its end; equal jobs are one.
-    let again =
-        bench.zoo(submission(&ticket, &[&update[..], &["--set", "training.seed=2", "--wait"]].concat())).succeeds();
+    let again = bench
+        .zoo(submission(&ticket, &[&update[..], &["--set", "training.seed=2", "--wait"]].concat()))
+        .succeeds();
     assert_ne!(again.events()[0]["job"], submitted["job"]);
     again.last_event("job_finished");
     bench.zoo(["fetch", "nobody", "--network", &ticket]).refuses("the network has no job nobody");
