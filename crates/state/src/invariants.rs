@@ -109,6 +109,7 @@ fn check_running(state: &State, running: &Running) -> Checked {
     ensure(*round < running.description.plan.rounds, || format!("round {round} is one too many"))?;
     ensure(running.fruitless <= MAX_FRUITLESS, || format!("{} fruitless restarts", running.fruitless))?;
     ensure(running.tokens <= state.tokens, || "the job has more tokens than all jobs".into())?;
+    ensure(running.paces.keys().all(|id| state.nodes.contains_key(id)), || "a stranger has a pace".into())?;
     ensure(running.barred.keys().all(|id| state.nodes.contains_key(id)), || "a stranger is barred".into())?;
     ensure(running.barred.values().all(|through| (*round..=round + 1).contains(through)), || {
         format!("in round {round} nodes are barred through {:?}", running.barred)
@@ -136,16 +137,16 @@ fn check_training(state: &State, running: &Running, training: &Training) -> Chec
     ensure(training.seats.len() >= plan.minimum_nodes as usize, || {
         format!("the round started with {} nodes", training.seats.len())
     })?;
-    let mut end = None;
+    let (mut end, mut in_step) = (None, 0u64);
     for (id, seat) in &training.seats {
         let share = &seat.share;
         ensure(end.is_none_or(|end| end == share.first_sequence), || {
             format!("{id:?} has a gap before its share")
         })?;
-        ensure(
-            (share.inner_steps, share.sequences_per_step) == (plan.inner_steps, plan.sequences_per_step),
-            || format!("the share of {id:?} is not the plan's"),
-        )?;
+        ensure(share.inner_steps == plan.inner_steps && share.sequences_per_step > 0, || {
+            format!("the share of {id:?} is not the plan's")
+        })?;
+        in_step += u64::from(share.sequences_per_step);
         end = Some(share.first_sequence.saturating_add(sequences(share)));
         let here = state.is_live(id) && !running.is_barred(id);
         match &seat.state {
@@ -157,6 +158,9 @@ fn check_training(state: &State, running: &Running, training: &Training) -> Chec
             SeatState::Failed(_) => {}
         }
     }
+    ensure(in_step == u64::from(plan.sequences_per_step) * training.seats.len() as u64, || {
+        format!("{in_step} sequences a step for {} nodes", training.seats.len())
+    })?;
     ensure(end == Some(running.cursor), || {
         format!("the shares end at {end:?}, the cursor is {}", running.cursor)
     })

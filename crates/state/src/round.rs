@@ -7,6 +7,7 @@ use zoo_content::Digest;
 use zoo_protocol::{JobDescription, JobId, NodeId, Share};
 
 use crate::limits::{MAX_FRUITLESS, MAX_PARTICIPANTS};
+use crate::shares::Pace;
 use crate::{Aggregating, Evaluating, Event, Failure, FaultKind, Restart, Seat, SeatState, State, Training};
 
 /// The job that runs.
@@ -32,6 +33,8 @@ pub struct Running {
     pub fruitless: u32,
     /// Tokens of all finished rounds.
     pub tokens: u64,
+    /// How fast nodes have been in this job.
+    pub paces: BTreeMap<NodeId, Pace>,
     /// Nodes that were at fault, and through which round they are barred.
     pub barred: BTreeMap<NodeId, u32>,
     /// Where the round stands.
@@ -63,6 +66,7 @@ impl Running {
             next_attempt: 0,
             fruitless: 0,
             tokens: 0,
+            paces: BTreeMap::new(),
             barred: BTreeMap::new(),
             phase: Phase::Waiting,
         }
@@ -120,25 +124,24 @@ impl State {
     fn start_round(&mut self, now_ms: u64, events: &mut Vec<Event>) -> bool {
         let mut nodes = self.eligible();
         nodes.truncate(MAX_PARTICIPANTS);
-        let Some(running) = &mut self.running else { return false };
+        let Some(running) = &self.running else { return false };
         let plan = &running.description.plan;
         if nodes.len() < plan.minimum_nodes as usize {
             return false;
         }
-        let mut next = Share {
-            first_sequence: running.cursor,
-            sequences_per_step: plan.sequences_per_step,
-            inner_steps: plan.inner_steps,
-        };
-        let total = sequences(&next).checked_mul(nodes.len() as u64);
-        let Some(cursor) = total.and_then(|total| running.cursor.checked_add(total)) else {
+        let (inner_steps, in_step) = (plan.inner_steps, self.divide(running, &nodes));
+        let total: u64 = in_step.iter().map(|count| u64::from(*count) * u64::from(inner_steps)).sum();
+        let Some(running) = &mut self.running else { return false };
+        let mut first_sequence = running.cursor;
+        let Some(cursor) = running.cursor.checked_add(total) else {
             self.fail_job(Failure::SequencesExhausted, events);
             return true;
         };
         let mut seats = BTreeMap::new();
-        for node in nodes {
-            seats.insert(node, Seat { share: next, state: SeatState::Working });
-            next.first_sequence += sequences(&next);
+        for (node, sequences_per_step) in nodes.into_iter().zip(in_step) {
+            let share = Share { first_sequence, sequences_per_step, inner_steps };
+            seats.insert(node, Seat { share, state: SeatState::Working });
+            first_sequence += sequences(&share);
         }
         running.cursor = cursor;
         running.starts = running.starts.saturating_add(1);

@@ -75,7 +75,7 @@ impl State {
             }
             Command::NodeLost { node, cause, .. } => self.lose(*node, *cause, &mut events)?,
             Command::JobSubmitted { job, .. } => self.submit(job, &mut events)?,
-            Command::Reported { node, report, .. } => self.report(*node, report, &mut events)?,
+            Command::Reported { node, report, now_ms } => self.report(*node, report, *now_ms, &mut events)?,
             Command::Tick { .. } => {}
         }
         self.settle(command.now_ms(), &mut events);
@@ -83,14 +83,20 @@ impl State {
         Ok(events)
     }
 
-    fn report(&mut self, node: NodeId, report: &Report, events: &mut Vec<Event>) -> Result<(), Refusal> {
+    fn report(
+        &mut self,
+        node: NodeId,
+        report: &Report,
+        now_ms: u64,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Refusal> {
         match self.nodes.get(&node) {
             None => return Err(Refusal::UnknownNode(node)),
             Some(known) if !known.live => return Err(Refusal::NotLive(node)),
             Some(_) => {}
         }
         match *report {
-            Report::Trained(ref sealed) => self.contribute(node, sealed, events),
+            Report::Trained(ref sealed) => self.contribute(node, sealed, now_ms, events),
             Report::Aggregated { job, round, attempt, checkpoint } => {
                 self.aggregated(node, &Attempt { job, round, attempt }, checkpoint)
             }

@@ -7,7 +7,7 @@ use zoo_content::Digest;
 use zoo_protocol::{Commitment, NodeId, Sealed, Share, TrainWindow, VNodeUpdate};
 
 use crate::limits::{MAX_ROUND_BYTES, MAX_TOKENS, check_commitment};
-use crate::round::winner;
+use crate::round::{sequences, winner};
 use crate::{Event, FaultKind, Missed, Phase, Refusal, Restart, Running, State};
 
 /// Participants train their windows.
@@ -48,6 +48,8 @@ pub struct Contribution {
     pub commitment: Digest,
     /// Tokens it was trained on.
     pub tokens: u64,
+    /// Sequences it was trained on: those of the node's share.
+    pub sequences: u64,
     /// One update per VNode, in network order.
     pub updates: Vec<VNodeUpdate>,
 }
@@ -57,7 +59,7 @@ impl Contribution {
     /// the job's context length or network; it can only see that somebody differs from most.
     pub(crate) fn outline(&self) -> Digest {
         let vnodes: Vec<&str> = self.updates.iter().map(|update| update.vnode.as_str()).collect();
-        Digest::of(&zoo_protocol::encode(&(self.tokens, vnodes)))
+        Digest::of(&zoo_protocol::encode(&(self.tokens / self.sequences.max(1), vnodes)))
     }
 
     /// What is said of it when it is to be aggregated, bytes: a `ContributionRef`, at most.
@@ -113,6 +115,7 @@ impl State {
         &mut self,
         node: NodeId,
         sealed: &Sealed<Commitment>,
+        now_ms: u64,
         events: &mut Vec<Event>,
     ) -> Result<(), Refusal> {
         if sealed.signer() != node {
@@ -144,7 +147,8 @@ impl State {
             )));
         }
         let Commitment { tokens, updates, mean_loss_bits, .. } = commitment;
-        let contribution = Contribution { commitment: digest, tokens, updates };
+        let sequences = sequences(&assigned.share);
+        let contribution = Contribution { commitment: digest, tokens, sequences, updates };
         if running.round_bytes() + contribution.wire_bytes() > MAX_ROUND_BYTES {
             return Err(Refusal::RoundFull);
         }
@@ -153,6 +157,8 @@ impl State {
             && let Some(seat) = training.seats.get_mut(&node)
         {
             seat.state = SeatState::Contributed(contribution);
+            let elapsed_ms = now_ms.saturating_sub(training.started_ms);
+            running.note_pace(node, sequences, elapsed_ms);
         }
         self.credit(&node, |account| account.contributions += 1);
         let commitment = digest;
@@ -175,7 +181,10 @@ impl State {
         if waited_for && now_ms < running.deadline_after(training.started_ms) {
             return false;
         }
-        let seats = training.seats.clone();
+        let (seats, elapsed_ms) = (training.seats.clone(), now_ms.saturating_sub(training.started_ms));
+        for (node, seat) in seats.iter().filter(|(_, seat)| seat.state == SeatState::Working) {
+            running.note_lateness(*node, sequences(&seat.share), elapsed_ms);
+        }
         let mut contributions = BTreeMap::new();
         let mut everyone_lost = true;
         for (node, seat) in seats {

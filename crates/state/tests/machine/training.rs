@@ -278,3 +278,58 @@ fn two_outlines_with_as_many_claims_start_the_round_again() {
     );
     assert_eq!(first_sequences(&fleet, 0..2), [2 * WINDOW, 3 * WINDOW]);
 }
+
+/// Sequences of an inner step that each of these nodes was given.
+fn in_step(fleet: &Fleet, nodes: impl IntoIterator<Item = usize>) -> Vec<u32> {
+    nodes.into_iter().map(|node| fleet.window(node).share.sequences_per_step).collect()
+}
+
+fn finish_round(fleet: &mut Fleet, nodes: usize) {
+    let round = fleet.state.running().unwrap().round;
+    while fleet.state.running().unwrap().round == round {
+        let busy = (0..nodes).find(|node| fleet.work(*node) != Work::Idle).unwrap();
+        fleet.step(busy);
+    }
+}
+
+#[test]
+fn shares_follow_how_fast_everybody_has_been() {
+    let mut fleet = Fleet::new(3);
+    (0..2).for_each(|node| fleet.join(node));
+    fleet.submit("job", RoundPlan { rounds: 9, ..plan() });
+    assert_eq!(in_step(&fleet, 0..2), [4, 4], "both claim to be equally fast");
+    fleet.now_ms += 100;
+    fleet.step(0);
+    fleet.now_ms += 200;
+    fleet.step(1);
+    finish_round(&mut fleet, 2);
+    assert_eq!(in_step(&fleet, 0..2), [6, 2], "one was three times as fast as the other");
+    assert_eq!(first_sequences(&fleet, 0..2), [2 * WINDOW, 2 * WINDOW + 18]);
+
+    // With those shares both take as long, so the shares stay.
+    fleet.now_ms += 150;
+    fleet.step(0);
+    fleet.step(1);
+    finish_round(&mut fleet, 2);
+    assert_eq!(in_step(&fleet, 0..2), [6, 2]);
+
+    // A third that claims to be as fast as they said they are counts as one of them, until it has shown otherwise.
+    fleet.join(2);
+    fleet.now_ms += 150;
+    fleet.step(0);
+    fleet.step(1);
+    finish_round(&mut fleet, 3);
+    assert_eq!(in_step(&fleet, 0..3), [6, 2, 4]);
+}
+
+#[test]
+fn who_was_late_gets_less() {
+    let mut fleet = Fleet::running(2, RoundPlan { rounds: 9, ..plan() });
+    fleet.now_ms += DEADLINE_MS / 2;
+    fleet.step(0);
+    fleet.news();
+    fleet.tick(DEADLINE_MS);
+    assert_eq!(missed(&fleet.news()), [&Missed::Deadline]);
+    finish_round(&mut fleet, 2);
+    assert_eq!(in_step(&fleet, 0..2), [7, 1], "at best a sixth as fast");
+}
