@@ -12,11 +12,13 @@ const FLOORS: &[(&str, u32)] = &[
     ("zoo-protocol", 2),
     ("zoo-state", 3),
     ("zoo-training", 3),
+    ("zoo-agent", 4),
     ("zoo-data", 4),
     ("zoo-home", 4),
     ("zoo-network", 4),
     ("zoo-orchestrator", 5),
     ("zoo-pnode", 5),
+    ("zoo-simulator", 5),
     ("zoo", 6),
 ];
 
@@ -41,8 +43,10 @@ const WITHOUT_ASYNC: &[&str] = &[
     "zoo-protocol",
     "zoo-state",
     "zoo-training",
+    "zoo-agent",
     "zoo-data",
     "zoo-home",
+    "zoo-simulator",
 ];
 
 #[test]

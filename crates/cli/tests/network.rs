@@ -108,3 +108,35 @@ fn a_job_that_cannot_be_is_refused_by_its_key() {
     let empty = ["submit", "--data", "empty.txt", "--network", &ticket, "--json"];
     bench.zoo(empty).refuses("empty.txt");
 }
+
+#[test]
+fn a_journal_is_verified_and_printed_and_a_changed_byte_is_found() {
+    let bench = Bench::new();
+    bench.zoo(["journal", "verify", "--dir", "orchestrator"]).refuses("there is no journal in orchestrator");
+    let (up, ticket) = Running::orchestrator(&bench);
+    bench.zoo(submission(&ticket, &[])).succeeds();
+    bench.zoo(["journal", "verify", "--dir", "orchestrator"]).refuses("is in use by another process");
+    up.interrupt("stopped");
+
+    let verify = || bench.zoo(["journal", "verify", "--dir", "orchestrator", "--json"]);
+    let verified = verify().succeeds().last_event("verified");
+    assert_eq!(verified["commands"], 1);
+    let export = |from| bench.zoo(["journal", "export", "--dir", "orchestrator", "--from", from]);
+    let events = export("0").succeeds().events();
+    assert_eq!(events.len() as u64, verified["events"].as_u64().unwrap());
+    assert_eq!((&events[0]["event"], &events[1]["event"]), (&json!("job_accepted"), &json!("round_waiting")));
+    assert_eq!(export("1").succeeds().events()[0], events[1]);
+    export("99").refuses("the journal has 2 events");
+
+    let path = bench.path("orchestrator/journal.sqlite");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let name = b"qwen3-tiny";
+    let at = bytes.windows(name.len()).rposition(|window| window == name).unwrap();
+    bytes[at] ^= 1;
+    let entry = bytes.windows(name.len()).position(|window| window == name);
+    if let Some(entry) = entry {
+        bytes[entry] ^= 1;
+    }
+    std::fs::write(&path, bytes).unwrap();
+    verify().refuses("is damaged at command 0: its digest does not match");
+}

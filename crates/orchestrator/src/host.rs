@@ -5,7 +5,7 @@
 //! answers are given, assignments and the head of events published. Whatever cannot be journaled
 //! ends the host before anybody has heard of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -298,7 +298,7 @@ impl Host {
         });
         for (node, session) in &self.sessions {
             let work = self.state.work_for(node);
-            let peers = if work == Work::Idle { Vec::new() } else { self.peers_for(node, &work, &peers) };
+            let peers = self.state.sources_for(node, &work, &peers, &self.home.node);
             let assignment = Assignment { work, peers };
             session.assignments.send_if_modified(|current| {
                 let changed = *current != assignment;
@@ -308,29 +308,6 @@ impl Host {
                 changed
             });
         }
-    }
-
-    /// Everybody but the node itself: first those who said that they hold the checkpoint the work
-    /// starts from, then the orchestrator, then the rest. Each node begins its round at another
-    /// place, so that not all ask the same one.
-    fn peers_for(&self, node: &NodeId, work: &Work, peers: &[Peer]) -> Vec<Peer> {
-        let checkpoint = match work {
-            Work::Idle => None,
-            Work::Train(window) => Some(window.base),
-            Work::Aggregate(aggregate) => Some(aggregate.base),
-            Work::Evaluate(evaluate) => Some(evaluate.checkpoint),
-        };
-        let holders: BTreeSet<NodeId> = checkpoint
-            .map(|checkpoint| self.state.holders(&checkpoint))
-            .unwrap_or_default()
-            .into_iter()
-            .collect();
-        let (before, after) = peers.split_at(peers.partition_point(|peer| peer.node <= *node));
-        let others = after.iter().chain(before).filter(|peer| peer.node != *node);
-        let mut ordered: Vec<Peer> = others.cloned().collect();
-        ordered.sort_by_key(|peer| (!holders.contains(&peer.node), peer.node != self.home.node));
-        ordered.truncate(zoo_protocol::limits::MAX_PEERS);
-        ordered
     }
 
     fn renew(&mut self, node: NodeId) {

@@ -12,6 +12,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::warn;
+use zoo_agent::needs::{self, BlobKind, Need};
+use zoo_agent::{Agent, Effect, Input};
 use zoo_content::{BlobStore, Digest, VerifiedBlob};
 use zoo_kernels::isa::{self, Isa};
 use zoo_network::{BindOptions, Endpoint, Ticket};
@@ -19,17 +21,15 @@ use zoo_protocol::{JobId, Peer, Report, Role, ToOrchestrator, VERSION};
 use zoo_training::Manifest;
 
 use crate::PNodeError;
-use crate::agent::{Agent, Effect, Input};
 use crate::backoff;
 use crate::connection::{Connection, News};
 use crate::event::{EventSink, PNodeEvent};
 use crate::home::Home;
-use crate::needs::{self, BlobKind, Need};
 use crate::profile;
 use crate::progress::Progress;
-use crate::rounds::Retention;
 use crate::task::TaskError;
 use crate::worker::{self, Worker};
+use zoo_agent::rounds::Retention;
 
 /// Inputs that wait for the agent; their senders wait beyond that.
 const INPUTS_MAX: usize = 256;

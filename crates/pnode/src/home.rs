@@ -13,8 +13,8 @@ use tracing::warn;
 use zoo_content::{BlobStore, Digest, FileStore, StoreError};
 use zoo_protocol::{JobId, NodeKey};
 
-use crate::rounds::{Retention, Rounds};
 use crate::task::TaskError;
+use zoo_agent::rounds::{Retention, Rounds};
 
 const ROUNDS: &str = "rounds.json";
 

@@ -6,9 +6,9 @@
 //!
 //! # Invariants
 //!
-//! - **The agent decides, the daemon obeys.** [`agent::Agent`] has no clock, socket or disk, so that
+//! - **The agent decides, the daemon obeys.** [`zoo_agent::Agent`] has no clock, socket or disk, so that
 //!   tests and simulations run the logic that production runs.
-//! - **The tasks are a closed list** ([`agent::Task`]): nothing that arrives is ever executed.
+//! - **The tasks are a closed list** ([`zoo_agent::Task`]): nothing that arrives is ever executed.
 //! - **A task is a pure function of blobs** ([`task`]): anybody can do it again and compare ([`verify`]).
 //! - **A blob is noted before it is looked for** ([`rounds`]), so that tidying never removes what is
 //!   about to be used, and the disk holds a bounded number of rounds.
@@ -18,17 +18,15 @@
 //!
 //! No scheduling, no judging of others' work, no HTTP, no terminal: people hear of [`PNodeEvent`]s.
 
-pub mod agent;
 mod backoff;
 mod connection;
 mod daemon;
 mod error;
 mod event;
 pub mod home;
-pub mod needs;
 mod profile;
 mod progress;
-pub mod rounds;
+
 pub mod task;
 pub mod verify;
 mod worker;
@@ -37,4 +35,4 @@ pub use daemon::{PNodeOptions, run};
 pub use error::PNodeError;
 pub use event::{EventSink, PNodeEvent, Snapshot};
 pub use home::HomeError;
-pub use rounds::Retention;
+pub use zoo_agent::rounds::Retention;

@@ -2,12 +2,12 @@
 
 use std::ops::ControlFlow;
 
+use zoo_agent::needs::{MANIFEST, PROGRAM};
 use zoo_content::{BlobStore, Digest, MAX_BLOB_BYTES, StoreError};
 use zoo_network::{Endpoint, FetchError};
 use zoo_protocol::{Commitment, Peer};
 use zoo_training::{CheckpointError, Manifest, StepReport};
 
-use crate::needs::{MANIFEST, PROGRAM};
 use crate::task::{self, Datasets, TaskError};
 
 /// What training a window again came to.

@@ -9,12 +9,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use zoo_agent::{Assignment, Input, Outcome, Task};
 use zoo_content::{BlobStore, VerifiedBlob};
 use zoo_protocol::{Aggregate, Evaluate, TrainWindow};
 use zoo_training::{Evaluation, StepReport};
 
 use crate::PNodeError;
-use crate::agent::{Assignment, Input, Outcome, Task};
 use crate::event::Snapshot;
 use crate::home::{Home, HomeError};
 use crate::profile;

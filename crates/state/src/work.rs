@@ -1,6 +1,9 @@
 //! What a node should be doing now, derived from the state alone.
 
-use zoo_protocol::{Aggregate, ContributionRef, Evaluate, JobId, NodeId, Work};
+use std::collections::BTreeSet;
+
+use zoo_protocol::limits::MAX_PEERS;
+use zoo_protocol::{Aggregate, ContributionRef, Evaluate, JobId, NodeId, Peer, Work};
 
 use crate::{Aggregating, Answer, Event, Phase, Refusal, Running, SeatState, State};
 
@@ -29,6 +32,31 @@ impl State {
                 .shard_of(node)
                 .map_or(Work::Idle, |shard| Work::Evaluate(running.evaluation(shard))),
         }
+    }
+
+    /// Whom a node asks for the blobs of its work, out of `peers`, which are ordered by node: first those who said that
+    /// they hold the checkpoint it starts from, then the orchestrator, then the rest. Each node begins its round at
+    /// another place, so that not all ask the same one.
+    pub fn sources_for(
+        &self,
+        node: &NodeId,
+        work: &Work,
+        peers: &[Peer],
+        orchestrator: &NodeId,
+    ) -> Vec<Peer> {
+        let checkpoint = match work {
+            Work::Idle => return Vec::new(),
+            Work::Train(window) => window.base,
+            Work::Aggregate(aggregate) => aggregate.base,
+            Work::Evaluate(evaluate) => evaluate.checkpoint,
+        };
+        let holders: BTreeSet<NodeId> = self.holders(&checkpoint).into_iter().collect();
+        let (before, after) = peers.split_at(peers.partition_point(|peer| peer.node <= *node));
+        let others = after.iter().chain(before).filter(|peer| peer.node != *node);
+        let mut ordered: Vec<Peer> = others.cloned().collect();
+        ordered.sort_by_key(|peer| (!holders.contains(&peer.node), peer.node != *orchestrator));
+        ordered.truncate(MAX_PEERS);
+        ordered
     }
 
     /// A node's work failed: nobody waits for it any longer, and it gets other work in the next phase.

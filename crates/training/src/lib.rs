@@ -56,6 +56,7 @@ pub use error::TrainError;
 pub use estimate::Estimate;
 pub use evaluate::{Evaluation, Part, evaluate};
 pub use local::{LocalJob, equal_shares};
+pub use network_state::{layout, network_of};
 pub use run_directory::{RunDirectory, RunDirectoryError};
 pub use schedule::{Schedule, rewarm};
 pub use sequences::{Sequences, Windows};

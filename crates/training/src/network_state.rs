@@ -9,6 +9,14 @@ use crate::checkpoint::{Checkpoint, Lineage, Progress, VNodeState};
 use crate::error::TrainError;
 use crate::spec::TrainingSpec;
 
+/// The network of `spec`, parameters not yet filled.
+///
+/// # Errors
+/// A model that cannot be built.
+pub fn network_of(spec: &TrainingSpec) -> Result<Network, TrainError> {
+    build(spec).map(|(network, _)| network)
+}
+
 /// The network of `spec`, parameters not yet filled, and the digest of its definition.
 pub fn build(spec: &TrainingSpec) -> Result<(Network, Digest), TrainError> {
     let definition = NetworkDefinition::decoder(&spec.model)?;

@@ -8,8 +8,10 @@ mod fetch;
 mod generate;
 mod jobs;
 mod join;
+mod journal;
 mod network;
 pub mod presets;
+mod simulate;
 mod status;
 mod submit;
 mod top;
@@ -56,6 +58,11 @@ pub enum Command {
     /// Measure this machine: a training step, matrix products, every operator
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Check or print an orchestrator's journal
+    #[command(subcommand)]
+    Journal(journal::JournalCommand),
+    /// Simulate a network in virtual time, with everything that can go wrong
+    Simulate(simulate::Simulate),
     /// Print a completion script for a shell
     Completions(completions::Completions),
 }
@@ -77,6 +84,8 @@ impl Command {
             Command::Chat(command) => command.run(),
             Command::Presets(command) => command.run(),
             Command::Bench(command) => command.run(),
+            Command::Journal(command) => command.run(),
+            Command::Simulate(command) => command.run(),
             Command::Completions(command) => command.run(),
         }
     }

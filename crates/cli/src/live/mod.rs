@@ -11,7 +11,7 @@ mod sparkline;
 mod table;
 
 pub use audience::Audience;
-pub use json::print_line;
+pub use json::{event_line, print_line};
 pub use network::{JobState, JobView, NetworkView};
 pub use overview::{NodeState, NodeView, Overview};
 pub use sparkline::sparkline;

@@ -1,5 +1,6 @@
 //! `zoo bench`: how fast this machine is, and how far from its limits.
 
+mod codec;
 mod gemm;
 mod kernels;
 mod measure;
@@ -16,6 +17,8 @@ pub enum Bench {
     Gemm(gemm::Gemm),
     /// Every other operator, as a share of the measured memory bandwidth
     Kernels(kernels::Kernels),
+    /// Rounds of replicas: bits on the wire and loss, by update format and steps between synchronisations
+    Codec(codec::Codec),
 }
 
 impl Bench {
@@ -25,6 +28,7 @@ impl Bench {
             Bench::Step(command) => command.run(),
             Bench::Gemm(command) => command.run(),
             Bench::Kernels(command) => command.run(),
+            Bench::Codec(command) => command.run(),
         }
     }
 }

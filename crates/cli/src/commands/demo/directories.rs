@@ -31,6 +31,9 @@ impl Directories {
                 model.display()
             );
         }
+        if let Some(model) = model {
+            try_writing(model)?;
+        }
         let run = match run {
             Some(run) => create_new(run)?,
             None => create_next(Path::new(".zoo"))?,
@@ -55,6 +58,17 @@ impl Directories {
     pub fn remove_network(&self) -> Result<()> {
         fs::remove_dir_all(&self.network).with_context(|| format!("cannot remove {}", self.network.display()))
     }
+}
+
+/// Finds out now, not after minutes of training, whether the model can be written.
+fn try_writing(model: &Path) -> Result<()> {
+    let refused = || {
+        format!(
+            "cannot create {}\nhint: choose a directory that you can write to with --out",
+            model.display()
+        )
+    };
+    fs::create_dir_all(model).and_then(|()| fs::remove_dir(model)).with_context(refused)
 }
 
 fn create_new(run: &Path) -> Result<PathBuf> {

@@ -14,9 +14,11 @@ use std::sync::Arc;
 use zoo_content::Digest;
 use zoo_protocol::{Aggregate, NodeId, NodeKey, Peer, Report, Sealed, Work, limits};
 
-use crate::needs::{self, BlobKind, Need};
+use crate::needs::{BlobKind, Need};
 
 mod exchange;
+pub mod needs;
+pub mod rounds;
 
 pub use exchange::{Assignment, Effect, Input, Outcome, Task};
 

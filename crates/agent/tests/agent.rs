@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use zoo_agent::{Agent, Effect, Input, Outcome, Task};
 use zoo_content::Digest;
-use zoo_pnode::agent::{Agent, Effect, Input, Outcome, Task};
 use zoo_protocol::{
     Aggregate, Commitment, ContributionRef, Evaluate, NodeId, NodeKey, Peer, Profile, Report, Share,
     TrainWindow, VNodeUpdate, Work,

@@ -1,0 +1,179 @@
+//! `zoo bench codec`: what rounds cost in loss and what they put on the wire.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Result;
+use serde::Serialize;
+use serde_json::Value;
+use zoo_training::{
+    LocalJob, Part, TrainingSpec, UpdateFormat, WindowResult, equal_shares, evaluate, layout,
+};
+use zoo_update::{Header, dense, sparse};
+
+use crate::commands::train::corpus::Corpus;
+use crate::commands::train::layers;
+use crate::config::{Layer, RunConfig, build};
+use crate::progress::Progress;
+
+/// Arguments of `zoo bench codec`.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  zoo bench codec --data input.txt --json
+  zoo bench codec --preset bench-s --data input.txt --replicas 8 --steps 900 --set rounds.inner_steps=10
+  zoo bench codec --set training.update.type=dense --steps 60
+
+Trains replicas in this process, round by round, with real text and the codec's real bytes; every update is decoded and
+encoded again. The replicas' updates are all that is counted, per parameter and inner step of one replica.")]
+pub struct Codec {
+    /// A YAML or TOML file that says what to train
+    config: Option<PathBuf>,
+    /// Start from this preset
+    #[arg(long, value_name = "NAME", default_value = "bench-s")]
+    preset: String,
+    /// A file or folder of text. Default: the packages that cargo has here
+    #[arg(long, value_name = "PATH")]
+    data: Option<PathBuf>,
+    /// Replicas that train side by side
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
+    replicas: u16,
+    /// Steps that every replica trains
+    #[arg(long, default_value_t = 60)]
+    steps: u64,
+    /// Set any key; sparse updates and rounds of 30 steps unless it says otherwise
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = Layer::parse_setting)]
+    settings: Vec<(String, Value)>,
+    /// Threads to compute with
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct CodecReport {
+    preset: String,
+    parameters: usize,
+    replicas: u16,
+    inner_steps: u32,
+    rounds: u32,
+    update: UpdateFormat,
+    seed: u64,
+    /// Tokens of all replicas.
+    tokens: u64,
+    upload_bits_per_parameter_per_inner_step: f64,
+    /// Where every replica fetches all others' updates.
+    download_bits_per_parameter_per_inner_step: f64,
+    /// Whether every update, decoded and encoded again, was the same bytes.
+    exact: bool,
+    /// Held-out loss after the last round, nats per token.
+    val_loss: f64,
+    bits_per_byte: f64,
+    seconds: f64,
+}
+
+impl Codec {
+    /// Trains, measures and prints.
+    pub fn run(self) -> Result<()> {
+        let config = build(None, &self.layers()?)?;
+        let pool = super::measure::on_threads(self.threads, || self.measure(&config))?;
+        let report = pool?;
+        if self.json {
+            println!("{}", serde_json::to_string(&report)?);
+            return Ok(());
+        }
+        println!(
+            "{}: {} replicas, {} rounds of {} steps, {} parameters",
+            report.preset, report.replicas, report.rounds, report.inner_steps, report.parameters
+        );
+        println!(
+            "uploaded {:.5} bits per parameter and inner step; fetched from all others {:.5}",
+            report.upload_bits_per_parameter_per_inner_step,
+            report.download_bits_per_parameter_per_inner_step
+        );
+        println!("every update has one encoding: {}", if report.exact { "yes" } else { "NO" });
+        println!(
+            "held-out loss {:.4} nats per token after {} tokens, {:.1} s",
+            report.val_loss, report.tokens, report.seconds
+        );
+        Ok(())
+    }
+
+    fn layers(&self) -> Result<Vec<Layer>> {
+        let set = |key: &str| self.settings.iter().any(|(path, _)| path.starts_with(key));
+        let unless_set = |key: &str, value: Value| (!set(key)).then_some(value);
+        let named = [
+            ("preset", Some(self.preset.clone().into())),
+            ("data", layers::path(self.data.as_deref())?),
+            ("steps", Some(self.steps.into())),
+            ("rounds.inner_steps", unless_set("rounds.inner_steps", 30.into())),
+            ("training.update.type", unless_set("training.update.type", "sparse".into())),
+        ];
+        layers::of(self.config.as_deref(), &self.settings, named)
+    }
+
+    fn measure(&self, config: &RunConfig) -> Result<CodecReport> {
+        let corpus = Corpus::prepare(config, self.json)?;
+        let spec = corpus.spec(config);
+        let plan = config.round_plan();
+        let mut job = LocalJob::new(&spec, &corpus.training, self.replicas.into())?;
+        let mut progress = Progress::start(plan.rounds.into(), self.json);
+        let started = Instant::now();
+        let (mut bytes, mut tokens, mut exact) = (0, 0, true);
+        for round in 0..plan.rounds {
+            progress.update(round.into(), || "rounds".into());
+            let first = job.checkpoint().progress.sequences;
+            let shares = equal_shares(self.replicas.into(), first, plan.sequences_per_step, plan.inner_steps);
+            let shares: Vec<_> = shares.into_iter().map(Some).collect();
+            for result in job.round(&shares, &mut |_, _| ControlFlow::Continue(()))?.iter().flatten() {
+                bytes += result.updates.iter().map(|update| update.blob.len() as u64).sum::<u64>();
+                tokens += result.tokens();
+                exact &= comes_back(&spec, round, result)?;
+            }
+        }
+        drop(progress);
+        let seconds = started.elapsed().as_secs_f64();
+        let network = job.checkpoint().network(&spec)?;
+        let part = Part { shard: 0, shards: 1, batch_windows: spec.micro_batch(spec.batch_sequences) };
+        let evaluation = evaluate(&network, &corpus.held_out, part)?;
+        let parameters = network.parameter_count();
+        let steps = f64::from(self.replicas) * f64::from(plan.rounds) * f64::from(plan.inner_steps);
+        let upload = 8.0 * bytes as f64 / (parameters as f64 * steps);
+        Ok(CodecReport {
+            preset: config.preset.clone(),
+            parameters,
+            replicas: self.replicas,
+            inner_steps: plan.inner_steps,
+            rounds: plan.rounds,
+            update: spec.update,
+            seed: spec.seed,
+            tokens,
+            upload_bits_per_parameter_per_inner_step: upload,
+            download_bits_per_parameter_per_inner_step: upload * f64::from(self.replicas - 1),
+            exact,
+            val_loss: evaluation.nats / evaluation.tokens as f64,
+            bits_per_byte: evaluation.bits_per_byte(),
+            seconds,
+        })
+    }
+}
+
+/// Whether every update of a window, decoded and encoded again, is the same bytes.
+fn comes_back(spec: &TrainingSpec, round: u32, result: &WindowResult) -> Result<bool> {
+    let (codec, tokens) = (spec.update.codec(), result.tokens());
+    let network = zoo_training::network_of(spec)?;
+    for (vnode, update) in network.vnodes().iter().zip(&result.updates) {
+        let header = Header { round, vnode: vnode.id().to_owned(), tokens, layout: layout(vnode)? };
+        let decoded = codec.decode(update.blob.bytes(), &header)?;
+        let again = match spec.update {
+            UpdateFormat::Dense => dense::encode(&header, &decoded.values()),
+            UpdateFormat::Sparse(settings) => sparse::encode(&decoded, settings.keep),
+        };
+        if again != update.blob.bytes() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

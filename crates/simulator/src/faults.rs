@@ -1,0 +1,82 @@
+//! What goes wrong, and how often.
+
+use serde::{Deserialize, Serialize};
+
+/// How bad the weather is. Times are virtual milliseconds; 0 switches a fault off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Faults {
+    /// Faults begin to stop after this time; then the network has to recover.
+    pub until_ms: u64,
+    /// Slowest way of a message, ms.
+    pub latency_max_ms: u64,
+    /// Messages of 1,000 that are lost; the conversation breaks.
+    pub loss_in_1000: u64,
+    /// Reports of 1,000 that arrive a second time, later.
+    pub duplicates_in_1000: u64,
+    /// Fetches of 1,000 that break in the middle.
+    pub broken_fetches_in_1000: u64,
+    /// Mean time until a node is killed.
+    pub node_crash_ms: u64,
+    /// Killed nodes of 1,000 that come back with an empty disk.
+    pub wiped_in_1000: u64,
+    /// Mean time until a node leaves for a long time.
+    pub node_leave_ms: u64,
+    /// Mean time until a group of nodes is cut off from the others.
+    pub partition_ms: u64,
+    /// Mean time until a node's disk is full for a while.
+    pub full_disk_ms: u64,
+    /// The slowest node is so many times slower than the fastest.
+    pub slowness: u64,
+    /// Writes of 1,000 after or before which the orchestrator is killed.
+    pub orchestrator_crash_in_1000: u64,
+    /// The orchestrator's clock is off by up to this much after a restart, ms.
+    pub clock_skew_ms: u64,
+}
+
+impl Faults {
+    /// Fair weather: some latency, and machines that are alike.
+    pub fn none() -> Self {
+        Self {
+            until_ms: 0,
+            latency_max_ms: 20,
+            loss_in_1000: 0,
+            duplicates_in_1000: 0,
+            broken_fetches_in_1000: 0,
+            node_crash_ms: 0,
+            wiped_in_1000: 0,
+            node_leave_ms: 0,
+            partition_ms: 0,
+            full_disk_ms: 0,
+            slowness: 1,
+            orchestrator_crash_in_1000: 0,
+            clock_skew_ms: 0,
+        }
+    }
+
+    /// Everything at once.
+    pub fn all() -> Self {
+        Self {
+            until_ms: 120_000,
+            latency_max_ms: 400,
+            loss_in_1000: 2,
+            duplicates_in_1000: 30,
+            broken_fetches_in_1000: 20,
+            node_crash_ms: 60_000,
+            wiped_in_1000: 100,
+            node_leave_ms: 240_000,
+            partition_ms: 30_000,
+            full_disk_ms: 120_000,
+            slowness: 8,
+            orchestrator_crash_in_1000: 30,
+            clock_skew_ms: 5_000,
+        }
+    }
+}
+
+impl Default for Faults {
+    /// A file that names some faults has the others off.
+    fn default() -> Self {
+        Self { until_ms: 120_000, ..Self::none() }
+    }
+}

@@ -1,0 +1,240 @@
+//! The simulated orchestrator: the real state machine over a journal of which only the durable part survives.
+//!
+//! It does what the real host does: takes what waits, applies it, makes it durable in one write, and only then
+//! lets anybody see it. A crash falls before that write or right after it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use zoo_content::Digest;
+use zoo_protocol::{JobDescription, NodeId, NodeProfile, Peer, Report, Work};
+use zoo_state::{Command, Event, LossCause, State};
+
+use crate::Bug;
+
+/// A node that was not heard of for so long is lost, ms.
+pub const LEASE_MS: u64 = 5_000;
+/// Leases and deadlines are looked at, and what waits is written, so often, ms.
+pub const TICK_MS: u64 = 25;
+
+/// Tells the conversations of one node apart.
+pub type SessionId = u64;
+
+/// What happens to the orchestrator.
+#[derive(Clone, Debug)]
+pub enum Request {
+    Join { profile: NodeProfile },
+    Heartbeat,
+    Report(Report),
+    Gone(LossCause),
+}
+
+/// What a worker is told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assignment {
+    pub work: Work,
+    pub peers: Vec<Peer>,
+}
+
+/// What the others may hear after a write.
+pub struct Published {
+    /// New events.
+    pub events: Vec<Event>,
+    /// Who joined, with the number of the conversation.
+    pub welcomed: Vec<(NodeId, SessionId)>,
+    /// Conversations that the orchestrator has ended.
+    pub closed: Vec<(NodeId, SessionId)>,
+    /// What has changed for whom.
+    pub assignments: Vec<(NodeId, SessionId, Assignment)>,
+}
+
+/// When a crash falls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    None,
+    BeforeWrite,
+    AfterWrite,
+}
+
+pub struct Host {
+    pub id: NodeId,
+    pub state: State,
+    /// Entries that survive a crash.
+    durable: Vec<Vec<u8>>,
+    /// Root of the state after the durable entries.
+    root: Digest,
+    /// Its clock minus virtual time, ms; the clock never goes back over a restart.
+    skew_ms: u64,
+    latest_ms: u64,
+    leases: BTreeMap<NodeId, u64>,
+    sessions: BTreeMap<NodeId, (SessionId, Assignment)>,
+    waiting: Vec<(NodeId, SessionId, Request)>,
+    submissions: Vec<JobDescription>,
+    /// Blobs of jobs.
+    pub disk: BTreeSet<Digest>,
+    bug: Option<Bug>,
+}
+
+impl Host {
+    pub fn new(id: NodeId, bug: Option<Bug>) -> Self {
+        let state = State::new();
+        Self {
+            id,
+            root: state.root(),
+            state,
+            durable: Vec::new(),
+            skew_ms: 0,
+            latest_ms: 0,
+            leases: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            waiting: Vec::new(),
+            submissions: Vec::new(),
+            disk: BTreeSet::new(),
+            bug,
+        }
+    }
+
+    /// A request arrived.
+    pub fn take(&mut self, node: NodeId, session: SessionId, request: Request) {
+        self.waiting.push((node, session, request));
+    }
+
+    /// A client submits a job whose blobs are here.
+    pub fn submit(&mut self, job: JobDescription) {
+        self.submissions.push(job);
+    }
+
+    /// Whether anything would come of a tick.
+    pub fn has_work(&self, now: u64) -> bool {
+        !self.waiting.is_empty()
+            || !self.submissions.is_empty()
+            || self.leases.values().any(|end| *end <= now)
+            || self.state.next_deadline_ms().is_some_and(|deadline| deadline <= self.clock(now))
+    }
+
+    /// Works on what waits. `None` when it crashed.
+    pub fn tick(&mut self, now: u64, crash: Crash) -> Option<Published> {
+        let now_ms = self.clock(now);
+        self.latest_ms = now_ms;
+        let mut entries: Vec<(Command, Vec<Event>)> = Vec::new();
+        let (mut welcomed, mut closed) = (Vec::new(), Vec::new());
+        let mut apply = |state: &mut State, command: Command| {
+            // A refused command has changed nothing and is not journaled.
+            if let Ok(events) = state.apply(&command) {
+                entries.push((command, events));
+                return true;
+            }
+            false
+        };
+        for job in std::mem::take(&mut self.submissions) {
+            apply(&mut self.state, Command::JobSubmitted { job, now_ms });
+        }
+        for (node, session, request) in std::mem::take(&mut self.waiting) {
+            let current = self.sessions.get(&node).is_some_and(|(known, _)| *known == session)
+                || self.bug == Some(Bug::HearsReplacedConversations);
+            match request {
+                Request::Join { profile } => {
+                    let joined = Command::NodeJoined { node, profile, addresses: Vec::new(), now_ms };
+                    if apply(&mut self.state, joined) {
+                        self.leases.insert(node, now + LEASE_MS);
+                        let idle = Assignment { work: Work::Idle, peers: Vec::new() };
+                        let replaced = self.sessions.insert(node, (session, idle));
+                        closed.extend(replaced.map(|(replaced, _)| (node, replaced)));
+                        welcomed.push((node, session));
+                    }
+                }
+                Request::Heartbeat if current => _ = self.leases.insert(node, now + LEASE_MS),
+                Request::Report(report) if current => {
+                    self.leases.insert(node, now + LEASE_MS);
+                    apply(&mut self.state, Command::Reported { node, report, now_ms });
+                }
+                Request::Gone(cause) if current => {
+                    self.sessions.remove(&node);
+                    self.leases.remove(&node);
+                    apply(&mut self.state, Command::NodeLost { node, cause, now_ms });
+                }
+                // From a conversation that another one has replaced.
+                Request::Heartbeat | Request::Report(_) | Request::Gone(_) => {}
+            }
+        }
+        let silent: Vec<NodeId> =
+            self.leases.iter().filter(|(_, end)| **end <= now).map(|(node, _)| *node).collect();
+        for node in silent {
+            closed.extend(self.sessions.remove(&node).map(|(session, _)| (node, session)));
+            self.leases.remove(&node);
+            apply(&mut self.state, Command::NodeLost { node, cause: LossCause::LeaseExpired, now_ms });
+        }
+        let is_due = self.state.next_deadline_ms().is_some_and(|deadline| deadline <= now_ms);
+        if is_due {
+            apply(&mut self.state, Command::Tick { now_ms });
+        }
+
+        if crash == Crash::BeforeWrite && self.bug != Some(Bug::TellsBeforeItWrites) {
+            return None;
+        }
+        let events: Vec<Event> = entries.iter().flat_map(|(_, events)| events.clone()).collect();
+        if crash != Crash::BeforeWrite {
+            self.durable.extend(entries.iter().map(|(command, _)| command.to_bytes()));
+            self.root = self.state.root();
+        }
+        if crash == Crash::AfterWrite {
+            return None;
+        }
+        // A write without entries has nothing to publish.
+        let assignments = if entries.is_empty() { Vec::new() } else { self.publish() };
+        Some(Published { events, welcomed, closed, assignments })
+    }
+
+    /// Starts again from what is durable; `skew_ms` is how far the clock is ahead now.
+    ///
+    /// # Errors
+    /// When the journal does not lead to the state it led to.
+    pub fn restart(&mut self, now: u64, skew_ms: u64) -> Result<Vec<Event>, String> {
+        if self.bug == Some(Bug::ForgetsItsLastEntry) {
+            self.durable.pop();
+        }
+        self.state = State::new();
+        let mut events = Vec::new();
+        for entry in &self.durable {
+            let command =
+                Command::from_bytes(entry).map_err(|cause| format!("an entry does not decode: {cause}"))?;
+            events
+                .extend(self.state.apply(&command).map_err(|cause| format!("an entry is refused: {cause}"))?);
+            self.latest_ms = self.latest_ms.max(command.now_ms());
+        }
+        if self.state.root() != self.root && self.bug != Some(Bug::ForgetsItsLastEntry) {
+            return Err("the journal leads to another state".into());
+        }
+        self.skew_ms = skew_ms;
+        self.waiting.clear();
+        self.sessions.clear();
+        self.leases = self.state.live().map(|(node, _)| (*node, now + 2 * LEASE_MS)).collect();
+        Ok(events)
+    }
+
+    /// Entries that survive a crash.
+    pub fn journal(&self) -> &[Vec<u8>] {
+        &self.durable
+    }
+
+    fn clock(&self, now: u64) -> u64 {
+        (now + self.skew_ms).max(self.latest_ms)
+    }
+
+    fn publish(&mut self) -> Vec<(NodeId, SessionId, Assignment)> {
+        let peer = |node: NodeId| Peer { node, addresses: Vec::new() };
+        let mut peers: Vec<Peer> =
+            self.state.live().map(|(node, _)| peer(*node)).chain([peer(self.id)]).collect();
+        peers.sort_by_key(|peer| peer.node);
+        let mut changed = Vec::new();
+        for (node, (session, current)) in &mut self.sessions {
+            let work = self.state.work_for(node);
+            let assignment =
+                Assignment { peers: self.state.sources_for(node, &work, &peers, &self.id), work };
+            if *current != assignment {
+                current.clone_from(&assignment);
+                changed.push((*node, *session, assignment));
+            }
+        }
+        changed
+    }
+}

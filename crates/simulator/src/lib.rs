@@ -1,0 +1,82 @@
+//! A network in one thread and virtual time.
+//!
+//! The orchestrator's real state machine and the PNodes' real agents run over simulated sockets, disks and clocks. One
+//! seed decides everything that goes wrong: what is lost, late, doubled, cut off, killed, wiped or full. One seed
+//! gives one history; a seed that breaks an invariant is a test.
+//!
+//! ```
+//! use zoo_simulator::{Faults, Options, simulate};
+//!
+//! let outcome = simulate(&Options { nodes: 5, rounds: 2, seed: 1, faults: Faults::all(), bug: None });
+//! assert_eq!(outcome.violations, Vec::<String>::new());
+//! assert_eq!(outcome.rounds_committed, 2);
+//! ```
+//!
+//! # What is simulated and what is not
+//!
+//! Training is a name made of its inputs: who computes what from what is real, the numbers are not. Conversations are
+//! streams that break; they do not reorder what one side says, but reports may arrive twice. The orchestrator's host is
+//! a model of the real one with the same order of steps: apply, write, publish.
+
+mod chance;
+mod faults;
+mod host;
+mod node;
+mod work;
+mod world;
+
+pub use faults::Faults;
+use serde::Serialize;
+use zoo_content::Digest;
+
+/// A network to simulate.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// PNodes.
+    pub nodes: usize,
+    /// Rounds of the job.
+    pub rounds: u32,
+    /// What decides everything.
+    pub seed: u64,
+    /// What goes wrong.
+    pub faults: Faults,
+    /// A mistake of the orchestrator's, to see whether the invariants find it.
+    pub bug: Option<Bug>,
+}
+
+/// Mistakes that can be planted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// Others see what is not written yet.
+    TellsBeforeItWrites,
+    /// A restart loses the newest entry of the journal.
+    ForgetsItsLastEntry,
+    /// What a node said in a conversation that another one has replaced still counts.
+    HearsReplacedConversations,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Outcome {
+    /// Of the history: every event with its time, and the journal.
+    pub digest: Digest,
+    /// Invariants that were broken, and when.
+    pub violations: Vec<String>,
+    /// Rounds that were finished.
+    pub rounds_committed: u32,
+    /// Virtual time until the job was over, seconds.
+    pub virtual_seconds: f64,
+    /// Bytes of blobs that passed from disk to disk.
+    pub bytes_moved: u64,
+    /// Entries of the journal.
+    pub journal_entries: u64,
+    /// Nodes that were killed, and times the orchestrator was.
+    pub node_crashes: u64,
+    /// Times the orchestrator was killed.
+    pub orchestrator_crashes: u64,
+}
+
+/// Runs a network until its job is over, or should be.
+pub fn simulate(options: &Options) -> Outcome {
+    world::World::new(options).run()
+}

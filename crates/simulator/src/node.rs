@@ -1,0 +1,114 @@
+//! A simulated PNode: the real agent, a disk, a speed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use zoo_agent::rounds::{Retention, Rounds};
+use zoo_agent::{Agent, Assignment};
+use zoo_content::Digest;
+use zoo_protocol::{NodeId, NodeKey, NodeProfile, Speeds};
+
+use crate::host::SessionId;
+
+pub struct Node {
+    pub key: Arc<NodeKey>,
+    pub id: NodeId,
+    /// Virtual ms that a sequence takes.
+    pub ms_per_sequence: u64,
+    /// Bytes per virtual ms, either way.
+    pub bytes_per_ms: u64,
+    pub process: Option<Process>,
+    /// Counts its processes, so that what was meant for an earlier one is recognised.
+    pub life: u64,
+    pub disk: BTreeSet<Digest>,
+    /// What it remembers of its rounds; on the disk.
+    pub rounds: Rounds,
+    /// Until when its disk is full.
+    pub full_until: u64,
+    pub sent_bytes: u64,
+    pub received_bytes: u64,
+}
+
+/// What is gone after `kill -9`.
+pub struct Process {
+    pub agent: Agent,
+    /// The conversation it has, as far as it knows.
+    pub session: Option<SessionId>,
+    /// Since when it has it.
+    pub session_since: u64,
+    /// Failed attempts to connect in a row.
+    pub attempts: u32,
+    /// Fetches that somebody waits for, by the number of the attempt.
+    pub fetches: BTreeMap<Digest, u64>,
+    pub running: Option<Assignment>,
+}
+
+impl Node {
+    pub fn new(seed: u64, index: usize, ms_per_sequence: u64, bytes_per_ms: u64) -> Self {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        bytes[8..16].copy_from_slice(&(index as u64 + 1).to_le_bytes());
+        let key = Arc::new(NodeKey::from_seed(bytes));
+        Self {
+            id: key.id(),
+            key,
+            ms_per_sequence,
+            bytes_per_ms,
+            process: None,
+            life: 0,
+            disk: BTreeSet::new(),
+            rounds: Rounds::default(),
+            full_until: 0,
+            sent_bytes: 0,
+            received_bytes: 0,
+        }
+    }
+
+    pub fn start(&mut self) {
+        self.life += 1;
+        self.process = Some(Process {
+            agent: Agent::new(self.key.clone()),
+            session: None,
+            session_since: 0,
+            attempts: 0,
+            fetches: BTreeMap::new(),
+            running: None,
+        });
+    }
+
+    pub fn kill(&mut self, wipe: bool) {
+        self.process = None;
+        if wipe {
+            self.disk.clear();
+            self.rounds = Rounds::default();
+        }
+    }
+
+    pub fn profile(&self) -> NodeProfile {
+        let speed = (64_000 / self.ms_per_sequence) as u32;
+        NodeProfile {
+            name: "simulated".into(),
+            threads: 1,
+            memory_mib: 1024,
+            isa: "none".into(),
+            speeds: Speeds { f32_exact: speed, bf16_exact: speed },
+            software: "simulator".into(),
+        }
+    }
+
+    /// Keeps a blob; false when the disk is full.
+    pub fn keep(&mut self, blob: Digest, now: u64) -> bool {
+        let fits = now >= self.full_until || self.disk.contains(&blob);
+        if fits {
+            self.disk.insert(blob);
+        }
+        fits
+    }
+
+    /// Forgets the blobs of rounds long past, as the real node does.
+    pub fn tidy(&mut self) {
+        for blob in self.rounds.forget(Retention::default()) {
+            self.disk.remove(&blob);
+        }
+    }
+}

@@ -1,0 +1,800 @@
+//! Virtual time: what happens next, and to whom.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+use zoo_agent::needs::{BlobKind, Need, round_of};
+use zoo_agent::{Assignment, Effect, Input, Outcome as TaskOutcome, Task};
+use zoo_content::Digest;
+use zoo_protocol::{
+    JobDescription, JobId, NodeId, NodeKey, Peer, Profile, Report, RoundPlan, decode, encode,
+};
+use zoo_state::{Event, JobStatus, LossCause, Outcome as JobOutcome, invariants};
+
+use crate::chance::Chance;
+use crate::host::{Crash, Host, Published, Request, SessionId, TICK_MS};
+use crate::node::Node;
+use crate::{Faults, Options, Outcome, work};
+
+/// Between two heartbeats, ms.
+const HEARTBEAT_MS: u64 = 1_000;
+/// A broken conversation is noticed after so long, ms.
+const NOTICE_MS: u64 = 2_000;
+/// Who talks for so long is known, ms.
+const HEARD_MS: u64 = 15_000;
+/// Longest wait before another attempt, ms.
+const RETRY_MAX_MS: u64 = 10_000;
+/// A round waits so long for a contribution, ms.
+const DEADLINE_MS: u64 = 20_000;
+/// Everything is repaired so long after the last fault; then the job has this long for every round that is left.
+const PATIENCE_MS: u64 = 20 * DEADLINE_MS;
+
+/// Something that will happen.
+#[derive(Debug)]
+enum Happening {
+    HostTick,
+    HostRestart,
+    /// A request arrives at the orchestrator.
+    Request {
+        node: usize,
+        session: SessionId,
+        request: Request,
+    },
+    /// The orchestrator's answer arrives at a process.
+    Welcome {
+        node: usize,
+        life: u64,
+        session: SessionId,
+    },
+    Assigned {
+        node: usize,
+        life: u64,
+        session: SessionId,
+        work: zoo_protocol::Work,
+        peers: Vec<Peer>,
+    },
+    /// A process notices that its conversation broke.
+    Broken {
+        node: usize,
+        life: u64,
+        session: SessionId,
+    },
+    Connect {
+        node: usize,
+        life: u64,
+    },
+    Heartbeat {
+        node: usize,
+        life: u64,
+        session: SessionId,
+    },
+    Retry {
+        node: usize,
+        life: u64,
+        assignment: Assignment,
+    },
+    /// A fetch comes to its end: a source had it, or none.
+    Fetched {
+        node: usize,
+        life: u64,
+        attempt: u64,
+        digest: Digest,
+        need: Need,
+        source: Option<usize>,
+    },
+    TaskDone {
+        node: usize,
+        life: u64,
+        assignment: Assignment,
+        task: Task,
+    },
+    NodeStart {
+        node: usize,
+    },
+    NodeCrash {
+        node: usize,
+    },
+    NodeLeave {
+        node: usize,
+    },
+    Partition,
+    Heal {
+        group: u64,
+    },
+    FullDisk {
+        node: usize,
+    },
+}
+
+/// The orchestrator as a source of blobs.
+const HOST: usize = usize::MAX;
+
+pub struct World<'a> {
+    options: &'a Options,
+    faults: &'a Faults,
+    now: u64,
+    queue: BinaryHeap<Reverse<(u64, u64)>>,
+    happenings: BTreeMap<u64, Happening>,
+    next_happening: u64,
+    host: Host,
+    host_is_up: bool,
+    host_up_since: u64,
+    nodes: Vec<Node>,
+    by_id: BTreeMap<NodeId, usize>,
+    next_session: SessionId,
+    next_attempt: u64,
+    /// Nodes on the other side of a cut, by the number of the cut.
+    cut_off: BTreeMap<u64, BTreeSet<usize>>,
+    weather: Chance,
+    wires: Chance,
+    job: JobDescription,
+    history: History,
+}
+
+/// What anybody has seen, and what may not be taken back.
+#[derive(Default)]
+struct History {
+    events: Vec<Event>,
+    log: Vec<u8>,
+    finished: BTreeMap<(JobId, u32), Digest>,
+    given: BTreeSet<u64>,
+    violations: Vec<String>,
+    bytes_moved: u64,
+    node_crashes: u64,
+    orchestrator_crashes: u64,
+}
+
+impl<'a> World<'a> {
+    pub fn new(options: &'a Options) -> Self {
+        let faults = &options.faults;
+        let mut chance = Chance::new(options.seed, "machines");
+        let node = |index| {
+            let slowness = chance.between(1, faults.slowness.max(1));
+            Node::new(options.seed, index, 20 * slowness, 1_000_000 / 1000 / slowness)
+        };
+        let nodes: Vec<Node> = (0..options.nodes).map(node).collect();
+        let by_id = nodes.iter().enumerate().map(|(index, node)| (node.id, index)).collect();
+        let name = |what: &str| Digest::of(&[&options.seed.to_le_bytes(), what.as_bytes()].concat());
+        let job = JobDescription {
+            name: "simulated".into(),
+            program: name("program"),
+            profile: Profile::F32Exact,
+            initial: name("initial"),
+            training_data: name("training"),
+            held_out_data: name("held out"),
+            plan: RoundPlan {
+                rounds: options.rounds,
+                inner_steps: 5,
+                sequences_per_step: 8,
+                evaluate_every: 2,
+                evaluation_shards: 4,
+                minimum_nodes: (options.nodes as u32 / 4).max(1),
+                contribution_deadline_ms: DEADLINE_MS,
+            },
+        };
+        let mut host = Host::new(NodeKey::from_seed([255; 32]).id(), options.bug);
+        host.disk.extend([job.program, job.initial, job.training_data, job.held_out_data]);
+        host.disk.extend(work::parts(&job.initial).into_iter().map(|(part, _)| part));
+        Self {
+            options,
+            faults,
+            now: 0,
+            queue: BinaryHeap::new(),
+            happenings: BTreeMap::new(),
+            next_happening: 0,
+            host,
+            host_is_up: true,
+            host_up_since: 0,
+            nodes,
+            by_id,
+            next_session: 0,
+            next_attempt: 0,
+            cut_off: BTreeMap::new(),
+            weather: Chance::new(options.seed, "weather"),
+            wires: Chance::new(options.seed, "wires"),
+            job,
+            history: History::default(),
+        }
+    }
+
+    pub fn run(mut self) -> Outcome {
+        self.at(0, Happening::HostTick);
+        self.host.submit(self.job.clone());
+        for node in 0..self.nodes.len() {
+            let delay = self.wires.between(0, 500);
+            self.at(delay, Happening::NodeStart { node });
+            self.expect(self.faults.node_crash_ms, Happening::NodeCrash { node });
+            self.expect(self.faults.node_leave_ms, Happening::NodeLeave { node });
+            self.expect(self.faults.full_disk_ms, Happening::FullDisk { node });
+        }
+        self.expect(self.faults.partition_ms, Happening::Partition);
+        let end = self.faults.until_ms + PATIENCE_MS * (u64::from(self.options.rounds) + 1);
+        while !self.is_over() {
+            let Some(Reverse((time, number))) = self.queue.pop() else {
+                self.violation("nothing is going to happen any more".into());
+                break;
+            };
+            if time > end {
+                self.violation(format!(
+                    "no end {} s after the last fault",
+                    (end - self.faults.until_ms) / 1000
+                ));
+                break;
+            }
+            self.now = time;
+            let happening =
+                self.happenings.remove(&number).expect("every number in the queue has its happening");
+            self.happen(happening);
+            if self.history.violations.len() >= 10 {
+                break;
+            }
+        }
+        self.close()
+    }
+
+    fn is_over(&self) -> bool {
+        // Only what is durable and seen counts.
+        self.history.events.iter().rev().take(8).any(|event| matches!(event, Event::JobFinished { .. }))
+    }
+
+    fn at(&mut self, time: u64, happening: Happening) {
+        self.queue.push(Reverse((time, self.next_happening)));
+        self.happenings.insert(self.next_happening, happening);
+        self.next_happening += 1;
+    }
+
+    fn after(&mut self, delay: u64, happening: Happening) {
+        self.at(self.now + delay, happening);
+    }
+
+    /// A fault that comes after this mean time, if at all and if not too late.
+    fn expect(&mut self, mean: u64, happening: Happening) {
+        if mean > 0 {
+            let time = self.now + self.weather.wait(mean);
+            if time < self.faults.until_ms {
+                self.at(time, happening);
+            }
+        }
+    }
+
+    fn violation(&mut self, what: String) {
+        let line = format!("at {:.3} s: {what}", self.now as f64 / 1000.0);
+        self.history.violations.push(line);
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::HostTick => self.host_tick(),
+            Happening::HostRestart => self.host_restart(),
+            Happening::Request { node, session, request } => {
+                if self.host_is_up {
+                    self.host.take(self.nodes[node].id, session, request);
+                }
+            }
+            Happening::Welcome { node, life, session } => self.welcomed(node, life, session),
+            Happening::Assigned { node, life, session, work, peers } => {
+                if self.talks(node, life, session) {
+                    self.tell(node, Input::WorkChanged { work, peers });
+                }
+            }
+            Happening::Broken { node, life, session } => {
+                if self.talks(node, life, session) {
+                    self.process(node).session = None;
+                    self.tell(node, Input::Disconnected);
+                    self.reconnect(node);
+                }
+            }
+            Happening::Connect { node, life } => self.connect(node, life),
+            Happening::Heartbeat { node, life, session } => {
+                if self.talks(node, life, session) {
+                    self.check_heard(node);
+                    self.request(node, session, Request::Heartbeat);
+                    self.after(HEARTBEAT_MS, Happening::Heartbeat { node, life, session });
+                }
+            }
+            Happening::Retry { node, life, assignment } => {
+                if self.lives(node, life) {
+                    self.tell(node, Input::Retry(assignment));
+                }
+            }
+            Happening::Fetched { node, life, attempt, digest, need, source } => {
+                if self.lives(node, life) && self.process(node).fetches.get(&digest) == Some(&attempt) {
+                    self.fetched(node, digest, need, source);
+                }
+            }
+            Happening::TaskDone { node, life, assignment, task } => {
+                if self.lives(node, life) && self.process(node).running == Some(assignment) {
+                    self.task_done(node, assignment, task);
+                }
+            }
+            Happening::NodeStart { node } => {
+                if self.nodes[node].process.is_none() {
+                    self.nodes[node].start();
+                    let life = self.nodes[node].life;
+                    self.after(1, Happening::Connect { node, life });
+                }
+            }
+            Happening::NodeCrash { node } => {
+                let away = self.weather.between(100, 20_000);
+                self.kill(node, away);
+                self.expect(self.faults.node_crash_ms, Happening::NodeCrash { node });
+            }
+            Happening::NodeLeave { node } => {
+                let away = self.weather.between(20_000, 90_000);
+                self.kill(node, away);
+                self.expect(self.faults.node_leave_ms, Happening::NodeLeave { node });
+            }
+            Happening::Partition => self.partition(),
+            Happening::Heal { group } => _ = self.cut_off.remove(&group),
+            Happening::FullDisk { node } => {
+                self.nodes[node].full_until = self.now + self.weather.between(1_000, 20_000);
+                self.expect(self.faults.full_disk_ms, Happening::FullDisk { node });
+            }
+        }
+    }
+}
+
+/// The orchestrator.
+impl World<'_> {
+    fn host_tick(&mut self) {
+        if !self.host_is_up {
+            return;
+        }
+        self.after(TICK_MS, Happening::HostTick);
+        if !self.host.has_work(self.now) {
+            return;
+        }
+        let crashes =
+            self.now < self.faults.until_ms && self.weather.in_1000(self.faults.orchestrator_crash_in_1000);
+        let crash = match (crashes, self.weather.in_1000(500)) {
+            (false, _) => Crash::None,
+            (true, false) => Crash::BeforeWrite,
+            (true, true) => Crash::AfterWrite,
+        };
+        if let Some(published) = self.host.tick(self.now, crash) {
+            self.publish(published);
+        }
+        if let Err(broken) = invariants::check(&self.host.state) {
+            self.violation(broken);
+        }
+        if crash != Crash::None {
+            self.host_is_up = false;
+            self.history.orchestrator_crashes += 1;
+            self.break_conversations(|_| true);
+            let away = self.weather.between(200, 5_000);
+            self.after(away, Happening::HostRestart);
+        }
+    }
+
+    fn host_restart(&mut self) {
+        let skew = self.weather.between(0, self.faults.clock_skew_ms);
+        (self.host_is_up, self.host_up_since) = (true, self.now);
+        match self.host.restart(self.now, skew) {
+            Err(cause) => self.violation(cause),
+            Ok(events) => self.compare(events),
+        }
+        self.after(TICK_MS, Happening::HostTick);
+    }
+
+    /// What was seen is still there after a restart; what was written and not seen is seen now.
+    fn compare(&mut self, events: Vec<Event>) {
+        let seen = self.history.events.len();
+        if events.len() < seen || events[..seen] != self.history.events[..] {
+            self.violation(format!(
+                "{seen} events were seen; after the restart the journal tells another story"
+            ));
+            return;
+        }
+        self.see(&events[seen..]);
+    }
+
+    fn publish(&mut self, published: Published) {
+        self.see(&published.events);
+        for (id, session) in published.welcomed {
+            let node = self.by_id[&id];
+            let life = self.nodes[node].life;
+            self.to_node(node, session, Happening::Welcome { node, life, session });
+        }
+        for (id, session) in published.closed {
+            let node = self.by_id[&id];
+            let life = self.nodes[node].life;
+            self.after(NOTICE_MS, Happening::Broken { node, life, session });
+        }
+        for (id, session, assignment) in published.assignments {
+            let node = self.by_id[&id];
+            let life = self.nodes[node].life;
+            let (work, peers) = (assignment.work, assignment.peers);
+            self.to_node(node, session, Happening::Assigned { node, life, session, work, peers });
+        }
+    }
+
+    fn see(&mut self, events: &[Event]) {
+        for event in events {
+            match event {
+                Event::RoundFinished { job, round, checkpoint, .. } => {
+                    if self.history.finished.insert((*job, *round), *checkpoint).is_some() {
+                        self.violation(format!("round {round} was finished twice"));
+                    }
+                    self.check_recoverable(checkpoint);
+                }
+                Event::RoundStarted { shares, .. } => {
+                    let twice =
+                        shares.iter().any(|(_, share)| !self.history.given.insert(share.first_sequence));
+                    if twice {
+                        self.violation("sequences are given to two replicas".into());
+                    }
+                }
+                Event::Fault { node, kind, .. } => {
+                    self.violation(format!("{} is honest and at fault: it {kind}", node.short()));
+                }
+                // Bad weather can end a job; whoever wants it submits it again.
+                Event::JobFailed { .. } => {
+                    self.history.finished.clear();
+                    self.history.given.clear();
+                    self.host.submit(self.job.clone());
+                }
+                _ => {}
+            }
+            self.history.log.extend(self.now.to_le_bytes());
+            self.history.log.extend(encode(event));
+            self.history.events.push(event.clone());
+        }
+    }
+
+    /// Who has talked to the orchestrator for long without a break is there for the state as well.
+    fn check_heard(&mut self, node: usize) {
+        let since = self.process(node).session_since.max(self.host_up_since);
+        let known = self.host.state.nodes().get(&self.nodes[node].id);
+        if self.host_is_up && self.now > since + HEARD_MS && !known.is_some_and(|known| known.live) {
+            let name = self.nodes[node].id.short();
+            self.violation(format!(
+                "{name} has talked since {:.3} s and counts as lost",
+                since as f64 / 1000.0
+            ));
+        }
+    }
+
+    /// A finished round's checkpoint is whole on some disk.
+    fn check_recoverable(&mut self, checkpoint: &Digest) {
+        let holds = |disk: &BTreeSet<Digest>| {
+            disk.contains(checkpoint) && work::parts(checkpoint).iter().all(|(part, _)| disk.contains(part))
+        };
+        if !self.nodes.iter().any(|node| holds(&node.disk)) {
+            self.violation(format!("nobody holds the finished checkpoint {}", checkpoint.short()));
+        }
+    }
+}
+
+/// Wires.
+impl World<'_> {
+    fn latency(&mut self) -> u64 {
+        self.wires.between(1, self.faults.latency_max_ms.max(1))
+    }
+
+    fn is_cut_off(&self, node: usize) -> bool {
+        self.cut_off.values().any(|group| group.contains(&node))
+    }
+
+    /// Whether two nodes are on the same side of every cut.
+    fn reach(&self, one: usize, other: usize) -> bool {
+        self.cut_off.values().all(|group| group.contains(&one) == group.contains(&other))
+    }
+
+    fn is_lost(&mut self, node: usize) -> bool {
+        let unlucky = self.now < self.faults.until_ms && self.wires.in_1000(self.faults.loss_in_1000);
+        unlucky || self.is_cut_off(node)
+    }
+
+    /// A message to a node, on the stream of this conversation.
+    fn to_node(&mut self, node: usize, session: SessionId, message: Happening) {
+        if self.is_lost(node) {
+            return self.break_conversation(node, session);
+        }
+        // A stream keeps the order of what one side says: one latency for all of the orchestrator's messages.
+        let latency = self.faults.latency_max_ms.max(1);
+        self.after(latency, message);
+    }
+
+    /// A message from a node to the orchestrator.
+    fn request(&mut self, node: usize, session: SessionId, request: Request) {
+        if self.is_lost(node) {
+            return self.break_conversation(node, session);
+        }
+        if let Request::Report(report) = &request {
+            // What travels is bytes.
+            let again = decode::<Report>(&encode(report));
+            if again.as_ref() != Ok(report) {
+                self.violation(format!("a report does not survive the wire: {report:?}"));
+            }
+            if self.now < self.faults.until_ms && self.wires.in_1000(self.faults.duplicates_in_1000) {
+                let later = self.latency() + self.wires.between(0, 5_000);
+                self.after(later, Happening::Request { node, session, request: request.clone() });
+            }
+        }
+        let latency = self.latency();
+        self.after(latency, Happening::Request { node, session, request });
+    }
+
+    /// Both sides notice after a while.
+    fn break_conversation(&mut self, node: usize, session: SessionId) {
+        let life = self.nodes[node].life;
+        self.after(NOTICE_MS, Happening::Broken { node, life, session });
+        let request = Request::Gone(LossCause::Disconnected);
+        self.after(NOTICE_MS, Happening::Request { node, session, request });
+    }
+
+    fn break_conversations(&mut self, of: impl Fn(usize) -> bool) {
+        for node in (0..self.nodes.len()).filter(|node| of(*node)) {
+            if let Some(session) = self.nodes[node].process.as_ref().and_then(|process| process.session) {
+                self.break_conversation(node, session);
+            }
+        }
+    }
+
+    fn partition(&mut self) {
+        let share = self.weather.between(1, 500);
+        let group: BTreeSet<usize> = (0..self.nodes.len()).filter(|_| self.weather.in_1000(share)).collect();
+        let number = self.next_happening;
+        self.break_conversations(|node| group.contains(&node));
+        self.cut_off.insert(number, group);
+        let length = self.weather.between(500, 15_000);
+        self.after(length, Happening::Heal { group: number });
+        self.expect(self.faults.partition_ms, Happening::Partition);
+    }
+}
+
+/// PNodes.
+impl World<'_> {
+    fn process(&mut self, node: usize) -> &mut crate::node::Process {
+        self.nodes[node].process.as_mut().expect("only living processes are asked")
+    }
+
+    fn lives(&self, node: usize, life: u64) -> bool {
+        self.nodes[node].life == life && self.nodes[node].process.is_some()
+    }
+
+    fn talks(&self, node: usize, life: u64, session: SessionId) -> bool {
+        let known = self.nodes[node].process.as_ref().and_then(|process| process.session);
+        self.nodes[node].life == life && known == Some(session)
+    }
+
+    fn kill(&mut self, node: usize, away: u64) {
+        if self.nodes[node].process.is_none() {
+            return;
+        }
+        let session = self.process(node).session;
+        let wipe = self.weather.in_1000(self.faults.wiped_in_1000);
+        self.nodes[node].kill(wipe);
+        self.history.node_crashes += 1;
+        if let Some(session) = session {
+            self.break_conversation(node, session);
+        }
+        self.after(away, Happening::NodeStart { node });
+    }
+
+    fn reconnect(&mut self, node: usize) {
+        let process = self.process(node);
+        process.attempts += 1;
+        let wait = (250 << process.attempts.min(6).saturating_sub(1)).min(RETRY_MAX_MS);
+        let life = self.nodes[node].life;
+        let jitter = self.wires.between(0, wait / 4);
+        self.after(wait + jitter, Happening::Connect { node, life });
+    }
+
+    fn connect(&mut self, node: usize, life: u64) {
+        if !self.lives(node, life) || self.process(node).session.is_some() {
+            return;
+        }
+        if !self.host_is_up || self.is_cut_off(node) {
+            return self.reconnect(node);
+        }
+        let session = self.next_session;
+        self.next_session += 1;
+        let now = self.now;
+        let process = self.process(node);
+        (process.session, process.session_since) = (Some(session), now);
+        let profile = self.nodes[node].profile();
+        self.request(node, session, Request::Join { profile });
+        self.after(HEARTBEAT_MS, Happening::Heartbeat { node, life, session });
+    }
+
+    fn welcomed(&mut self, node: usize, life: u64, session: SessionId) {
+        if self.talks(node, life, session) {
+            self.process(node).attempts = 0;
+            self.tell(node, Input::Connected);
+        }
+    }
+
+    fn tell(&mut self, node: usize, input: Input) {
+        for effect in self.process(node).agent.handle(input) {
+            self.perform(node, effect);
+        }
+    }
+
+    fn perform(&mut self, node: usize, effect: Effect) {
+        let life = self.nodes[node].life;
+        match effect {
+            Effect::Fetch { digest, need, sources } => self.fetch(node, digest, need, &sources),
+            Effect::Forget(digest) => _ = self.process(node).fetches.remove(&digest),
+            Effect::Run { assignment, task } => {
+                self.process(node).running = Some(assignment);
+                let takes = self.time_of(node, &task);
+                self.after(takes, Happening::TaskDone { node, life, assignment, task });
+            }
+            Effect::Cancel => self.process(node).running = None,
+            Effect::RetryAfter { assignment, failures } => {
+                let wait = (250 << failures.min(7).saturating_sub(1)).min(RETRY_MAX_MS);
+                self.after(wait, Happening::Retry { node, life, assignment });
+            }
+            Effect::Report(report) => {
+                if let Some(session) = self.process(node).session {
+                    self.request(node, session, Request::Report(report));
+                }
+            }
+        }
+    }
+
+    fn time_of(&self, node: usize, task: &Task) -> u64 {
+        let sequences = match task {
+            Task::Train(window) => {
+                u64::from(window.share.inner_steps) * u64::from(window.share.sequences_per_step)
+            }
+            Task::Aggregate(work) => work.contributions.len() as u64,
+            Task::Evaluate(_) => 10,
+        };
+        sequences * self.nodes[node].ms_per_sequence
+    }
+
+    fn fetch(&mut self, node: usize, digest: Digest, need: Need, sources: &[Peer]) {
+        let attempt = self.next_attempt;
+        self.next_attempt += 1;
+        self.process(node).fetches.insert(digest, attempt);
+        self.note(node, digest);
+        let life = self.nodes[node].life;
+        if self.nodes[node].disk.contains(&digest) {
+            let source = Some(node);
+            return self.after(0, Happening::Fetched { node, life, attempt, digest, need, source });
+        }
+        let place = |peer: &Peer| self.by_id.get(&peer.node).copied().unwrap_or(HOST);
+        let source = sources.iter().map(place).find(|source| self.serves(*source, node, &digest));
+        let broken =
+            self.now < self.faults.until_ms && self.wires.in_1000(self.faults.broken_fetches_in_1000);
+        let source = source.filter(|_| !broken);
+        let slowest = |source: usize| match source {
+            HOST => self.nodes[node].bytes_per_ms,
+            source => self.nodes[node].bytes_per_ms.min(self.nodes[source].bytes_per_ms),
+        };
+        let transfer = source.map_or(0, |source| bytes_of(need, &digest) / slowest(source).max(1));
+        let delay = 2 * self.latency() + transfer;
+        self.after(delay, Happening::Fetched { node, life, attempt, digest, need, source });
+    }
+
+    /// Whether a source is there, can be reached and has the blob.
+    fn serves(&self, source: usize, node: usize, digest: &Digest) -> bool {
+        match source {
+            HOST => self.host_is_up && !self.is_cut_off(node) && self.host.disk.contains(digest),
+            source => {
+                let there = &self.nodes[source];
+                there.process.is_some() && self.reach(source, node) && there.disk.contains(digest)
+            }
+        }
+    }
+
+    fn fetched(&mut self, node: usize, digest: Digest, need: Need, source: Option<usize>) {
+        self.process(node).fetches.remove(&digest);
+        let failed = |reason: &str| Input::FetchFailed { digest, reason: reason.into() };
+        let input = match source {
+            None => failed("nobody has it"),
+            // It may have gone in the meantime.
+            Some(source) if source != node && !self.serves(source, node, &digest) => {
+                failed("the source is gone")
+            }
+            Some(source) => {
+                if !self.nodes[node].keep(digest, self.now) {
+                    failed("no space left")
+                } else {
+                    if source != node {
+                        let bytes = bytes_of(need, &digest);
+                        self.nodes[node].received_bytes += bytes;
+                        self.history.bytes_moved += bytes;
+                        if source != HOST {
+                            self.nodes[source].sent_bytes += bytes;
+                        }
+                    }
+                    let lists =
+                        if need.kind == BlobKind::Manifest { work::parts(&digest) } else { Vec::new() };
+                    Input::Fetched { digest, lists }
+                }
+            }
+        };
+        self.tell(node, input);
+    }
+
+    fn task_done(&mut self, node: usize, assignment: Assignment, task: Task) {
+        self.process(node).running = None;
+        let kept_round = |world: &mut Self, blobs: &[(Digest, u64)]| {
+            blobs.iter().all(|(blob, _)| {
+                world.note(node, *blob);
+                world.nodes[node].keep(*blob, world.now)
+            })
+        };
+        let outcome = match task {
+            Task::Train(window) => {
+                let known = self.nodes[node].rounds.replica_before(window.job, window.round);
+                let replica_in = known.filter(|state| self.nodes[node].disk.contains(state));
+                let (commitment, blobs) = work::train(&window, replica_in);
+                let kept = kept_round(self, &blobs);
+                kept.then(|| {
+                    self.nodes[node].rounds.note_replica(window.job, window.round, commitment.replica_out);
+                    TaskOutcome::Trained(Box::new(commitment))
+                })
+            }
+            Task::Aggregate(aggregate) => {
+                let checkpoint = work::aggregate(&aggregate);
+                let mut blobs = work::parts(&checkpoint);
+                blobs.push((checkpoint, 1_000));
+                kept_round(self, &blobs).then_some(TaskOutcome::Aggregated { checkpoint })
+            }
+            Task::Evaluate(evaluate) => {
+                let (nats, tokens, bytes) = work::evaluate(&evaluate);
+                Some(TaskOutcome::Evaluated { nats, tokens, bytes })
+            }
+        };
+        self.nodes[node].tidy();
+        let reason = "no space left".to_owned();
+        self.tell(
+            node,
+            match outcome {
+                Some(outcome) => Input::TaskFinished { assignment, outcome },
+                None => Input::TaskFailed { assignment, reason },
+            },
+        );
+    }
+
+    /// The node remembers that its present round uses a blob.
+    fn note(&mut self, node: usize, blob: Digest) {
+        let round = round_of(self.process(node).agent.work());
+        if let Some((job, round)) = round {
+            self.nodes[node].rounds.note(job, round, blob);
+        }
+    }
+}
+
+/// The end.
+impl World<'_> {
+    fn close(mut self) -> Outcome {
+        let status = self.host.state.job_status(&self.job.id());
+        if !matches!(status, Some(JobStatus::Over(JobOutcome::Finished { .. })))
+            && self.history.violations.is_empty()
+        {
+            self.violation(format!("the job ended as {status:?}"));
+        }
+        let received: u64 = self.nodes.iter().map(|node| node.received_bytes).sum();
+        if received != self.history.bytes_moved {
+            self.violation(format!("{received} bytes arrived, {} were moved", self.history.bytes_moved));
+        }
+        let journal = self.host.journal();
+        for entry in journal {
+            self.history.log.extend(entry);
+        }
+        Outcome {
+            digest: Digest::of(&self.history.log),
+            rounds_committed: self.history.finished.len() as u32,
+            virtual_seconds: self.now as f64 / 1000.0,
+            bytes_moved: self.history.bytes_moved,
+            journal_entries: journal.len() as u64,
+            node_crashes: self.history.node_crashes,
+            orchestrator_crashes: self.history.orchestrator_crashes,
+            violations: self.history.violations,
+        }
+    }
+}
+
+/// Manifests are small; what a need says is the most it can be, and of parts and updates what it is.
+fn bytes_of(need: Need, _: &Digest) -> u64 {
+    match need.kind {
+        BlobKind::Program | BlobKind::Manifest => 1_000,
+        BlobKind::Data => 5_000_000,
+        BlobKind::CheckpointPart | BlobKind::Update(_) => need.max_bytes,
+    }
+}

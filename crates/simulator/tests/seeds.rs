@@ -1,0 +1,66 @@
+//! Many seeds, no broken invariant; planted mistakes, all found.
+
+use std::thread;
+
+use zoo_simulator::{Bug, Faults, Options, Outcome, simulate};
+
+fn options(nodes: usize, rounds: u32, seed: u64, faults: Faults) -> Options {
+    Options { nodes, rounds, seed, faults, bug: None }
+}
+
+/// Runs these seeds on all cores, and says what came of each.
+fn run(seeds: std::ops::Range<u64>, of: impl Fn(u64) -> Options + Sync) -> Vec<(u64, Outcome)> {
+    let threads = thread::available_parallelism().map_or(1, usize::from) as u64;
+    let mut outcomes: Vec<(u64, Outcome)> = thread::scope(|scope| {
+        let (of, seeds) = (&of, &seeds);
+        let part = |thread: u64| {
+            scope.spawn(move || {
+                let own = seeds.clone().filter(move |seed| seed % threads == thread);
+                own.map(|seed| (seed, simulate(&of(seed)))).collect::<Vec<_>>()
+            })
+        };
+        let parts: Vec<_> = (0..threads).map(part).collect();
+        parts.into_iter().flat_map(|part| part.join().expect("no simulation panics")).collect()
+    });
+    outcomes.sort_by_key(|(seed, _)| *seed);
+    outcomes
+}
+
+#[test]
+fn in_fair_weather_every_node_takes_part_and_nothing_is_lost() {
+    let outcome = simulate(&options(8, 5, 1, Faults::none()));
+    assert_eq!(outcome.violations, Vec::<String>::new());
+    assert_eq!((outcome.rounds_committed, outcome.node_crashes, outcome.orchestrator_crashes), (5, 0, 0));
+}
+
+#[test]
+fn a_thousand_seeds_with_every_fault_break_no_invariant() {
+    let (mut crashes, mut orchestrators) = (0, 0);
+    for (seed, outcome) in run(0..1000, |seed| options(50, 3, seed, Faults::all())) {
+        assert_eq!(outcome.violations, Vec::<String>::new(), "seed {seed}");
+        assert_eq!(outcome.rounds_committed, 3, "seed {seed}");
+        crashes += outcome.node_crashes;
+        orchestrators += outcome.orchestrator_crashes;
+    }
+    assert!(
+        crashes > 10_000 && orchestrators > 1_000,
+        "the weather was too fair: {crashes}, {orchestrators}"
+    );
+}
+
+#[test]
+fn one_seed_is_one_history() {
+    let history = |seed| simulate(&options(20, 3, seed, Faults::all()));
+    assert_eq!(history(7), history(7));
+    assert_ne!(history(7).digest, history(8).digest);
+}
+
+#[test]
+fn planted_mistakes_are_found() {
+    for bug in [Bug::TellsBeforeItWrites, Bug::ForgetsItsLastEntry, Bug::HearsReplacedConversations] {
+        let found = run(0..100, |seed| Options { bug: Some(bug), ..options(10, 3, seed, Faults::all()) });
+        let first = found.iter().find(|(_, outcome)| !outcome.violations.is_empty());
+        let (seed, outcome) = first.unwrap_or_else(|| panic!("{bug:?} is not found in 100 seeds"));
+        println!("{bug:?}: seed {seed}: {}", outcome.violations[0]);
+    }
+}
