@@ -373,6 +373,11 @@ impl World<'_> {
             Err(cause) => self.violation(cause),
             Ok(events) => self.compare(events),
         }
+        // A client whose submission was not answered submits again.
+        let status = self.host.state.job_status(&self.job.id());
+        if matches!(status, None | Some(JobStatus::Over(JobOutcome::Failed(_)))) {
+            self.host.submit(self.job.clone());
+        }
         self.after(TICK_MS, Happening::HostTick);
     }
 
