@@ -37,6 +37,31 @@ impl Digest {
     }
 }
 
+/// Hashes bytes that come piece by piece: what a large state does not have to be copied for.
+///
+/// ```
+/// use zoo_content::{Digest, Hasher};
+///
+/// let mut hasher = Hasher::default();
+/// hasher.update(b"in two ");
+/// hasher.update(b"pieces");
+/// assert_eq!(hasher.finish(), Digest::of(b"in two pieces"));
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Hasher(blake3::Hasher);
+
+impl Hasher {
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all bytes so far.
+    pub fn finish(&self) -> Digest {
+        Digest(*self.0.finalize().as_bytes())
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         hex::write(&self.0, f)

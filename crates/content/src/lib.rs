@@ -25,7 +25,7 @@ mod memory;
 mod merkle;
 
 pub use blob::{BlobStore, MAX_BLOB_BYTES, Mismatch, StoreError, VerifiedBlob};
-pub use digest::{Digest, ParseDigestError};
+pub use digest::{Digest, Hasher, ParseDigestError};
 pub use file::FileStore;
 pub use memory::MemoryStore;
 pub use merkle::{InclusionProof, merkle_root};

@@ -5,6 +5,8 @@
 //! A text is `length:u16` and UTF-8. A VNode knows what it must find, so nothing is allocated by what
 //! the bytes claim.
 
+use zoo_content::{Digest, Hasher};
+
 use crate::parameter::{Moments, Parameter};
 use crate::vnode::VNode;
 
@@ -38,12 +40,23 @@ impl VNode {
     pub fn state_bytes(&self) -> Vec<u8> {
         let values: usize = self.parameters().iter().map(|parameter| parameter.value.len()).sum();
         let mut bytes = Vec::with_capacity(4 * values + 1024);
-        self.write_header(&mut bytes, &PARAMETERS);
-        for parameter in self.parameters() {
-            write_shape(&mut bytes, parameter);
-            write_values(&mut bytes, &parameter.value);
-        }
+        self.write_state(&mut bytes);
         bytes
+    }
+
+    /// Digest of [`VNode::state_bytes`], which are not put together for it.
+    pub fn digest(&self) -> Digest {
+        let mut hasher = Hasher::default();
+        self.write_state(&mut hasher);
+        hasher.finish()
+    }
+
+    fn write_state(&self, sink: &mut impl Sink) {
+        self.write_header(sink, &PARAMETERS);
+        for parameter in self.parameters() {
+            write_shape(sink, parameter);
+            write_values(sink, &parameter.value);
+        }
     }
 
     /// Reads [`VNode::state_bytes`] of the same VNode. On an error nothing has changed.
@@ -91,11 +104,11 @@ impl VNode {
         self.parameters_mut().iter_mut().for_each(|parameter| parameter.moments = Moments::None);
     }
 
-    fn write_header(&self, bytes: &mut Vec<u8>, format: &Format) {
-        bytes.extend_from_slice(&format.magic);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
-        write_text(bytes, self.id());
-        bytes.extend_from_slice(&(self.parameters().len() as u32).to_le_bytes());
+    fn write_header(&self, sink: &mut impl Sink, format: &Format) {
+        sink.put(&format.magic);
+        sink.put(&VERSION.to_le_bytes());
+        write_text(sink, self.id());
+        sink.put(&(self.parameters().len() as u32).to_le_bytes());
     }
 
     fn read_header(&self, reader: &mut Reader, format: &Format) -> Result<(), String> {
@@ -149,27 +162,49 @@ impl VNode {
     }
 }
 
-fn write_text(bytes: &mut Vec<u8>, text: &str) {
-    let length = u16::try_from(text.len()).expect("ids and names are short");
-    bytes.extend_from_slice(&length.to_le_bytes());
-    bytes.extend_from_slice(text.as_bytes());
+/// Where bytes go.
+pub(crate) trait Sink {
+    fn put(&mut self, bytes: &[u8]);
 }
 
-fn write_shape(bytes: &mut Vec<u8>, parameter: &Parameter) {
-    write_text(bytes, parameter.name());
-    bytes.push(parameter.shape().len() as u8);
-    for &dimension in parameter.shape() {
-        bytes.extend_from_slice(&(dimension as u64).to_le_bytes());
+impl Sink for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
     }
 }
 
-/// Appends f32 values, little-endian.
-pub(crate) fn write_values(bytes: &mut Vec<u8>, values: &[f32]) {
-    let from = bytes.len();
-    bytes.resize(from + 4 * values.len(), 0);
-    let (places, _) = bytes[from..].as_chunks_mut::<4>();
-    for (place, value) in places.iter_mut().zip(values) {
-        *place = value.to_le_bytes();
+impl Sink for Hasher {
+    fn put(&mut self, bytes: &[u8]) {
+        self.update(bytes);
+    }
+}
+
+fn write_text(sink: &mut impl Sink, text: &str) {
+    let length = u16::try_from(text.len()).expect("ids and names are short");
+    sink.put(&length.to_le_bytes());
+    sink.put(text.as_bytes());
+}
+
+fn write_shape(sink: &mut impl Sink, parameter: &Parameter) {
+    write_text(sink, parameter.name());
+    sink.put(&[parameter.shape().len() as u8]);
+    for &dimension in parameter.shape() {
+        sink.put(&(dimension as u64).to_le_bytes());
+    }
+}
+
+/// Puts f32 values, little-endian.
+pub(crate) fn write_values(sink: &mut impl Sink, values: &[f32]) {
+    /// Values turned into bytes at a time; they stay in the first-level cache.
+    const BATCH: usize = 4096;
+    let mut batch = [0; 4 * BATCH];
+    for values in values.chunks(BATCH) {
+        let bytes = &mut batch[..size_of_val(values)];
+        let (places, _) = bytes.as_chunks_mut::<4>();
+        for (place, value) in places.iter_mut().zip(values) {
+            *place = value.to_le_bytes();
+        }
+        sink.put(bytes);
     }
 }
 

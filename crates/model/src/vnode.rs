@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use zoo_content::Digest;
 use zoo_kernels::Profile;
 
 use crate::buffer::{Buffer, Pool};
@@ -64,11 +63,6 @@ impl VNode {
     /// Number of parameter elements.
     pub fn parameter_count(&self) -> usize {
         self.definition.parameter_count()
-    }
-
-    /// Digest of [`VNode::state_bytes`].
-    pub fn digest(&self) -> Digest {
-        Digest::of(&self.state_bytes())
     }
 
     /// Draws the values before training. They depend on the seed, the VNode's id and the parameter's

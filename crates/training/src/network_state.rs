@@ -1,6 +1,6 @@
 //! Between networks and their bytes: building, filling and reading them, VNode by VNode.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use zoo_content::{Digest, VerifiedBlob};
 use zoo_model::{Network, NetworkDefinition, NetworkOptions, VNode};
 use zoo_update::{Layout, Shape, UpdateError};
@@ -136,15 +136,27 @@ struct ReplicaState<'a> {
 struct KeptVNode<'a> {
     id: &'a str,
     /// Optimiser state.
+    #[serde(serialize_with = "at_once")]
     optimizer: &'a [u8],
     /// What its updates have left unsaid: an f32 for every element, little-endian, or nothing.
+    #[serde(serialize_with = "at_once")]
     residual: &'a [u8],
+}
+
+/// The same encoding as byte by byte, without a call for each.
+fn at_once<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
 }
 
 /// The optimiser state of `network` after `updates` updates, and what the codec left unsaid of each VNode.
 pub fn save_replica(network: &Network, updates: u64, residuals: &[Vec<f32>]) -> VerifiedBlob {
     let optimizers: Vec<Vec<u8>> = network.vnodes().iter().map(|vnode| vnode.optimizer_bytes()).collect();
-    let bytes = |residual: &Vec<f32>| residual.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let bytes = |residual: &Vec<f32>| {
+        let mut bytes = vec![0; size_of_val(&residual[..])];
+        let (places, _) = bytes.as_chunks_mut::<4>();
+        places.iter_mut().zip(residual).for_each(|(place, value)| *place = value.to_le_bytes());
+        bytes
+    };
     let residuals: Vec<Vec<u8>> = residuals.iter().map(bytes).collect();
     let parts = network.vnodes().iter().zip(&optimizers).zip(&residuals);
     let vnodes =
