@@ -140,3 +140,45 @@ fn a_journal_is_verified_and_printed_and_a_changed_byte_is_found() {
     std::fs::write(&path, bytes).unwrap();
     verify().refuses("is damaged at command 0: its digest does not match");
 }
+
+#[test]
+fn a_node_leaves_or_drains_when_asked_and_takes_no_more_than_it_may() {
+    let bench = Bench::new();
+    bench.zoo(["leave", "--dir", "nowhere"]).refuses("no node runs in nowhere");
+    let (up, ticket) = Running::orchestrator(&bench);
+    let join = |name: &'static str, more: &[&'static str]| {
+        let arguments = ["join", &ticket, "--dir", name, "--name", name, "--threads", "1", "--json"];
+        Running::start(&bench, &[&arguments[..], more].concat())
+    };
+    let mut ibex = join("ibex", &["--max-memory", "1000"]);
+    assert_eq!(ibex.event("ready")["profile"]["memory_mib"], 1000);
+    ibex.event("connected");
+    let left = bench.zoo(["leave", "--dir", "ibex"]).succeeds();
+    assert!(left.stdout.contains("the node in ibex has left"), "{}", left.stdout);
+    ibex.event("left");
+
+    // Two nodes in a long job: the one that is drained contributes to the round before it goes.
+    let [mut lynx, mut newt] = ["lynx", "newt"].map(|name| join(name, &[]));
+    lynx.event("connected");
+    newt.event("connected");
+    bench.zoo(submission(&ticket, &["--set", "rounds.inner_steps=60"])).succeeds();
+    lynx.event("started");
+    bench.zoo(["drain", "--dir", "lynx"]).succeeds();
+    assert_eq!(lynx.event("aggregated")["event"], "aggregated");
+    lynx.event("left");
+
+    // What does not fit is refused, and the orchestrator hears of it.
+    let mut top = Running::start(&bench, &["top", "--network", &ticket, "--json"]);
+    let big = ["submit", "--preset", "bench-m", "--data", "text.txt", "--network", &ticket, "--json"];
+    bench.zoo(["leave", "--dir", "newt"]).succeeds();
+    newt.event("left");
+    let _small = join("otter", &["--max-memory", "64"]);
+    bench.zoo(big).succeeds();
+    let failed = top.event("work_failed");
+    assert!(
+        failed["reason"].as_str().unwrap().contains("MiB of memory, and 64 MiB are available"),
+        "{failed}"
+    );
+    top.interrupt_quietly();
+    up.interrupt("stopped");
+}

@@ -3,6 +3,7 @@
 //! ```text
 //! key   the secret key, 64 hex digits, readable for its owner only
 //! lock  locked while a process uses the directory
+//! wish  what somebody at the machine asks of that process, until it has heard
 //! ```
 //!
 //! What else is in it is the business of whoever owns it.
@@ -72,6 +73,8 @@ pub enum HomeError {
     },
 }
 
+const LOCK: &str = "lock";
+
 /// The directory, held until this is dropped.
 #[derive(Debug)]
 pub struct Home {
@@ -110,8 +113,47 @@ impl Home {
     }
 }
 
+/// What somebody at the machine asks of the process that uses a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Stop now.
+    Leave,
+    /// Finish what is begun, then stop.
+    Drain,
+}
+
+const WISH: &str = "wish";
+
+impl Wish {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Leave => "leave",
+            Self::Drain => "drain",
+        }
+    }
+}
+
+/// Asks the process that uses `directory`.
+pub fn make_wish(directory: &Path, wish: Wish) -> Result<(), HomeError> {
+    write_whole(&directory.join(WISH), wish.word().as_bytes())
+}
+
+/// What was asked since this was last called.
+pub fn take_wish(directory: &Path) -> Option<Wish> {
+    let path = directory.join(WISH);
+    let text = fs::read_to_string(&path).ok()?;
+    fs::remove_file(&path).ok()?;
+    [Wish::Leave, Wish::Drain].into_iter().find(|wish| wish.word() == text.trim())
+}
+
+/// Whether a process uses `directory`.
+pub fn is_in_use(directory: &Path) -> bool {
+    let Ok(file) = OpenOptions::new().write(true).open(directory.join(LOCK)) else { return false };
+    matches!(file.try_lock(), Err(TryLockError::WouldBlock))
+}
+
 fn lock(directory: &Path) -> Result<File, HomeError> {
-    let path = directory.join("lock");
+    let path = directory.join(LOCK);
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -174,6 +216,22 @@ fn os_error(action: &'static str, path: &Path, cause: io::Error) -> HomeError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wish_is_heard_once_and_use_is_seen_from_outside() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(!is_in_use(directory.path()));
+        let home = Home::open(directory.path()).unwrap();
+        assert!(is_in_use(directory.path()));
+        assert_eq!(take_wish(directory.path()), None);
+        for wish in [Wish::Leave, Wish::Drain] {
+            make_wish(directory.path(), wish).unwrap();
+            assert_eq!(take_wish(directory.path()), Some(wish));
+            assert_eq!(take_wish(directory.path()), None);
+        }
+        drop(home);
+        assert!(!is_in_use(directory.path()));
+    }
 
     #[test]
     fn a_home_keeps_its_key_and_only_its_owner_can_read_it() {

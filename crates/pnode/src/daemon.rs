@@ -25,7 +25,7 @@ use crate::backoff;
 use crate::connection::{Connection, News};
 use crate::event::{EventSink, PNodeEvent};
 use crate::home::Home;
-use crate::profile;
+use crate::profile::{self, MemoryLimit};
 use crate::progress::Progress;
 use crate::task::TaskError;
 use crate::worker::{self, Worker};
@@ -55,6 +55,8 @@ pub struct PNodeOptions {
     pub name: String,
     /// Threads it computes with; `None` takes all there are.
     pub threads: Option<NonZero<u16>>,
+    /// Memory that its work may take, MiB; `None` takes what there is.
+    pub max_memory_mib: Option<u64>,
     /// Instruction set of the kernels, for the whole process; `None` takes the widest.
     pub isa: Option<Isa>,
     /// How many rounds' blobs it keeps.
@@ -106,7 +108,9 @@ struct Node {
 
 impl Node {
     async fn start(options: PNodeOptions) -> Result<Self, PNodeError> {
-        let PNodeOptions { directory, ticket, listen, name, threads, isa, retention, events } = options;
+        let PNodeOptions { directory, ticket, listen, name, threads, max_memory_mib, isa, retention, events } =
+            options;
+        let memory = MemoryLimit(max_memory_mib);
         if let Some(isa) = isa {
             isa::force(isa).map_err(|cause| PNodeError::Compute(cause.to_string()))?;
         }
@@ -115,7 +119,7 @@ impl Node {
         let pool = worker::pool(threads.into())?;
         let profile = {
             let pool = pool.clone();
-            spawn_blocking(move || profile::measure(name, threads, &pool)).await
+            spawn_blocking(move || profile::measure(name, threads, memory, &pool)).await
         };
         let profile = profile.map_err(|panic| PNodeError::Compute(panic.to_string()))??;
 
@@ -134,7 +138,7 @@ impl Node {
         let (news_sender, news) = mpsc::channel(INPUTS_MAX);
         let (leaving, told_to_leave) = watch::channel(false);
         let progress = Arc::new(Progress::default());
-        let worker = Worker::start(home.clone(), pool, progress.clone(), inputs_sender.clone())?;
+        let worker = Worker::start(home.clone(), pool, memory, progress.clone(), inputs_sender.clone())?;
         let mut connection = JoinSet::new();
         connection.spawn(
             Connection {

@@ -17,18 +17,34 @@ const STEP_TOKENS: usize = 1024;
 /// The benchmark of a profile stops after the first step that ends later than this.
 const MEASURING_TIME: Duration = Duration::from_millis(200);
 
+/// What a volunteer lets the node's work take, MiB, if anything is said.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MemoryLimit(pub Option<u64>);
+
+impl MemoryLimit {
+    /// Memory that work may take now, MiB, if the system or the volunteer says.
+    pub fn available_mib(self) -> Option<u64> {
+        [available_memory_mib(), self.0].into_iter().flatten().min()
+    }
+}
+
 /// As many threads as the machine runs at once.
 pub(crate) fn all_threads() -> u16 {
     std::thread::available_parallelism().map_or(1, |threads| u16::try_from(threads.get()).unwrap_or(u16::MAX))
 }
 
 /// Checks that the machine computes the right bits, then measures how fast.
-pub(crate) fn measure(name: String, threads: u16, pool: &ThreadPool) -> Result<NodeProfile, PNodeError> {
+pub(crate) fn measure(
+    name: String,
+    threads: u16,
+    memory: MemoryLimit,
+    pool: &ThreadPool,
+) -> Result<NodeProfile, PNodeError> {
     isa::self_test().map_err(|cause| PNodeError::Compute(cause.to_string()))?;
     let mut profile = NodeProfile {
         name,
         threads,
-        memory_mib: available_memory_mib().unwrap_or(0),
+        memory_mib: memory.available_mib().unwrap_or(0),
         isa: isa::active().to_string(),
         speeds: Speeds::default(),
         software: concat!("zoo ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -64,7 +80,7 @@ fn tokens_per_second(profile: Profile) -> Result<u32, PNodeError> {
 }
 
 /// Memory that can be had without swapping, if the system says.
-pub(crate) fn available_memory_mib() -> Option<u64> {
+fn available_memory_mib() -> Option<u64> {
     memory_in(&std::fs::read_to_string("/proc/meminfo").ok()?)
 }
 
@@ -95,7 +111,7 @@ mod tests {
     fn a_node_measures_itself_in_less_than_a_second() {
         let pool = crate::worker::pool(1).unwrap();
         let start = Instant::now();
-        let profile = measure("laptop".into(), 1, &pool).unwrap();
+        let profile = measure("laptop".into(), 1, MemoryLimit(Some(100)), &pool).unwrap();
         assert!(Profile::ALL.into_iter().all(|one| profile.speeds.of(one) > 0));
         assert!(
             start.elapsed() < Duration::from_secs(5),
@@ -106,7 +122,7 @@ mod tests {
     #[test]
     fn a_name_that_is_too_long_is_refused_before_anything_is_measured() {
         let pool = crate::worker::pool(1).unwrap();
-        let message = measure("x".repeat(65), 1, &pool).unwrap_err().to_string();
+        let message = measure("x".repeat(65), 1, MemoryLimit(None), &pool).unwrap_err().to_string();
         assert!(message.contains("hint: choose another name"), "{message}");
     }
 }

@@ -17,7 +17,7 @@ use zoo_training::{Evaluation, StepReport};
 use crate::PNodeError;
 use crate::event::Snapshot;
 use crate::home::{Home, HomeError};
-use crate::profile;
+use crate::profile::MemoryLimit;
 use crate::progress::Progress;
 use crate::task::{self, Aggregated, Datasets, TaskError};
 
@@ -38,6 +38,7 @@ struct Job {
 struct Bench {
     home: Arc<Home>,
     pool: Arc<ThreadPool>,
+    memory: MemoryLimit,
     progress: Arc<Progress>,
     datasets: Datasets,
     inputs: tokio::sync::mpsc::Sender<Input>,
@@ -64,12 +65,13 @@ impl Worker {
     pub(crate) fn start(
         home: Arc<Home>,
         pool: Arc<ThreadPool>,
+        memory: MemoryLimit,
         progress: Arc<Progress>,
         inputs: tokio::sync::mpsc::Sender<Input>,
     ) -> Result<Self, PNodeError> {
         let (jobs, queue) = mpsc::channel();
         let (ending, ended) = mpsc::channel();
-        let mut bench = Bench { home, pool, progress, datasets: Datasets::default(), inputs };
+        let mut bench = Bench { home, pool, memory, progress, datasets: Datasets::default(), inputs };
         thread::Builder::new()
             .name("zoo-tasks".into())
             .spawn(move || {
@@ -157,7 +159,7 @@ impl Bench {
             Task::Evaluate(work) => task::memory_mib(store, &work.program, Some(&work.data), None)?,
             Task::Aggregate(work) => task::memory_mib(store, &work.program, None, Some(1))?,
         };
-        match profile::available_memory_mib() {
+        match self.memory.available_mib() {
             Some(available_mib) if needed_mib > available_mib => {
                 Err(TaskError::Memory { needed_mib, available_mib }.into())
             }

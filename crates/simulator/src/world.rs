@@ -398,7 +398,7 @@ impl World<'_> {
         for (id, session) in published.welcomed {
             let node = self.by_id[&id];
             let life = self.nodes[node].life;
-            self.to_node(node, session, Happening::Welcome { node, life, session });
+            self.send_to(node, session, Happening::Welcome { node, life, session });
         }
         for (id, session) in published.closed {
             let node = self.by_id[&id];
@@ -409,7 +409,7 @@ impl World<'_> {
             let node = self.by_id[&id];
             let life = self.nodes[node].life;
             let (work, peers) = (assignment.work, assignment.peers);
-            self.to_node(node, session, Happening::Assigned { node, life, session, work, peers });
+            self.send_to(node, session, Happening::Assigned { node, life, session, work, peers });
         }
     }
 
@@ -491,7 +491,7 @@ impl World<'_> {
     }
 
     /// A message to a node, on the stream of this conversation.
-    fn to_node(&mut self, node: usize, session: SessionId, message: Happening) {
+    fn send_to(&mut self, node: usize, session: SessionId, message: Happening) {
         if self.is_lost(node) {
             return self.break_conversation(node, session);
         }

@@ -6,14 +6,20 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
+use tokio::time::sleep;
+use zoo_home::Wish;
 use zoo_network::Ticket;
 use zoo_pnode::{PNodeOptions, Retention};
 
 use self::teller::Teller;
 use crate::commands::up::home_directory;
 use crate::foreground;
+
+/// Somebody who asks the node to go is heard after at most this time.
+const WISH_INTERVAL: Duration = Duration::from_millis(300);
 
 /// Arguments of `zoo join`.
 #[derive(clap::Args)]
@@ -32,6 +38,9 @@ pub struct Join {
     /// Threads to compute with [default: all]
     #[arg(long, value_name = "N")]
     threads: Option<NonZero<u16>>,
+    /// Memory that the node's work may take, MiB; work that takes more is refused [default: what is free]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(64..))]
+    max_memory: Option<u64>,
     /// What others see this node called
     #[arg(long, default_value = "volunteer")]
     name: String,
@@ -58,12 +67,15 @@ impl Join {
         let teller = Arc::new(Teller::new(self.json));
         let listen = self.listen.unwrap_or_else(|| listen_for(&ticket));
         let events = teller.clone();
+        let directory = self.dir.unwrap_or_else(|| home_directory("node"));
+        let wishes = wishes(directory.clone(), teller.clone());
         let options = PNodeOptions {
-            directory: self.dir.unwrap_or_else(|| home_directory("node")),
+            directory,
             ticket,
             listen,
             name: self.name,
             threads: self.threads,
+            max_memory_mib: self.max_memory,
             isa: None,
             retention: Retention::default(),
             events: Arc::new(move |event| events.hear(event)),
@@ -72,6 +84,7 @@ impl Join {
             tokio::select! {
                 () = told_to_stop => {}
                 () = teller.nobody_answers() => {}
+                () = wishes => {}
             }
         };
         zoo_pnode::run(options, stop).await?;
@@ -84,6 +97,24 @@ impl Join {
         }
         teller.left();
         Ok(())
+    }
+}
+
+/// Completes when `zoo leave` asks, or after `zoo drain` when the node owes the network nothing.
+async fn wishes(directory: PathBuf, teller: Arc<Teller>) {
+    // What was meant for an earlier process is void.
+    let _ = zoo_home::take_wish(&directory);
+    let mut draining = false;
+    loop {
+        sleep(WISH_INTERVAL).await;
+        match zoo_home::take_wish(&directory) {
+            Some(Wish::Leave) => return,
+            Some(Wish::Drain) => draining = true,
+            None => {}
+        }
+        if draining && !teller.owes() {
+            return;
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod generate;
 mod jobs;
 mod join;
 mod journal;
+mod leave;
 mod network;
 pub mod presets;
 mod simulate;
@@ -47,6 +48,10 @@ pub enum Command {
     Top(top::Top),
     /// Fetch a job's newest model
     Fetch(fetch::Fetch),
+    /// Ask the node on this machine to leave its network now
+    Leave(leave::Leave),
+    /// Ask the node on this machine to finish what it has begun, then leave
+    Drain(leave::Drain),
     /// Train a model on this machine
     Train(Box<train::Train>),
     /// Let a trained model continue a text
@@ -79,6 +84,8 @@ impl Command {
             Command::Status(command) => command.run(),
             Command::Top(command) => command.run(),
             Command::Fetch(command) => command.run(),
+            Command::Leave(command) => command.run(),
+            Command::Drain(command) => command.run(),
             Command::Train(command) => command.run(),
             Command::Generate(command) => command.run(),
             Command::Chat(command) => command.run(),

@@ -185,6 +185,7 @@ impl Node {
 
 pub fn options(directory: &Path, ticket: Ticket, events: Arc<Mutex<Vec<PNodeEvent>>>) -> PNodeOptions {
     PNodeOptions {
+        max_memory_mib: None,
         directory: directory.to_owned(),
         ticket,
         listen: loopback(),

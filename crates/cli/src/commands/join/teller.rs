@@ -31,6 +31,8 @@ struct Told {
     was_connected: bool,
     nobody_answers: Option<String>,
     work: Option<Work>,
+    /// Whether it has begun what others wait for.
+    owes: bool,
     last_progress: Option<Instant>,
 }
 
@@ -48,6 +50,11 @@ impl Teller {
     /// Why [`Teller::nobody_answers`] completed, if it did.
     pub fn why_nobody_answered(&self) -> Option<String> {
         self.told().nobody_answers.clone()
+    }
+
+    /// Whether the network waits for something that this node has begun.
+    pub fn owes(&self) -> bool {
+        self.told().owes
     }
 
     /// Says goodbye.
@@ -80,6 +87,9 @@ impl Teller {
                 self.gave_up.notify_one();
             }
             PNodeEvent::WorkChanged(work) => told.work = Some(work.clone()),
+            PNodeEvent::Started(_) => told.owes = true,
+            // A trained window is owed until it is aggregated: the others fetch it from here.
+            PNodeEvent::Reported(report) => told.owes = matches!(report, Report::Trained(_)),
             _ => {}
         }
     }
