@@ -16,7 +16,11 @@ pub fn weight_of_tokens(tokens: u64) -> u64 {
     tokens.div_ceil(256)
 }
 
-/// The weighted sum of the updates of one VNode in one round.
+/// The weighted sum of the updates of one VNode in one round, and of every element the weight of those who spoke of it.
+///
+/// A sparse update says nothing of most elements, which is not the same as saying zero: the mean of an element
+/// is over its speakers. (Over everybody, an element that one replica of eight speaks of would move an eighth as far, and
+/// what it said is not said again.)
 ///
 /// Adding and merging are associative and commutative, errors included: whether the total
 /// weight fits does not depend on the order. Two aggregates of the same contributions are equal.
@@ -26,13 +30,23 @@ pub struct Aggregate {
     vnode: String,
     layout: Layout,
     sums: Vec<i64>,
+    /// Weight of everything that was added.
     weight: u64,
+    /// The weight of each element's speakers; none as long as everybody spoke of everything.
+    spoken: Option<Vec<u32>>,
 }
 
 impl Aggregate {
     /// The sum of nothing yet.
     pub fn new(round: u32, vnode: impl Into<String>, layout: Layout) -> Self {
-        Self { round, vnode: vnode.into(), sums: vec![0; layout.elements() as usize], layout, weight: 0 }
+        Self {
+            round,
+            vnode: vnode.into(),
+            sums: vec![0; layout.elements() as usize],
+            layout,
+            weight: 0,
+            spoken: None,
+        }
     }
 
     /// Adds `weight` times `update`. On an error nothing was added: the update is for another
@@ -42,8 +56,13 @@ impl Aggregate {
         if weight == 0 {
             return Err(UpdateError::ZeroWeight);
         }
-        self.weight = self.weight_with(weight)?;
+        let total = self.weight_with(weight)?;
+        if update.is_sparse() || self.spoken.is_some() {
+            let spoken = self.spoken_by_all();
+            update.for_each(|index, _| spoken[index] += weight as u32);
+        }
         update.for_each(|index, value| self.sums[index] += i64::from(value) * weight as i64);
+        self.weight = total;
         Ok(())
     }
 
@@ -56,10 +75,18 @@ impl Aggregate {
                 actual: format!("{} in round {}", other.vnode, other.round),
             });
         }
-        self.weight = self.weight_with(other.weight)?;
+        let total = self.weight_with(other.weight)?;
+        if self.spoken.is_some() || other.spoken.is_some() {
+            let spoken = self.spoken_by_all();
+            match &other.spoken {
+                Some(more) => spoken.iter_mut().zip(more).for_each(|(weight, more)| *weight += more),
+                None => spoken.iter_mut().for_each(|weight| *weight += other.weight as u32),
+            }
+        }
         for (sum, &value) in self.sums.iter_mut().zip(&other.sums) {
             *sum += value;
         }
+        self.weight = total;
         Ok(())
     }
 
@@ -78,17 +105,30 @@ impl Aggregate {
         &self.sums
     }
 
-    /// The weighted mean: the aggregated pseudo-gradient, in the order of the layout.
+    /// The weighted mean over those who spoke of an element: the aggregated pseudo-gradient, in the order of the
+    /// layout. An element that nobody spoke of is zero.
     ///
-    /// Element by element `f32(f64(sum) / f64(weight) * 2^-24)`, each step rounded to nearest,
+    /// Element by element `f32(f64(sum) / f64(weight of its speakers) * 2^-24)`, each step rounded to nearest,
     /// halves to even.
     pub fn mean(&self) -> Result<Vec<f32>, UpdateError> {
         const UNIT: f64 = 1.0 / (1u64 << SCALE_EXPONENT) as f64;
         if self.weight == 0 {
             return Err(UpdateError::Empty);
         }
-        let weight = self.weight as f64;
-        Ok(self.sums.iter().map(|&sum| (sum as f64 / weight * UNIT) as f32).collect())
+        let mean = |sum: i64, weight: f64| (sum as f64 / weight * UNIT) as f32;
+        Ok(match &self.spoken {
+            None => self.sums.iter().map(|&sum| mean(sum, self.weight as f64)).collect(),
+            Some(spoken) => {
+                let speakers = spoken.iter().map(|&weight| f64::from(weight.max(1)));
+                self.sums.iter().zip(speakers).map(|(&sum, weight)| mean(sum, weight)).collect()
+            }
+        })
+    }
+
+    /// The weights of speakers, of what was added so far: all of it for every element, if none were kept yet.
+    fn spoken_by_all(&mut self) -> &mut Vec<u32> {
+        let (weight, elements) = (self.weight as u32, self.sums.len());
+        self.spoken.get_or_insert_with(|| vec![weight; elements])
     }
 
     fn weight_with(&self, more: u64) -> Result<u64, UpdateError> {

@@ -49,7 +49,12 @@ impl Update {
         &self.body
     }
 
-    /// The elements of all parameters, in the order of the layout.
+    /// Whether it says nothing of some elements.
+    pub fn is_sparse(&self) -> bool {
+        matches!(self.body, Body::Sparse(_))
+    }
+
+    /// The elements of all parameters, in the order of the layout; those that it says nothing of are zero.
     pub fn values(&self) -> Vec<i32> {
         let mut values = vec![0; self.header.layout.elements() as usize];
         self.for_each(|index, value| values[index] = value);

@@ -1,7 +1,7 @@
 //! The sparse codec keeps what is largest, forgets nothing, and has one encoding for every update.
 
 use proptest::prelude::*;
-use zoo_update::{Codec, Header, Layout, Shape, Sparse, UpdateError, sparse};
+use zoo_update::{Aggregate, Codec, Header, Layout, Shape, Sparse, Update, UpdateError, sparse};
 
 fn header(shapes: &[Shape]) -> Header {
     let layout = Layout::new(shapes.iter().enumerate().map(|(i, shape)| (format!("p{i}"), *shape))).unwrap();
@@ -108,6 +108,44 @@ fn everything_on_four_levels_takes_two_bits_an_element() {
     let mut spoken = 0;
     codec.decode(&bytes, &header).unwrap().for_each(|_, _| spoken += 1);
     assert_eq!(spoken, 1 << 16);
+}
+
+#[test]
+fn the_mean_of_an_element_is_over_those_who_spoke_of_it() {
+    let header = header(&[Shape::vector(128)]);
+    let one_at = |place: usize, value: f32| {
+        let mut values = vec![0.0; 128];
+        values[place] = value;
+        values[64] = 0.5;
+        let bytes = Sparse::default().encode(&header, &values, &mut Vec::new()).unwrap();
+        Sparse::default().decode(&bytes, &header).unwrap()
+    };
+    let dense = Update::new(header.clone(), vec![1 << 24; 128]).unwrap();
+    let sparse = [one_at(3, 1.0), one_at(3, 0.25), one_at(5, 2.0)];
+    let sum = |order: &[&Update]| {
+        let mut sum = Aggregate::new(3, "block.1", header.layout.clone());
+        order.iter().for_each(|update| sum.add(update, 2).unwrap());
+        sum
+    };
+    let [a, b, c] = &sparse;
+    let mean = sum(&[a, b, c]).mean().unwrap();
+    assert_eq!((mean[3], mean[5], mean[64], mean[4]), (0.625, 2.0, 0.5, 0.0));
+
+    // A dense update speaks of everything.
+    let orders: [[&Update; 4]; 3] = [[a, b, c, &dense], [&dense, c, a, b], [b, &dense, a, c]];
+    let sums = orders.map(|order| sum(&order));
+    assert!(sums.iter().all(|sum| *sum == sums[0]), "in any order");
+    let mean = sums[0].mean().unwrap();
+    assert_eq!((mean[3], mean[5], mean[64], mean[4]), (0.75, 1.5, 0.625, 1.0));
+    for (left, right) in [
+        (sum(&[a, &dense]), sum(&[b, c])),
+        (sum(&[&dense]), sum(&[a, b, c])),
+        (sum(&[a, b, c]), sum(&[&dense])),
+    ] {
+        let mut merged = left;
+        merged.merge(&right).unwrap();
+        assert_eq!(merged, sums[0], "along any tree");
+    }
 }
 
 /// Updates that were stored once must open for ever: these bytes never change.
