@@ -10,7 +10,7 @@
 //!   tests and simulations run the logic that production runs.
 //! - **The tasks are a closed list** ([`zoo_agent::Task`]): nothing that arrives is ever executed.
 //! - **A task is a pure function of blobs** ([`task`]): anybody can do it again and compare ([`verify`]).
-//! - **A blob is noted before it is looked for** ([`rounds`]), so that tidying never removes what is
+//! - **A blob is noted before it is looked for** ([`zoo_agent`]), so that tidying never removes what is
 //!   about to be used, and the disk holds a bounded number of rounds.
 //! - **What can pass is waited out**: lost connections, absent blobs and full disks end no node.
 //!
