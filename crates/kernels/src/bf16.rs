@@ -11,6 +11,11 @@ use crate::parallel::elements_per_task;
 #[repr(transparent)]
 pub struct Bf16(pub(crate) u16);
 
+// SAFETY: all bits zero are a number of the format.
+unsafe impl bytemuck::Zeroable for Bf16 {}
+// SAFETY: one u16, transparently: no padding, and every pattern of bits is a number of the format.
+unsafe impl bytemuck::Pod for Bf16 {}
+
 impl Bf16 {
     /// The nearest number of the format, see [`round`].
     #[inline(always)]

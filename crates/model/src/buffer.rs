@@ -1,24 +1,26 @@
-//! Activations: buffers that come from a pool and return to it.
+//! Activations and gradients: buffers that come from a pool and return to it.
 
-use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use bytemuck::Pod;
 use zoo_kernels::bf16::Bf16;
 use zoo_kernels::{Profile, matmul};
 
-/// Where activations come from. Every step of a run asks for the same lengths, so after the first
-/// step nothing is allocated: fresh memory costs a page fault for every 4 KiB touched.
+use crate::arena::{Arena, Piece};
+
+/// Where activations and gradients come from: one [`Arena`], so that what a backward pass has read makes room
+/// for the gradients it writes, and so that steps after the first touch no fresh memory.
 #[derive(Clone, Debug, Default)]
 pub struct Pool {
-    exact: Shelf<f32>,
-    rounded: Shelf<Bf16>,
+    arena: Arena,
 }
 
 impl Pool {
     /// A buffer of `length` elements. Its content is whatever was there: the taker overwrites it.
     pub fn take(&self, length: usize) -> Buffer {
-        self.exact.take(length)
+        Buffer::new(&self.arena, length)
     }
 
     /// A buffer that holds a copy of `values`.
@@ -30,7 +32,7 @@ impl Pool {
 
     /// A buffer that holds `values` rounded to bf16.
     pub fn rounded(&self, values: &[f32]) -> Buffer<Bf16> {
-        let mut rounded = self.rounded.take(values.len());
+        let mut rounded = Buffer::new(&self.arena, values.len());
         zoo_kernels::bf16::round_all(values, &mut rounded);
         rounded
     }
@@ -40,77 +42,49 @@ impl Pool {
         Arc::try_unwrap(shared).unwrap_or_else(|shared| self.copy_of(&shared))
     }
 
-    /// Gives the free buffers back to the system, for instance after an evaluation of another shape.
+    /// Gives free memory back to the system, for instance after an evaluation of another shape.
     pub fn clear(&self) {
-        self.exact.lock().clear();
-        self.rounded.lock().clear();
+        self.arena.release();
     }
 
-    /// How many buffers are free.
+    /// The most bytes that were in use at once since the last [`Pool::clear`].
     #[cfg(test)]
-    pub fn free_buffers(&self) -> usize {
-        self.exact.lock().values().map(Vec::len).sum::<usize>()
-            + self.rounded.lock().values().map(Vec::len).sum::<usize>()
+    pub fn peak_bytes(&self) -> usize {
+        self.arena.usage().peak
+    }
+
+    /// Bytes that buffers hold now.
+    #[cfg(test)]
+    pub fn bytes_in_use(&self) -> usize {
+        self.arena.usage().now
     }
 }
 
-/// Free buffers of one kind of element, by length.
-#[derive(Debug)]
-struct Shelf<T>(Arc<Mutex<FreeByLength<T>>>);
-
-type FreeByLength<T> = BTreeMap<usize, Vec<Vec<T>>>;
-
-impl<T: Copy + Default> Shelf<T> {
-    fn take(&self, length: usize) -> Buffer<T> {
-        let reused = self.lock().get_mut(&length).and_then(Vec::pop);
-        Buffer { data: reused.unwrap_or_else(|| vec![T::default(); length]), shelf: self.clone() }
-    }
-}
-
-impl<T> Shelf<T> {
-    fn lock(&self) -> MutexGuard<'_, FreeByLength<T>> {
-        // A panic elsewhere cannot leave a list of free buffers half changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<T> Clone for Shelf<T> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl<T> Default for Shelf<T> {
-    fn default() -> Self {
-        Self(Arc::default())
-    }
-}
-
-/// A row-major matrix of activations; its taker knows the shape. Returns to its [`Pool`] on drop.
+/// A row-major matrix; its taker knows the shape. Returns to its [`Pool`] on drop.
 #[derive(Debug)]
 pub struct Buffer<T = f32> {
-    data: Vec<T>,
-    shelf: Shelf<T>,
+    piece: Piece,
+    length: usize,
+    element: PhantomData<T>,
 }
 
-impl<T> Deref for Buffer<T> {
+impl<T> Buffer<T> {
+    fn new(arena: &Arena, length: usize) -> Self {
+        Self { piece: arena.take(length * size_of::<T>()), length, element: PhantomData }
+    }
+}
+
+impl<T: Pod> Deref for Buffer<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        &self.data
+        bytemuck::cast_slice(&self.piece.bytes()[..self.length * size_of::<T>()])
     }
 }
 
-impl<T> DerefMut for Buffer<T> {
+impl<T: Pod> DerefMut for Buffer<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        &mut self.data
-    }
-}
-
-impl<T> Drop for Buffer<T> {
-    fn drop(&mut self) {
-        let data = std::mem::take(&mut self.data);
-        self.shelf.lock().entry(data.len()).or_default().push(data);
+        bytemuck::cast_slice_mut(&mut self.piece.bytes_mut()[..self.length * size_of::<T>()])
     }
 }
 

@@ -20,6 +20,7 @@
 //! ```
 
 mod architecture;
+mod arena;
 mod buffer;
 mod component;
 mod config;

@@ -361,24 +361,61 @@ mod tests {
     use super::*;
     use crate::preset;
 
-    #[test]
-    fn steps_after_the_first_allocate_no_activation() {
-        let config = preset::by_name("qwen3-tiny").expect("a preset");
+    /// The most that activations and gradients took together in each of three steps, each of `parts` micro-batches.
+    fn peaks(
+        name: &str,
+        profile: Profile,
+        options: NetworkOptions,
+        tokens: usize,
+        parts: usize,
+    ) -> [usize; 3] {
+        let config = preset::by_name(name).expect("a preset");
         let definition = NetworkDefinition::decoder(&config).expect("valid");
-        for recompute in [false, true] {
-            let mut network =
-                Network::build(&definition, Profile::default(), NetworkOptions { recompute }).expect("valid");
-            network.initialise(1);
-            let tokens = vec![3; 4 * config.context];
-            let mut buffers = Vec::new();
-            for step in 1..=3 {
-                network.forward_backward(&tokens, &tokens, tokens.len()).expect("finite");
-                network.apply(&Optimizer::default(), step, 1e-3, None).expect("finite");
-                buffers.push(network.pool.free_buffers());
+        let mut network = Network::build(&definition, profile, options).expect("valid");
+        network.initialise(1);
+        let tokens = vec![3; tokens];
+        [1, 2, 3].map(|step| {
+            for part in tokens.chunks(tokens.len() / parts) {
+                network.forward_backward(part, part, tokens.len()).expect("finite");
             }
-            assert!(buffers[0] > 0 && buffers.iter().all(|count| *count == buffers[0]), "{buffers:?}");
+            network.apply(&Optimizer::default(), step, 1e-3, None).expect("finite");
+            assert_eq!(network.pool.bytes_in_use(), 0, "nothing is held between steps");
+            let peak = network.pool.peak_bytes();
             network.release_memory();
-            assert_eq!(network.pool.free_buffers(), 0, "nothing is held between steps");
+            peak
+        })
+    }
+
+    #[test]
+    fn every_step_takes_the_same_memory_and_close_to_what_was_foretold() {
+        for name in ["qwen3-1m", "gpt2-1m", "bench-m"] {
+            let config = preset::by_name(name).expect("a preset");
+            for (profile, recompute, parts) in [
+                (Profile::F32Exact, false, 1),
+                (Profile::F32Exact, true, 1),
+                (Profile::F32Exact, false, 2),
+                (Profile::Bf16Exact, false, 1),
+                (Profile::Bf16Exact, true, 2),
+            ] {
+                let tokens = 2 * config.context.max(CHUNK_TOKENS);
+                let [peak, second, third] = peaks(name, profile, NetworkOptions { recompute }, tokens, parts);
+                assert_eq!((peak, peak), (second, third), "{name}");
+                let foretold = config.working_bytes(tokens / parts, parts > 1, profile, recompute);
+                let ratio = peak as f64 / foretold as f64;
+                assert!(
+                    (0.8..=1.2).contains(&ratio),
+                    "{name} {profile} {recompute} {parts}: {peak} for {foretold}"
+                );
+            }
         }
+    }
+
+    #[test]
+    fn gradients_take_the_room_of_the_activations_they_were_made_of() {
+        let config = preset::by_name("bench-m").expect("a preset");
+        let gradients = 4 * config.parameter_count();
+        let [peak, ..] = peaks("bench-m", Profile::F32Exact, NetworkOptions::default(), 1024, 1);
+        let activations = config.activation_bytes(1024, Profile::F32Exact, false);
+        assert!(peak < activations + gradients / 4, "{peak} for {activations} and {gradients}");
     }
 }

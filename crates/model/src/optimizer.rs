@@ -120,6 +120,7 @@ impl MuonSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::buffer::Pool;
     use crate::definition::{InitialValue, ParameterDefinition};
 
     fn parameter(shape: &[usize], role: Role) -> Parameter {
@@ -128,7 +129,7 @@ mod tests {
             Parameter::new(ParameterDefinition { name: "weight", shape: shape.to_vec(), role, initial });
         parameter.initialise(1, 2);
         let gradient: Vec<f32> = parameter.value.iter().rev().map(|value| 0.5 * value).collect();
-        parameter.gradient.receive(gradient.len()).0.copy_from_slice(&gradient);
+        parameter.gradient.receive(&Pool::default(), gradient.len()).0.copy_from_slice(&gradient);
         parameter
     }
 
@@ -151,7 +152,7 @@ mod tests {
     fn decay_spares_vectors_unless_it_is_for_all() {
         let moved = |decay, shape: &[usize]| {
             let mut parameter = parameter(shape, Role::Vector);
-            parameter.gradient.receive(shape.iter().product()).0.fill(0.0);
+            parameter.gradient.receive(&Pool::default(), shape.iter().product()).0.fill(0.0);
             let before = parameter.value.clone();
             let settings = AdamWSettings { decay, ..AdamWSettings::default() };
             Optimizer::AdamW(settings).update(&mut parameter, 1, 0.5, 1.0);

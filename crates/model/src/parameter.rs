@@ -2,10 +2,11 @@
 
 use zoo_kernels::{Onto, random};
 
+use crate::buffer::{Buffer, Pool};
 use crate::definition::{InitialValue, ParameterDefinition, Role};
 
 /// One tensor that training changes.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Parameter {
     definition: ParameterDefinition,
     /// Row-major, of the definition's shape.
@@ -14,11 +15,12 @@ pub struct Parameter {
     pub(crate) moments: Moments,
 }
 
-/// A gradient accumulator. It starts every step empty, so that the first contribution is written
-/// rather than added to memory that had to be cleared.
-#[derive(Clone, Debug, Default)]
+/// A gradient accumulator. It starts every step empty, so that the first contribution is written rather than
+/// added to memory that had to be cleared, and takes its room from the pool only then: in a backward pass that
+/// is the room of activations of which it was made.
+#[derive(Debug, Default)]
 pub(crate) struct Gradient {
-    values: Vec<f32>,
+    values: Option<Buffer>,
     started: bool,
 }
 
@@ -60,6 +62,11 @@ impl Parameter {
         self.gradient.get()
     }
 
+    /// Takes the room for a gradient that will be received.
+    pub(crate) fn reserve_gradient(&mut self, pool: &Pool) {
+        self.gradient.reserve(pool, self.value.len());
+    }
+
     /// Writes the values before training, drawn from `stream`.
     pub(crate) fn initialise(&mut self, seed: u64, stream: u64) {
         match self.definition.initial {
@@ -74,34 +81,36 @@ impl Parameter {
 }
 
 impl Gradient {
+    /// Takes the room for `length` elements, if there is none.
+    pub fn reserve(&mut self, pool: &Pool, length: usize) {
+        self.values.get_or_insert_with(|| pool.take(length));
+    }
+
     /// Where to write a contribution of `length` elements, and whether to add it.
-    pub fn receive(&mut self, length: usize) -> (&mut [f32], Onto) {
+    pub fn receive(&mut self, pool: &Pool, length: usize) -> (&mut [f32], Onto) {
         let onto = if self.started { Onto::Value } else { Onto::Zero };
-        if self.values.is_empty() {
-            self.values = vec![0.0; length];
-        }
         self.started = true;
-        (&mut self.values, onto)
+        (self.values.get_or_insert_with(|| pool.take(length)), onto)
     }
 
     /// As [`Self::receive`], for contributions that touch single rows: all others are zero.
-    pub fn receive_rows(&mut self, length: usize) -> &mut [f32] {
-        let (values, onto) = self.receive(length);
+    pub fn receive_rows(&mut self, pool: &Pool, length: usize) -> &mut [f32] {
+        let (values, onto) = self.receive(pool, length);
         onto.prepare(values);
         values
     }
 
     pub fn get(&self) -> Option<&[f32]> {
-        self.started.then_some(&self.values[..])
+        self.values.as_deref().filter(|_| self.started)
     }
 
     pub fn get_mut(&mut self) -> Option<&mut [f32]> {
-        self.started.then_some(&mut self.values[..])
+        self.values.as_deref_mut().filter(|_| self.started)
     }
 
     /// Starts the next step.
     pub fn clear(&mut self) {
-        self.started = false;
+        *self = Self::default();
     }
 }
 

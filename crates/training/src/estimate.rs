@@ -10,10 +10,10 @@ use crate::spec::TrainingSpec;
 pub struct Estimate {
     /// Parameters of the model; a tied table counts once.
     pub parameters: u64,
-    /// Memory for parameters, gradients and optimiser state, bytes.
+    /// Memory for parameters and optimiser state, bytes.
     pub state_bytes: u64,
-    /// Memory for the activations of one micro-batch and its logits, bytes, about.
-    pub activation_bytes: u64,
+    /// Memory for the activations of one micro-batch, its logits and the gradients, bytes, about.
+    pub working_bytes: u64,
     /// Floating-point operations per token, forward and backward.
     pub flops_per_token: f64,
     /// Tokens of one inner step.
@@ -31,13 +31,16 @@ impl Estimate {
         let parameters = model.parameter_count() as u64;
         // AdamW keeps two tensors; Muon keeps one for most parameters, which are matrices.
         let moments = if matches!(spec.optimizer, Optimizer::AdamW(_)) { 2 } else { 1 };
-        let micro_tokens = spec.micro_batch(spec.batch_sequences) as usize * model.context;
+        let micro_batch = spec.micro_batch(spec.batch_sequences);
+        let micro_tokens = micro_batch as usize * model.context;
+        let accumulates = micro_batch < spec.batch_sequences;
         let tokens_per_step = spec.batch_tokens();
         let tokens = tokens_per_step.saturating_mul(steps);
         Self {
             parameters,
-            state_bytes: 4 * parameters * (2 + moments),
-            activation_bytes: model.activation_bytes(micro_tokens, spec.profile, spec.recompute) as u64,
+            state_bytes: 4 * parameters * (1 + moments),
+            working_bytes: model.working_bytes(micro_tokens, accumulates, spec.profile, spec.recompute)
+                as u64,
             flops_per_token: model.training_flops_per_token(),
             tokens_per_step,
             tokens,
@@ -47,7 +50,7 @@ impl Estimate {
 
     /// Memory of the run, MiB.
     pub fn memory_mib(&self) -> f64 {
-        (self.state_bytes + self.activation_bytes) as f64 / f64::from(1 << 20)
+        (self.state_bytes + self.working_bytes) as f64 / f64::from(1 << 20)
     }
 
     /// Time of the whole run on a machine that does `flops_per_second`.
@@ -65,7 +68,7 @@ mod tests {
         let spec = crate::preset::by_name("nanogpt-shakespeare-char-cpu").unwrap().spec;
         let estimate = Estimate::of(&spec, 2000, 1_003_854);
         assert_eq!(estimate.parameters, 828_544);
-        assert_eq!(estimate.state_bytes, 828_544 * 4 * 4);
+        assert_eq!(estimate.state_bytes, 828_544 * 4 * 3);
         assert_eq!((estimate.tokens_per_step, estimate.tokens), (768, 1_536_000));
         assert!((estimate.epochs - 1.53).abs() < 0.01);
         // Twice the time at half the speed; a smaller micro-batch takes less memory.

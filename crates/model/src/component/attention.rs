@@ -192,11 +192,11 @@ impl Attention {
     fn output_backward(&self, pass: &Pass, parameters: &mut [Parameter], dy: &Buffer, z: &Buffer) -> Buffer {
         let (shape, places) = (self.output_shape(pass), self.places());
         if self.bias {
-            let (dbias, onto) = parameters[places.output_bias].gradient.receive(self.width);
+            let (dbias, onto) = parameters[places.output_bias].gradient.receive(pass.pool, self.width);
             linear::backward_bias(dy, dbias, onto);
         }
         let Parameter { value: w, gradient, .. } = &mut parameters[places.output];
-        let (dw, onto) = gradient.receive(w.len());
+        let (dw, onto) = gradient.receive(pass.pool, w.len());
         linear::backward_weight(pass.profile, shape, dy, &z[..], dw, onto);
         let mut dz = pass.pool.take(z.len());
         linear::backward_input(pass.profile, shape, dy, w, &mut dz, Onto::Zero);
@@ -212,8 +212,8 @@ impl Attention {
             let [raw, rstd] = [kept.take(), kept.take()];
             let gains = self.places().gains;
             let [query, key] = parameters.get_disjoint_mut([gains, gains + 1]).expect("two gains");
-            let (dquery, onto) = query.gradient.receive(self.heads.head_dim);
-            let (dkey, _) = key.gradient.receive(self.heads.head_dim);
+            let (dquery, onto) = query.gradient.receive(pass.pool, self.heads.head_dim);
+            let (dkey, _) = key.gradient.receive(pass.pool, self.heads.head_dim);
             let (query, key) = (&query.value, &key.value);
             heads::normalise_qk_backward(self.heads, &raw, query, key, &rstd, dqkv, dquery, dkey, onto);
         }
@@ -230,11 +230,11 @@ impl Attention {
         let shape = self.projection_shape(pass);
         if self.bias {
             let bias = &mut parameters[self.places().qkv_bias];
-            let (dbias, onto) = bias.gradient.receive(self.heads.row_width());
+            let (dbias, onto) = bias.gradient.receive(pass.pool, self.heads.row_width());
             linear::backward_bias(dqkv, dbias, onto);
         }
         let Parameter { value: w, gradient, .. } = &mut parameters[QKV];
-        let (dw, onto) = gradient.receive(w.len());
+        let (dw, onto) = gradient.receive(pass.pool, w.len());
         linear::backward_weight(pass.profile, shape, dqkv, x.read(), dw, onto);
         let (dx, onto) = gradients.receive(0, pass.pool, x.len());
         linear::backward_input(pass.profile, shape, dqkv, w, dx, onto);

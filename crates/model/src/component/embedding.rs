@@ -24,9 +24,9 @@ impl Embedding {
         y
     }
 
-    pub fn backward(&self, parameters: &mut [Parameter], arriving: &Buffer, kept: &mut Kept) {
+    pub fn backward(&self, pass: &Pass, parameters: &mut [Parameter], arriving: &Buffer, kept: &mut Kept) {
         let Parameter { value, gradient, .. } = &mut parameters[0];
-        let gradient = gradient.receive_rows(value.len());
+        let gradient = gradient.receive_rows(pass.pool, value.len());
         embedding::backward(arriving, self.width, &kept.tokens, gradient);
         kept.tokens.clear();
     }
@@ -47,7 +47,7 @@ impl PositionEmbedding {
 
     pub fn backward(&self, pass: &Pass, parameters: &mut [Parameter], arriving: &Buffer) {
         let Parameter { value, gradient, .. } = &mut parameters[0];
-        let gradient = gradient.receive_rows(value.len());
+        let gradient = gradient.receive_rows(pass.pool, value.len());
         embedding::backward_positions(arriving, self.width, pass.context, gradient);
     }
 }

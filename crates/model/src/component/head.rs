@@ -22,8 +22,8 @@ pub(crate) struct Cost {
     pub gradient: Buffer,
 }
 
-/// Most logits at a time (16 MiB), as long as that is a chunk of tokens.
-const LOGITS_MAX: usize = 4 << 20;
+/// Most logits at a time (8 MiB), as long as that is a chunk of tokens.
+const LOGITS_MAX: usize = 2 << 20;
 /// Tokens after which sums over tokens are cut, so blocks of whole chunks do not show in the bits.
 const CHUNK_TOKENS: usize = 256;
 
@@ -42,7 +42,8 @@ impl Head {
     ) -> Cost {
         let mut loss = LossSum::default();
         let mut gradient = pool.take(x.len());
-        let block = self.block_tokens();
+        weight_gradient.reserve(pool, weight.len());
+        let block = Self::block_tokens(self.vocab_size);
         let blocks = x.chunks(block * self.width).zip(targets.chunks(block));
         for ((x, targets), dx) in blocks.zip(gradient.chunks_mut(block * self.width)) {
             let shape = self.shape(targets.len());
@@ -50,7 +51,7 @@ impl Head {
             let mut losses = pool.take(targets.len());
             cross_entropy::losses_and_gradient(&mut logits, self.vocab_size, targets, scale, &mut losses);
             loss += LossSum::of(&losses);
-            let (dw, onto) = weight_gradient.receive(weight.len());
+            let (dw, onto) = weight_gradient.receive(pool, weight.len());
             linear::backward_weight(self.profile, shape, &logits, x, dw, onto);
             linear::backward_input(self.profile, shape, &logits, weight, dx, Onto::Zero);
         }
@@ -60,7 +61,7 @@ impl Head {
     /// The loss of `targets` given `x`.
     pub fn evaluate(&self, pool: &Pool, weight: &[f32], x: &[f32], targets: &[u32]) -> LossSum {
         let mut loss = LossSum::default();
-        let block = self.block_tokens();
+        let block = Self::block_tokens(self.vocab_size);
         for (x, targets) in x.chunks(block * self.width).zip(targets.chunks(block)) {
             let logits = self.logits(pool, weight, x);
             let mut losses = pool.take(targets.len());
@@ -78,8 +79,9 @@ impl Head {
         logits
     }
 
-    fn block_tokens(&self) -> usize {
-        (LOGITS_MAX / self.vocab_size / CHUNK_TOKENS).max(1) * CHUNK_TOKENS
+    /// Tokens whose logits exist at once.
+    pub fn block_tokens(vocab_size: usize) -> usize {
+        (LOGITS_MAX / vocab_size / CHUNK_TOKENS).max(1) * CHUNK_TOKENS
     }
 
     fn shape(&self, rows: usize) -> Shape {

@@ -74,6 +74,8 @@ impl Mlp {
             true => self.inner(pass, parameters, &x),
             false => pass.pool.own(kept.take()),
         };
+        // What stays is taken before what passes, so that the room of the latter is not an island.
+        parameters[self.down()].reserve_gradient(pass.pool);
         let mut activated = pass.pool.take(pass.tokens.len() * self.hidden);
         linear::backward_input(
             pass.profile,
@@ -121,11 +123,11 @@ impl Mlp {
     fn down_weight_backward(&self, pass: &Pass, parameters: &mut [Parameter], dy: &[f32], activated: &[f32]) {
         let down = self.down();
         if self.bias {
-            let (dbias, onto) = parameters[down + 1].gradient.receive(self.width);
+            let (dbias, onto) = parameters[down + 1].gradient.receive(pass.pool, self.width);
             linear::backward_bias(dy, dbias, onto);
         }
         let weight = &mut parameters[down];
-        let (dw, onto) = weight.gradient.receive(weight.value.len());
+        let (dw, onto) = weight.gradient.receive(pass.pool, weight.value.len());
         linear::backward_weight(pass.profile, self.down_shape(pass), dy, activated, dw, onto);
     }
 
@@ -139,11 +141,11 @@ impl Mlp {
     ) {
         let shape = self.up_shape(pass);
         if self.bias {
-            let (dbias, onto) = parameters[UP_BIAS].gradient.receive(self.inner_width());
+            let (dbias, onto) = parameters[UP_BIAS].gradient.receive(pass.pool, self.inner_width());
             linear::backward_bias(dinner, dbias, onto);
         }
         let Parameter { value: w, gradient, .. } = &mut parameters[UP];
-        let (dw, onto) = gradient.receive(w.len());
+        let (dw, onto) = gradient.receive(pass.pool, w.len());
         linear::backward_weight(pass.profile, shape, dinner, x.read(), dw, onto);
         let (dx, onto) = gradients.receive(0, pass.pool, x.len());
         linear::backward_input(pass.profile, shape, dinner, w, dx, onto);

@@ -178,7 +178,7 @@ impl Component {
         kept: &mut Kept,
     ) {
         match self {
-            Self::Embedding(embedding) => embedding.backward(parameters, &arriving, kept),
+            Self::Embedding(embedding) => embedding.backward(pass, parameters, &arriving, kept),
             Self::PositionEmbedding(embedding) => {
                 embedding.backward(pass, parameters, &arriving);
                 gradients.give(0, arriving);

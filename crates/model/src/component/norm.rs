@@ -60,12 +60,12 @@ impl Norm {
         let (dx, dx_onto) = gradients.receive(0, pass.pool, x.len());
         let (gain, bias) = parameters.split_at_mut(1);
         let Parameter { value: gain, gradient, .. } = &mut gain[0];
-        let (dgain, onto) = gradient.receive(gain.len());
+        let (dgain, onto) = gradient.receive(pass.pool, gain.len());
         match self.form {
             NormForm::Rms => norm::rms_backward(arriving, &x, gain, &rstd, dx, dx_onto, dgain, onto),
             NormForm::Layer => {
                 let mean = kept.take();
-                let dbias = bias.first_mut().map(|bias| bias.gradient.receive(self.width).0);
+                let dbias = bias.first_mut().map(|bias| bias.gradient.receive(pass.pool, self.width).0);
                 norm::layer_backward(arriving, &x, gain, &mean, &rstd, dx, dx_onto, dgain, dbias, onto);
             }
         }

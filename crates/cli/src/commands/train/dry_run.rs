@@ -29,7 +29,7 @@ struct Plan<'a> {
     parameters: u64,
     memory_mib: f64,
     state_mib: f64,
-    activation_mib: f64,
+    working_mib: f64,
     available_mib: Option<f64>,
     data: &'a CorpusDigests,
     training_tokens: u64,
@@ -64,7 +64,7 @@ pub fn run(config: &RunConfig, json: bool) -> Result<()> {
         parameters: estimate.parameters,
         memory_mib: estimate.memory_mib(),
         state_mib: estimate.state_bytes as f64 / f64::from(1 << 20),
-        activation_mib: estimate.activation_bytes as f64 / f64::from(1 << 20),
+        working_mib: estimate.working_bytes as f64 / f64::from(1 << 20),
         available_mib: available,
         data: &corpus.digests(),
         training_tokens: corpus.training.len(),
@@ -145,8 +145,8 @@ fn print(plan: &Plan, spec: &TrainingSpec, too_large: bool) {
     );
     println!("parameters  {}, products in {}", count(plan.parameters as f64), spec.profile);
     println!(
-        "memory      {:.0} MiB: {:.0} for parameters, gradients and optimiser, about {:.0} for activations",
-        plan.memory_mib, plan.state_mib, plan.activation_mib
+        "memory      {:.0} MiB: {:.0} for parameters and optimiser, about {:.0} for activations and gradients",
+        plan.memory_mib, plan.state_mib, plan.working_mib
     );
     if too_large {
         println!(
