@@ -1,6 +1,6 @@
 //! The weighted sum of updates, exact in any order.
 
-use crate::{Layout, SCALE_EXPONENT, Update, UpdateError};
+use crate::{Header, Layout, SCALE_EXPONENT, Update, UpdateError};
 
 /// Largest total weight of an aggregate.
 ///
@@ -29,6 +29,9 @@ pub struct Aggregate {
     round: u32,
     vnode: String,
     layout: Layout,
+    /// Contributions that were added, and the tokens they were trained on.
+    contributions: u32,
+    tokens: u64,
     sums: Vec<i64>,
     /// Weight of everything that was added.
     weight: u64,
@@ -42,6 +45,8 @@ impl Aggregate {
         Self {
             round,
             vnode: vnode.into(),
+            contributions: 0,
+            tokens: 0,
             sums: vec![0; layout.elements() as usize],
             layout,
             weight: 0,
@@ -62,6 +67,8 @@ impl Aggregate {
             update.for_each(|index, _| spoken[index] += weight as u32);
         }
         update.for_each(|index, value| self.sums[index] += i64::from(value) * weight as i64);
+        self.contributions = self.contributions.saturating_add(1);
+        self.tokens = self.tokens.saturating_add(update.header().tokens);
         self.weight = total;
         Ok(())
     }
@@ -86,6 +93,8 @@ impl Aggregate {
         for (sum, &value) in self.sums.iter_mut().zip(&other.sums) {
             *sum += value;
         }
+        self.contributions = self.contributions.saturating_add(other.contributions);
+        self.tokens = self.tokens.saturating_add(other.tokens);
         self.weight = total;
         Ok(())
     }
@@ -93,6 +102,16 @@ impl Aggregate {
     /// Weight of everything that was added.
     pub fn weight(&self) -> u64 {
         self.weight
+    }
+
+    /// Number of contributions that were added.
+    pub fn contributions(&self) -> u32 {
+        self.contributions
+    }
+
+    /// Tokens they were trained on.
+    pub fn tokens(&self) -> u64 {
+        self.tokens
     }
 
     /// The parameters that the sums belong to.
@@ -123,6 +142,29 @@ impl Aggregate {
                 self.sums.iter().zip(speakers).map(|(&sum, weight)| mean(sum, weight)).collect()
             }
         })
+    }
+
+    /// What it sums up: the header of its encoding.
+    pub(crate) fn header(&self) -> Header {
+        let (vnode, layout) = (self.vnode.clone(), self.layout.clone());
+        Header { round: self.round, vnode, tokens: self.tokens, layout }
+    }
+
+    /// The weight of the speakers of each element, unless all spoke of all.
+    pub(crate) fn speakers(&self) -> Option<&[u32]> {
+        self.spoken.as_deref().filter(|spoken| spoken.iter().any(|&weight| u64::from(weight) != self.weight))
+    }
+
+    /// From what was decoded and checked.
+    pub(crate) fn from_parts(
+        header: Header,
+        contributions: u32,
+        weight: u64,
+        sums: Vec<i64>,
+        spoken: Option<Vec<u32>>,
+    ) -> Self {
+        let Header { round, vnode, tokens, layout } = header;
+        Self { round, vnode, layout, contributions, tokens, sums, weight, spoken }
     }
 
     /// The weights of speakers, of what was added so far: all of it for every element, if none were kept yet.

@@ -35,6 +35,7 @@ mod codec;
 pub mod dense;
 mod error;
 mod header;
+mod partial;
 mod positions;
 pub mod sparse;
 
