@@ -15,20 +15,40 @@
 use zoo_content::VerifiedBlob;
 use zoo_kernels::clip;
 use zoo_model::{Network, Parameter, VNode};
-use zoo_update::{Aggregate, Header, weight_of_tokens};
+use zoo_update::{Aggregate, Header, UpdateError, weight_of_tokens};
 
 use crate::checkpoint::{Checkpoint, Progress, VNodeState};
 use crate::error::TrainError;
 use crate::network_state::{build, layout};
 use crate::spec::{Outer, TrainingSpec};
 
-/// One replica's contribution to a round.
+/// What is added up: a replica's contribution to a round, or a sum of several.
 #[derive(Clone, Copy, Debug)]
-pub struct Contribution<'a> {
-    /// Tokens it was trained on: its weight.
+pub struct Summand<'a> {
+    /// Which of the two.
+    pub form: Form,
+    /// Tokens that it stands for: its weight.
     pub tokens: u64,
-    /// The encoded update of every VNode, in network order.
-    pub updates: &'a [VerifiedBlob],
+    /// Place in the network of the VNode that `blobs` begins with.
+    pub first_vnode: usize,
+    /// One encoded update or partial sum of every VNode from there on, in network order.
+    pub blobs: &'a [VerifiedBlob],
+}
+
+impl<'a> Summand<'a> {
+    /// One replica's contribution: the encoded update of every VNode.
+    pub fn contribution(tokens: u64, updates: &'a [VerifiedBlob]) -> Self {
+        Self { form: Form::Updates, tokens, first_vnode: 0, blobs: updates }
+    }
+}
+
+/// How a summand is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// As the updates of one replica.
+    Updates,
+    /// As sums over this many contributions.
+    Sums(u32),
 }
 
 /// A sealed round.
@@ -42,11 +62,43 @@ pub struct AggregateTask<'a> {
     pub round: u32,
     /// Inner step of the job after the round.
     pub step: u64,
-    /// What goes in; the order does not matter.
-    pub contributions: &'a [Contribution<'a>],
+    /// What goes in; neither the order nor how contributions were summed up before matters.
+    pub summands: &'a [Summand<'a>],
 }
 
-/// Takes the outer step. Pure: equal tasks give equal checkpoints, in any order of contributions.
+/// Part of a sealed round: some VNodes of some contributions.
+#[derive(Clone, Copy, Debug)]
+pub struct SumTask<'a> {
+    /// The job's training specification.
+    pub spec: &'a TrainingSpec,
+    /// The round, from 0.
+    pub round: u32,
+    /// Places of the VNodes in the network.
+    pub vnodes: (usize, usize),
+    /// What goes in; each has those VNodes and perhaps more.
+    pub summands: &'a [Summand<'a>],
+}
+
+/// The partial sums of a [`SumTask`], encoded, by VNode id.
+///
+/// # Errors
+/// As [`aggregate`].
+pub fn partial_sums(task: SumTask<'_>) -> Result<Vec<(String, VerifiedBlob)>, TrainError> {
+    let (network, _) = build(task.spec)?;
+    let (first, end) = task.vnodes;
+    let vnodes = network.vnodes().get(first..end).filter(|vnodes| !vnodes.is_empty()).ok_or_else(|| {
+        let cause =
+            format!("there are no vnodes {first} to {end} in a network of {}", network.vnodes().len());
+        TrainError::Contribution(cause)
+    })?;
+    let sum = |(place, vnode): (usize, &VNode)| {
+        let sum = sum(task.spec, task.round, task.summands, first + place, vnode)?;
+        Ok((vnode.id().to_owned(), VerifiedBlob::new(sum.encode())))
+    };
+    vnodes.iter().enumerate().map(sum).collect()
+}
+
+/// Takes the outer step. Pure: equal contributions give equal checkpoints, in any order and over any tree of sums.
 ///
 /// # Errors
 /// No contribution, one of another round or network, a malformed update, or parameters that would
@@ -59,8 +111,9 @@ pub fn aggregate(task: AggregateTask<'_>) -> Result<Checkpoint, TrainError> {
         (task.spec.outer.momentum > 0.0).then(|| load_momentum(task.spec, base)).transpose()?;
     let mut vnodes = Vec::with_capacity(base.vnodes.len());
     for place in 0..base.vnodes.len() {
-        let mean = mean_pseudo_gradient(&task, place, &network.vnodes()[place])?;
+        let sum = sum(task.spec, task.round, task.summands, place, &network.vnodes()[place])?;
         let vnode = &mut network.vnodes_mut()[place];
+        let mean = sum.mean().map_err(|cause| update_error(vnode, cause))?;
         let velocity = momentum.as_mut().map(|momentum| &mut momentum.vnodes_mut()[place]);
         outer_step(task.spec.outer, vnode, velocity, &mean)?;
         vnodes.push(VNodeState {
@@ -79,45 +132,64 @@ pub fn aggregate(task: AggregateTask<'_>) -> Result<Checkpoint, TrainError> {
     Ok(Checkpoint { lineage: base.lineage, progress, vnodes })
 }
 
-/// Checks the contributions against the network; returns the sequences they were trained on.
+/// Checks the summands against the network; returns the sequences that stand behind every VNode.
 fn contributed_sequences(task: &AggregateTask<'_>, vnodes: usize) -> Result<u64, TrainError> {
     let refuse = |cause: String| Err(TrainError::Contribution(cause));
     let context = task.spec.model.context as u64;
-    let mut sequences = 0u64;
-    for contribution in task.contributions {
-        if contribution.updates.len() != vnodes {
-            return refuse(format!("{} updates for {vnodes} vnodes", contribution.updates.len()));
+    let mut tokens = vec![0u64; vnodes];
+    for summand in task.summands {
+        let covered =
+            tokens.get_mut(summand.first_vnode..).and_then(|rest| rest.get_mut(..summand.blobs.len()));
+        let Some(covered) = covered else {
+            let (first, updates) = (summand.first_vnode, summand.blobs.len());
+            return refuse(format!("{updates} updates from vnode {first} on for {vnodes} vnodes"));
+        };
+        if summand.tokens == 0 || !summand.tokens.is_multiple_of(context) {
+            return refuse(format!("{} tokens are no whole sequences of {context}", summand.tokens));
         }
-        if contribution.tokens == 0 || !contribution.tokens.is_multiple_of(context) {
-            return refuse(format!("{} tokens are no whole sequences of {context}", contribution.tokens));
-        }
-        sequences = sequences.saturating_add(contribution.tokens / context);
+        covered.iter_mut().for_each(|tokens| *tokens = tokens.saturating_add(summand.tokens));
     }
-    if task.contributions.is_empty() {
-        return refuse("a round needs at least one".into());
+    match tokens.first() {
+        None | Some(0) => refuse("a round needs at least one".into()),
+        Some(&all) if tokens.iter().all(|&tokens| tokens == all) => Ok(all / context),
+        Some(_) => refuse("not every vnode has the contributions of the others".into()),
     }
-    Ok(sequences)
 }
 
-/// The mean of the contributions to one VNode, weighted by tokens.
-fn mean_pseudo_gradient(
-    task: &AggregateTask<'_>,
+/// The sum of what the summands say of the VNode at `place`.
+fn sum(
+    spec: &TrainingSpec,
+    round: u32,
+    summands: &[Summand<'_>],
     place: usize,
     vnode: &VNode,
-) -> Result<Vec<f32>, TrainError> {
-    let codec = task.spec.update.codec();
-    let mean = || {
+) -> Result<Aggregate, TrainError> {
+    let codec = spec.update.codec();
+    let sum = || {
         let layout = layout(vnode)?;
-        let mut aggregate = Aggregate::new(task.round, vnode.id(), layout.clone());
-        let mut expected = Header { round: task.round, vnode: vnode.id().to_owned(), tokens: 0, layout };
-        for contribution in task.contributions {
-            expected.tokens = contribution.tokens;
-            let update = codec.decode(contribution.updates[place].bytes(), &expected)?;
-            aggregate.add(&update, weight_of_tokens(contribution.tokens))?;
+        let mut sum = Aggregate::new(round, vnode.id(), layout.clone());
+        let mut expected = Header { round, vnode: vnode.id().to_owned(), tokens: 0, layout };
+        for summand in summands {
+            let at = place.checked_sub(summand.first_vnode);
+            let Some(blob) = at.and_then(|at| summand.blobs.get(at)) else { continue };
+            expected.tokens = summand.tokens;
+            match summand.form {
+                Form::Updates => {
+                    let update = codec.decode(blob.bytes(), &expected)?;
+                    sum.add(&update, weight_of_tokens(summand.tokens))?;
+                }
+                Form::Sums(contributions) => {
+                    sum.merge(&Aggregate::decode(blob.bytes(), &expected, contributions)?)?;
+                }
+            }
         }
-        aggregate.mean()
+        Ok(sum)
     };
-    mean().map_err(|cause| TrainError::Update { vnode: vnode.id().to_owned(), cause })
+    sum().map_err(|cause| update_error(vnode, cause))
+}
+
+fn update_error(vnode: &VNode, cause: UpdateError) -> TrainError {
+    TrainError::Update { vnode: vnode.id().to_owned(), cause }
 }
 
 /// A network whose values are the momentum: zero in a job's first round.

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use zoo_content::VerifiedBlob;
 
-use crate::aggregate::{AggregateTask, Contribution, aggregate};
+use crate::aggregate::{AggregateTask, Summand, aggregate};
 use crate::checkpoint::Checkpoint;
 use crate::dataset::Dataset;
 use crate::error::TrainError;
@@ -79,16 +79,15 @@ impl<'a> LocalJob<'a> {
             |result: &&WindowResult| result.updates.iter().map(|update| update.blob.clone()).collect();
         let updates: Vec<Vec<VerifiedBlob>> = trained.iter().map(blobs).collect();
         let contributions = trained.iter().zip(&updates);
-        let contributions: Vec<Contribution> = contributions
-            .map(|(result, updates)| Contribution { tokens: result.tokens(), updates })
-            .collect();
+        let summands: Vec<Summand> =
+            contributions.map(|(result, updates)| Summand::contribution(result.tokens(), updates)).collect();
         let inner_steps = trained.iter().map(|result| result.leaves.len() as u64).max().unwrap_or(0);
         aggregate(AggregateTask {
             spec: self.spec,
             base: &self.checkpoint,
             round,
             step: self.checkpoint.progress.step + inner_steps,
-            contributions: &contributions,
+            summands: &summands,
         })
     }
 }

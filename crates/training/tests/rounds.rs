@@ -7,8 +7,9 @@ use std::ops::ControlFlow;
 use common::{advance, go_on, name, spec, text, whole, with_threads};
 use zoo_content::{InclusionProof, VerifiedBlob};
 use zoo_training::{
-    AggregateTask, Checkpoint, Contribution, Dataset, LocalJob, Outer, Share, SparseSettings, TrainError,
-    Trainer, TrainingSpec, UpdateFormat, WindowResult, WindowTask, aggregate, equal_shares, train_window,
+    AggregateTask, Checkpoint, Dataset, Form, LocalJob, Outer, Share, SparseSettings, SumTask, Summand,
+    TrainError, Trainer, TrainingSpec, UpdateFormat, WindowResult, WindowTask, aggregate, equal_shares,
+    partial_sums, train_window,
 };
 
 const REPLICAS: usize = 4;
@@ -36,9 +37,52 @@ fn merge(
     let contributions: Vec<_> = results
         .iter()
         .zip(&updates)
-        .map(|(result, updates)| Contribution { tokens: result.tokens(), updates })
+        .map(|(result, updates)| Summand::contribution(result.tokens(), updates))
         .collect();
-    aggregate(AggregateTask { spec, base, round: 0, step: 3, contributions: &contributions })
+    aggregate(AggregateTask { spec, base, round: 0, step: 3, summands: &contributions })
+}
+
+#[test]
+fn any_tree_of_partial_sums_gives_the_same_checkpoint() {
+    let data = text();
+    for update in [UpdateFormat::Dense, UpdateFormat::Sparse(SparseSettings { keep: 256, decay: 1.0 })] {
+        let spec = TrainingSpec { update, ..spec() };
+        let base = first_checkpoint(&spec, &data);
+        let share = |first_sequence| Share { first_sequence, sequences_per_step: 4, inner_steps: 2 };
+        let results: Vec<_> = (0..5).map(|at| window(&spec, &data, &base, share(8 * at))).collect();
+        let all: Vec<&WindowResult> = results.iter().collect();
+        let at_once = name(&merge(&spec, &base, &all).unwrap());
+
+        let updates: Vec<_> = results.iter().map(blobs).collect();
+        let leaves: Vec<Summand> = results
+            .iter()
+            .zip(&updates)
+            .map(|(result, updates)| Summand::contribution(result.tokens(), updates))
+            .collect();
+        let vnodes = updates[0].len();
+        // The VNodes in three parts; of the first, contributions in twos, then all; of the others all at once.
+        let sums = |vnodes: (usize, usize), summands: &[Summand]| -> Vec<VerifiedBlob> {
+            let task = SumTask { spec: &spec, round: 0, vnodes, summands };
+            partial_sums(task).unwrap().into_iter().map(|(_, sum)| sum).collect()
+        };
+        let of = |count: usize, first_vnode, blobs| {
+            let form = Form::Sums(count as u32);
+            Summand { form, tokens: count as u64 * results[0].tokens(), first_vnode, blobs }
+        };
+        let pairs: Vec<_> = leaves.chunks(2).map(|pair| (pair.len(), sums((0, 2), pair))).collect();
+        let inner: Vec<Summand> = pairs.iter().rev().map(|(count, blobs)| of(*count, 0, blobs)).collect();
+        let parts = [sums((0, 2), &inner), sums((2, 3), &leaves), sums((3, vnodes), &leaves)];
+        let firsts = [0, 2, 3];
+        let top: Vec<Summand> = parts.iter().zip(firsts).map(|(blobs, first)| of(5, first, blobs)).collect();
+        let task = AggregateTask { spec: &spec, base: &base, round: 0, step: 3, summands: &top };
+        assert_eq!(name(&aggregate(task).unwrap()), at_once, "{update:?}");
+
+        let gap = AggregateTask { summands: &top[1..], ..task };
+        assert!(aggregate(gap).unwrap_err().to_string().contains("needs at least one"));
+        let lopsided = [top[0], top[1], top[2], of(5, 3, &parts[2])];
+        let twice = AggregateTask { summands: &lopsided, ..task };
+        assert!(aggregate(twice).unwrap_err().to_string().contains("not every vnode"));
+    }
 }
 
 #[test]
@@ -116,10 +160,10 @@ fn apart_equals_together(update: UpdateFormat) {
             .iter()
             .zip(&updates)
             .rev()
-            .map(|(result, updates)| Contribution { tokens: result.tokens(), updates })
+            .map(|(result, updates)| Summand::contribution(result.tokens(), updates))
             .collect();
         let step = base.progress.step + 4;
-        let task = AggregateTask { spec: &spec, base: &base, round, step, contributions: &contributions };
+        let task = AggregateTask { spec: &spec, base: &base, round, step, summands: &contributions };
         base = aggregate(task).unwrap();
         assert_eq!(name(&base), name(job.checkpoint()), "after round {round}");
     }
@@ -160,16 +204,11 @@ fn the_outer_step_is_the_documented_arithmetic() {
         let gradient = zoo_update::dense::decode(result.updates[0].blob.bytes()).unwrap().values()[7];
         let gradient = (f64::from(gradient) / f64::from(1 << 24)) as f32;
         let updates = blobs(&result);
-        let contributions = [Contribution { tokens: result.tokens(), updates: &updates }];
+        let contributions = [Summand::contribution(result.tokens(), &updates)];
         let before = base.network(&spec).unwrap().vnodes()[0].parameters()[0].value[7];
-        base = aggregate(AggregateTask {
-            spec: &spec,
-            base: &base,
-            round,
-            step: 0,
-            contributions: &contributions,
-        })
-        .unwrap();
+        base =
+            aggregate(AggregateTask { spec: &spec, base: &base, round, step: 0, summands: &contributions })
+                .unwrap();
         let after = base.network(&spec).unwrap().vnodes()[0].parameters()[0].value[7];
         expected_velocity = outer.momentum * expected_velocity + gradient;
         let expected = before - outer.learning_rate * (gradient + outer.momentum * expected_velocity);
@@ -287,19 +326,19 @@ fn contributions_that_do_not_belong_are_refused_by_vnode() {
     let cases: [(&[VerifiedBlob], u64, u32, &str); 7] = [
         (&swapped, tokens, 0, "vnode"),
         (&cut, tokens, 0, result.updates[1].vnode.as_str()),
-        (&good[1..], tokens, 0, "updates for"),
+        (&good[1..], tokens, 0, "vnode"),
         (&good, tokens + 64, 0, "tokens"),
         (&good, tokens + 1, 0, "whole sequences"),
         (&good, 0, 0, "whole sequences"),
         (&good, tokens, 1, "round"),
     ];
     for (updates, tokens, round, message) in cases {
-        let contributions = [Contribution { tokens, updates }];
-        let task = AggregateTask { spec: &spec, base: &base, round, step: 1, contributions: &contributions };
+        let contributions = [Summand::contribution(tokens, updates)];
+        let task = AggregateTask { spec: &spec, base: &base, round, step: 1, summands: &contributions };
         let error = aggregate(task).unwrap_err().to_string();
         assert!(error.contains(message), "{message}: {error}");
     }
-    let nobody = AggregateTask { spec: &spec, base: &base, round: 0, step: 1, contributions: &[] };
+    let nobody = AggregateTask { spec: &spec, base: &base, round: 0, step: 1, summands: &[] };
     assert!(aggregate(nobody).is_err());
 }
 
