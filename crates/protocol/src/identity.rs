@@ -98,6 +98,11 @@ pub struct NodeProfile {
     pub isa: String,
     /// Its own measurement on the benchmark network.
     pub speeds: Speeds,
+    /// Where it is, in whatever words its network agrees on (`eu-west`, `home`); at most 64 bytes, empty for anywhere.
+    /// Nodes of one region fetch from each other first and are taken to fail together.
+    pub region: String,
+    /// What it may upload, KiB a second; 0 is without a limit.
+    pub upload_kib_per_s: u32,
     /// Version of its software.
     pub software: String,
 }
@@ -126,6 +131,7 @@ impl Message for NodeProfile {
     fn validate(&self) -> Result<(), WireError> {
         limits::name("node name", &self.name, MAX_NAME_BYTES)?;
         limits::name("node isa", &self.isa, MAX_NAME_BYTES)?;
+        limits::name("node region", &self.region, MAX_NAME_BYTES)?;
         limits::name("node software version", &self.software, MAX_NAME_BYTES)
     }
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
 use zoo_kernels::Profile;
 
-use crate::limits::{self, MAX_EVALUATION_SHARDS, MAX_NAME_BYTES};
+use crate::limits::{self, MAX_EVALUATION_SHARDS, MAX_FAN_IN, MAX_NAME_BYTES};
 use crate::{Message, WireError, encode};
 
 /// Digest of a [`JobDescription`]'s encoding: the same job has the same id everywhere.
@@ -48,7 +48,12 @@ impl Message for JobDescription {
         limits::positive("evaluation_shards", plan.evaluation_shards.into())?;
         limits::at_most("evaluation_shards", plan.evaluation_shards.into(), MAX_EVALUATION_SHARDS)?;
         limits::positive("minimum_nodes", plan.minimum_nodes.into())?;
-        limits::positive("contribution_deadline_ms", plan.contribution_deadline_ms)
+        limits::positive("contribution_deadline_ms", plan.contribution_deadline_ms)?;
+        if let Topology::Tree { fan_in } = plan.topology {
+            limits::at_least("fan_in", fan_in.into(), 2)?;
+            limits::at_most("fan_in", fan_in.into(), MAX_FAN_IN)?;
+        }
+        Ok(())
     }
 }
 
@@ -70,4 +75,24 @@ pub struct RoundPlan {
     pub minimum_nodes: u32,
     /// A round waits this long for a contribution before it goes on without it, ms.
     pub contribution_deadline_ms: u64,
+    /// How contributions come together.
+    pub topology: Topology,
+}
+
+/// How the contributions of a round come together. None of it shows in any bit of the result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Topology {
+    /// [`Topology::AllGather`] for a few contributions, a [`Topology::Tree`] for more.
+    #[default]
+    Auto,
+    /// Every node fetches every contribution and adds them all: most checked, and least traffic where updates are much
+    /// smaller than parameters.
+    AllGather,
+    /// A few nodes fetch every contribution, the others what comes of them.
+    Star,
+    /// Nodes add up to so many contributions or sums each, VNodes apart; a few nodes put the sums together.
+    Tree {
+        /// At least 2.
+        fan_in: u32,
+    },
 }

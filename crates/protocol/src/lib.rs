@@ -16,16 +16,16 @@ mod wire;
 mod work;
 
 pub use identity::{NodeId, NodeKey, NodeProfile, ParseNodeIdError, Speeds};
-pub use job::{JobDescription, JobId, RoundPlan};
+pub use job::{JobDescription, JobId, RoundPlan, Topology};
 pub use limits::MAX_JOB_BLOBS;
 pub use message::{FromOrchestrator, Peer, Rejection, Role, ToOrchestrator};
 pub use sealed::{SealError, Sealed, Statement};
 pub use wire::{MAX_FRAME_BYTES, Message, WireError, decode, encode};
 pub use work::{
-    Aggregate, Commitment, ContributionRef, Evaluate, Report, Share, TrainWindow, VNodeUpdate, Work,
+    Aggregate, Commitment, Evaluate, Form, Report, Share, Sum, Summand, TrainWindow, VNodeUpdate, Work,
 };
 pub use zoo_kernels::Profile;
 
 /// Version of the messages in this crate. A node says it first; an
 /// orchestrator that speaks another one answers [`Rejection::Version`].
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;

@@ -19,8 +19,10 @@ pub const MAX_ADDRESSES: usize = 8;
 pub const MAX_PEERS: usize = 1024;
 /// Most VNodes of a network: updates in one contribution.
 pub const MAX_VNODES: usize = 4096;
-/// Most contributions to one round.
-pub const MAX_CONTRIBUTIONS: usize = 1024;
+/// Most summands of one piece of work.
+pub const MAX_SUMMANDS: usize = 1024;
+/// Most summands that an inner node of a tree adds.
+pub const MAX_FAN_IN: u64 = 256;
 /// Most blobs of a submitted job.
 pub const MAX_JOB_BLOBS: usize = 8192;
 /// Most shards that held-out data is evaluated in.
@@ -36,6 +38,10 @@ pub fn reason(text: impl ToString) -> String {
 
 pub(crate) fn at_most(what: &'static str, actual: u64, limit: u64) -> Result<(), WireError> {
     if actual > limit { Err(WireError::Limit { what, actual, limit }) } else { Ok(()) }
+}
+
+pub(crate) fn at_least(what: &'static str, actual: u64, least: u64) -> Result<(), WireError> {
+    if actual < least { Err(WireError::Least { what, actual, least }) } else { Ok(()) }
 }
 
 pub(crate) fn positive(what: &'static str, value: u64) -> Result<(), WireError> {

@@ -40,6 +40,16 @@ pub enum WireError {
     /// Something that must be at least 1 is 0.
     #[error("{0} is 0; it must be at least 1")]
     Zero(&'static str),
+    /// A number is smaller than it may be.
+    #[error("{what} is {actual}; it must be at least {least}")]
+    Least {
+        /// Of what.
+        what: &'static str,
+        /// How small it is.
+        actual: u64,
+        /// How small it may be.
+        least: u64,
+    },
     /// A text meant for people contains control characters.
     #[error("{0} contains a control character")]
     ControlCharacter(&'static str),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
 use zoo_kernels::Profile;
 
-use crate::limits::{self, MAX_CONTRIBUTIONS, MAX_EVALUATION_SHARDS};
+use crate::limits::{self, MAX_EVALUATION_SHARDS, MAX_SUMMANDS, MAX_VNODES};
 use crate::{JobId, Message, NodeId, Sealed, Statement, WireError};
 
 /// What a node should be doing now.
@@ -18,10 +18,12 @@ pub enum Work {
     Idle,
     /// Train one window.
     Train(TrainWindow),
-    /// Fetch the contributions of a round, aggregate them and take the outer step.
+    /// Fetch the summands of a round, add them and take the outer step.
     Aggregate(Aggregate),
     /// Evaluate one shard of the held-out data.
     Evaluate(Evaluate),
+    /// Add part of a round.
+    Sum(Sum),
 }
 
 /// Which sequences of a round belong to a replica: step `i` of the window trains on
@@ -89,15 +91,49 @@ pub struct Commitment {
     pub mean_loss_bits: u64,
 }
 
-/// A contribution that a round includes.
+/// What is added up: a contribution that a round includes, or a sum of several.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ContributionRef {
+pub struct Summand {
     /// Who made it, and who holds its blobs.
     pub node: NodeId,
-    /// Tokens it was trained on: its weight.
+    /// Whether it is a contribution or a sum.
+    pub form: Form,
+    /// Tokens that stand behind it: its weight.
     pub tokens: u64,
-    /// One update per VNode, in network order.
+    /// Place in the network of the VNode that `updates` begins with.
+    pub first_vnode: u32,
+    /// One update or sum per VNode from there on, in network order.
     pub updates: Vec<VNodeUpdate>,
+}
+
+/// What a summand is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Form {
+    /// One replica's contribution.
+    Contribution,
+    /// The sum of so many contributions.
+    Sum(u32),
+}
+
+/// Add some VNodes of some summands of a round: an inner node of its tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sum {
+    /// The job.
+    pub job: JobId,
+    /// The round.
+    pub round: u32,
+    /// The attempt, as in [`Aggregate`].
+    pub attempt: u32,
+    /// Number of the sum in the attempt.
+    pub sum: u32,
+    /// Training specification: the VNodes, and how updates are encoded.
+    pub program: Digest,
+    /// Place of its first VNode.
+    pub first_vnode: u32,
+    /// Number of VNodes.
+    pub vnodes: u32,
+    /// What goes in; each has those VNodes and no others.
+    pub summands: Vec<Summand>,
 }
 
 /// Aggregate a sealed round.
@@ -115,8 +151,8 @@ pub struct Aggregate {
     pub base: Digest,
     /// Tokenised training data (recorded in the new manifest).
     pub data: Digest,
-    /// What goes in, ordered by node.
-    pub contributions: Vec<ContributionRef>,
+    /// What goes in: together every VNode of every contribution once.
+    pub summands: Vec<Summand>,
     /// Inner step of the job after the round.
     pub step: u64,
 }
@@ -156,7 +192,7 @@ pub enum Report {
         /// Manifest of the new checkpoint; equal on every honest node.
         checkpoint: Digest,
     },
-    /// A contribution of a sealed round could not be fetched from anyone.
+    /// A summand of the node's work could not be fetched from anyone, or is not what it must be.
     Missing {
         /// The job.
         job: JobId,
@@ -164,8 +200,8 @@ pub enum Report {
         round: u32,
         /// The attempt.
         attempt: u32,
-        /// Whose contribution.
-        contributor: NodeId,
+        /// Who made it.
+        maker: NodeId,
     },
     /// A shard is evaluated.
     Evaluated {
@@ -191,6 +227,19 @@ pub enum Report {
         /// Why (made by [`limits::reason`]).
         reason: String,
     },
+    /// Part of a round is added, and the sums can be fetched.
+    Summed {
+        /// The job.
+        job: JobId,
+        /// The round.
+        round: u32,
+        /// The attempt.
+        attempt: u32,
+        /// Number of the sum.
+        sum: u32,
+        /// One sum per VNode, in network order.
+        sums: Vec<VNodeUpdate>,
+    },
 }
 
 impl Message for Work {
@@ -198,10 +247,11 @@ impl Message for Work {
         match self {
             Self::Idle => Ok(()),
             Self::Train(window) => window.share.validate(),
-            Self::Aggregate(task) => {
-                let contributions = &task.contributions;
-                limits::at_most("contributions", contributions.len() as u64, MAX_CONTRIBUTIONS as u64)?;
-                contributions.iter().try_for_each(|contribution| limits::updates(&contribution.updates))
+            Self::Aggregate(task) => summands(&task.summands),
+            Self::Sum(task) => {
+                limits::positive("vnodes of a sum", task.vnodes.into())?;
+                limits::at_most("vnodes of a sum", task.vnodes.into(), MAX_VNODES as u64)?;
+                summands(&task.summands)
             }
             Self::Evaluate(task) => {
                 limits::positive("shards", task.shards.into())?;
@@ -210,6 +260,11 @@ impl Message for Work {
             }
         }
     }
+}
+
+fn summands(summands: &[Summand]) -> Result<(), WireError> {
+    limits::at_most("summands", summands.len() as u64, MAX_SUMMANDS as u64)?;
+    summands.iter().try_for_each(|summand| limits::updates(&summand.updates))
 }
 
 impl Message for Share {
@@ -236,6 +291,7 @@ impl Message for Report {
         match self {
             Self::Trained(sealed) => sealed.validate(),
             Self::Failed { reason, .. } => limits::explanation("reason of a failure", reason),
+            Self::Summed { sums, .. } => limits::updates(sums),
             Self::Aggregated { .. } | Self::Missing { .. } | Self::Evaluated { .. } => Ok(()),
         }
     }

@@ -6,9 +6,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use zoo_content::Digest;
 use zoo_protocol::{
-    Aggregate, Commitment, ContributionRef, Evaluate, FromOrchestrator, JobDescription, NodeId, NodeProfile,
-    Peer, Profile, Rejection, Report, Role, RoundPlan, Sealed, Share, Speeds, ToOrchestrator, TrainWindow,
-    VNodeUpdate, Work, limits,
+    Aggregate, Commitment, Evaluate, Form, FromOrchestrator, JobDescription, NodeId, NodeProfile, Peer,
+    Profile, Rejection, Report, Role, RoundPlan, Sealed, Share, Speeds, Sum, Summand, ToOrchestrator,
+    Topology, TrainWindow, VNodeUpdate, Work, limits,
 };
 
 use crate::samples::key;
@@ -37,15 +37,26 @@ prop_compose! {
         memory_mib: u64,
         isa in "[a-z0-9]{0,8}",
         [f32_exact, bf16_exact]: [u32; 2],
+        region in "[a-z]{0,8}",
+        upload_kib_per_s: u32,
         software in "[0-9.]{0,9}",
     ) -> NodeProfile {
         let speeds = Speeds { f32_exact, bf16_exact };
-        NodeProfile { name, threads, memory_mib, isa, speeds, software }
+        NodeProfile { name, threads, memory_mib, isa, speeds, region, upload_kib_per_s, software }
     }
 }
 
 fn any_numeric_profile() -> impl Strategy<Value = Profile> {
     prop::sample::select(Profile::ALL.to_vec())
+}
+
+fn any_topology() -> impl Strategy<Value = Topology> {
+    prop_oneof![
+        Just(Topology::Auto),
+        Just(Topology::AllGather),
+        Just(Topology::Star),
+        (2..=256u32).prop_map(|fan_in| Topology::Tree { fan_in }),
+    ]
 }
 
 prop_compose! {
@@ -55,12 +66,13 @@ prop_compose! {
         numbers in [1..=u32::MAX, 1..=u32::MAX, 1..=u32::MAX, 1..=u32::MAX, 1..=4096u32, 1..=u32::MAX],
         contribution_deadline_ms in 1..=u64::MAX,
         profile in any_numeric_profile(),
+        topology in any_topology(),
     ) -> JobDescription {
         let [program, initial, training_data, held_out_data] = blobs;
         let [rounds, inner_steps, sequences_per_step, evaluate_every, evaluation_shards, minimum_nodes] = numbers;
         let plan = RoundPlan {
             rounds, inner_steps, sequences_per_step, evaluate_every, evaluation_shards, minimum_nodes,
-            contribution_deadline_ms,
+            contribution_deadline_ms, topology,
         };
         JobDescription { name, program, profile, initial, training_data, held_out_data, plan }
     }
@@ -101,10 +113,8 @@ prop_compose! {
 }
 
 fn any_work() -> impl Strategy<Value = Work> {
-    let contribution = (any_node(), any::<u64>(), any_updates())
-        .prop_map(|(node, tokens, updates)| ContributionRef { node, tokens, updates });
     let aggregate =
-        (any_window(), any::<u32>(), vec(contribution, 0..4)).prop_map(|(window, attempt, contributions)| {
+        (any_window(), any::<u32>(), vec(any_summand(), 0..4)).prop_map(|(window, attempt, summands)| {
             let TrainWindow { job, round, program, base, data, first_step, .. } = window;
             Work::Aggregate(Aggregate {
                 job,
@@ -113,7 +123,7 @@ fn any_work() -> impl Strategy<Value = Work> {
                 program,
                 base,
                 data,
-                contributions,
+                summands,
                 step: first_step,
             })
         });
@@ -123,7 +133,25 @@ fn any_work() -> impl Strategy<Value = Work> {
             let shard = shard.index(shards as usize) as u32;
             Work::Evaluate(Evaluate { job, round, program, checkpoint, data, shard, shards })
         });
-    prop_oneof![Just(Work::Idle), any_window().prop_map(Work::Train), aggregate, evaluate]
+    let sum = (any_window(), any::<[u32; 3]>(), 1..=4096u32, vec(any_summand(), 0..4)).prop_map(
+        |(window, [attempt, sum, first_vnode], vnodes, summands)| {
+            let TrainWindow { job, round, program, .. } = window;
+            Work::Sum(Sum { job, round, attempt, sum, program, first_vnode, vnodes, summands })
+        },
+    );
+    prop_oneof![Just(Work::Idle), any_window().prop_map(Work::Train), aggregate, evaluate, sum]
+}
+
+prop_compose! {
+    fn any_summand()(
+        node in any_node(),
+        form in prop_oneof![Just(Form::Contribution), any::<u32>().prop_map(Form::Sum)],
+        tokens: u64,
+        first_vnode: u32,
+        updates in any_updates(),
+    ) -> Summand {
+        Summand { node, form, tokens, first_vnode, updates }
+    }
 }
 
 fn any_report() -> impl Strategy<Value = Report> {
@@ -136,11 +164,14 @@ fn any_report() -> impl Strategy<Value = Report> {
             attempt,
             checkpoint
         }),
-        (place(), any_node()).prop_map(|((job, round, attempt), contributor)| Report::Missing {
+        (place(), any_node()).prop_map(|((job, round, attempt), maker)| Report::Missing {
             job,
             round,
             attempt,
-            contributor
+            maker
+        }),
+        (place(), any::<u32>(), any_updates()).prop_map(|((job, round, attempt), sum, sums)| {
+            Report::Summed { job, round, attempt, sum, sums }
         }),
         (place(), any::<[u64; 3]>()).prop_map(|((job, round, shard), [nats_bits, tokens, bytes])| {
             Report::Evaluated { job, round, shard, nats_bits, tokens, bytes }

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use zoo_content::Digest;
 use zoo_protocol::{
-    Aggregate, Commitment, ContributionRef, Evaluate, FromOrchestrator, JobDescription, NodeId, NodeKey,
-    NodeProfile, Peer, Profile, Rejection, Report, Role, RoundPlan, Sealed, Share, Speeds, ToOrchestrator,
-    TrainWindow, VNodeUpdate, Work,
+    Aggregate, Commitment, Evaluate, Form, FromOrchestrator, JobDescription, NodeId, NodeKey, NodeProfile,
+    Peer, Profile, Rejection, Report, Role, RoundPlan, Sealed, Share, Speeds, Sum, Summand, ToOrchestrator,
+    Topology, TrainWindow, VNodeUpdate, Work,
 };
 
 pub fn key() -> NodeKey {
@@ -35,6 +35,8 @@ pub fn profile() -> NodeProfile {
         memory_mib: 8192,
         isa: "avx512".into(),
         speeds: Speeds { f32_exact: 31_000, bf16_exact: 7 },
+        region: "eu-west".into(),
+        upload_kib_per_s: 640,
         software: "0.1.0".into(),
     }
 }
@@ -55,6 +57,7 @@ pub fn job() -> JobDescription {
             evaluation_shards: 4,
             minimum_nodes: 2,
             contribution_deadline_ms: 30_000,
+            topology: Topology::Tree { fan_in: 32 },
         },
     }
 }
@@ -96,7 +99,7 @@ fn reports() -> Vec<Report> {
     vec![
         Report::Trained(Sealed::seal(&commitment(), &key())),
         Report::Aggregated { job, round, attempt, checkpoint: digest("checkpoint") },
-        Report::Missing { job, round, attempt, contributor: key().id() },
+        Report::Missing { job, round, attempt, maker: key().id() },
         Report::Evaluated {
             job,
             round,
@@ -106,6 +109,7 @@ fn reports() -> Vec<Report> {
             bytes: 13_000,
         },
         Report::Failed { job, round, reason: "no space left\nhint: free some".into() },
+        Report::Summed { job, round, attempt, sum: 300, sums: updates() },
     ]
 }
 
@@ -121,7 +125,7 @@ pub fn works() -> Vec<Work> {
             program,
             base: digest("base"),
             data: digest("training data"),
-            contributions: vec![ContributionRef { node: key().id(), tokens: 81_920, updates: updates() }],
+            summands: vec![Summand { first_vnode: 0, ..summand(Form::Contribution) }],
             step: 120,
         }),
         Work::Evaluate(Evaluate {
@@ -133,7 +137,21 @@ pub fn works() -> Vec<Work> {
             shard: 3,
             shards: 4,
         }),
+        Work::Sum(Sum {
+            job,
+            round,
+            attempt: 1,
+            sum: 300,
+            program,
+            first_vnode: 7,
+            vnodes: 2,
+            summands: vec![summand(Form::Contribution), summand(Form::Sum(32))],
+        }),
     ]
+}
+
+fn summand(form: Form) -> Summand {
+    Summand { node: key().id(), form, tokens: 81_920, first_vnode: 7, updates: updates() }
 }
 
 /// One value of every variant, and of every variant within.

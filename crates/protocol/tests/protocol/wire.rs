@@ -182,6 +182,15 @@ fn what_exceeds_a_limit_is_refused_and_the_limit_itself_is_not() {
             "contribution_deadline_ms is 0; it must be at least 1",
         ),
         (
+            submit(|job, _, _| job.plan.topology = Topology::Tree { fan_in: 1 }),
+            "fan_in is 1; it must be at least 2",
+        ),
+        (
+            submit(|job, _, _| job.plan.topology = Topology::Tree { fan_in: 257 }),
+            "fan_in: 257 exceeds the limit of 256",
+        ),
+        (hello(|profile, _| profile.region = long(65)), "node region: 65 exceeds the limit of 64"),
+        (
             submit(|_, blobs, _| *blobs = vec![Digest::of(b""); MAX_JOB_BLOBS + 1]),
             "blobs of a job: 8193 exceeds the limit of 8192",
         ),
@@ -200,17 +209,25 @@ fn what_exceeds_a_limit_is_refused_and_the_limit_itself_is_not() {
 }
 
 fn evaluate(shard: u32, shards: u32) -> Work {
-    let Some(Work::Evaluate(task)) = samples::works().pop() else { panic!("the last work is an evaluation") };
+    let Work::Evaluate(task) = samples::works().swap_remove(3) else {
+        panic!("the fourth work is an evaluation")
+    };
     Work::Evaluate(Evaluate { shard, shards, ..task })
 }
 
-fn aggregate(contributions: usize, change: impl FnOnce(&mut Vec<VNodeUpdate>)) -> Work {
+fn aggregate(summands: usize, change: impl FnOnce(&mut Vec<VNodeUpdate>)) -> Work {
     let Work::Aggregate(mut task) = samples::works().swap_remove(2) else {
         panic!("the third work is an aggregation")
     };
-    change(&mut task.contributions[0].updates);
-    task.contributions = vec![task.contributions[0].clone(); contributions];
+    change(&mut task.summands[0].updates);
+    task.summands = vec![task.summands[0].clone(); summands];
     Work::Aggregate(task)
+}
+
+fn sum(summands: usize, vnodes: u32) -> Work {
+    let Some(Work::Sum(mut task)) = samples::works().pop() else { panic!("the last work is a sum") };
+    task.summands = vec![task.summands[0].clone(); summands];
+    Work::Sum(Sum { vnodes, ..task })
 }
 
 fn train(change: impl FnOnce(&mut Share)) -> Work {
@@ -242,7 +259,10 @@ fn what_an_orchestrator_says_has_limits_too() {
         (work(evaluate(0, 4097)), "shards: 4097 exceeds the limit of 4096"),
         (work(train(|share| share.inner_steps = 0)), "inner_steps is 0; it must be at least 1"),
         (work(train(|share| share.sequences_per_step = 0)), "sequences_per_step is 0; it must be at least 1"),
-        (work(aggregate(1025, |_| {})), "contributions: 1025 exceeds the limit of 1024"),
+        (work(aggregate(1025, |_| {})), "summands: 1025 exceeds the limit of 1024"),
+        (work(sum(1025, 1)), "summands: 1025 exceeds the limit of 1024"),
+        (work(sum(2, 0)), "vnodes of a sum is 0; it must be at least 1"),
+        (work(sum(2, 4097)), "vnodes of a sum: 4097 exceeds the limit of 4096"),
         (
             work(aggregate(1, |updates| *updates = vec![update(); 4097])),
             "updates of a contribution: 4097 exceeds the limit of 4096",
