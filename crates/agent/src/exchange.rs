@@ -1,7 +1,9 @@
 //! What goes into the agent, and what comes out.
 
 use zoo_content::Digest;
-use zoo_protocol::{Aggregate, Commitment, Evaluate, NodeId, Peer, Report, TrainWindow, Work};
+use zoo_protocol::{
+    Aggregate, Commitment, Evaluate, NodeId, Peer, Report, Sum, TrainWindow, VNodeUpdate, Work,
+};
 
 use crate::needs::Need;
 
@@ -18,6 +20,8 @@ pub enum Task {
     Aggregate(Aggregate),
     /// Evaluate one shard of the held-out data.
     Evaluate(Evaluate),
+    /// Add part of a round.
+    Sum(Sum),
 }
 
 /// What a task came to.
@@ -25,10 +29,15 @@ pub enum Task {
 pub enum Outcome {
     /// A window is trained; its blobs are in the store.
     Trained(Box<Commitment>),
-    /// The updates of a contribution are not what an update must be: as good as missing.
+    /// What somebody made for this work is not what it must be: as good as missing.
     Unusable {
-        /// Whose contribution.
-        contributor: NodeId,
+        /// Who made it.
+        maker: NodeId,
+    },
+    /// Part of a round is added; the sums are in the store.
+    Summed {
+        /// One per VNode, in network order.
+        sums: Vec<VNodeUpdate>,
     },
     /// A round is aggregated; the checkpoint is in the store.
     Aggregated {

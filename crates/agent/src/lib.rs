@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use zoo_content::Digest;
-use zoo_protocol::{Aggregate, NodeId, NodeKey, Peer, Report, Sealed, Work, limits};
+use zoo_protocol::{Aggregate, NodeKey, Peer, Report, Sealed, Sum, Work, limits};
 
 use crate::needs::{BlobKind, Need};
 
@@ -219,8 +219,9 @@ impl Agent {
         let (kind, report) = (need.kind, !reported && *tries >= FETCH_TRIES_BEFORE_REPORT);
         match (kind, &self.work) {
             _ if !report => self.wait(effects),
-            (BlobKind::Update(contributor), Work::Aggregate(aggregate)) => {
-                let report = missing_report(aggregate, contributor);
+            (BlobKind::Update(maker), Work::Aggregate(Aggregate { job, round, attempt, .. }))
+            | (BlobKind::Update(maker), Work::Sum(Sum { job, round, attempt, .. })) => {
+                let report = Report::Missing { job: *job, round: *round, attempt: *attempt, maker };
                 self.finish(report, effects);
             }
             _ => self.fail(format!("cannot fetch {} blob {digest}: {reason}", name_of(kind)), effects),
@@ -261,6 +262,7 @@ impl Agent {
             Work::Train(window) => Task::Train(window),
             Work::Aggregate(aggregate) => Task::Aggregate(aggregate),
             Work::Evaluate(evaluate) => Task::Evaluate(evaluate),
+            Work::Sum(sum) => Task::Sum(sum),
         };
         self.stage = Stage::Running;
         effects.push(Effect::Run { assignment: self.assignment, task });
@@ -279,7 +281,14 @@ impl Agent {
             (Outcome::Trained(commitment), Work::Train(_)) => {
                 Report::Trained(Sealed::seal(&*commitment, &self.key))
             }
-            (Outcome::Unusable { contributor }, Work::Aggregate(work)) => missing_report(work, contributor),
+            (Outcome::Unusable { maker }, Work::Aggregate(Aggregate { job, round, attempt, .. }))
+            | (Outcome::Unusable { maker }, Work::Sum(Sum { job, round, attempt, .. })) => {
+                Report::Missing { job: *job, round: *round, attempt: *attempt, maker }
+            }
+            (Outcome::Summed { sums }, Work::Sum(work)) => {
+                let Sum { job, round, attempt, sum, .. } = *work;
+                Report::Summed { job, round, attempt, sum, sums }
+            }
             (Outcome::Aggregated { checkpoint }, Work::Aggregate(work)) => {
                 Report::Aggregated { job: work.job, round: work.round, attempt: work.attempt, checkpoint }
             }
@@ -294,10 +303,6 @@ impl Agent {
             (outcome, work) => unreachable!("the outcome {outcome:?} is of another kind than {work:?}"),
         }
     }
-}
-
-fn missing_report(&Aggregate { job, round, attempt, .. }: &Aggregate, contributor: NodeId) -> Report {
-    Report::Missing { job, round, attempt, contributor }
 }
 
 fn name_of(kind: BlobKind) -> &'static str {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use zoo_content::{Digest, MAX_BLOB_BYTES};
-use zoo_protocol::{JobId, NodeId, Work};
+use zoo_protocol::{JobId, NodeId, Summand, Work};
 use zoo_training::{MANIFEST_BYTES_MAX, SPEC_BYTES_MAX};
 
 /// What a blob is to the work that needs it.
@@ -17,7 +17,7 @@ pub enum BlobKind {
     CheckpointPart,
     /// Tokenised data.
     Data,
-    /// The encoded update of one VNode, made by this node.
+    /// The encoded update, or the sum of updates, of one VNode, made by this node.
     Update(NodeId),
 }
 
@@ -59,6 +59,7 @@ pub fn round_of(work: &Work) -> Option<(JobId, u32)> {
         Work::Train(window) => Some((window.job, window.round)),
         Work::Aggregate(aggregate) => Some((aggregate.job, aggregate.round)),
         Work::Evaluate(evaluate) => Some((evaluate.job, evaluate.round)),
+        Work::Sum(sum) => Some((sum.job, sum.round)),
     }
 }
 
@@ -75,16 +76,24 @@ pub fn named_by(work: &Work) -> BTreeMap<Digest, Need> {
             (evaluate.checkpoint, MANIFEST),
         ]),
         Work::Aggregate(aggregate) => {
-            let updates = aggregate.contributions.iter().flat_map(|contribution| {
-                let kind = BlobKind::Update(contribution.node);
-                contribution.updates.iter().map(move |update| {
-                    (update.update, Need { kind, max_bytes: update.bytes.min(MAX_BLOB_BYTES) })
-                })
-            });
-            let mut needs: BTreeMap<_, _> = updates.collect();
+            let mut needs = summands(&aggregate.summands);
             needs.insert(aggregate.program, PROGRAM);
             needs.insert(aggregate.base, MANIFEST);
             needs
         }
+        Work::Sum(sum) => {
+            let mut needs = summands(&sum.summands);
+            needs.insert(sum.program, PROGRAM);
+            needs
+        }
     }
+}
+
+fn summands(summands: &[Summand]) -> BTreeMap<Digest, Need> {
+    let updates = summands.iter().flat_map(|summand| {
+        let kind = BlobKind::Update(summand.node);
+        let need = move |bytes: u64| Need { kind, max_bytes: bytes.min(MAX_BLOB_BYTES) };
+        summand.updates.iter().map(move |update| (update.update, need(update.bytes)))
+    });
+    updates.collect()
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use zoo_agent::{Agent, Effect, Input, Outcome, Task};
 use zoo_content::Digest;
 use zoo_protocol::{
-    Aggregate, Commitment, ContributionRef, Evaluate, NodeId, NodeKey, Peer, Profile, Report, Share,
+    Aggregate, Commitment, Evaluate, Form, NodeId, NodeKey, Peer, Profile, Report, Share, Sum, Summand,
     TrainWindow, VNodeUpdate, Work,
 };
 
@@ -46,7 +46,9 @@ fn train(round: u32) -> Work {
 
 /// Aggregates an update of each of these nodes.
 fn aggregate(contributors: &[u8]) -> Aggregate {
-    let contribution = |&seed: &u8| ContributionRef {
+    let contribution = |&seed: &u8| Summand {
+        form: Form::Contribution,
+        first_vnode: 0,
         node: node(seed),
         tokens: 64,
         updates: vec![VNodeUpdate {
@@ -62,7 +64,7 @@ fn aggregate(contributors: &[u8]) -> Aggregate {
         program: digest("program"),
         base: digest("base 0"),
         data: digest("data"),
-        contributions: contributors.iter().map(contribution).collect(),
+        summands: contributors.iter().map(contribution).collect(),
         step: 4,
     }
 }
@@ -126,6 +128,7 @@ fn words(effects: &[Effect]) -> Vec<String> {
                     Task::Train(window) => format!("train {}", window.round),
                     Task::Aggregate(_) => "aggregate".into(),
                     Task::Evaluate(evaluate) => format!("evaluate {}", evaluate.shard),
+                    Task::Sum(sum) => format!("sum {}", sum.sum),
                 };
                 format!("run {kind} as {assignment}")
             }
@@ -137,10 +140,11 @@ fn words(effects: &[Effect]) -> Vec<String> {
                     format!("report trained {}", commitment.work.round)
                 }
                 Report::Aggregated { .. } => "report aggregated".into(),
-                Report::Missing { attempt, contributor, .. } => {
-                    format!("report missing {} of attempt {attempt}", contributor.short())
+                Report::Missing { attempt, maker, .. } => {
+                    format!("report missing {} of attempt {attempt}", maker.short())
                 }
                 Report::Evaluated { shard, .. } => format!("report evaluated {shard}"),
+                Report::Summed { sum, sums, .. } => format!("report summed {sum}: {}", sums[0].vnode),
                 Report::Failed { reason, .. } => {
                     format!("report failed: {}", &reason[..reason.len().min(10)])
                 }
@@ -345,6 +349,54 @@ fn a_contribution_that_nobody_has_is_reported_missing() {
     );
 }
 
+fn sum(contributors: &[u8]) -> Work {
+    let Aggregate { job, round, program, summands, .. } = aggregate(contributors);
+    Work::Sum(Sum { job, round, attempt: 0, sum: 5, program, first_vnode: 0, vnodes: 1, summands })
+}
+
+#[test]
+fn a_sum_needs_its_summands_and_no_checkpoint() {
+    let mut agent = agent();
+    agent.handle(Input::Connected);
+    let sums = vec![VNodeUpdate { vnode: "head".into(), update: digest("update 2"), bytes: 9 }];
+    play(
+        &mut agent,
+        vec![
+            (told(sum(&[2, 3])), &["fetch program", "fetch update 2", "fetch update 3"]),
+            (fetched("program"), &[]),
+            (fetched("update 2"), &[]),
+            (fetched("update 3"), &["run sum 5 as 1"]),
+            (
+                Input::TaskFinished { assignment: 1, outcome: Outcome::Summed { sums } },
+                &["report summed 5: head"],
+            ),
+            (told(sum(&[2, 3])), &[]),
+        ],
+    );
+}
+
+#[test]
+fn a_summand_that_cannot_be_had_or_used_is_reported_by_its_maker() {
+    let missing = |maker| Report::Missing { job: digest("job"), round: 0, attempt: 0, maker: node(maker) };
+    let mut unreachable = agent();
+    unreachable.handle(Input::Connected);
+    unreachable.handle(told(sum(&[2, 3])));
+    let failed = || Input::FetchFailed { digest: digest("update 3"), reason: "nobody has it".into() };
+    let tries = (0..3).flat_map(|_| {
+        let effects = unreachable.handle(failed());
+        unreachable.handle(Input::Retry(1));
+        effects
+    });
+    assert!(tries.collect::<Vec<_>>().contains(&Effect::Report(missing(3))));
+
+    let mut unusable = agent();
+    unusable.handle(Input::Connected);
+    unusable.handle(told(sum(&[2])));
+    ["program", "update 2"].into_iter().for_each(|name| _ = unusable.handle(fetched(name)));
+    let outcome = Outcome::Unusable { maker: node(2) };
+    assert_eq!(unusable.handle(Input::TaskFinished { assignment: 1, outcome }), [Effect::Report(missing(2))]);
+}
+
 #[test]
 fn an_unusable_contribution_is_reported_like_a_missing_one() {
     let mut agent = agent();
@@ -352,8 +404,8 @@ fn an_unusable_contribution_is_reported_like_a_missing_one() {
     for name in ["program", "base 0", "update 2"] {
         agent.handle(fetched(name));
     }
-    let outcome = Outcome::Unusable { contributor: node(2) };
-    let expected = Report::Missing { job: digest("job"), round: 0, attempt: 0, contributor: node(2) };
+    let outcome = Outcome::Unusable { maker: node(2) };
+    let expected = Report::Missing { job: digest("job"), round: 0, attempt: 0, maker: node(2) };
     assert_eq!(agent.handle(Input::TaskFinished { assignment: 1, outcome }), [Effect::Report(expected)]);
 }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zoo_data::HeldOut;
 use zoo_kernels::Profile;
-use zoo_protocol::RoundPlan;
+use zoo_protocol::{RoundPlan, Topology};
 use zoo_training::{SpecError, TrainingSpec, preset};
 
 pub use layers::{Layer, build};
@@ -71,11 +71,41 @@ pub struct Rounds {
     pub deadline_s: u32,
     /// The held-out text is evaluated in so many parts.
     pub evaluation_shards: u32,
+    /// How contributions come together: auto, all-gather, star or tree:N. No bit depends on it.
+    #[serde(with = "as_text")]
+    pub topology: Topology,
+}
+
+/// A value as the text that people write.
+mod as_text {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
 }
 
 impl Default for Rounds {
     fn default() -> Self {
-        Self { inner_steps: 20, minimum_nodes: 1, deadline_s: 600, evaluation_shards: 8 }
+        Self {
+            inner_steps: 20,
+            minimum_nodes: 1,
+            deadline_s: 600,
+            evaluation_shards: 8,
+            topology: Topology::Auto,
+        }
     }
 }
 
@@ -171,7 +201,7 @@ impl RunConfig {
             let field = if self.steps == 0 { "steps" } else { "log_every" };
             return refuse(field, "0 is not possible".to_owned(), "write at least 1");
         }
-        let Rounds { inner_steps, minimum_nodes, deadline_s, evaluation_shards } = self.rounds;
+        let Rounds { inner_steps, minimum_nodes, deadline_s, evaluation_shards, .. } = self.rounds;
         for (field, value) in [
             ("rounds.inner_steps", inner_steps),
             ("rounds.minimum_nodes", minimum_nodes),
@@ -187,7 +217,7 @@ impl RunConfig {
 
     /// The rounds that `steps` take, as a network is told.
     pub fn round_plan(&self) -> RoundPlan {
-        let Rounds { inner_steps, minimum_nodes, deadline_s, evaluation_shards } = self.rounds;
+        let Rounds { inner_steps, minimum_nodes, deadline_s, evaluation_shards, topology } = self.rounds;
         let in_rounds = |steps: u64| u32::try_from(steps.div_ceil(inner_steps.into())).unwrap_or(u32::MAX);
         let rounds = in_rounds(self.steps);
         let evaluate_every = if self.evaluate_every == 0 { rounds } else { in_rounds(self.evaluate_every) };
@@ -199,6 +229,7 @@ impl RunConfig {
             evaluation_shards,
             minimum_nodes,
             contribution_deadline_ms: u64::from(deadline_s) * 1000,
+            topology,
         }
     }
 

@@ -1,6 +1,7 @@
 //! A process on the network: its socket, its identity, what it serves.
 
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -155,6 +156,11 @@ impl Endpoint {
     /// Serves every blob of `store` to whoever asks, from now on, instead of any store given before.
     pub fn serve_blobs(&self, store: Arc<dyn BlobStore>) {
         self.inner.services.blobs.set_store(Some(store));
+    }
+
+    /// Sends blobs no faster than this from now on, in bytes a second, all streams together; `None` is without a limit.
+    pub fn limit_upload(&self, bytes_per_second: Option<NonZero<u64>>) {
+        self.inner.services.blobs.pace.set(bytes_per_second);
     }
 
     /// Accepts control connections from now on; they wait in the returned

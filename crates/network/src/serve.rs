@@ -15,7 +15,8 @@ use tracing::{debug, warn};
 use zoo_content::{BlobStore, Digest, StoreError};
 
 use crate::endpoint::{TrafficCounters, lock};
-use crate::limits::{CONNECT_TIMEOUT, PIECE_BYTES, PROGRESS_TIMEOUT, SERVING_MAX};
+use crate::limits::{CONNECT_TIMEOUT, PROGRESS_TIMEOUT, SERVING_MAX};
+use crate::pace::Pace;
 
 /// First byte of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,7 @@ pub(crate) struct BlobServer {
     store: Mutex<Option<Arc<dyn BlobStore>>>,
     traffic: Arc<TrafficCounters>,
     serving: Semaphore,
+    pub(crate) pace: Pace,
 }
 
 impl fmt::Debug for BlobServer {
@@ -46,7 +48,8 @@ impl fmt::Debug for BlobServer {
 
 impl BlobServer {
     pub(crate) fn new(traffic: Arc<TrafficCounters>) -> Self {
-        Self { store: Mutex::default(), traffic, serving: Semaphore::new(SERVING_MAX) }
+        let serving = Semaphore::new(SERVING_MAX);
+        Self { store: Mutex::default(), traffic, serving, pace: Pace::default() }
     }
 
     /// Serves from `store` from now on; from nothing if `None`.
@@ -83,7 +86,8 @@ impl BlobServer {
                 let mut header = vec![Status::Held as u8];
                 header.extend_from_slice(&(blob.bytes().len() as u64).to_le_bytes());
                 self.write(&mut send, &header).await?;
-                for piece in blob.bytes().chunks(PIECE_BYTES) {
+                for piece in blob.bytes().chunks(self.pace.piece_bytes()) {
+                    self.pace.wait_for(piece.len()).await;
                     self.write(&mut send, piece).await?;
                 }
             }

@@ -5,7 +5,7 @@
 //! answers are given, assignments and the head of events published. Whatever cannot be journaled
 //! ends the host before anybody has heard of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -160,7 +160,7 @@ impl Host {
             pending: Vec::new(),
             answers: Vec::new(),
         };
-        host.publish();
+        host.publish(None);
         (host, handle)
     }
 
@@ -267,11 +267,15 @@ impl Host {
         if !self.pending.is_empty() {
             let root = self.state.root();
             self.journal.append(&self.pending, root).await?;
+            let concerned =
+                self.pending.iter().map(|entry| self.state.concerned(&entry.command, &entry.events));
+            let concerned: Option<Vec<BTreeSet<NodeId>>> = concerned.collect();
+            let concerned = concerned.map(|nodes| nodes.into_iter().flatten().collect::<BTreeSet<NodeId>>());
             for event in self.pending.drain(..).flat_map(|entry| entry.events) {
                 debug!(?event);
             }
             self.head.send_replace(Head { events: self.journal.next_event(), root });
-            self.publish();
+            self.publish(concerned.as_ref());
         }
         for answer in self.answers.drain(..) {
             // Who asked may have gone; a worker's disappearance shows when its assignments are closed.
@@ -283,8 +287,8 @@ impl Host {
         Ok(())
     }
 
-    /// Lets every session know what is new to it.
-    fn publish(&self) {
+    /// Lets those sessions know what is new to them whose work may be another; `None` is all.
+    fn publish(&self, concerned: Option<&BTreeSet<NodeId>>) {
         let live = self.state.live();
         let live = live.map(|(node, known)| Peer { node: *node, addresses: known.addresses.clone() });
         let mut peers: Vec<Peer> = live.chain([self.home.clone()]).collect();
@@ -296,7 +300,8 @@ impl Host {
             }
             changed
         });
-        for (node, session) in &self.sessions {
+        let is_concerned = |node: &NodeId| concerned.is_none_or(|nodes| nodes.contains(node));
+        for (node, session) in self.sessions.iter().filter(|(node, _)| is_concerned(node)) {
             let work = self.state.work_for(node);
             let peers = self.state.sources_for(node, &work, &peers, &self.home.node);
             let assignment = Assignment { work, peers };

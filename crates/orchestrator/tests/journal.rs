@@ -18,6 +18,8 @@ fn commands() -> Vec<Command> {
         memory_mib: 1,
         isa: "scalar".into(),
         speeds: Speeds { f32_exact: 1, bf16_exact: 7 },
+        region: String::new(),
+        upload_kib_per_s: 0,
         software: "test".into(),
     };
     let plan = RoundPlan {
@@ -28,6 +30,7 @@ fn commands() -> Vec<Command> {
         evaluation_shards: 1,
         minimum_nodes: 1,
         contribution_deadline_ms: 1000,
+        topology: Default::default(),
     };
     let job = JobDescription {
         name: "j".into(),

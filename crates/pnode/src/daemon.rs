@@ -25,7 +25,7 @@ use crate::backoff;
 use crate::connection::{Connection, News};
 use crate::event::{EventSink, PNodeEvent};
 use crate::home::Home;
-use crate::profile::{self, MemoryLimit};
+use crate::profile::{self, About, MemoryLimit};
 use crate::progress::Progress;
 use crate::task::TaskError;
 use crate::worker::{self, Worker};
@@ -42,6 +42,9 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 /// Saying goodbye takes at most this long, and so does the last step of a task.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(400);
 
+/// Bytes of a KiB.
+const KIB: NonZero<u64> = NonZero::new(1 << 10).expect("it is not zero");
+
 /// How a PNode runs.
 #[derive(Clone)]
 pub struct PNodeOptions {
@@ -55,6 +58,10 @@ pub struct PNodeOptions {
     pub name: String,
     /// Threads it computes with; `None` takes all there are.
     pub threads: Option<NonZero<u16>>,
+    /// Where it is, in words that its network agrees on; empty for anywhere.
+    pub region: String,
+    /// Blobs that it may send, KiB a second; `None` sends as fast as it can.
+    pub max_upload_kib_per_s: Option<NonZero<u32>>,
     /// Memory that its work may take, MiB; `None` takes what there is.
     pub max_memory_mib: Option<u64>,
     /// Instruction set of the kernels, for the whole process; `None` takes the widest.
@@ -108,8 +115,10 @@ struct Node {
 
 impl Node {
     async fn start(options: PNodeOptions) -> Result<Self, PNodeError> {
-        let PNodeOptions { directory, ticket, listen, name, threads, max_memory_mib, isa, retention, events } =
-            options;
+        let PNodeOptions { directory, ticket, listen, isa, retention, events, .. } = options;
+        let PNodeOptions { name, region, threads, max_memory_mib, max_upload_kib_per_s, .. } = options;
+        let upload_kib_per_s = max_upload_kib_per_s.map_or(0, NonZero::get);
+        let about = About { name, region, upload_kib_per_s };
         let memory = MemoryLimit(max_memory_mib);
         if let Some(isa) = isa {
             isa::force(isa).map_err(|cause| PNodeError::Compute(cause.to_string()))?;
@@ -119,12 +128,13 @@ impl Node {
         let pool = worker::pool(threads.into())?;
         let profile = {
             let pool = pool.clone();
-            spawn_blocking(move || profile::measure(name, threads, memory, &pool)).await
+            spawn_blocking(move || profile::measure(about, threads, memory, &pool)).await
         };
         let profile = profile.map_err(|panic| PNodeError::Compute(panic.to_string()))??;
 
         let endpoint = Endpoint::bind(BindOptions { key: home.key(), listen }).await?;
         let store: Arc<dyn BlobStore> = home.store().clone();
+        endpoint.limit_upload(max_upload_kib_per_s.map(|kib| NonZero::<u64>::from(kib).saturating_mul(KIB)));
         endpoint.serve_blobs(store);
         let addresses = endpoint.addresses();
         events(PNodeEvent::Ready {

@@ -33,20 +33,30 @@ pub(crate) fn all_threads() -> u16 {
     std::thread::available_parallelism().map_or(1, |threads| u16::try_from(threads.get()).unwrap_or(u16::MAX))
 }
 
+/// What a person says of a node.
+pub(crate) struct About {
+    pub name: String,
+    pub region: String,
+    pub upload_kib_per_s: u32,
+}
+
 /// Checks that the machine computes the right bits, then measures how fast.
 pub(crate) fn measure(
-    name: String,
+    about: About,
     threads: u16,
     memory: MemoryLimit,
     pool: &ThreadPool,
 ) -> Result<NodeProfile, PNodeError> {
     isa::self_test().map_err(|cause| PNodeError::Compute(cause.to_string()))?;
+    let About { name, region, upload_kib_per_s } = about;
     let mut profile = NodeProfile {
         name,
         threads,
         memory_mib: memory.available_mib().unwrap_or(0),
         isa: isa::active().to_string(),
         speeds: Speeds::default(),
+        region,
+        upload_kib_per_s,
         software: concat!("zoo ", env!("CARGO_PKG_VERSION")).to_owned(),
     };
     profile.validate().map_err(PNodeError::Profile)?;
@@ -94,6 +104,10 @@ fn memory_in(meminfo: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
+    fn about(name: &str) -> About {
+        About { name: name.to_owned(), region: "here".to_owned(), upload_kib_per_s: 7 }
+    }
+
     #[test]
     fn memory_is_read_where_the_system_tells_it() {
         let cases = [
@@ -111,7 +125,7 @@ mod tests {
     fn a_node_measures_itself_in_less_than_a_second() {
         let pool = crate::worker::pool(1).unwrap();
         let start = Instant::now();
-        let profile = measure("laptop".into(), 1, MemoryLimit(Some(100)), &pool).unwrap();
+        let profile = measure(about("laptop"), 1, MemoryLimit(Some(100)), &pool).unwrap();
         assert!(Profile::ALL.into_iter().all(|one| profile.speeds.of(one) > 0));
         assert!(
             start.elapsed() < Duration::from_secs(5),
@@ -122,7 +136,7 @@ mod tests {
     #[test]
     fn a_name_that_is_too_long_is_refused_before_anything_is_measured() {
         let pool = crate::worker::pool(1).unwrap();
-        let message = measure("x".repeat(65), 1, MemoryLimit(None), &pool).unwrap_err().to_string();
+        let message = measure(about(&"x".repeat(65)), 1, MemoryLimit(None), &pool).unwrap_err().to_string();
         assert!(message.contains("hint: choose another name"), "{message}");
     }
 }

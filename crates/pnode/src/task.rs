@@ -7,11 +7,11 @@ use std::ops::ControlFlow;
 
 use zoo_content::{BlobStore, Digest, StoreError, VerifiedBlob};
 use zoo_protocol::{
-    Aggregate, Commitment, ContributionRef, Evaluate, NodeId, Profile, TrainWindow, VNodeUpdate,
+    Aggregate, Commitment, Evaluate, Form, NodeId, Profile, Sum, Summand, TrainWindow, VNodeUpdate,
 };
 use zoo_training::{
-    AggregateTask, Checkpoint, CheckpointError, Contribution, Dataset, DatasetError, Estimate, Evaluation,
-    Part, ReadSpecError, Share, StepReport, TrainError, TrainingSpec, WindowTask, train_window,
+    AggregateTask, Checkpoint, CheckpointError, Dataset, DatasetError, Estimate, Evaluation, Part,
+    ReadSpecError, Share, StepReport, SumTask, TrainError, TrainingSpec, WindowTask, train_window,
 };
 
 /// Opened datasets that are kept: the training data and the held-out data of one job.
@@ -165,52 +165,71 @@ pub fn train(
     Ok(TrainedWindow { commitment, blobs })
 }
 
-/// What became of a round's contributions.
+/// What became of summands that were to be added.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Aggregated {
-    /// The next checkpoint.
-    Checkpoint(Checkpoint),
-    /// The updates of one contribution are not what they must be, so the round cannot be aggregated with it.
+pub enum Added<T> {
+    /// This.
+    Is(T),
+    /// One of them is not what it must be, so nothing can come of it.
     Unusable {
-        /// Whose contribution.
-        contributor: NodeId,
+        /// Who made it.
+        maker: NodeId,
     },
 }
 
 /// Aggregates a round from what is in `store` and takes the outer step; stores nothing.
-pub fn aggregate(store: &dyn BlobStore, work: &Aggregate) -> Result<Aggregated, TaskError> {
+pub fn aggregate(store: &dyn BlobStore, work: &Aggregate) -> Result<Added<Checkpoint>, TaskError> {
     let spec = program(store, &work.program)?;
     let base = Checkpoint::load(store, &work.base)?;
-    let updates = work.contributions.iter().map(|contribution| updates_of(store, contribution));
-    let updates = updates.collect::<Result<Vec<_>, _>>()?;
-    let contributions: Vec<_> = work
-        .contributions
-        .iter()
-        .zip(&updates)
-        .map(|(contribution, updates)| Contribution { tokens: contribution.tokens, updates })
-        .collect();
+    add(store, &work.summands, |summands| {
+        let (round, step) = (work.round, work.step);
+        zoo_training::aggregate(AggregateTask { spec: &spec, base: &base, round, step, summands })
+    })
+}
 
-    let (round, step) = (work.round, work.step);
-    let task = AggregateTask { spec: &spec, base: &base, round, step, contributions: &contributions };
-    match zoo_training::aggregate(task) {
-        Ok(checkpoint) => Ok(Aggregated::Checkpoint(checkpoint)),
+/// Adds part of a round from what is in `store`; stores nothing.
+pub fn sum(store: &dyn BlobStore, work: &Sum) -> Result<Added<Vec<(String, VerifiedBlob)>>, TaskError> {
+    let spec = program(store, &work.program)?;
+    let first = work.first_vnode as usize;
+    let vnodes = (first, first.saturating_add(work.vnodes as usize));
+    add(store, &work.summands, |summands| {
+        zoo_training::partial_sums(SumTask { spec: &spec, round: work.round, vnodes, summands })
+    })
+}
+
+/// Adds `summands`; when that fails, finds out which of them fails alone.
+fn add<T>(
+    store: &dyn BlobStore,
+    summands: &[Summand],
+    add: impl Fn(&[zoo_training::Summand]) -> Result<T, TrainError>,
+) -> Result<Added<T>, TaskError> {
+    let blobs = |summand: &Summand| {
+        summand.updates.iter().map(|update| store.get(&update.update)).collect::<Result<Vec<_>, _>>()
+    };
+    let blobs = summands.iter().map(blobs).collect::<Result<Vec<_>, _>>()?;
+    let fetched: Vec<_> = summands
+        .iter()
+        .zip(&blobs)
+        .map(|(summand, blobs)| zoo_training::Summand {
+            form: match summand.form {
+                Form::Contribution => zoo_training::Form::Updates,
+                Form::Sum(contributions) => zoo_training::Form::Sums(contributions),
+            },
+            tokens: summand.tokens,
+            first_vnode: summand.first_vnode as usize,
+            blobs,
+        })
+        .collect();
+    match add(&fetched) {
+        Ok(added) => Ok(Added::Is(added)),
         Err(cause) if is_fault_of_contribution(&cause) => {
-            let alone = |at: usize| AggregateTask { contributions: &contributions[at..=at], ..task };
-            let unusable = |at: &usize| {
-                zoo_training::aggregate(alone(*at)).is_err_and(|cause| is_fault_of_contribution(&cause))
-            };
-            let culprit = (0..contributions.len()).find(unusable).ok_or(cause)?;
-            Ok(Aggregated::Unusable { contributor: work.contributions[culprit].node })
+            let unusable =
+                |at: &usize| add(&fetched[*at..=*at]).is_err_and(|cause| is_fault_of_contribution(&cause));
+            let culprit = (0..fetched.len()).find(unusable).ok_or(cause)?;
+            Ok(Added::Unusable { maker: summands[culprit].node })
         }
         Err(cause) => Err(cause.into()),
     }
-}
-
-fn updates_of(
-    store: &dyn BlobStore,
-    contribution: &ContributionRef,
-) -> Result<Vec<VerifiedBlob>, StoreError> {
-    contribution.updates.iter().map(|update| store.get(&update.update)).collect()
 }
 
 fn is_fault_of_contribution(cause: &TrainError) -> bool {

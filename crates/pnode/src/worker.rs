@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use zoo_agent::{Assignment, Input, Outcome, Task};
 use zoo_content::{BlobStore, VerifiedBlob};
-use zoo_protocol::{Aggregate, Evaluate, TrainWindow};
+use zoo_protocol::{Aggregate, Evaluate, Sum, TrainWindow, VNodeUpdate};
 use zoo_training::{Evaluation, StepReport};
 
 use crate::PNodeError;
@@ -19,7 +19,7 @@ use crate::event::Snapshot;
 use crate::home::{Home, HomeError};
 use crate::profile::MemoryLimit;
 use crate::progress::Progress;
-use crate::task::{self, Aggregated, Datasets, TaskError};
+use crate::task::{self, Added, Datasets, TaskError};
 
 /// Handle of the compute thread. Dropping it cancels what runs; the thread ends with the step it is in.
 pub(crate) struct Worker {
@@ -145,6 +145,7 @@ impl Bench {
             Task::Train(window) => self.train(window, &job.cancelled),
             Task::Aggregate(aggregate) => self.aggregate(aggregate),
             Task::Evaluate(evaluate) => self.evaluate(evaluate),
+            Task::Sum(sum) => self.sum(sum),
         }
     }
 
@@ -158,6 +159,7 @@ impl Bench {
             }
             Task::Evaluate(work) => task::memory_mib(store, &work.program, Some(&work.data), None)?,
             Task::Aggregate(work) => task::memory_mib(store, &work.program, None, Some(1))?,
+            Task::Sum(work) => task::memory_mib(store, &work.program, None, Some(1))?,
         };
         match self.memory.available_mib() {
             Some(available_mib) if needed_mib > available_mib => {
@@ -200,8 +202,8 @@ impl Bench {
     fn aggregate(&self, work: &Aggregate) -> Result<Outcome, Failure> {
         let store = self.home.store().as_ref();
         let checkpoint = match task::aggregate(store, work)? {
-            Aggregated::Checkpoint(checkpoint) => checkpoint,
-            Aggregated::Unusable { contributor } => return Ok(Outcome::Unusable { contributor }),
+            Added::Is(checkpoint) => checkpoint,
+            Added::Unusable { maker } => return Ok(Outcome::Unusable { maker }),
         };
         // The round after this one starts from these blobs: they are noted as its own.
         let next = work.round.saturating_add(1);
@@ -212,6 +214,21 @@ impl Bench {
         self.home.note(work.job, next, name);
         self.home.tidy()?;
         Ok(Outcome::Aggregated { checkpoint: name })
+    }
+
+    fn sum(&self, work: &Sum) -> Result<Outcome, Failure> {
+        let store = self.home.store().as_ref();
+        let added = match task::sum(store, work)? {
+            Added::Is(added) => added,
+            Added::Unusable { maker } => return Ok(Outcome::Unusable { maker }),
+        };
+        let mut sums = Vec::with_capacity(added.len());
+        for (vnode, blob) in added {
+            self.home.note(work.job, work.round, blob.digest());
+            store.keep(&blob).map_err(TaskError::from)?;
+            sums.push(VNodeUpdate { vnode, update: blob.digest(), bytes: blob.len() as u64 });
+        }
+        Ok(Outcome::Summed { sums })
     }
 
     fn evaluate(&mut self, work: &Evaluate) -> Result<Outcome, Failure> {

@@ -1,5 +1,8 @@
 //! What a job is to the network: digests, and the plan of its rounds.
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
 use zoo_kernels::Profile;
@@ -95,4 +98,55 @@ pub enum Topology {
         /// At least 2.
         fan_in: u32,
     },
+}
+
+/// A text that is no topology.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no topology\nhint: auto, all-gather, star, or tree:N with N from 2 to {MAX_FAN_IN}")]
+pub struct ParseTopologyError(String);
+
+impl FromStr for Topology {
+    type Err = ParseTopologyError;
+
+    fn from_str(text: &str) -> Result<Self, ParseTopologyError> {
+        let unknown = || ParseTopologyError(text.chars().take(40).collect());
+        match text {
+            "auto" => Ok(Self::Auto),
+            "all-gather" => Ok(Self::AllGather),
+            "star" => Ok(Self::Star),
+            _ => {
+                let fan_in: u32 =
+                    text.strip_prefix("tree:").and_then(|fan_in| fan_in.parse().ok()).ok_or_else(unknown)?;
+                let fits = (2..=MAX_FAN_IN).contains(&fan_in.into());
+                if fits { Ok(Self::Tree { fan_in }) } else { Err(unknown()) }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Topology {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::AllGather => f.write_str("all-gather"),
+            Self::Star => f.write_str("star"),
+            Self::Tree { fan_in } => write!(f, "tree:{fan_in}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topology_is_written_as_it_is_read() {
+        for text in ["auto", "all-gather", "star", "tree:2", "tree:256"] {
+            assert_eq!(text.parse::<Topology>().map(|topology| topology.to_string()), Ok(text.to_owned()));
+        }
+        for text in ["", "tree", "tree:", "tree:1", "tree:257", "tree:-2", "Star", "ring"] {
+            let error = text.parse::<Topology>().unwrap_err().to_string();
+            assert!(error.contains("hint: auto, all-gather, star, or tree:N"), "{error}");
+        }
+    }
 }

@@ -179,8 +179,14 @@ impl Host {
         if crash == Crash::AfterWrite {
             return None;
         }
-        // A write without entries has nothing to publish.
-        let assignments = if entries.is_empty() { Vec::new() } else { self.publish() };
+        let concerned = entries.iter().map(|(command, events)| self.state.concerned(command, events));
+        let concerned = concerned.collect::<Option<Vec<_>>>();
+        let assignments = match concerned {
+            // A write without entries has nothing to publish.
+            _ if entries.is_empty() => Vec::new(),
+            Some(nodes) => self.publish(nodes.into_iter().flatten().collect::<BTreeSet<_>>()),
+            None => self.publish(self.sessions.keys().copied().collect::<BTreeSet<_>>()),
+        };
         Some(Published { events, welcomed, closed, assignments })
     }
 
@@ -220,13 +226,15 @@ impl Host {
         (now + self.skew_ms).max(self.latest_ms)
     }
 
-    fn publish(&mut self) -> Vec<(NodeId, SessionId, Assignment)> {
+    /// What has changed for those whose work may be another.
+    fn publish(&mut self, nodes: BTreeSet<NodeId>) -> Vec<(NodeId, SessionId, Assignment)> {
         let peer = |node: NodeId| Peer { node, addresses: Vec::new() };
         let mut peers: Vec<Peer> =
             self.state.live().map(|(node, _)| peer(*node)).chain([peer(self.id)]).collect();
         peers.sort_by_key(|peer| peer.node);
         let mut changed = Vec::new();
-        for (node, (session, current)) in &mut self.sessions {
+        for node in &nodes {
+            let Some((session, current)) = self.sessions.get_mut(node) else { continue };
             let work = self.state.work_for(node);
             let assignment =
                 Assignment { peers: self.state.sources_for(node, &work, &peers, &self.id), work };

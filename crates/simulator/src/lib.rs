@@ -5,9 +5,10 @@
 //! gives one history; a seed that breaks an invariant is a test.
 //!
 //! ```
-//! use zoo_simulator::{Faults, Options, simulate};
+//! use zoo_simulator::{Faults, Options, Topology, simulate};
 //!
-//! let outcome = simulate(&Options { nodes: 5, rounds: 2, seed: 1, faults: Faults::all(), bug: None });
+//! let (topology, faults) = (Topology::Auto, Faults::all());
+//! let outcome = simulate(&Options { nodes: 5, rounds: 2, topology, seed: 1, faults, bug: None });
 //! assert_eq!(outcome.violations, Vec::<String>::new());
 //! assert_eq!(outcome.rounds_committed, 2);
 //! ```
@@ -28,6 +29,7 @@ mod world;
 pub use faults::Faults;
 use serde::Serialize;
 use zoo_content::Digest;
+pub use zoo_protocol::Topology;
 
 /// A network to simulate.
 #[derive(Clone, Debug)]
@@ -36,6 +38,8 @@ pub struct Options {
     pub nodes: usize,
     /// Rounds of the job.
     pub rounds: u32,
+    /// How contributions come together.
+    pub topology: Topology,
     /// What decides everything.
     pub seed: u64,
     /// What goes wrong.

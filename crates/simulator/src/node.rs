@@ -92,6 +92,8 @@ impl Node {
             memory_mib: 1024,
             isa: "none".into(),
             speeds: Speeds { f32_exact: speed, bf16_exact: speed },
+            region: String::new(),
+            upload_kib_per_s: 0,
             software: "simulator".into(),
         }
     }

@@ -1,14 +1,16 @@
 //! What tasks come to in the simulation: pure functions of the task, as the real ones are, without a model.
 
 use zoo_content::Digest;
-use zoo_protocol::{Aggregate, Commitment, Evaluate, TrainWindow, VNodeUpdate, encode};
+use zoo_protocol::{Aggregate, Commitment, Evaluate, Sum, Summand, TrainWindow, VNodeUpdate, encode};
 
 /// VNodes of the simulated model.
-const VNODES: [&str; 2] = ["body", "head"];
+const VNODES: [&str; 4] = ["table", "body", "norm", "head"];
 /// Bytes of one VNode's update.
-pub const UPDATE_BYTES: u64 = 20_000;
+pub const UPDATE_BYTES: u64 = 10_000;
+/// Bytes of one VNode's sum of updates.
+const SUM_BYTES: u64 = 150_000;
 /// Bytes of one VNode's parameters.
-pub const PART_BYTES: u64 = 400_000;
+pub const PART_BYTES: u64 = 200_000;
 /// Bytes of what a replica keeps.
 pub const REPLICA_BYTES: u64 = 800_000;
 /// Tokens of a sequence.
@@ -35,9 +37,34 @@ pub fn train(window: &TrainWindow, replica_in: Option<Digest>) -> (Commitment, V
     (commitment, blobs)
 }
 
-/// The checkpoint that an aggregation comes to: a function of what goes in, whichever attempt it is.
+/// The checkpoint that an aggregation comes to: a function of the contributions, whichever attempt and tree it is.
 pub fn aggregate(work: &Aggregate) -> Digest {
-    Digest::of(&encode(&Aggregate { attempt: 0, ..work.clone() }))
+    let contributions: Vec<Digest> =
+        (0..VNODES.len() as u32).map(|vnode| combined(&work.summands, vnode)).collect();
+    Digest::of(&encode(&(work.program, work.base, work.step, contributions)))
+}
+
+/// The sums of some VNodes.
+pub fn sum(work: &Sum) -> Vec<VNodeUpdate> {
+    let places = work.first_vnode..work.first_vnode.saturating_add(work.vnodes);
+    let sum = |vnode: u32| VNodeUpdate {
+        vnode: VNODES[vnode as usize].into(),
+        update: combined(&work.summands, vnode),
+        bytes: SUM_BYTES,
+    };
+    places.map(sum).collect()
+}
+
+/// Something that depends on which contributions to a VNode stand behind the summands, and not on how they came together: their
+/// digests, exclusive-ored. What is added twice is as if it were not there, so a tree that loses or doubles something shows.
+fn combined(summands: &[Summand], vnode: u32) -> Digest {
+    let mut combined = [0; 32];
+    for summand in summands {
+        let update = vnode.checked_sub(summand.first_vnode).and_then(|at| summand.updates.get(at as usize));
+        let bytes = update.iter().flat_map(|update| update.update.as_bytes());
+        combined.iter_mut().zip(bytes).for_each(|(all, byte)| *all ^= byte);
+    }
+    Digest::from_bytes(combined)
 }
 
 /// The blobs that a checkpoint's manifest lists.

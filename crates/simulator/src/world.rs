@@ -170,6 +170,7 @@ impl<'a> World<'a> {
                 evaluation_shards: 4,
                 minimum_nodes: (options.nodes as u32 / 4).max(1),
                 contribution_deadline_ms: DEADLINE_MS,
+                topology: options.topology,
             },
         };
         let mut host = Host::new(NodeKey::from_seed([255; 32]).id(), options.bug);
@@ -644,7 +645,8 @@ impl World<'_> {
             Task::Train(window) => {
                 u64::from(window.share.inner_steps) * u64::from(window.share.sequences_per_step)
             }
-            Task::Aggregate(work) => work.contributions.len() as u64,
+            Task::Aggregate(work) => work.summands.len() as u64,
+            Task::Sum(work) => work.summands.len() as u64,
             Task::Evaluate(_) => 10,
         };
         sequences * self.nodes[node].ms_per_sequence
@@ -739,6 +741,11 @@ impl World<'_> {
                 let mut blobs = work::parts(&checkpoint);
                 blobs.push((checkpoint, 1_000));
                 kept_round(self, &blobs).then_some(TaskOutcome::Aggregated { checkpoint })
+            }
+            Task::Sum(sum) => {
+                let sums = work::sum(&sum);
+                let blobs: Vec<(Digest, u64)> = sums.iter().map(|sum| (sum.update, sum.bytes)).collect();
+                kept_round(self, &blobs).then_some(TaskOutcome::Summed { sums })
             }
             Task::Evaluate(evaluate) => {
                 let (nats, tokens, bytes) = work::evaluate(&evaluate);

@@ -2,10 +2,14 @@
 
 use std::thread;
 
-use zoo_simulator::{Bug, Faults, Options, Outcome, simulate};
+use zoo_simulator::{Bug, Faults, Options, Outcome, Topology, simulate};
 
+/// Every topology in turn.
 fn options(nodes: usize, rounds: u32, seed: u64, faults: Faults) -> Options {
-    Options { nodes, rounds, seed, faults, bug: None }
+    let topologies =
+        [Topology::Auto, Topology::Star, Topology::Tree { fan_in: 4 }, Topology::Tree { fan_in: 16 }];
+    let topology = topologies[seed as usize % topologies.len()];
+    Options { nodes, rounds, topology, seed, faults, bug: None }
 }
 
 /// Runs these seeds on all cores, and says what came of each.

@@ -1,21 +1,26 @@
-//! The phase in which everyone aggregates the sealed contributions.
+//! The phase in which the sealed contributions become the next checkpoint.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
-use zoo_protocol::{JobId, NodeId};
+use zoo_protocol::{JobId, NodeId, VNodeUpdate};
 
+use crate::gathering::COMMITTEE;
 use crate::round::winner;
 use crate::{
-    Checkpoint, Contribution, Event, Failure, FaultKind, Missed, Phase, Refusal, Restart, Running, State,
+    Checkpoint, Contribution, Event, Failure, FaultKind, Gathering, Item, Missed, Phase, Refusal, Restart,
+    Running, State, SumState,
 };
 
-/// Every live node in good standing (a *voter*) aggregates the same contributions.
+/// Contributions come together over the partial sums of a [`Gathering`], then the *voters* (every live node in good standing, or the
+/// committee's) take the outer step.
 ///
-/// The phase ends when every voter has answered, or at the deadline. The checkpoint that most
-/// nodes reported is the round's; an answer counts also if its node was lost since, but the round
-/// finishes only if a live node holds the checkpoint.
+/// The phase ends when every voter has answered, or at the deadline if by then three live nodes (or all that are there) hold a
+/// checkpoint; if not, it is put off up to three times, and where only a committee votes, others take the place of those who
+/// are silent or could not. The checkpoint that most nodes reported is the round's; an answer counts also if its node was
+/// lost since, but the round finishes only if a live node holds the checkpoint. Who was lost and came back says again
+/// what it holds: its disk may be another.
 ///
 /// # When a contribution is dropped
 ///
@@ -23,22 +28,41 @@ use crate::{
 ///
 /// - the contributor says so itself; or
 /// - the contributor is lost, and no voter has aggregated, that is, none is known to hold a copy; or
-/// - more than half of the voters say so.
+/// - more than half of the voters say so; or, in a tree, two nodes that were to add it.
 ///
-/// Otherwise the claimant alone is excused: it will find the finished checkpoint at its holders.
+/// Otherwise the claimant alone is excused: it will find the finished checkpoint at its holders, and a sum of its
+/// goes to another node.
 /// When a contribution is dropped everybody aggregates the rest, as a new attempt. Every
 /// attempt has fewer contributions than the one before, so attempts are bounded.
+///
+/// # When a sum is made again
+///
+/// When its maker was lost before it was there, failed, or kept everybody waiting; or when who adds it further cannot fetch it or
+/// cannot use it. No bit depends on who makes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Aggregating {
     /// Which attempt at this round.
     pub attempt: u32,
-    /// Since when there are voters to wait for; `None` while there are none.
+    /// Since when there are voters to wait for, or when the last sum was there; `None` while there are none.
     pub since_ms: Option<u64>,
+    /// How often the deadline was put off since then, because too little had come.
+    pub moves: u32,
+    /// Voters that have kept everybody waiting: nobody waits for them any longer.
+    pub silent: BTreeSet<NodeId>,
     /// What is aggregated.
     pub contributions: BTreeMap<NodeId, Contribution>,
-    /// What nodes answered to this attempt.
+    /// The partial sums, and who takes the outer step.
+    pub gathering: Gathering,
+    /// Contributions that nodes of the tree cannot fetch, and which nodes say so.
+    pub claims: BTreeMap<NodeId, BTreeSet<NodeId>>,
+    /// What voters answered to this attempt.
     pub answers: BTreeMap<NodeId, Answer>,
 }
+
+/// The deadline is put off so often before the round restarts, or finishes with what there is.
+const MOVES_MAX: u32 = 3;
+/// So many nodes of a tree have to say that a contribution is missing.
+const CLAIMS: usize = 2;
 
 /// What a node answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,8 +76,17 @@ pub enum Answer {
 }
 
 impl Aggregating {
-    /// The contributions to drop, by the rule above.
-    fn to_be_dropped(&self, voters: &[NodeId], is_live: impl Fn(&NodeId) -> bool) -> Vec<NodeId> {
+    /// The contributions to drop, by the rule above; `there` are the nodes that could add them.
+    fn to_be_dropped(
+        &self,
+        voters: &[NodeId],
+        there: usize,
+        is_live: impl Fn(&NodeId) -> bool,
+    ) -> BTreeSet<NodeId> {
+        let of_the_tree = self.claims.iter().filter(|(contributor, nodes)| {
+            nodes.contains(*contributor) || !is_live(contributor) || nodes.len() >= CLAIMS.min(there)
+        });
+        let of_the_tree = of_the_tree.map(|(contributor, _)| *contributor);
         let mut claims: BTreeMap<NodeId, usize> = BTreeMap::new();
         let mut copied = false;
         for voter in voters {
@@ -72,7 +105,25 @@ impl Aggregating {
                 says_so_itself(contributor) || (!is_live(contributor) && !copied) || 2 * claims > voters.len()
             })
             .map(|(contributor, _)| contributor)
+            .chain(of_the_tree)
             .collect()
+    }
+
+    /// When late sums are given to others, or the phase ends.
+    pub(crate) fn deadline_ms(&self, patience_ms: u64) -> Option<u64> {
+        let since_ms = self.since_ms?;
+        if self.gathering.are_there(&self.gathering.top) {
+            return Some(since_ms.saturating_add(patience_ms.saturating_mul(u64::from(self.moves) + 1)));
+        }
+        let share = u128::from(patience_ms) * u128::from(self.moves + 1) / u128::from(MOVES_MAX + 1);
+        Some(since_ms.saturating_add(share as u64))
+    }
+
+    /// Voters from whom no checkpoint is to be expected.
+    fn useless(&self) -> BTreeSet<NodeId> {
+        let gave_up = |answer: &Answer| !matches!(answer, Answer::Checkpoint(_));
+        let could_not = self.answers.iter().filter(|(_, answer)| gave_up(answer)).map(|(node, _)| *node);
+        could_not.chain(self.silent.iter().copied()).collect()
     }
 
     /// Reported checkpoints and who reported them.
@@ -110,8 +161,17 @@ impl State {
             contributors: contributions.keys().copied().collect(),
             tokens: contributions.values().map(|contribution| contribution.tokens).sum(),
         });
-        let answers = BTreeMap::new();
-        running.phase = Phase::Aggregating(Aggregating { attempt, since_ms: None, contributions, answers });
+        let gathering = Gathering::plan(running.description.plan.topology, &contributions, &self.nodes);
+        running.phase = Phase::Aggregating(Aggregating {
+            attempt,
+            since_ms: None,
+            moves: 0,
+            silent: BTreeSet::new(),
+            contributions,
+            gathering,
+            claims: BTreeMap::new(),
+            answers: BTreeMap::new(),
+        });
     }
 
     pub(crate) fn aggregated(
@@ -130,6 +190,9 @@ impl State {
             return Ok(());
         }
         let aggregating = self.attempt_of(node, about)?;
+        if !aggregating.gathering.is_voter(&node) {
+            return Err(Refusal::NotAssigned { node, why: "others take the outer step of this round" });
+        }
         match aggregating.answers.get(&node) {
             Some(Answer::Checkpoint(before)) if *before == checkpoint => Ok(()),
             Some(Answer::Checkpoint(_)) => Err(Refusal::AnsweredOtherwise(node)),
@@ -141,22 +204,78 @@ impl State {
         }
     }
 
-    pub(crate) fn missing(
+    /// A node has added part of a round.
+    pub(crate) fn summed(
         &mut self,
         node: NodeId,
         about: &Attempt,
-        contributor: NodeId,
+        sum: u32,
+        sums: &[VNodeUpdate],
+        now_ms: u64,
+        events: &mut Vec<Event>,
     ) -> Result<(), Refusal> {
         let aggregating = self.attempt_of(node, about)?;
-        if !aggregating.contributions.contains_key(&contributor) {
-            return Err(Refusal::NotAssigned { node, why: "the round has no contribution of that node" });
+        let not_assigned = |why| Refusal::NotAssigned { node, why };
+        let Aggregating { contributions, gathering, .. } = &mut *aggregating;
+        let slot =
+            gathering.sums.get_mut(sum as usize).ok_or_else(|| not_assigned("there is no such sum"))?;
+        match &slot.state {
+            SumState::Done(_, before) if before == sums => return Ok(()),
+            SumState::Done(..) => return Err(Refusal::OtherSum { node, sum }),
+            // Whose sum was given to another node may still be the first.
+            SumState::Open(with) if *with == Some(node) || slot.excused.contains(&node) => {}
+            SumState::Open(_) => return Err(not_assigned("the sum is with another node")),
         }
-        match aggregating.answers.get_mut(&node) {
-            Some(Answer::Checkpoint(_)) => return Err(Refusal::AnsweredOtherwise(node)),
-            Some(Answer::Missing(missing)) => _ = missing.insert(contributor),
-            Some(Answer::Failed) | None => {
-                aggregating.answers.insert(node, Answer::Missing(BTreeSet::from([contributor])));
+        let vnodes = slot.first_vnode as usize..(slot.first_vnode + slot.vnodes) as usize;
+        let expected =
+            contributions.values().next().and_then(|given| given.updates.get(vnodes)).unwrap_or_default();
+        let names =
+            |updates: &[VNodeUpdate]| updates.iter().map(|update| update.vnode.clone()).collect::<Vec<_>>();
+        if names(sums) != names(expected) || sums.iter().any(|sum| sum.bytes == 0) {
+            return Err(Refusal::Invalid(format!("sum {sum} has other VNodes than its contributions")));
+        }
+        slot.state = SumState::Done(node, sums.to_vec());
+        (aggregating.since_ms, aggregating.moves) = (Some(now_ms), 0);
+        let Attempt { job, round, .. } = *about;
+        let bytes = sums.iter().map(|sum| sum.bytes).sum();
+        self.credit(&node, |account| account.aggregations += 1);
+        events.push(Event::PartSummed { job, round, sum, node, bytes });
+        Ok(())
+    }
+
+    /// A node cannot fetch, or cannot use, what `maker` made for its work.
+    pub(crate) fn missing(&mut self, node: NodeId, about: &Attempt, maker: NodeId) -> Result<(), Refusal> {
+        let aggregating = self.attempt_of(node, about)?;
+        let Aggregating { gathering, claims, answers, .. } = aggregating;
+        let made_by_it = |item: &&Item| match item {
+            Item::Contribution(node) => *node == maker,
+            Item::Sum(sum) => {
+                matches!(&gathering.sums[*sum as usize].state, SumState::Done(by, _) if *by == maker)
             }
+        };
+        let Some(item) = gathering.items_of(&node).iter().find(made_by_it).copied() else {
+            return Err(Refusal::NotAssigned {
+                node,
+                why: "its work has nothing that was made by that node",
+            });
+        };
+        match (item, gathering.open_for(&node)) {
+            (Item::Sum(sum), _) => {
+                let sum = &mut gathering.sums[sum as usize];
+                sum.excused.insert(maker);
+                sum.state = SumState::Open(None);
+            }
+            (Item::Contribution(_), Some(sum)) => {
+                claims.entry(maker).or_default().insert(node);
+                gathering.sums[sum as usize].excused.insert(node);
+            }
+            (Item::Contribution(_), None) => match answers.get_mut(&node) {
+                Some(Answer::Checkpoint(_)) => return Err(Refusal::AnsweredOtherwise(node)),
+                Some(Answer::Missing(missing)) => _ = missing.insert(maker),
+                Some(Answer::Failed) | None => {
+                    answers.insert(node, Answer::Missing(BTreeSet::from([maker])));
+                }
+            },
         }
         Ok(())
     }
@@ -177,32 +296,75 @@ impl State {
     }
 
     pub(crate) fn advance_aggregating(&mut self, now_ms: u64, events: &mut Vec<Event>) -> bool {
-        let voters = self.eligible();
+        let there = self.eligible();
         let Some(running) = &mut self.running else { return false };
+        let patience_ms = running.description.plan.contribution_deadline_ms;
         let Phase::Aggregating(aggregating) = &mut running.phase else { return false };
-        if voters.is_empty() {
+        if there.is_empty() {
             aggregating.since_ms = None;
             return false;
         }
-        let since_ms = *aggregating.since_ms.get_or_insert(now_ms);
-        if self.drop_missing(&voters, events) {
+        aggregating.since_ms.get_or_insert(now_ms);
+        let (job, round) = (running.job, running.round);
+        let useless = aggregating.useless();
+        for sum in aggregating.gathering.staff(&there, &useless, round.into(), &self.nodes) {
+            let SumState::Open(node) = aggregating.gathering.sums[sum as usize].state else { continue };
+            events.push(Event::PartMoved { job, round, sum, node });
+        }
+        let voters: Vec<NodeId> =
+            there.iter().copied().filter(|node| aggregating.gathering.is_voter(node)).collect();
+        let is_over = aggregating.deadline_ms(patience_ms).is_some_and(|deadline_ms| deadline_ms <= now_ms);
+        if self.drop_missing(&voters, there.len(), events) {
             return true;
         }
-        let Some(running) = &self.running else { return false };
-        let Phase::Aggregating(aggregating) = &running.phase else { return false };
-        let everyone_answered = voters.iter().all(|voter| aggregating.answers.contains_key(voter));
-        if !everyone_answered && now_ms < running.deadline_after(since_ms) {
+        let Some(Running { phase: Phase::Aggregating(aggregating), .. }) = &mut self.running else {
+            return false;
+        };
+        if !aggregating.gathering.are_there(&aggregating.gathering.top) {
+            if is_over {
+                self.move_late_sums(events);
+            }
+            return is_over;
+        }
+        let has_answered =
+            |voter: &NodeId| aggregating.answers.contains_key(voter) || aggregating.silent.contains(voter);
+        let everyone_answered = voters.iter().all(has_answered);
+        if !everyone_answered && !is_over {
             return false;
         }
-        self.tally(&voters, events);
+        let holds = |node: &&NodeId| matches!(aggregating.answers.get(*node), Some(Answer::Checkpoint(_)));
+        let copies = there.iter().filter(holds).count();
+        if everyone_answered || copies >= COMMITTEE.min(there.len()) || aggregating.moves == MOVES_MAX {
+            self.tally(&voters, events);
+        } else {
+            aggregating.moves += 1;
+            let silent = voters.iter().filter(|voter| !aggregating.answers.contains_key(voter));
+            aggregating.silent.extend(silent.filter(|_| aggregating.gathering.committee.is_some()));
+        }
         true
     }
 
-    fn drop_missing(&mut self, voters: &[NodeId], events: &mut Vec<Event>) -> bool {
+    /// Nothing has come for long: whoever could add something now is excused, so that others do.
+    fn move_late_sums(&mut self, events: &mut Vec<Event>) {
+        let Some(Running { phase: Phase::Aggregating(aggregating), .. }) = &mut self.running else { return };
+        if aggregating.moves == MOVES_MAX {
+            return self.restart_round(Restart::NotAggregated, events);
+        }
+        aggregating.moves += 1;
+        let gathering = &mut aggregating.gathering;
+        for at in 0..gathering.sums.len() {
+            let SumState::Open(Some(late)) = gathering.sums[at].state else { continue };
+            if gathering.are_there(&gathering.sums[at].items) {
+                gathering.sums[at].excused.insert(late);
+            }
+        }
+    }
+
+    fn drop_missing(&mut self, voters: &[NodeId], there: usize, events: &mut Vec<Event>) -> bool {
         let Some(Running { phase: Phase::Aggregating(aggregating), .. }) = &self.running else {
             return false;
         };
-        let dropped = aggregating.to_be_dropped(voters, |node| self.is_live(node));
+        let dropped = aggregating.to_be_dropped(voters, there, |node| self.is_live(node));
         if dropped.is_empty() {
             return false;
         }

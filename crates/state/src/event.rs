@@ -183,6 +183,31 @@ pub enum Event {
         /// Why.
         why: Failure,
     },
+    /// Part of a round was added.
+    PartSummed {
+        /// The job.
+        job: JobId,
+        /// The round.
+        round: u32,
+        /// Number of the sum in the attempt.
+        sum: u32,
+        /// By whom.
+        node: NodeId,
+        /// Size of the sums, bytes.
+        bytes: u64,
+    },
+    /// A part of a round is with another node than before: the one that had it was lost, late, failed, or its sum could not be
+    /// used.
+    PartMoved {
+        /// The job.
+        job: JobId,
+        /// The round.
+        round: u32,
+        /// Number of the sum in the attempt.
+        sum: u32,
+        /// Who adds it now; nobody while nobody can.
+        node: Option<NodeId>,
+    },
 }
 
 impl Message for Event {

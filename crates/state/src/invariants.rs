@@ -8,8 +8,8 @@ use zoo_protocol::{JobDescription, JobId, NodeId, Work};
 use crate::limits::{MAX_CHECKPOINTS_PER_JOB, MAX_FINISHED_JOBS, MAX_FRUITLESS, MAX_NODES, MAX_QUEUED_JOBS};
 use crate::round::sequences;
 use crate::{
-    Aggregating, Answer, Contribution, Evaluating, Outcome, Phase, Running, SeatState, ShardState, State,
-    Training,
+    Aggregating, Answer, Contribution, Evaluating, Item, Outcome, Phase, Running, SeatState, ShardState,
+    State, SumState, Training,
 };
 
 type Checked = Result<(), String>;
@@ -137,6 +137,10 @@ fn check_training(state: &State, running: &Running, training: &Training) -> Chec
     ensure(training.seats.len() >= plan.minimum_nodes as usize, || {
         format!("the round started with {} nodes", training.seats.len())
     })?;
+    let working = training.seats.values().filter(|seat| seat.state == SeatState::Working).count();
+    ensure(working == training.working as usize, || {
+        format!("{working} nodes train, {} are counted", training.working)
+    })?;
     let (mut end, mut in_step) = (None, 0u64);
     for (id, seat) in &training.seats {
         let share = &seat.share;
@@ -176,6 +180,31 @@ fn check_aggregating(state: &State, running: &Running, aggregating: &Aggregating
     ensure(aggregating.contributions.keys().all(|id| state.nodes.contains_key(id)), || {
         "a stranger's contribution is aggregated".into()
     })?;
+    let gathering = &aggregating.gathering;
+    let mut added = vec![0u32; gathering.sums.len()];
+    for items in gathering.sums.iter().map(|sum| &sum.items).chain([&gathering.top]) {
+        for item in items {
+            match item {
+                Item::Contribution(id) => ensure(aggregating.contributions.contains_key(id), || {
+                    format!("{id:?} is added without a contribution")
+                })?,
+                Item::Sum(sum) => added[*sum as usize] += 1,
+            }
+        }
+    }
+    ensure(added.iter().all(|times| *times == 1), || "a sum is lost, or added twice".into())?;
+    let eligible = state.eligible();
+    for sum in &gathering.sums {
+        let fits = match &sum.state {
+            SumState::Open(Some(with)) => eligible.binary_search(with).is_ok(),
+            SumState::Open(None) => eligible.is_empty(),
+            SumState::Done(by, sums) => state.nodes.contains_key(by) && sums.len() == sum.vnodes as usize,
+        };
+        // Before the first time that anybody is there, sums are where the plan has them.
+        ensure(fits || aggregating.since_ms.is_none(), || {
+            format!("a sum is with nobody who is there: {sum:?}")
+        })?;
+    }
     let barred = |id: &NodeId| running.is_barred(id) || !state.nodes.contains_key(id);
     ensure(!aggregating.answers.keys().any(barred), || "a barred node has a say".into())?;
     for answer in aggregating.answers.values() {

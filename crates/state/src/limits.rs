@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 
-use zoo_protocol::limits::MAX_CONTRIBUTIONS;
 use zoo_protocol::{Commitment, JobDescription, MAX_FRAME_BYTES};
 
 use crate::{Refusal, ShardScore};
@@ -11,10 +10,11 @@ use crate::{Refusal, ShardScore};
 /// Nodes that are known at once, live or not.
 pub const MAX_NODES: usize = 1 << 16;
 /// Participants of one round; the first by id.
-pub const MAX_PARTICIPANTS: usize = MAX_CONTRIBUTIONS;
-/// What is said of a round's contributions when they are to be aggregated, bytes. It has to
-/// fit into a frame, with the peers beside it.
-pub const MAX_ROUND_BYTES: usize = MAX_FRAME_BYTES / 4 * 3;
+pub const MAX_PARTICIPANTS: usize = 1 << 14;
+/// What is said of a round's contributions, bytes: all of it is in the state until the round is over.
+pub const MAX_ROUND_BYTES: u64 = 1 << 28;
+/// What is said of the summands of one piece of work, bytes. It has to fit into a frame, with the peers beside it.
+pub const MAX_WORK_BYTES: usize = MAX_FRAME_BYTES / 4 * 3;
 /// Jobs that wait at once.
 pub const MAX_QUEUED_JOBS: usize = 1 << 10;
 /// Finished and failed jobs that are remembered.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use zoo_protocol::{NodeId, NodeProfile};
 
 use crate::limits::MAX_NODES;
-use crate::{Account, Event, LossCause, Phase, Refusal, Running, SeatState, State};
+use crate::{Account, Answer, Event, LossCause, Phase, Refusal, Running, SeatState, State};
 
 /// A node that has joined at least once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +44,17 @@ impl State {
         let account = known.map(|node| node.account).unwrap_or_default();
         self.nodes.insert(id, Node { profile, addresses, live: true, account });
         self.set_seat(&id, SeatState::Lost, SeatState::Working);
+        self.ask_again(&id);
         Ok(())
+    }
+
+    /// Who comes back may have lost its disk: what it aggregated counts when it says so again.
+    fn ask_again(&mut self, id: &NodeId) {
+        if let Some(Running { phase: Phase::Aggregating(aggregating), .. }) = &mut self.running
+            && matches!(aggregating.answers.get(id), Some(Answer::Checkpoint(_)))
+        {
+            aggregating.answers.remove(id);
+        }
     }
 
     pub(crate) fn lose(
@@ -64,11 +74,8 @@ impl State {
     }
 
     fn set_seat(&mut self, id: &NodeId, from: SeatState, to: SeatState) {
-        if let Some(Running { phase: Phase::Training(training), .. }) = &mut self.running
-            && let Some(seat) = training.seats.get_mut(id)
-            && seat.state == from
-        {
-            seat.state = to;
+        if let Some(Running { phase: Phase::Training(training), .. }) = &mut self.running {
+            training.set(id, |state| *state == from, to);
         }
     }
 

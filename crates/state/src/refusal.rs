@@ -21,7 +21,7 @@ pub enum Refusal {
     /// The queue of jobs is full.
     #[error("{MAX_QUEUED_JOBS} jobs are waiting already, which is the limit; hint: submit again later")]
     QueueFull,
-    /// The contributions of the round fill a frame.
+    /// The contributions of the round are more than the state can hold.
     #[error("the round is full: what is said of its contributions exceeds {MAX_ROUND_BYTES} bytes")]
     RoundFull,
     /// Something in the command is outside the limits of messages.
@@ -55,6 +55,14 @@ pub enum Refusal {
     /// Another answer to the same work has been accepted from this node.
     #[error("node {} has given another answer before", .0.short())]
     AnsweredOtherwise(NodeId),
+    /// Another sum of the same part has been accepted.
+    #[error("node {} reports other bytes for sum {sum} than were reported before", .node.short())]
+    OtherSum {
+        /// Who reported.
+        node: NodeId,
+        /// Number of the sum.
+        sum: u32,
+    },
     /// A checkpoint of a finished round that is not the one agreed on.
     #[error("node {} reports checkpoint {} for a round that finished with {}", .node.short(), .reported.short(), .agreed.short())]
     OtherCheckpoint {

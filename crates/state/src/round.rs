@@ -148,7 +148,7 @@ impl State {
         let shares = seats.iter().map(|(node, seat)| (*node, seat.share)).collect();
         let Running { job, round, base, starts: start, .. } = *running;
         events.push(Event::RoundStarted { job, round, start, base, shares });
-        running.phase = Phase::Training(Training { started_ms: now_ms, seats });
+        running.phase = Phase::Training(Training::new(now_ms, seats));
         true
     }
 

@@ -100,8 +100,11 @@ impl State {
             Report::Aggregated { job, round, attempt, checkpoint } => {
                 self.aggregated(node, &Attempt { job, round, attempt }, checkpoint)
             }
-            Report::Missing { job, round, attempt, contributor } => {
-                self.missing(node, &Attempt { job, round, attempt }, contributor)
+            Report::Summed { job, round, attempt, sum, ref sums } => {
+                self.summed(node, &Attempt { job, round, attempt }, sum, sums, now_ms, events)
+            }
+            Report::Missing { job, round, attempt, maker } => {
+                self.missing(node, &Attempt { job, round, attempt }, maker)
             }
             Report::Evaluated { job, round, shard, nats_bits, tokens, bytes } => {
                 self.evaluated(job, round, shard, ShardScore { node, nats_bits, tokens, bytes })
@@ -117,7 +120,9 @@ impl State {
         let since_ms = match &running.phase {
             Phase::Waiting => None,
             Phase::Training(training) => Some(training.started_ms),
-            Phase::Aggregating(aggregating) => aggregating.since_ms,
+            Phase::Aggregating(aggregating) => {
+                return aggregating.deadline_ms(running.description.plan.contribution_deadline_ms);
+            }
             Phase::Evaluating(evaluating) => evaluating.progress_ms,
         };
         Some(running.deadline_after(since_ms?))

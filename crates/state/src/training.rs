@@ -17,6 +17,10 @@ pub struct Training {
     pub started_ms: u64,
     /// The participants.
     pub seats: BTreeMap<NodeId, Seat>,
+    /// How many of them still work.
+    pub working: u32,
+    /// What is said of the contributions so far, bytes.
+    pub bytes: u64,
 }
 
 /// A participant's part in a round.
@@ -62,12 +66,28 @@ impl Contribution {
         Digest::of(&zoo_protocol::encode(&(self.tokens / self.sequences.max(1), vnodes)))
     }
 
-    /// What is said of it when it is to be aggregated, bytes: a `ContributionRef`, at most.
-    fn wire_bytes(&self) -> usize {
+    /// What is said of it when it is to be aggregated, bytes: a `Summand`, at most.
+    pub(crate) fn wire_bytes(&self) -> usize {
         const VARINT_MAX: usize = 10;
         const DIGEST: usize = 32;
         let update = |update: &VNodeUpdate| update.vnode.len() + 2 * VARINT_MAX + DIGEST;
         DIGEST + 2 * VARINT_MAX + self.updates.iter().map(update).sum::<usize>()
+    }
+}
+
+impl Training {
+    /// Everybody works.
+    pub(crate) fn new(started_ms: u64, seats: BTreeMap<NodeId, Seat>) -> Self {
+        let working = seats.len() as u32;
+        Self { started_ms, seats, working, bytes: 0 }
+    }
+
+    /// Notes how far a participant is, if there is such a participant and it was as far as `from` says.
+    pub(crate) fn set(&mut self, node: &NodeId, from: impl Fn(&SeatState) -> bool, to: SeatState) {
+        let Some(seat) = self.seats.get_mut(node).filter(|seat| from(&seat.state)) else { return };
+        self.working -= u32::from(seat.state == SeatState::Working);
+        self.working += u32::from(to == SeatState::Working);
+        seat.state = to;
     }
 }
 
@@ -86,15 +106,6 @@ impl Running {
             first_step: u64::from(self.round) * u64::from(self.description.plan.inner_steps),
             share: seat.share,
         })
-    }
-
-    fn round_bytes(&self) -> usize {
-        let Phase::Training(training) = &self.phase else { return 0 };
-        let given = training.seats.values().map(|seat| match &seat.state {
-            SeatState::Contributed(contribution) => contribution.wire_bytes(),
-            _ => 0,
-        });
-        given.sum()
     }
 
     /// The contribution that this start of the round has accepted from a node.
@@ -149,17 +160,18 @@ impl State {
         let Commitment { tokens, updates, mean_loss_bits, .. } = commitment;
         let sequences = sequences(&assigned.share);
         let contribution = Contribution { commitment: digest, tokens, sequences, updates };
-        if running.round_bytes() + contribution.wire_bytes() > MAX_ROUND_BYTES {
+        let Phase::Training(training) = &mut running.phase else {
+            return Err(not_assigned("the round is sealed"));
+        };
+        let said = training.bytes + contribution.wire_bytes() as u64;
+        if said > MAX_ROUND_BYTES {
             return Err(Refusal::RoundFull);
         }
         let bytes = contribution.updates.iter().fold(0, |sum: u64, update| sum.saturating_add(update.bytes));
-        if let Phase::Training(training) = &mut running.phase
-            && let Some(seat) = training.seats.get_mut(&node)
-        {
-            seat.state = SeatState::Contributed(contribution);
-            let elapsed_ms = now_ms.saturating_sub(training.started_ms);
-            running.note_pace(node, sequences, elapsed_ms);
-        }
+        training.bytes = said;
+        training.set(&node, |_| true, SeatState::Contributed(contribution));
+        let elapsed_ms = now_ms.saturating_sub(training.started_ms);
+        running.note_pace(node, sequences, elapsed_ms);
         self.credit(&node, |account| account.contributions += 1);
         let commitment = digest;
         events.push(Event::ContributionAccepted {
@@ -177,8 +189,7 @@ impl State {
     pub(crate) fn advance_training(&mut self, now_ms: u64, events: &mut Vec<Event>) -> bool {
         let Some(running) = &mut self.running else { return false };
         let Phase::Training(training) = &running.phase else { return false };
-        let waited_for = training.seats.values().any(|seat| seat.state == SeatState::Working);
-        if waited_for && now_ms < running.deadline_after(training.started_ms) {
+        if training.working > 0 && now_ms < running.deadline_after(training.started_ms) {
             return false;
         }
         let (seats, elapsed_ms) = (training.seats.clone(), now_ms.saturating_sub(training.started_ms));

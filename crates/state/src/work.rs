@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 
 use zoo_protocol::limits::MAX_PEERS;
-use zoo_protocol::{Aggregate, ContributionRef, Evaluate, JobId, NodeId, Peer, Work};
+use zoo_protocol::{Aggregate, Evaluate, JobId, NodeId, Peer, Sum, Work};
 
-use crate::{Aggregating, Answer, Event, Phase, Refusal, Running, SeatState, State};
+use crate::{Aggregating, Answer, Command, Event, PartialSum, Phase, Refusal, Running, SeatState, State};
+
+/// Peers that a node is told of beside those who are likely to have what it needs.
+const SOURCES: usize = 64;
 
 impl State {
     /// What a node should be doing now. A node that has lost its connection or its process
@@ -26,17 +29,16 @@ impl State {
                 }
                 _ => Work::Idle,
             },
-            Phase::Aggregating(aggregating) if aggregating.answers.contains_key(node) => Work::Idle,
-            Phase::Aggregating(aggregating) => Work::Aggregate(running.aggregation(aggregating)),
+            Phase::Aggregating(aggregating) => running.aggregation_for(node, aggregating),
             Phase::Evaluating(evaluating) => evaluating
                 .shard_of(node)
                 .map_or(Work::Idle, |shard| Work::Evaluate(running.evaluation(shard))),
         }
     }
 
-    /// Whom a node asks for the blobs of its work, out of `peers`, which are ordered by node: first those who said that
-    /// they hold the checkpoint it starts from, then the orchestrator, then the rest. Each node begins its round at
-    /// another place, so that not all ask the same one.
+    /// Whom a node asks for the blobs of its work, out of `peers`, which are ordered by node: first who made what it adds,
+    /// then those who said that they hold the checkpoint it starts from, those of its own region before others; then the
+    /// orchestrator, then some of the rest. Each node begins at another place, so that not all ask the same one.
     pub fn sources_for(
         &self,
         node: &NodeId,
@@ -44,19 +46,85 @@ impl State {
         peers: &[Peer],
         orchestrator: &NodeId,
     ) -> Vec<Peer> {
-        let checkpoint = match work {
+        let (checkpoint, summands) = match work {
             Work::Idle => return Vec::new(),
-            Work::Train(window) => window.base,
-            Work::Aggregate(aggregate) => aggregate.base,
-            Work::Evaluate(evaluate) => evaluate.checkpoint,
+            Work::Train(window) => (Some(window.base), &[][..]),
+            Work::Aggregate(aggregate) => (Some(aggregate.base), &aggregate.summands[..]),
+            Work::Evaluate(evaluate) => (Some(evaluate.checkpoint), &[][..]),
+            Work::Sum(sum) => (None, &sum.summands[..]),
         };
-        let holders: BTreeSet<NodeId> = self.holders(&checkpoint).into_iter().collect();
-        let (before, after) = peers.split_at(peers.partition_point(|peer| peer.node <= *node));
-        let others = after.iter().chain(before).filter(|peer| peer.node != *node);
-        let mut ordered: Vec<Peer> = others.cloned().collect();
-        ordered.sort_by_key(|peer| (!holders.contains(&peer.node), peer.node != *orchestrator));
-        ordered.truncate(MAX_PEERS);
+        let place = |node: &NodeId| peers.binary_search_by_key(node, |peer| peer.node).ok();
+        let start = peers.partition_point(|peer| peer.node <= *node);
+        let turn = |place: usize| (place + peers.len() - start) % peers.len();
+        let region = |node: &NodeId| self.nodes.get(node).map(|known| &known.profile.region);
+        let home = region(node);
+        let makers = summands.iter().filter_map(|summand| place(&summand.node));
+        let mut holders: Vec<usize> = checkpoint
+            .map(|checkpoint| self.holders(&checkpoint))
+            .iter()
+            .flatten()
+            .filter_map(place)
+            .collect();
+        holders.sort_by_key(|&place| (region(&peers[place].node) != home, turn(place)));
+        let rest = (0..peers.len().min(SOURCES)).map(|step| (start + step) % peers.len());
+        let mut seen = BTreeSet::from_iter(place(node));
+        let ordered = makers.chain(holders).chain(place(orchestrator)).chain(rest);
         ordered
+            .filter(|place| seen.insert(*place))
+            .take(MAX_PEERS)
+            .map(|place| peers[place].clone())
+            .collect()
+    }
+
+    /// Whose work may be another after a command with these events: `None` is everybody's.
+    ///
+    /// In large networks most commands concern one node; asking all of them each time would take most of a host's time.
+    pub fn concerned(&self, command: &Command, events: &[Event]) -> Option<BTreeSet<NodeId>> {
+        let evaluating = |running: &Running| matches!(running.phase, Phase::Evaluating(_));
+        if self.running.as_ref().is_none_or(evaluating) {
+            return None;
+        }
+        let mut concerned = BTreeSet::new();
+        match command {
+            Command::NodeJoined { .. } | Command::NodeLost { .. } if self.nodes.len() <= MAX_PEERS => {
+                return None;
+            }
+            Command::NodeJoined { node, .. }
+            | Command::NodeLost { node, .. }
+            | Command::Reported { node, .. } => {
+                concerned.insert(*node);
+            }
+            Command::JobSubmitted { .. } | Command::Tick { .. } => {}
+        }
+        let gathering = match self.running.as_ref().map(|running| &running.phase) {
+            Some(Phase::Aggregating(aggregating)) => Some(&aggregating.gathering),
+            _ => None,
+        };
+        let waiting_for =
+            |sum: u32| gathering.map(|gathering| gathering.waiting_for(sum)).unwrap_or_default();
+        if matches!(command, Command::NodeJoined { .. } | Command::NodeLost { .. }) {
+            // The committee may have been filled up.
+            concerned
+                .extend(gathering.and_then(|gathering| gathering.committee.as_ref()).into_iter().flatten());
+        }
+        for event in events {
+            match event {
+                Event::ContributionAccepted { .. }
+                | Event::ContributionMissed { .. }
+                | Event::NodeJoined { .. }
+                | Event::NodeRejoined { .. }
+                | Event::NodeLost { .. }
+                | Event::WorkFailed { .. }
+                | Event::JobAccepted { .. } => {}
+                Event::PartSummed { sum, .. } => concerned.extend(waiting_for(*sum)),
+                Event::PartMoved { sum, node, .. } => {
+                    concerned.extend(node);
+                    concerned.extend(waiting_for(*sum));
+                }
+                _ => return None,
+            }
+        }
+        Some(concerned)
     }
 
     /// A node's work failed: nobody waits for it any longer, and it gets other work in the next phase.
@@ -78,12 +146,11 @@ impl State {
         }
         match &mut running.phase {
             Phase::Waiting => {}
-            Phase::Training(training) => {
-                if let Some(seat) = training.seats.get_mut(&node) {
-                    seat.state = SeatState::Failed(reason.to_owned());
-                }
-            }
-            Phase::Aggregating(aggregating) => _ = aggregating.answers.insert(node, Answer::Failed),
+            Phase::Training(training) => training.set(&node, |_| true, SeatState::Failed(reason.to_owned())),
+            Phase::Aggregating(aggregating) => match aggregating.gathering.open_for(&node) {
+                Some(sum) => _ = aggregating.gathering.sums[sum as usize].excused.insert(node),
+                None => _ = aggregating.answers.insert(node, Answer::Failed),
+            },
             Phase::Evaluating(evaluating) => _ = evaluating.excused.insert(node),
         }
         events.push(Event::WorkFailed { job, round, node, reason: reason.to_owned() });
@@ -92,22 +159,37 @@ impl State {
 }
 
 impl Running {
-    fn aggregation(&self, aggregating: &Aggregating) -> Aggregate {
-        let contributions = aggregating.contributions.iter().map(|(node, contribution)| ContributionRef {
-            node: *node,
-            tokens: contribution.tokens,
-            updates: contribution.updates.clone(),
-        });
-        Aggregate {
-            job: self.job,
-            round: self.round,
-            attempt: aggregating.attempt,
-            program: self.description.program,
+    fn aggregation_for(&self, node: &NodeId, aggregating: &Aggregating) -> Work {
+        let Aggregating { attempt, contributions, gathering, answers, .. } = aggregating;
+        let (job, round, program) = (self.job, self.round, self.description.program);
+        if let Some(number) = gathering.open_for(node) {
+            let PartialSum { first_vnode, vnodes, items, .. } = &gathering.sums[number as usize];
+            let places = *first_vnode as usize..(*first_vnode + *vnodes) as usize;
+            return Work::Sum(Sum {
+                job,
+                round,
+                attempt: *attempt,
+                sum: number,
+                program,
+                first_vnode: *first_vnode,
+                vnodes: *vnodes,
+                summands: gathering.summands(items, places, contributions),
+            });
+        }
+        if !gathering.is_voter(node) || answers.contains_key(node) || !gathering.are_there(&gathering.top) {
+            return Work::Idle;
+        }
+        let vnodes = contributions.values().next().map_or(0, |contribution| contribution.updates.len());
+        Work::Aggregate(Aggregate {
+            job,
+            round,
+            attempt: *attempt,
+            program,
             base: self.base,
             data: self.description.training_data,
-            contributions: contributions.collect(),
-            step: (u64::from(self.round) + 1) * u64::from(self.description.plan.inner_steps),
-        }
+            summands: gathering.summands(&gathering.top, 0..vnodes, contributions),
+            step: (u64::from(round) + 1) * u64::from(self.description.plan.inner_steps),
+        })
     }
 
     fn evaluation(&self, shard: u32) -> Evaluate {

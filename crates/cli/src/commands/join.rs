@@ -41,6 +41,12 @@ pub struct Join {
     /// Memory that the node's work may take, MiB; work that takes more is refused [default: what is free]
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(64..))]
     max_memory: Option<u64>,
+    /// What the node may send to others, KiB a second [default: as fast as it goes]
+    #[arg(long, value_name = "KIB")]
+    max_upload: Option<NonZero<u32>>,
+    /// Where the node is, in words that its network agrees on; nodes of one region fetch from each other first
+    #[arg(long, value_name = "WORD", default_value = "")]
+    region: String,
     /// What others see this node called
     #[arg(long, default_value = "volunteer")]
     name: String,
@@ -75,6 +81,8 @@ impl Join {
             listen,
             name: self.name,
             threads: self.threads,
+            region: self.region,
+            max_upload_kib_per_s: self.max_upload,
             max_memory_mib: self.max_memory,
             isa: None,
             retention: Retention::default(),

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
+use zoo_protocol::Topology;
 use zoo_simulator::{Faults, Options, Outcome, simulate};
 
 use crate::live::format::{bytes, count, several};
@@ -30,6 +31,9 @@ pub struct Simulate {
     /// Rounds of the job
     #[arg(long, value_name = "R", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rounds: u32,
+    /// How contributions come together: auto, all-gather, star or tree:N
+    #[arg(long, value_name = "TOPOLOGY", default_value = "auto")]
+    topology: Topology,
     /// The seed that decides everything
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
@@ -56,6 +60,7 @@ impl Simulate {
             let options = Options {
                 nodes: self.nodes.into(),
                 rounds: self.rounds,
+                topology: self.topology,
                 seed,
                 faults: faults.clone(),
                 bug: None,

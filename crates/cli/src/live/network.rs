@@ -147,6 +147,7 @@ mod tests {
             evaluation_shards: 1,
             minimum_nodes: 1,
             contribution_deadline_ms: 1,
+            topology: Default::default(),
         }
     }
 

@@ -93,6 +93,7 @@ impl Default for Overview {
             evaluation_shards: 1,
             minimum_nodes: 1,
             contribution_deadline_ms: 1,
+            topology: Default::default(),
         })
     }
 }
@@ -282,6 +283,7 @@ mod tests {
             evaluation_shards: 1,
             minimum_nodes: 1,
             contribution_deadline_ms: 1,
+            topology: Default::default(),
         })
     }
 
@@ -292,6 +294,8 @@ mod tests {
             memory_mib: 1,
             isa: "avx2".into(),
             speeds: Speeds { f32_exact: 5, bf16_exact: 7 },
+            region: String::new(),
+            upload_kib_per_s: 0,
             software: "zoo".into(),
         }
     }

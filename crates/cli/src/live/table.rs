@@ -95,6 +95,7 @@ mod tests {
             evaluation_shards: 1,
             minimum_nodes: 1,
             contribution_deadline_ms: 1,
+            topology: Default::default(),
         };
         let mut overview = Overview::new(plan);
         let profile = NodeProfile {
@@ -103,6 +104,8 @@ mod tests {
             memory_mib: 1,
             isa: "scalar".into(),
             speeds: Speeds { f32_exact: 123_456, bf16_exact: 7 },
+            region: String::new(),
+            upload_kib_per_s: 0,
             software: "zoo".into(),
         };
         let joined = Event::NodeJoined { node: NodeId([1; 32]), profile };

@@ -65,6 +65,8 @@ pub fn profile(name: &str) -> NodeProfile {
         memory_mib: 1024,
         isa: "scalar".into(),
         speeds: Speeds { f32_exact: 1000, bf16_exact: 7 },
+        region: String::new(),
+        upload_kib_per_s: 0,
         software: "puppet".into(),
     }
 }
@@ -94,6 +96,7 @@ pub fn job(name: &str, rounds: u32, minimum_nodes: u32) -> (JobDescription, Vec<
             evaluation_shards: 3,
             minimum_nodes,
             contribution_deadline_ms: 60_000,
+            topology: Default::default(),
         },
     };
     (job, inner, Arc::new(store))
@@ -132,6 +135,13 @@ pub fn honest_report(key: &NodeKey, work: &Work) -> Option<Report> {
             nats_bits: 100f64.to_bits(),
             tokens: 100,
             bytes: 120,
+        },
+        Work::Sum(sum) => Report::Summed {
+            job: sum.job,
+            round: sum.round,
+            attempt: sum.attempt,
+            sum: sum.sum,
+            sums: sum.summands[0].updates.clone(),
         },
     })
 }

@@ -63,6 +63,7 @@ impl Network {
                 evaluation_shards: 3,
                 minimum_nodes: 1,
                 contribution_deadline_ms: 30_000,
+                topology: Default::default(),
             },
         };
         let parts = job.initial.manifest().blobs().map(|blob| blob.digest).collect();

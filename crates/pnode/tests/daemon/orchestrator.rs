@@ -185,6 +185,8 @@ impl Node {
 
 pub fn options(directory: &Path, ticket: Ticket, events: Arc<Mutex<Vec<PNodeEvent>>>) -> PNodeOptions {
     PNodeOptions {
+        region: String::new(),
+        max_upload_kib_per_s: None,
         max_memory_mib: None,
         directory: directory.to_owned(),
         ticket,

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use zoo_content::Digest;
-use zoo_protocol::{Aggregate, ContributionRef, Evaluate, Peer, Report, Work};
+use zoo_protocol::{Aggregate, Evaluate, Form, Peer, Report, Sum, Summand, Work};
 use zoo_training::{Evaluation, LocalJob, Part, equal_shares, evaluate};
 
 use crate::orchestrator::{Conversation, Job, Node, Orchestrator, report, tell, trained};
@@ -14,6 +14,44 @@ const INNER_STEPS: u32 = 3;
 fn shares(replicas: usize, round: u32) -> Vec<zoo_training::Share> {
     let first = u64::from(round) * replicas as u64 * u64::from(SEQUENCES_PER_STEP * INNER_STEPS);
     equal_shares(replicas, first, SEQUENCES_PER_STEP, INNER_STEPS)
+}
+
+/// Half of the VNodes added by the first node, the others by the second.
+async fn sums(
+    job: &Job,
+    nodes: &mut [(Peer, Conversation)],
+    peers: &[Peer],
+    round: u32,
+    contributions: Vec<Summand>,
+) -> Vec<Summand> {
+    let (vnodes, tokens) = (contributions[0].updates.len(), contributions.iter().map(|it| it.tokens).sum());
+    let mut sums = Vec::new();
+    for (at, part) in [0..vnodes / 2, vnodes / 2..vnodes].into_iter().enumerate() {
+        let part_of = |given: &Summand| Summand {
+            first_vnode: part.start as u32,
+            updates: given.updates[part.clone()].to_vec(),
+            ..given.clone()
+        };
+        let work = Sum {
+            job: Job::id(),
+            round,
+            attempt: 0,
+            sum: at as u32,
+            program: job.spec.digest(),
+            first_vnode: part.start as u32,
+            vnodes: part.len() as u32,
+            summands: contributions.iter().map(part_of).collect(),
+        };
+        let (peer, conversation) = &mut nodes[at];
+        tell(conversation, Work::Sum(work), peers).await;
+        let Report::Summed { sum, sums: updates, .. } = report(conversation).await else {
+            panic!("not summed")
+        };
+        assert_eq!((sum, updates.len()), (at as u32, part.len()));
+        let form = Form::Sum(contributions.len() as u32);
+        sums.push(Summand { node: peer.node, form, tokens, first_vnode: part.start as u32, updates });
+    }
+    sums
 }
 
 /// One round on every node; returns the checkpoint that all of them report.
@@ -28,12 +66,16 @@ async fn round(
     for ((_, conversation), share) in nodes.iter_mut().zip(&shares) {
         tell(conversation, Work::Train(job.window(round, base, *share)), peers).await;
     }
-    let mut contributions = Vec::new();
+    let mut summands = Vec::new();
     for (peer, conversation) in nodes.iter_mut() {
         let commitment = trained(conversation).await;
         assert_eq!(commitment.replica_in.is_some(), round > 0, "the replica's state is carried on");
         let (tokens, updates) = (commitment.tokens, commitment.updates);
-        contributions.push(ContributionRef { node: peer.node, tokens, updates });
+        summands.push(Summand { node: peer.node, form: Form::Contribution, tokens, first_vnode: 0, updates });
+    }
+    // From the second round on over partial sums: the bits must be those of the first way.
+    if round > 0 {
+        summands = sums(job, nodes, peers, round, summands).await;
     }
     let aggregate = Aggregate {
         job: Job::id(),
@@ -42,7 +84,7 @@ async fn round(
         program: job.spec.digest(),
         base,
         data: job.data.digest(),
-        contributions,
+        summands,
         step: u64::from((round + 1) * INNER_STEPS),
     };
     let mut checkpoints = Vec::new();

@@ -26,11 +26,16 @@ pub fn vote(fleet: &mut Fleet, node: usize, what: &[u8]) -> Result<Vec<Event>, R
 fn miss(fleet: &mut Fleet, node: usize, contributor: usize) -> Vec<Event> {
     let Aggregate { job, round, attempt, .. } = fleet.aggregate(node);
     let contributor = fleet.id(contributor);
-    fleet.report(node, Report::Missing { job, round, attempt, contributor }).unwrap()
+    fleet.report(node, Report::Missing { job, round, attempt, maker: contributor }).unwrap()
 }
 
 fn contributors(fleet: &Fleet, seen_by: usize) -> Vec<zoo_protocol::NodeId> {
-    fleet.aggregate(seen_by).contributions.iter().map(|given| given.node).collect()
+    fleet.aggregate(seen_by).summands.iter().map(|given| given.node).collect()
+}
+
+/// Passes the deadline as often as it is put off.
+fn wait_in_vain(fleet: &mut Fleet) {
+    (0..4).for_each(|_| fleet.tick(DEADLINE_MS));
 }
 
 fn faults(events: &[Event]) -> Vec<zoo_protocol::NodeId> {
@@ -142,30 +147,44 @@ fn a_tie_of_those_who_could_starts_the_round_again() {
     let mut fleet = sealed(3);
     vote(&mut fleet, 0, b"this").unwrap();
     vote(&mut fleet, 1, b"that").unwrap();
-    fleet.tick(DEADLINE_MS);
+    wait_in_vain(&mut fleet);
     assert_eq!(restarts(&fleet.news()), [Restart::Tie]);
     assert!(matches!(fleet.phase(), Phase::Training(_)));
 }
 
 #[test]
 fn at_the_deadline_who_answered_decides_and_who_is_late_can_still_hold() {
-    let mut fleet = sealed(3);
+    let mut fleet = sealed(5);
     let late = fleet.honest_reports(2).remove(0);
     let Report::Aggregated { job, round, attempt, checkpoint } = late else { panic!("{late:?}") };
-    fleet.step(0);
-    fleet.tick(DEADLINE_MS);
+    [0, 3, 4].into_iter().for_each(|node| fleet.step(node));
+    fleet.tick(DEADLINE_MS - 1);
+    assert!(matches!(fleet.phase(), Phase::Aggregating(_)));
+    fleet.tick(1);
     assert!(matches!(fleet.phase(), Phase::Evaluating(_)));
-    assert_eq!(fleet.state.holders(&checkpoint), fleet.ids([0]));
+    assert_eq!(fleet.state.holders(&checkpoint), fleet.ids([0, 3, 4]));
     assert_eq!(fleet.report(2, late), Ok(vec![]));
-    assert_eq!(fleet.state.holders(&checkpoint), fleet.ids([0, 2]));
+    assert_eq!(fleet.state.holders(&checkpoint), fleet.ids([0, 2, 3, 4]));
     let other = Report::Aggregated { job, round, attempt, checkpoint: Digest::of(b"other") };
     assert!(matches!(fleet.report(1, other), Err(Refusal::OtherCheckpoint { .. })));
 }
 
 #[test]
+fn a_lone_answer_waits_for_company_and_decides_only_when_none_comes() {
+    let mut fleet = sealed(3);
+    fleet.step(0);
+    fleet.tick(DEADLINE_MS);
+    assert!(matches!(fleet.phase(), Phase::Aggregating(_)), "one copy of three is too few");
+    fleet.tick(2 * DEADLINE_MS);
+    assert!(matches!(fleet.phase(), Phase::Aggregating(_)));
+    fleet.tick(DEADLINE_MS);
+    assert!(matches!(fleet.phase(), Phase::Evaluating(_)));
+}
+
+#[test]
 fn without_any_checkpoint_at_the_deadline_the_round_starts_again() {
     let mut fleet = sealed(2);
-    fleet.tick(DEADLINE_MS);
+    wait_in_vain(&mut fleet);
     assert_eq!(restarts(&fleet.news()), [Restart::NotAggregated]);
     assert_eq!(fleet.window(0).share.first_sequence, 24);
 }
@@ -246,7 +265,7 @@ fn when_no_contribution_is_left_the_round_starts_again() {
 fn a_late_answer_to_an_earlier_start_is_not_taken_for_one_to_this_start() {
     let mut fleet = sealed(2);
     let stale = fleet.honest_reports(0).remove(0);
-    fleet.tick(DEADLINE_MS);
+    wait_in_vain(&mut fleet);
     (0..2).for_each(|node| fleet.step(node));
     assert_eq!(fleet.aggregate(0).attempt, 1);
     assert!(matches!(fleet.report(0, stale), Err(Refusal::NotAssigned { .. })));
@@ -257,10 +276,10 @@ fn a_complaint_has_to_be_about_a_contribution_of_the_attempt() {
     let mut fleet = sealed(2);
     let Aggregate { job, round, attempt, .. } = fleet.aggregate(0);
     let stranger = zoo_protocol::NodeId([7; 32]);
-    let nonsense = Report::Missing { job, round, attempt, contributor: stranger };
+    let nonsense = Report::Missing { job, round, attempt, maker: stranger };
     assert!(matches!(fleet.report(0, nonsense), Err(Refusal::NotAssigned { .. })));
     fleet.step(0);
-    let contradiction = Report::Missing { job, round, attempt, contributor: fleet.id(1) };
+    let contradiction = Report::Missing { job, round, attempt, maker: fleet.id(1) };
     assert_eq!(fleet.report(0, contradiction), Err(Refusal::AnsweredOtherwise(fleet.id(0))));
 }
 
@@ -275,8 +294,9 @@ fn while_nobody_is_there_the_deadline_does_not_run() {
     fleet.join(1);
     assert!(matches!(fleet.phase(), Phase::Aggregating(_)));
     fleet.join(0);
-    assert_eq!(fleet.work(0), Work::Idle, "its answer is remembered");
     fleet.step(1);
+    assert!(matches!(fleet.phase(), Phase::Aggregating(_)), "it says again what it holds");
+    fleet.step(0);
     assert!(matches!(fleet.phase(), Phase::Evaluating(_)));
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use zoo_content::Digest;
 use zoo_protocol::{
     Aggregate, Commitment, Evaluate, JobDescription, JobId, NodeId, NodeKey, NodeProfile, Profile, Report,
-    RoundPlan, Sealed, Speeds, TrainWindow, VNodeUpdate, Work, encode,
+    RoundPlan, Sealed, Speeds, Sum, Summand, Topology, TrainWindow, VNodeUpdate, Work, encode,
 };
 use zoo_state::{Command, Event, JobStatus, LossCause, Phase, Refusal, State, invariants};
 
@@ -37,6 +37,7 @@ pub fn plan() -> RoundPlan {
         evaluation_shards: 3,
         minimum_nodes: 2,
         contribution_deadline_ms: DEADLINE_MS,
+        topology: Topology::Auto,
     }
 }
 
@@ -180,26 +181,40 @@ impl Fleet {
             }
             Work::Aggregate(aggregate) => self.aggregate_honestly(node, &aggregate),
             Work::Evaluate(evaluate) => vec![score(&evaluate)],
+            Work::Sum(sum) => self.sum_honestly(node, &sum),
         }
     }
 
     fn aggregate_honestly(&mut self, node: usize, aggregate: &Aggregate) -> Vec<Report> {
-        let Aggregate { job, round, attempt, ref contributions, .. } = *aggregate;
+        let Aggregate { job, round, attempt, ref summands, .. } = *aggregate;
+        let missing = self.missing(node, summands);
+        if !missing.is_empty() {
+            return missing.into_iter().map(|maker| Report::Missing { job, round, attempt, maker }).collect();
+        }
+        let fetched = summands.iter().flat_map(|given| given.updates.iter().map(|update| update.update));
+        self.nodes[node].blobs.extend(fetched);
+        vec![Report::Aggregated { job, round, attempt, checkpoint: checkpoint(aggregate) }]
+    }
+
+    fn sum_honestly(&mut self, node: usize, work: &Sum) -> Vec<Report> {
+        let Sum { job, round, attempt, sum, ref summands, .. } = *work;
+        if let Some(maker) = self.missing(node, summands).pop() {
+            return vec![Report::Missing { job, round, attempt, maker }];
+        }
+        let sums = sums(work);
+        self.nodes[node].blobs.extend(sums.iter().map(|sum| sum.update));
+        vec![Report::Summed { job, round, attempt, sum, sums }]
+    }
+
+    /// Who made what the node cannot get from anybody who is there.
+    fn missing(&self, node: usize, summands: &[Summand]) -> Vec<NodeId> {
         let reachable: BTreeSet<Digest> = (0..self.nodes.len())
             .filter(|other| *other == node || self.is_live(*other))
             .flat_map(|other| self.nodes[other].blobs.iter().copied())
             .collect();
-        let missing: Vec<Report> = contributions
-            .iter()
-            .filter(|given| !given.updates.iter().all(|update| reachable.contains(&update.update)))
-            .map(|given| Report::Missing { job, round, attempt, contributor: given.node })
-            .collect();
-        if !missing.is_empty() {
-            return missing;
-        }
-        let fetched = contributions.iter().flat_map(|given| given.updates.iter().map(|update| update.update));
-        self.nodes[node].blobs.extend(fetched);
-        vec![Report::Aggregated { job, round, attempt, checkpoint: checkpoint(aggregate) }]
+        let is_missing =
+            |given: &&Summand| !given.updates.iter().all(|update| reachable.contains(&update.update));
+        summands.iter().filter(is_missing).map(|given| given.node).collect()
     }
 
     /// The node does its current work honestly and reports it. Something it has to report may have
@@ -245,13 +260,16 @@ pub fn profile(name: &str) -> NodeProfile {
         memory_mib: 4096,
         isa: "avx2".into(),
         speeds: Speeds { f32_exact: 10_000, bf16_exact: 7 },
+        region: String::new(),
+        upload_kib_per_s: 0,
         software: "0.1.0".into(),
     }
 }
 
-/// What an honest node commits to: a function of the window.
+/// What an honest node commits to: a function of the window, whatever the job is called.
 pub fn commitment(window: TrainWindow) -> Commitment {
-    let digest = |what: &str| Digest::of(&[what.as_bytes(), &encode(&window)].concat());
+    let work = encode(&TrainWindow { job: Digest::of(b"any"), ..window.clone() });
+    let digest = |what: &str| Digest::of(&[what.as_bytes(), &work].concat());
     let updates = ["embedding", "block.0", "head"].map(|vnode| VNodeUpdate {
         vnode: vnode.into(),
         update: digest(vnode),
@@ -270,9 +288,39 @@ pub fn commitment(window: TrainWindow) -> Commitment {
     }
 }
 
-/// What an honest node aggregates to: a function of what goes in, whichever attempt it is.
+/// What an honest node aggregates to: a function of the contributions, whichever attempt and tree it is.
 pub fn checkpoint(aggregate: &Aggregate) -> Digest {
-    Digest::of(&encode(&Aggregate { attempt: 0, ..aggregate.clone() }))
+    Digest::of(&encode(&(aggregate.round, aggregate.base, combined(&aggregate.summands))))
+}
+
+/// What an honest node adds up to.
+pub fn sums(work: &Sum) -> Vec<VNodeUpdate> {
+    let names = work.summands[0].updates.iter().map(|update| &update.vnode);
+    let places = work.first_vnode..work.first_vnode + work.vnodes;
+    names
+        .zip(places)
+        .map(|(vnode, place)| {
+            let update = combined_at(&work.summands, place);
+            VNodeUpdate { vnode: vnode.clone(), update, bytes: 2_000 }
+        })
+        .collect()
+}
+
+/// For every VNode something that depends on which contributions stand behind the summands, and not on how they came together:
+/// their digests, exclusive-ored. What is added twice is as if it were not there.
+fn combined(summands: &[Summand]) -> Vec<Digest> {
+    let end = summands.iter().map(|summand| summand.first_vnode + summand.updates.len() as u32).max();
+    (0..end.unwrap_or(0)).map(|place| combined_at(summands, place)).collect()
+}
+
+fn combined_at(summands: &[Summand], place: u32) -> Digest {
+    let mut combined = [0; 32];
+    for summand in summands {
+        let update = place.checked_sub(summand.first_vnode).and_then(|at| summand.updates.get(at as usize));
+        let bytes = update.iter().flat_map(|update| update.update.as_bytes());
+        combined.iter_mut().zip(bytes).for_each(|(all, byte)| *all ^= byte);
+    }
+    Digest::from_bytes(combined)
 }
 
 /// What an honest node scores: shard i has (i + 1) * 1.5 nats over 10 tokens of 40 bytes.

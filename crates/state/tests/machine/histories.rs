@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use zoo_content::Digest;
-use zoo_protocol::{Aggregate, JobId, NodeId, Report, RoundPlan, Work};
+use zoo_protocol::{Aggregate, JobId, NodeId, Report, RoundPlan, Sum, Topology, Work};
 use zoo_state::{Event, JobStatus, Outcome, State};
 
 use crate::fleet::{DEADLINE_MS, Fleet, commitment, plan};
@@ -70,6 +70,14 @@ fn lie() -> impl Strategy<Value = Lie> {
     ]
 }
 
+fn topology() -> impl Strategy<Value = Topology> {
+    prop_oneof![
+        Just(Topology::AllGather),
+        Just(Topology::Star),
+        (2..4u32).prop_map(|fan_in| Topology::Tree { fan_in }),
+    ]
+}
+
 /// What may happen in a history.
 struct Weather {
     /// Deadlines pass.
@@ -86,8 +94,8 @@ struct History {
 }
 
 impl History {
-    fn play(actions: &[Action], liar: usize, weather: &Weather) -> Self {
-        let plan = RoundPlan { rounds: ROUNDS, evaluate_every: 2, ..plan() };
+    fn play(actions: &[Action], liar: usize, weather: &Weather, topology: Topology) -> Self {
+        let plan = RoundPlan { rounds: ROUNDS, evaluate_every: 2, topology, ..plan() };
         let fleet = Fleet::running(NODES, plan);
         let job = fleet.state.running().unwrap().job;
         let mut history = History { fleet, job, liar, on_their_way: Vec::new() };
@@ -144,8 +152,11 @@ impl History {
                 lie.tokens *= 3;
                 fleet.seal(liar, &lie)
             }
+            (Lie::Missing(maker), Work::Sum(Sum { job, round, attempt, .. })) => {
+                Report::Missing { job, round, attempt, maker: fleet.id(*maker) }
+            }
             (Lie::Missing(contributor), Work::Aggregate(Aggregate { job, round, attempt, .. })) => {
-                Report::Missing { job, round, attempt, contributor: fleet.id(*contributor) }
+                Report::Missing { job, round, attempt, maker: fleet.id(*contributor) }
             }
             (Lie::Relay(which), _) if !self.on_their_way.is_empty() => {
                 self.on_their_way[which % self.on_their_way.len()].1.clone()
@@ -222,7 +233,7 @@ proptest! {
         liar in 0..NODES,
     ) {
         let weather = Weather { deadlines: false, floods: false };
-        let mut history = History::play(&actions, liar, &weather);
+        let mut history = History::play(&actions, liar, &weather, Topology::Auto);
         prop_assert!(history.heal_and_finish(), "not over, but in {:?}", history.fleet.state.running());
         history.check();
         let status = history.fleet.state.job_status(&history.job);
@@ -239,9 +250,10 @@ proptest! {
     fn in_any_weather_every_job_comes_to_an_end(
         actions in vec(action(), 0..140),
         liar in 0..NODES,
+        topology in topology(),
     ) {
         let weather = Weather { deadlines: true, floods: true };
-        let mut history = History::play(&actions, liar, &weather);
+        let mut history = History::play(&actions, liar, &weather, topology);
         prop_assert!(history.heal_and_finish(), "not over, but in {:?}", history.fleet.state.running());
         history.check();
     }

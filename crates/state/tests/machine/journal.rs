@@ -1,22 +1,21 @@
 //! The journal's format: what was written once is read and replayed for ever.
 
 use zoo_content::Digest;
-use zoo_protocol::{Aggregate, Report, RoundPlan, encode};
+use zoo_protocol::{Aggregate, Report, RoundPlan, Topology, encode};
 use zoo_state::{Command, Event, JobStatus, JournalError, LossCause, Outcome, State};
 
 use crate::fleet::{DEADLINE_MS, Fleet, plan};
 
 /// A journal of version 1, one entry a line. It is never changed; later versions get files of their own.
 const JOURNAL: &str = include_str!("journal-v1.hex");
-const ROOT: &str = "b75b04b5d29cc9df3c0b1233d6cf7a2e8841e724b28192ddbf273383e50a7b17";
-const EVENTS: &str = "c472d0bffa3ecbafbfbf9d2c6317eccccdc2ece4c7f372491a688b75fcebdb2f";
+const ROOT: &str = "9ac083dfc4569608ec104a17525e338fda80da126e68508c6f209a67a4cf5f27";
+const EVENTS: &str = "273040fb66b8da4a6d82982f64c9d325844aa8e1242091fbb5f22f2d85caeb57";
 
 /// Every kind of command and of report, in a short life.
 fn history() -> Fleet {
     let mut fleet = Fleet::new(3);
     (0..2).for_each(|node| fleet.join(node));
-    let plan = RoundPlan { evaluation_shards: 2, ..plan() };
-    let job = fleet.submit("golden", plan);
+    let job = fleet.submit("golden", RoundPlan { evaluation_shards: 2, ..plan() });
     fleet.now_ms += 250;
     fleet.step(0);
     fleet.join(2);
@@ -29,13 +28,16 @@ fn history() -> Fleet {
     (0..3).for_each(|node| fleet.step(node));
     let Aggregate { round, attempt, .. } = fleet.aggregate(0);
     fleet.apply(Command::NodeLost { node: fleet.id(1), cause: LossCause::Left, now_ms: 1_700 }).unwrap();
-    fleet.report(0, Report::Missing { job, round, attempt, contributor: fleet.id(1) }).unwrap();
+    fleet.report(0, Report::Missing { job, round, attempt, maker: fleet.id(1) }).unwrap();
     fleet.step(2);
     fleet.tick(DEADLINE_MS);
     fleet.join(1);
     fleet.lose(0);
     assert!(fleet.finish(&job, 20));
     assert!(matches!(fleet.state.job_status(&job), Some(JobStatus::Over(Outcome::Finished { .. }))));
+    let tree = RoundPlan { rounds: 1, topology: Topology::Tree { fan_in: 2 }, ..plan() };
+    let tree = fleet.submit("tree", tree);
+    assert!(fleet.finish(&tree, 20));
     fleet
 }
 

@@ -8,3 +8,4 @@ mod jobs;
 mod journal;
 mod membership;
 mod training;
+mod tree;

@@ -68,7 +68,7 @@ fn who_is_lost_and_back_before_the_seal_has_its_work_again() {
     assert_eq!(fleet.work(1), before);
     fleet.step(2);
     fleet.step(1);
-    assert_eq!(fleet.aggregate(0).contributions.len(), 3);
+    assert_eq!(fleet.aggregate(0).summands.len(), 3);
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn who_is_lost_is_a_missing_summand_and_who_had_contributed_is_not() {
     fleet.lose(1);
     fleet.news();
     fleet.step(2);
-    let contributors: Vec<_> = fleet.aggregate(2).contributions.iter().map(|given| given.node).collect();
+    let contributors: Vec<_> = fleet.aggregate(2).summands.iter().map(|given| given.node).collect();
     assert_eq!(contributors, fleet.ids([0, 2]));
     let events = fleet.news();
     assert_eq!(missed(&events), [&Missed::Lost]);
@@ -100,7 +100,7 @@ fn the_deadline_ends_the_wait_for_who_is_slow() {
     assert_eq!(fleet.state.root(), root, "a tick before the deadline changes nothing");
     fleet.tick(1);
     assert_eq!(missed(&fleet.news()), [&Missed::Deadline]);
-    assert_eq!(fleet.aggregate(1).contributions.len(), 1, "who was slow still aggregates");
+    assert_eq!(fleet.aggregate(1).summands.len(), 1, "who was slow still aggregates");
     assert!(matches!(fleet.report(1, late), Err(Refusal::NotAssigned { .. })));
 }
 
@@ -160,7 +160,7 @@ fn who_failed_is_not_waited_for_but_may_still_contribute() {
     fleet.report(0, late).unwrap();
     fleet.step(1);
     fleet.step(2);
-    assert_eq!(fleet.aggregate(0).contributions.len(), 3);
+    assert_eq!(fleet.aggregate(0).summands.len(), 3);
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn who_claims_other_tokens_or_vnodes_than_most_is_at_fault() {
         fleet.report(1, fleet.seal(1, &lie)).unwrap();
         fleet.step(0);
         fleet.step(2);
-        let contributors: Vec<_> = fleet.aggregate(0).contributions.iter().map(|given| given.node).collect();
+        let contributors: Vec<_> = fleet.aggregate(0).summands.iter().map(|given| given.node).collect();
         assert_eq!(contributors, fleet.ids([0, 2]));
         assert_eq!(fleet.work(1), Work::Idle, "barred");
         assert_eq!(fleet.state.nodes()[&fleet.id(1)].account.faults, 1);

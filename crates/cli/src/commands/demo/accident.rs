@@ -158,6 +158,7 @@ mod tests {
                 evaluation_shards: 1,
                 minimum_nodes: 1,
                 contribution_deadline_ms: 1,
+                topology: Default::default(),
             };
             let mut story = Self {
                 overview: Overview::new(plan),
@@ -203,6 +204,8 @@ mod tests {
             memory_mib: 1,
             isa: "avx2".into(),
             speeds: Speeds { f32_exact: 5, bf16_exact: 7 },
+            region: String::new(),
+            upload_kib_per_s: 0,
             software: "zoo".into(),
         }
     }

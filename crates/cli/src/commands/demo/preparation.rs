@@ -4,7 +4,7 @@ use std::thread::available_parallelism;
 
 use anyhow::{Context, Result};
 use zoo_data::{CargoSource, HeldOut, Options, Prepared, Source, TokenizerChoice};
-use zoo_protocol::{Profile, RoundPlan};
+use zoo_protocol::{Profile, RoundPlan, Topology};
 use zoo_training::{Outer, Schedule, SparseSettings, TrainingSpec, UpdateFormat};
 
 use super::Demo;
@@ -98,5 +98,6 @@ pub fn plan(demo: &Demo) -> RoundPlan {
         // One may be missing: the others go on.
         minimum_nodes: u32::from(demo.nodes).saturating_sub(1).max(1),
         contribution_deadline_ms: CONTRIBUTION_DEADLINE_MS,
+        topology: Topology::Auto,
     }
 }

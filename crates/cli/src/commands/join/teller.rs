@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use zoo_pnode::{PNodeEvent, Snapshot};
-use zoo_protocol::{Report, Work, encode};
+use zoo_protocol::{Form, Report, Summand, Work, encode};
 
-use crate::live::format::{count, harmless, several, speeds};
+use crate::live::format::{bytes, count, harmless, several, speeds};
 use crate::live::print_line;
 
 /// An orchestrator that was never reached is given up after this time; one that was is not.
@@ -119,11 +119,18 @@ impl Teller {
                     format!("round {}: training {steps} steps of {sequences} sequences", window.round + 1)
                 }
                 Work::Aggregate(work) => {
-                    format!(
-                        "round {}: aggregating {} contributions",
-                        work.round + 1,
-                        work.contributions.len()
-                    )
+                    let standing_behind = |summand: &Summand| match summand.form {
+                        Form::Contribution => 1,
+                        Form::Sum(contributions) => contributions,
+                    };
+                    // Each part of the VNodes has all of them.
+                    let all = work.summands.iter().filter(|summand| summand.first_vnode == 0);
+                    let contributions: u32 = all.map(standing_behind).sum();
+                    format!("round {}: aggregating {contributions} contributions", work.round + 1)
+                }
+                Work::Sum(work) => {
+                    let several = work.summands.len();
+                    format!("round {}: adding {several} times {} vnodes", work.round + 1, work.vnodes)
                 }
                 Work::Evaluate(work) => {
                     format!(
@@ -176,8 +183,12 @@ fn reported(report: &Report) -> String {
         Report::Aggregated { round, checkpoint, .. } => {
             format!("round {}: aggregated to checkpoint {}", round + 1, checkpoint.short())
         }
-        Report::Missing { round, contributor, .. } => {
-            format!("round {}: nobody has the contribution of {}", round + 1, contributor.short())
+        Report::Missing { round, maker, .. } => {
+            format!("round {}: nobody has what {} made", round + 1, maker.short())
+        }
+        Report::Summed { round, sums, .. } => {
+            let sent = bytes(sums.iter().map(|sum| sum.bytes).sum());
+            format!("round {}: added {} vnodes, {sent}", round + 1, sums.len())
         }
         Report::Evaluated { round, shard, tokens, .. } => {
             format!("round {}: evaluated shard {} on {} tokens", round + 1, shard + 1, count(*tokens))
@@ -213,6 +224,7 @@ fn work_line(event: &str, work: &Work) -> Value {
         Work::Train(window) => ("train", Some(window.round)),
         Work::Aggregate(work) => ("aggregate", Some(work.round)),
         Work::Evaluate(work) => ("evaluate", Some(work.round)),
+        Work::Sum(work) => ("sum", Some(work.round)),
     };
     json!({ "event": event, "work": kind, "round": round })
 }
@@ -227,8 +239,12 @@ fn report_line(report: &Report) -> Value {
         Report::Aggregated { round, attempt, checkpoint, .. } => json!({
             "event": "aggregated", "round": round, "attempt": attempt, "checkpoint": checkpoint,
         }),
-        Report::Missing { round, attempt, contributor, .. } => json!({
-            "event": "missing", "round": round, "attempt": attempt, "contributor": contributor,
+        Report::Missing { round, attempt, maker, .. } => json!({
+            "event": "missing", "round": round, "attempt": attempt, "maker": maker,
+        }),
+        Report::Summed { round, attempt, sum, sums, .. } => json!({
+            "event": "summed", "round": round, "attempt": attempt, "sum": sum, "vnodes": sums.len(),
+            "bytes": sums.iter().map(|sum| sum.bytes).sum::<u64>(),
         }),
         Report::Evaluated { round, shard, nats_bits, tokens, bytes, .. } => json!({
             "event": "evaluated", "round": round, "shard": shard, "nats": f64::from_bits(*nats_bits),
