@@ -26,6 +26,9 @@ const HEARD_MS: u64 = 15_000;
 const RETRY_MAX_MS: u64 = 10_000;
 /// A round waits so long for a contribution, ms.
 const DEADLINE_MS: u64 = 20_000;
+/// Up to so many nodes the state's invariants are checked after every write; beyond, so often, ms.
+const CHECKED_ALWAYS: usize = 1_000;
+const CHECK_MS: u64 = 40 * TICK_MS;
 /// Everything is repaired so long after the last fault; then the job has this long for every round that is left.
 const PATIENCE_MS: u64 = 20 * DEADLINE_MS;
 
@@ -173,7 +176,8 @@ impl<'a> World<'a> {
                 topology: options.topology,
             },
         };
-        let mut host = Host::new(NodeKey::from_seed([255; 32]).id(), options.bug);
+        let mut host =
+            Host::new(NodeKey::from_seed([255; 32]).id(), faults.orchestrator_crash_in_1000 > 0, options.bug);
         host.disk.extend([job.program, job.initial, job.training_data, job.held_out_data]);
         host.disk.extend(work::parts(&job.initial).into_iter().map(|(part, _)| part));
         Self {
@@ -355,7 +359,9 @@ impl World<'_> {
         if let Some(published) = self.host.tick(self.now, crash) {
             self.publish(published);
         }
-        if let Err(broken) = invariants::check(&self.host.state) {
+        // In a large network looking at everybody takes longer than what happens in between.
+        let looks = self.nodes.len() <= CHECKED_ALWAYS || self.now.is_multiple_of(CHECK_MS);
+        if looks && let Err(broken) = invariants::check(&self.host.state) {
             self.violation(broken);
         }
         if crash != Crash::None {
