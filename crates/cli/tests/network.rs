@@ -73,6 +73,47 @@ fn a_job_goes_from_a_file_of_text_to_a_model_that_writes() {
 }
 
 #[test]
+fn a_job_over_a_tree_ends_with_the_bits_of_one_over_an_all_gather() {
+    let bench = Bench::new();
+    let (up, ticket) = Running::orchestrator(&bench);
+    let mut nodes: Vec<Running> = ["ibex", "lynx", "puma"]
+        .into_iter()
+        .map(|name| {
+            let limits = ["--max-upload", "4096", "--region", if name == "ibex" { "north" } else { "south" }];
+            let join = ["join", &ticket, "--dir", name, "--name", name, "--threads", "1", "--json"];
+            Running::start(&bench, &[&join[..], &limits].concat())
+        })
+        .collect();
+    for node in &mut nodes {
+        node.event("connected");
+    }
+    // One round: in the next, shares follow what was measured in this.
+    let run = |topology: &str| {
+        let topology = format!("rounds.topology={topology}");
+        let more = [
+            "--set",
+            &topology,
+            "--set",
+            "rounds.minimum_nodes=3",
+            "--set",
+            "rounds.inner_steps=12",
+            "--wait",
+        ];
+        bench.zoo(submission(&ticket, &more)).succeeds().last_event("job_finished")["checkpoint"].clone()
+    };
+    let gathered = run("all-gather");
+    assert_eq!(run("star"), gathered);
+    assert_eq!(run("tree:2"), gathered);
+    bench.zoo(submission(&ticket, &["--set", "rounds.topology=ring"])).refuses("\"ring\" is no topology");
+    for mut node in nodes {
+        let summed = node.event("summed");
+        assert!(summed["bytes"].as_u64() > Some(0), "each of them adds a part: {summed}");
+        node.interrupt("left");
+    }
+    up.interrupt("stopped");
+}
+
+#[test]
 fn a_network_that_is_not_there_is_told_of_before_any_work() {
     let bench = Bench::new();
     let home = bench.path("home");
