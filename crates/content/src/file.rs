@@ -4,11 +4,16 @@
 //! temporary file beside it, reach the disk, and are then renamed. Whatever a
 //! killed process leaves behind is such a temporary file, which nothing reads
 //! and the next [`FileStore::open`] sweeps away.
+//!
+//! A store may let blobs reach the disk [later](Durability::Later): they survive the death of the process all the same, but after a
+//! loss of power some may be absent, or not what their names say, which every reader notices.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::{BlobStore, Digest, MAX_BLOB_BYTES, StoreError, VerifiedBlob};
 
@@ -18,19 +23,36 @@ const SHARDS: u32 = 256;
 const LOCK_FILE: &str = "lock";
 const TEMPORARY_SUFFIX: &str = ".tmp";
 
+/// When blobs have reached the disk, so that they survive a loss of power.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// When they are put.
+    AtOnce,
+    /// With the next [`FileStore::flush`]: for blobs that others have too, or that can be made again.
+    Later,
+}
+
 /// A [`BlobStore`] in a directory. Several processes may have the same one open.
 #[derive(Debug)]
 pub struct FileStore {
     root: PathBuf,
+    durability: Durability,
+    /// Blobs that may not have reached the disk yet.
+    unflushed: Mutex<BTreeSet<PathBuf>>,
     temporary_files: AtomicU64,
     /// Holds a shared lock for as long as the store is open, so that nobody sweeps under it.
     lock: File,
 }
 
 impl FileStore {
-    /// Opens the store in `root`, which is made if it is not there. Removes what killed
+    /// Opens the store in `root`, which is made if it is not there; blobs reach the disk at once. Removes what killed
     /// processes left half written, unless another process has the store open.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        Self::open_with(root, Durability::AtOnce)
+    }
+
+    /// As [`Self::open`], with another durability.
+    pub fn open_with(root: impl Into<PathBuf>, durability: Durability) -> Result<Self, StoreError> {
         let root = root.into();
         for shard in 0..SHARDS {
             let path = root.join(format!("{shard:02x}"));
@@ -40,7 +62,8 @@ impl FileStore {
         let path = root.join(LOCK_FILE);
         let lock = File::options().create(true).append(true).open(&path);
         let lock = lock.map_err(|cause| failure("open", &path, cause))?;
-        let store = Self { root, temporary_files: AtomicU64::new(0), lock };
+        let (unflushed, temporary_files) = (Mutex::default(), AtomicU64::new(0));
+        let store = Self { root, durability, unflushed, temporary_files, lock };
         store.sweep_if_alone()?;
         Ok(store)
     }
@@ -48,6 +71,26 @@ impl FileStore {
     /// The directory.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Waits until everything that was put before has reached the disk.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        let paths = std::mem::take(&mut *self.unflushed());
+        let mut directories = BTreeSet::new();
+        for path in paths {
+            match File::open(&path).and_then(|file| file.sync_all()) {
+                Ok(()) => directories.extend(path.parent().map(Path::to_owned)),
+                // Removed in the meantime.
+                Err(cause) if cause.kind() == ErrorKind::NotFound => {}
+                Err(cause) => return Err(failure("write", &path, cause)),
+            }
+        }
+        directories.iter().try_for_each(|directory| sync_directory(directory))
+    }
+
+    fn unflushed(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+        // A panic elsewhere leaves a set of paths whole.
+        self.unflushed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sweep_if_alone(&self) -> Result<(), StoreError> {
@@ -112,7 +155,13 @@ impl FileStore {
             let number = self.temporary_files.fetch_add(1, Ordering::Relaxed);
             let process = std::process::id();
             TemporaryFile { path: path.with_extension(format!("{process}.{number}{TEMPORARY_SUFFIX}")) }
-                .become_blob(&path, bytes)?;
+                .become_blob(&path, bytes, self.durability)?;
+            if self.durability == Durability::Later {
+                self.unflushed().insert(path.clone());
+            }
+        }
+        if self.durability == Durability::Later {
+            return Ok(());
         }
         // Also when the blob was there: another thread may have renamed it and not yet come this far.
         sync_directory(path.parent().expect("a blob's path has a shard"))
@@ -172,11 +221,13 @@ struct TemporaryFile {
 }
 
 impl TemporaryFile {
-    fn become_blob(self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    fn become_blob(self, path: &Path, bytes: &[u8], durability: Durability) -> Result<(), StoreError> {
         // No two writers share a name, so what is there is from a killed process and may go.
         let mut file = File::create(&self.path).map_err(|cause| failure("create", &self.path, cause))?;
         file.write_all(bytes).map_err(|cause| failure("write", &self.path, cause))?;
-        file.sync_all().map_err(|cause| failure("write", &self.path, cause))?;
+        if durability == Durability::AtOnce {
+            file.sync_all().map_err(|cause| failure("write", &self.path, cause))?;
+        }
         drop(file);
         fs::rename(&self.path, path).map_err(|cause| failure("rename", &self.path, cause))
     }

@@ -26,6 +26,6 @@ mod merkle;
 
 pub use blob::{BlobStore, MAX_BLOB_BYTES, Mismatch, StoreError, VerifiedBlob};
 pub use digest::{Digest, Hasher, ParseDigestError};
-pub use file::FileStore;
+pub use file::{Durability, FileStore};
 pub use memory::MemoryStore;
 pub use merkle::{InclusionProof, merkle_root};

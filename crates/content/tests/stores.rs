@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use zoo_content::{BlobStore, Digest, FileStore, MemoryStore, StoreError, VerifiedBlob};
+use zoo_content::{BlobStore, Digest, Durability, FileStore, MemoryStore, StoreError, VerifiedBlob};
 
 const BLOBS: [&[u8]; 4] = [b"", b"one", b"two, which is longer", &[0xa5; 100_000]];
 
@@ -72,6 +72,18 @@ fn a_store_on_disk_is_still_there_when_it_is_opened_again() {
     assert_eq!(store.get(&digest).unwrap().bytes(), b"kept");
     assert_eq!(store.list().unwrap(), [digest]);
     assert!(file_of(&root, &digest).is_file(), "blobs lie at ab/cdef...");
+}
+
+#[test]
+fn what_reaches_the_disk_later_is_there_at_once_and_may_go_before_it_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = FileStore::open_with(directory.path(), Durability::Later).unwrap();
+    let [kept, removed] = [store.put(b"kept").unwrap(), store.put(b"removed").unwrap()];
+    assert_eq!(FileStore::open(directory.path()).unwrap().list().unwrap().len(), 2, "others see it");
+    assert!(store.remove(&removed).unwrap());
+    store.flush().unwrap();
+    store.flush().unwrap();
+    assert_eq!(store.get(&kept).unwrap().bytes(), b"kept");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tracing::warn;
-use zoo_content::{BlobStore, Digest, FileStore, StoreError};
+use zoo_content::{BlobStore, Digest, Durability, FileStore, StoreError};
 use zoo_protocol::{JobId, NodeKey};
 
 use crate::task::TaskError;
@@ -58,7 +58,7 @@ impl Home {
             Some(json) => Rounds::from_json(&json)
                 .map_err(|cause| HomeError::Rounds { path: directory.path(ROUNDS), cause })?,
         };
-        let store = FileStore::open(directory.path("blobs"))?;
+        let store = FileStore::open_with(directory.path("blobs"), Durability::Later)?;
         Ok(Self { directory, store: Arc::new(store), rounds: Mutex::new(rounds), retention })
     }
 

@@ -9,8 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use tracing::warn;
 use zoo_agent::{Assignment, Input, Outcome, Task};
-use zoo_content::{BlobStore, VerifiedBlob};
+use zoo_content::{BlobStore, FileStore, VerifiedBlob};
 use zoo_protocol::{Aggregate, Evaluate, Sum, TrainWindow, VNodeUpdate};
 use zoo_training::{Evaluation, StepReport};
 
@@ -42,6 +43,8 @@ struct Bench {
     progress: Arc<Progress>,
     datasets: Datasets,
     inputs: tokio::sync::mpsc::Sender<Input>,
+    /// Tells the thread that flushes the store that there is something new.
+    flushes: mpsc::SyncSender<()>,
 }
 
 /// Why a task gave no outcome.
@@ -60,6 +63,23 @@ pub(crate) fn pool(threads: usize) -> Result<Arc<ThreadPool>, PNodeError> {
     Ok(Arc::new(pool.build().map_err(|cause| PNodeError::Compute(cause.to_string()))?))
 }
 
+/// A thread that lets blobs reach the disk after every task, while the next one runs: waiting for the disk between
+/// two windows would take a node's time from training.
+fn start_flushing(store: Arc<FileStore>) -> Result<mpsc::SyncSender<()>, PNodeError> {
+    let (flushes, told) = mpsc::sync_channel(1);
+    thread::Builder::new()
+        .name("zoo-flush".into())
+        .spawn(move || {
+            for () in told {
+                if let Err(cause) = store.flush() {
+                    warn!(%cause, "blobs have not reached the disk");
+                }
+            }
+        })
+        .map_err(|cause| PNodeError::Compute(cause.to_string()))?;
+    Ok(flushes)
+}
+
 impl Worker {
     /// Starts the thread. What becomes of tasks goes to `inputs`.
     pub(crate) fn start(
@@ -71,7 +91,9 @@ impl Worker {
     ) -> Result<Self, PNodeError> {
         let (jobs, queue) = mpsc::channel();
         let (ending, ended) = mpsc::channel();
-        let mut bench = Bench { home, pool, memory, progress, datasets: Datasets::default(), inputs };
+        let flushes = start_flushing(home.store().clone())?;
+        let mut bench =
+            Bench { home, pool, memory, progress, datasets: Datasets::default(), inputs, flushes };
         thread::Builder::new()
             .name("zoo-tasks".into())
             .spawn(move || {
@@ -137,6 +159,8 @@ impl Bench {
         };
         // Without a receiver the daemon is gone, and nobody waits for the result.
         let _ = self.inputs.blocking_send(input);
+        // A flush that waits already will flush this too.
+        let _ = self.flushes.try_send(());
     }
 
     fn perform(&mut self, job: &Job) -> Result<Outcome, Failure> {
