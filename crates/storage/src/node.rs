@@ -73,10 +73,10 @@ impl Node {
 
     /// The folder of a snapshot.
     pub async fn root(&self, digest: &Digest) -> Result<Cid, StorageError> {
-        let stat: Option<Stat> = self.ask(&format!("files/stat?arg={SHELF}/{digest}&cid-base=base32")).await?;
+        let stat: Option<Stat> = self.ask(&format!("files/stat?arg={SHELF}/{digest}")).await?;
         let no_snapshot =
             || StorageError::NoSnapshot { storage: shown(&self.authority), name: digest.to_string() };
-        stat.and_then(|stat| stat.hash.parse().ok()).ok_or_else(no_snapshot)
+        stat.and_then(|stat| Cid::from_multibase(&stat.hash)).ok_or_else(no_snapshot)
     }
 
     /// The listing of the snapshot in the folder at `root`.

@@ -15,6 +15,9 @@ const HASH_BYTES: u8 = 32;
 /// The multibase prefix of lower-case base32 without padding.
 const BASE32: char = 'b';
 const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+/// The multibase prefix of base58 as Bitcoin writes it.
+const BASE58: char = 'z';
+const BASE58_ALPHABET: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 
 /// What a block is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,6 +68,24 @@ impl Cid {
         let &[VERSION, codec, SHA2_256, HASH_BYTES, ref hash @ ..] = bytes else { return None };
         let codec = [Codec::Raw, Codec::DagPb].into_iter().find(|known| *known as u8 == codec)?;
         Some(Self { codec, hash: hash.try_into().ok()? })
+    }
+
+    /// Reads a text as nodes write it: some prefer base58.
+    pub fn from_multibase(text: &str) -> Option<Self> {
+        let Some(digits) = text.strip_prefix(BASE58) else { return text.parse().ok() };
+        let mut bytes = [0; CID_BYTES];
+        for digit in digits.bytes() {
+            let mut carry = BASE58_ALPHABET.iter().position(|&known| known == digit)? as u32;
+            for byte in bytes.iter_mut().rev() {
+                carry += u32::from(*byte) * BASE58_ALPHABET.len() as u32;
+                *byte = carry as u8;
+                carry >>= 8;
+            }
+            if carry > 0 {
+                return None;
+            }
+        }
+        Self::from_bytes(&bytes)
     }
 }
 
@@ -136,6 +157,17 @@ mod tests {
     }
 
     #[test]
+    fn nodes_may_write_base58() {
+        let cid = "bafybeihdhngugmynowkwpdiqbqridvvqqxcenkjjehvhcbfkmuwmpzqbse".parse().unwrap();
+        for text in ["zdj7Wkiv5CjBsfigaoFkSPyHk6TANTtbN4We91S8kbJzwoDo6", &Cid::to_string(&cid)] {
+            assert_eq!(Cid::from_multibase(text), Some(cid));
+        }
+        for text in ["", "z", "z0", &"z".repeat(60), "zdj7Wkiv5CjBsfigaoFkSPyHk6TANTtbN4We91S8kbJzwoDo"] {
+            assert_eq!(Cid::from_multibase(text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn other_spellings_are_refused() {
         let text = Cid::of(Codec::Raw, b"").to_string();
         let last = [&text[..58], "z"].concat();
@@ -152,6 +184,7 @@ mod tests {
             if let Some(cid) = Cid::from_bytes(&bytes) {
                 prop_assert_eq!(&cid.to_bytes()[..], &bytes[..]);
             }
+            let _ = Cid::from_multibase(&format!("z{text}"));
             if let Ok(cid) = text.parse::<Cid>() {
                 prop_assert_eq!(cid.to_string(), text);
             }
