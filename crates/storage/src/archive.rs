@@ -180,3 +180,23 @@ fn index(file: &File) -> std::io::Result<(Cid, Places)> {
     }
     Ok((root, blocks))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_an_archive_or_an_error(bytes: Vec<u8>, with_header: bool) {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            let start = if with_header { header(&Cid::of(Codec::Raw, b"")) } else { Vec::new() };
+            std::fs::write(file.path(), [start, bytes].concat()).unwrap();
+            if let Err(error) = OpenArchive::read(file.path()) {
+                let ours = matches!(error, StorageError::NotOurs { .. });
+                prop_assert!(ours, "{}", error);
+            }
+        }
+    }
+}

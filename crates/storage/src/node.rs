@@ -279,3 +279,35 @@ fn shown(authority: &str) -> String {
 fn innermost(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), innermost)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dag::cid::Codec;
+
+    #[test]
+    fn a_form_holds_a_car_between_its_boundaries() {
+        let bytes = Bytes::from_static(b"block");
+        let block = Block { cid: Cid::of(Codec::Raw, &bytes), bytes };
+        let pieces: Vec<Bytes> = car_in_form(&block.cid, std::slice::from_ref(&block))
+            .map(|piece| piece.unwrap_or_default())
+            .collect();
+        let form = pieces.concat();
+        let boundary = format!("--{}", block.cid);
+        assert!(form.starts_with(boundary.as_bytes()));
+        assert!(form.ends_with(format!("block\r\n{boundary}--\r\n").as_bytes()));
+    }
+
+    #[test]
+    fn answers_of_nodes_are_understood() {
+        let imported =
+            |text: &str| serde_json::from_str::<Imported>(text).ok().map(|imported| imported.root.pin_error);
+        assert_eq!(imported(r#"{"Root":{"Cid":{"/":"bafy"},"PinErrorMsg":""}}"#), Some(Some(String::new())));
+        assert_eq!(imported(r#"{"Root":{"Cid":{"/":"bafy"}}}"#), Some(None));
+        assert_eq!(imported(r#"{"Stats":{"BlockCount":1}}"#), None);
+        let shelf: Shelf = serde_json::from_str(r#"{"Entries":null}"#).unwrap();
+        assert!(shelf.entries.is_none(), "a folder that is empty");
+        let stat: Stat = serde_json::from_str(r#"{"Hash":"bafy","Size":0,"Type":"directory"}"#).unwrap();
+        assert_eq!(stat.hash, "bafy");
+    }
+}

@@ -28,7 +28,7 @@ impl Bench {
 
 /// A run of a few files, among them one of several chunks; some files stay the same from step to step.
 fn parcel(step: u64) -> Parcel {
-    let large: Vec<u8> = (0..1_000_000u64).map(|at| (at * (step + 3) >> 5) as u8).collect();
+    let large: Vec<u8> = (0..1_000_000u64).map(|at| ((at * (step + 3)) >> 5) as u8).collect();
     let items = vec![
         Item::memory("run.json", b"{}".to_vec()),
         Item::memory("data/training.tokens", vec![7; 300_000]),

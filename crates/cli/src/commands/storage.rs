@@ -19,14 +19,14 @@ use crate::progress::Progress;
 #[derive(clap::Subcommand)]
 #[command(after_help = "A storage is one of
 
-  dir:PATH                          a folder, on this machine or mounted
-  s3://BUCKET/PREFIX                a bucket; credentials from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION,
-                                    AWS_ENDPOINT_URL; or ?endpoint=URL&region=NAME
-  ipfs:HOST:PORT                    an IPFS node, by its HTTP RPC (Kubo's is 127.0.0.1:5001)
-  car:FILE                          one snapshot as a file that IPFS imports
+  dir:PATH            a folder, on this machine or mounted
+  s3://BUCKET/PREFIX  a bucket, with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and
+                      AWS_ENDPOINT_URL, or ?endpoint=URL&region=NAME behind the prefix
+  ipfs:HOST:PORT      an IPFS node, by its HTTP RPC (Kubo's is 127.0.0.1:5001)
+  car:FILE            one snapshot as a file that IPFS imports
 
-A snapshot is named by the digest of its listing, which names every file by its digest: whoever keeps it, every
-byte that comes back is checked.")]
+A snapshot is named by the digest of its listing, which names every file by its digest:
+whoever keeps it, every byte that comes back is checked.")]
 pub enum StorageCommand {
     /// Store a run at its newest checkpoint, or a model's folder
     Put(Put),
