@@ -13,6 +13,7 @@ use serde_json::Value;
 use zoo_data::HeldOut;
 use zoo_kernels::Profile;
 use zoo_protocol::{RoundPlan, Topology};
+use zoo_storage::Address;
 use zoo_training::{SpecError, TrainingSpec, preset};
 
 pub use layers::{Layer, build};
@@ -51,6 +52,8 @@ pub struct RunConfig {
     pub evaluate_tokens_max: u64,
     /// Save every so many steps; 0: only at the end, or when interrupted.
     pub checkpoint_every: u64,
+    /// Where every checkpoint is stored besides the run's folder; none: nowhere.
+    pub checkpoint_storage: Option<Address>,
     /// Log every so many steps.
     pub log_every: u64,
     /// How a network trains it; unused on one machine.
@@ -110,7 +113,7 @@ impl Default for Rounds {
 }
 
 /// Keys that a resumed run may have differently: they do not reach the parameters.
-const FREE_ON_RESUME: [&str; 9] = [
+const FREE_ON_RESUME: [&str; 10] = [
     "run",
     "preset",
     "data",
@@ -119,6 +122,7 @@ const FREE_ON_RESUME: [&str; 9] = [
     "evaluate_every",
     "evaluate_tokens_max",
     "checkpoint_every",
+    "checkpoint_storage",
     "log_every",
 ];
 
@@ -144,6 +148,7 @@ impl RunConfig {
             evaluate_every: preset.evaluate_every,
             evaluate_tokens_max: 16_384,
             checkpoint_every: preset.evaluate_every,
+            checkpoint_storage: None,
             log_every: 10,
             rounds: Rounds::default(),
             training: preset.spec,

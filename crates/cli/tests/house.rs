@@ -16,6 +16,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("zoo-data", 4),
     ("zoo-home", 4),
     ("zoo-network", 4),
+    ("zoo-storage", 4),
     ("zoo-orchestrator", 5),
     ("zoo-pnode", 5),
     ("zoo-simulator", 5),
@@ -25,6 +26,9 @@ const FLOORS: &[(&str, u32)] = &[
 /// Heavy dependencies live in one crate each, so that the others build fast and know nothing of them.
 const ONE_ROOM_ONLY: &[(&str, &[&str])] = &[
     ("iroh", &["zoo-network"]),
+    ("object_store", &["zoo-storage"]),
+    ("reqwest", &["zoo-storage"]),
+    ("rustls", &["zoo-storage"]),
     ("sqlx", &["zoo-orchestrator"]),
     ("tokenizers", &["zoo-model"]),
     ("safetensors", &["zoo-model"]),

@@ -57,6 +57,12 @@ fn a_job_goes_from_a_file_of_text_to_a_model_that_writes() {
     let fetched = bench.zoo(fetch).succeeds().last_event("fetched");
     assert_eq!(fetched["checkpoint"], finished["checkpoint"]);
     bench.zoo(fetch).refuses("model exists already");
+    let stored = ["fetch", "--out", "copy", "--network", &ticket, "--storage", "dir:backup", "--json"];
+    let stored = bench.zoo(stored).succeeds().last_event("stored");
+    let snapshot = stored["snapshot"].as_str().unwrap();
+    bench.zoo(["storage", "get", "dir:backup", snapshot, "--out", "again"]).succeeds();
+    let weights = |folder: &str| std::fs::read(bench.path(folder).join("model.safetensors")).unwrap();
+    assert_eq!(weights("again"), weights("model"));
     let written = bench.zoo(["generate", "model", "the", "--tokens", "8", "--greedy", "--json"]).succeeds();
     assert!(written.stdout.contains("\"text\""), "{}", written.stdout);
 

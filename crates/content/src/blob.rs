@@ -1,8 +1,9 @@
 //! Bytes that match their name, and what it is to keep them.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::Digest;
@@ -129,6 +130,18 @@ pub enum StoreError {
         /// What the operating system said.
         cause: std::io::Error,
     },
+}
+
+impl StoreError {
+    /// What the operating system refused; a full disk and a forbidden file are errors of their own.
+    pub fn of(action: &'static str, path: &Path, cause: std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        match cause.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::StorageFull { path },
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Self::PermissionDenied { path },
+            _ => Self::Io { action, path, cause },
+        }
+    }
 }
 
 /// Keeps blobs under their digests.

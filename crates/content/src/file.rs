@@ -56,12 +56,12 @@ impl FileStore {
         let root = root.into();
         for shard in 0..SHARDS {
             let path = root.join(format!("{shard:02x}"));
-            fs::create_dir_all(&path).map_err(|cause| failure("create", &path, cause))?;
+            fs::create_dir_all(&path).map_err(|cause| StoreError::of("create", &path, cause))?;
         }
         sync_directory(&root)?;
         let path = root.join(LOCK_FILE);
         let lock = File::options().create(true).append(true).open(&path);
-        let lock = lock.map_err(|cause| failure("open", &path, cause))?;
+        let lock = lock.map_err(|cause| StoreError::of("open", &path, cause))?;
         let (unflushed, temporary_files) = (Mutex::default(), AtomicU64::new(0));
         let store = Self { root, durability, unflushed, temporary_files, lock };
         store.sweep_if_alone()?;
@@ -82,7 +82,7 @@ impl FileStore {
                 Ok(()) => directories.extend(path.parent().map(Path::to_owned)),
                 // Removed in the meantime.
                 Err(cause) if cause.kind() == ErrorKind::NotFound => {}
-                Err(cause) => return Err(failure("write", &path, cause)),
+                Err(cause) => return Err(StoreError::of("write", &path, cause)),
             }
         }
         directories.iter().try_for_each(|directory| sync_directory(directory))
@@ -98,14 +98,14 @@ impl FileStore {
         match self.lock.try_lock() {
             Ok(()) => {
                 self.sweep()?;
-                self.lock.unlock().map_err(|cause| failure("unlock", &path, cause))?;
+                self.lock.unlock().map_err(|cause| StoreError::of("unlock", &path, cause))?;
             }
             Err(TryLockError::WouldBlock) => {}
             // Without locks nobody can know whether a temporary file is still being written.
             Err(TryLockError::Error(cause)) if cause.kind() == ErrorKind::Unsupported => return Ok(()),
-            Err(TryLockError::Error(cause)) => return Err(failure("lock", &path, cause)),
+            Err(TryLockError::Error(cause)) => return Err(StoreError::of("lock", &path, cause)),
         }
-        self.lock.lock_shared().map_err(|cause| failure("lock", &path, cause))
+        self.lock.lock_shared().map_err(|cause| StoreError::of("lock", &path, cause))
     }
 
     fn sweep(&self) -> Result<(), StoreError> {
@@ -114,7 +114,9 @@ impl FileStore {
                 return Ok(());
             }
             match fs::remove_file(path) {
-                Err(cause) if cause.kind() != ErrorKind::NotFound => Err(failure("remove", path, cause)),
+                Err(cause) if cause.kind() != ErrorKind::NotFound => {
+                    Err(StoreError::of("remove", path, cause))
+                }
                 _ => Ok(()),
             }
         })
@@ -127,9 +129,10 @@ impl FileStore {
     ) -> Result<(), StoreError> {
         for shard in 0..SHARDS {
             let directory = self.root.join(format!("{shard:02x}"));
-            let entries = fs::read_dir(&directory).map_err(|cause| failure("list", &directory, cause))?;
+            let entries =
+                fs::read_dir(&directory).map_err(|cause| StoreError::of("list", &directory, cause))?;
             for entry in entries {
-                let path = entry.map_err(|cause| failure("list", &directory, cause))?.path();
+                let path = entry.map_err(|cause| StoreError::of("list", &directory, cause))?.path();
                 if let Some(name) = path.file_name().and_then(|name| name.to_str()) {
                     visit(&path, name)?;
                 }
@@ -173,7 +176,7 @@ impl BlobStore for FileStore {
         let path = self.path(digest);
         let bytes = read_at_most(&path, MAX_BLOB_BYTES).map_err(|cause| match cause.kind() {
             ErrorKind::NotFound => StoreError::NotFound(*digest),
-            _ => failure("read", &path, cause),
+            _ => StoreError::of("read", &path, cause),
         })?;
         bytes
             .and_then(|bytes| VerifiedBlob::verify(*digest, bytes).ok())
@@ -210,7 +213,7 @@ impl BlobStore for FileStore {
         match fs::remove_file(&path) {
             Ok(()) => Ok(true),
             Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(false),
-            Err(cause) => Err(failure("remove", &path, cause)),
+            Err(cause) => Err(StoreError::of("remove", &path, cause)),
         }
     }
 }
@@ -223,13 +226,14 @@ struct TemporaryFile {
 impl TemporaryFile {
     fn become_blob(self, path: &Path, bytes: &[u8], durability: Durability) -> Result<(), StoreError> {
         // No two writers share a name, so what is there is from a killed process and may go.
-        let mut file = File::create(&self.path).map_err(|cause| failure("create", &self.path, cause))?;
-        file.write_all(bytes).map_err(|cause| failure("write", &self.path, cause))?;
+        let mut file =
+            File::create(&self.path).map_err(|cause| StoreError::of("create", &self.path, cause))?;
+        file.write_all(bytes).map_err(|cause| StoreError::of("write", &self.path, cause))?;
         if durability == Durability::AtOnce {
-            file.sync_all().map_err(|cause| failure("write", &self.path, cause))?;
+            file.sync_all().map_err(|cause| StoreError::of("write", &self.path, cause))?;
         }
         drop(file);
-        fs::rename(&self.path, path).map_err(|cause| failure("rename", &self.path, cause))
+        fs::rename(&self.path, path).map_err(|cause| StoreError::of("rename", &self.path, cause))
     }
 }
 
@@ -258,18 +262,9 @@ fn sync_directory(path: &Path) -> Result<(), StoreError> {
     // Only unix systems open directories as files; elsewhere renaming is as durable as it gets.
     if cfg!(unix) {
         let synced = File::open(path).and_then(|directory| directory.sync_all());
-        synced.map_err(|cause| failure("sync", path, cause))?;
+        synced.map_err(|cause| StoreError::of("sync", path, cause))?;
     }
     Ok(())
-}
-
-fn failure(action: &'static str, path: &Path, cause: io::Error) -> StoreError {
-    let path = path.to_path_buf();
-    match cause.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreError::StorageFull { path },
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => StoreError::PermissionDenied { path },
-        _ => StoreError::Io { action, path, cause },
-    }
 }
 
 #[cfg(test)]
@@ -289,7 +284,7 @@ mod tests {
             (ErrorKind::TimedOut, "cannot write /data/ab/cd: timed out"),
         ];
         for (kind, message) in cases {
-            let error = failure("write", Path::new("/data/ab/cd"), kind.into());
+            let error = StoreError::of("write", Path::new("/data/ab/cd"), kind.into());
             assert!(error.to_string().starts_with(message), "{kind:?}: {error}");
         }
     }

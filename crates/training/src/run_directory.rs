@@ -119,12 +119,28 @@ impl RunDirectory {
     /// # Panics
     /// When the checkpoint was not made with `spec`.
     pub fn save(&self, spec: &TrainingSpec, checkpoint: &Checkpoint) -> Result<Digest, RunDirectoryError> {
+        self.save_beside(spec, checkpoint, &[])
+    }
+
+    /// As [`RunDirectory::save`], but the checkpoints `held` stay too: somebody still reads them.
+    ///
+    /// # Errors
+    /// As [`RunDirectory::save`].
+    ///
+    /// # Panics
+    /// As [`RunDirectory::save`].
+    pub fn save_beside(
+        &self,
+        spec: &TrainingSpec,
+        checkpoint: &Checkpoint,
+        held: &[Digest],
+    ) -> Result<Digest, RunDirectoryError> {
         let before = self.latest()?;
         let program = self.store.put(&spec.to_bytes())?;
         assert_eq!(program, checkpoint.lineage.program, "a checkpoint is saved with its own specification");
         let name = checkpoint.save(&self.store)?;
         self.point_latest_at(name)?;
-        self.remove_all_but(before.into_iter().chain([name]))?;
+        self.remove_all_but(before.into_iter().chain([name]).chain(held.iter().copied()))?;
         Ok(name)
     }
 

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
+use zoo_storage::Address;
 
 use super::network::NetworkArgs;
+use super::storage;
 use crate::foreground;
 use crate::job::Fetched;
 use crate::live::format::bytes;
@@ -26,6 +28,9 @@ pub struct Fetch {
     out: Option<PathBuf>,
     #[command(flatten)]
     network: NetworkArgs,
+    /// Store the model here too: dir:PATH, s3://BUCKET/PREFIX, ipfs:HOST:PORT or car:FILE
+    #[arg(long, value_name = "URL")]
+    storage: Option<Address>,
     /// Print the result as a JSON object
     #[arg(long)]
     json: bool,
@@ -74,7 +79,10 @@ impl Fetch {
             println!("its digest is {digest}\n\n  zoo generate {} \"...\"", out.display());
         }
         connected.client.close().await;
-        Ok(())
+        match &self.storage {
+            Some(address) => storage::put(&out, address, self.json).await,
+            None => Ok(()),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod network;
 pub mod presets;
 mod simulate;
 mod status;
+mod storage;
 mod submit;
 mod top;
 mod train;
@@ -48,6 +49,9 @@ pub enum Command {
     Top(top::Top),
     /// Fetch a job's newest model
     Fetch(fetch::Fetch),
+    /// Keep runs and models where they outlive this machine: folders, S3, IPFS, CAR files
+    #[command(subcommand)]
+    Storage(storage::StorageCommand),
     /// Ask the node on this machine to leave its network now
     Leave(leave::Leave),
     /// Ask the node on this machine to finish what it has begun, then leave
@@ -84,6 +88,7 @@ impl Command {
             Command::Status(command) => command.run(),
             Command::Top(command) => command.run(),
             Command::Fetch(command) => command.run(),
+            Command::Storage(command) => command.run(),
             Command::Leave(command) => command.run(),
             Command::Drain(command) => command.run(),
             Command::Train(command) => command.run(),

@@ -4,9 +4,10 @@ pub mod corpus;
 mod dry_run;
 mod event;
 mod files;
-mod home;
+pub mod home;
 pub mod layers;
 mod session;
+mod storing;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use zoo_kernels::Profile;
+use zoo_storage::Address;
 
 use super::profile_parser;
 use crate::config::{Layer, RunConfig, build};
@@ -31,6 +33,7 @@ use session::{Ending, Session};
   zoo train --preset nanogpt-shakespeare-char-cpu --data input.txt --out runs/shakespeare
   zoo train run.yaml --set training.batch_sequences=8 --steps 500
   zoo train run.yaml --dry-run                      what it would take, and nothing else
+  zoo train run.yaml --storage s3://bucket/runs     keep every checkpoint in a bucket as well
   zoo train --resume --out runs/shakespeare         go on after Ctrl-C, a crash or a power cut
   zoo generate runs/shakespeare \"ROMEO:\"            let the result write
 
@@ -63,6 +66,9 @@ pub struct Train {
     /// Continue the run in --out where its last checkpoint ends, or start it if it has none
     #[arg(long)]
     resume: bool,
+    /// Store every checkpoint here too: dir:PATH, s3://BUCKET/PREFIX, ipfs:HOST:PORT or car:FILE
+    #[arg(long, value_name = "URL")]
+    storage: Option<Address>,
     /// Print one JSON object per line on stdout
     #[arg(long)]
     json: bool,
@@ -113,6 +119,7 @@ impl Train {
             ("data", layers::path(self.data.as_deref())?),
             ("out", layers::path(self.out.as_deref())?),
             ("steps", self.steps.map(Value::from)),
+            ("checkpoint_storage", self.storage.as_ref().map(|address| address.to_string().into())),
             ("training.profile", self.profile.map(|profile| profile.name().into())),
         ];
         layers::of(self.config.as_deref(), &self.settings, named)

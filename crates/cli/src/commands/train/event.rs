@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use zoo_content::Digest;
 use zoo_kernels::Profile;
+use zoo_storage::Address;
 
 use super::corpus::CorpusDigests;
 use super::files;
@@ -31,6 +32,29 @@ pub enum Event {
         checkpoint: Digest,
         /// How long it took.
         seconds: f64,
+    },
+    /// A checkpoint is in the storage too.
+    Stored {
+        /// Steps it has behind it.
+        step: u64,
+        /// The digest of its manifest.
+        checkpoint: Digest,
+        /// The storage's name for it, and for all that belongs to it.
+        snapshot: Digest,
+        /// Its folder, where IPFS keeps it.
+        cid: Option<String>,
+        /// Bytes that the storage did not have yet.
+        sent_bytes: u64,
+        /// How long it took, beside the training.
+        seconds: f64,
+    },
+    /// A checkpoint is not in the storage; the next one is tried again.
+    #[serde(rename = "not-stored")]
+    NotStored {
+        /// The digest of its manifest.
+        checkpoint: Digest,
+        /// Why.
+        error: String,
     },
     /// Somebody asked to stop; the state is on the disk.
     Interrupted {
@@ -158,6 +182,13 @@ impl Reporter {
     }
 }
 
+impl Reporter {
+    /// Says what the end of a run waits for.
+    pub fn waiting_for_storage(&mut self, address: &Address) {
+        self.progress.update(self.total, || format!("storing the last checkpoint in {address}"));
+    }
+}
+
 fn open_log(path: &Path) -> std::io::Result<File> {
     let mut log = File::options().read(true).append(true).create(true).open(path)?;
     if !log.metadata()?.is_file() {
@@ -174,7 +205,13 @@ fn open_log(path: &Path) -> std::io::Result<File> {
 fn describe(event: &Event) -> Option<String> {
     Some(match event {
         Event::Start(start) => describe_start(start),
-        Event::Step(_) | Event::Checkpoint { .. } => return None,
+        Event::Step(_) | Event::Checkpoint { .. } | Event::Stored { .. } => return None,
+        Event::NotStored { checkpoint, error } => {
+            format!(
+                "warning: checkpoint {} is not in the storage: {error}\n  training goes on, and the next checkpoint is tried again",
+                checkpoint.short()
+            )
+        }
         Event::Evaluation(at) => {
             let part = if at.tokens < at.of_tokens { ", on a part" } else { "" };
             format!(

@@ -1,6 +1,7 @@
 //! The folder of a run: `run.json` says what it is, `data/` holds its tokens, `blobs/` and `latest` its
 //! checkpoints, `log.jsonl` what happened, `model/` the result.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -8,9 +9,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use zoo_content::{Digest, MAX_BLOB_BYTES, VerifiedBlob};
+use zoo_content::{Digest, FileStore, MAX_BLOB_BYTES, VerifiedBlob};
 use zoo_model::{ModelConfig, Network, Tokenizer, hugging_face};
-use zoo_training::{Checkpoint, Dataset, RunDirectory, TrainingSpec};
+use zoo_storage::{Item, NAME_BYTES_MAX, Parcel};
+use zoo_training::{Checkpoint, Dataset, Manifest, RunDirectory, TrainingSpec};
 
 use super::corpus::{Corpus, CorpusDigests};
 use super::files;
@@ -23,6 +25,9 @@ const MANIFEST: &str = "data/manifest.json";
 const TOKENIZER: &str = "data/tokenizer.json";
 const TRAINING: &str = "data/training.tokens";
 const HELD_OUT: &str = "data/held-out.tokens";
+const BLOBS: &str = "blobs";
+const LATEST: &str = "latest";
+const LATEST_BYTES_MAX: u64 = 128;
 
 /// What is at a path where a run's folder may be.
 pub enum Found {
@@ -49,6 +54,54 @@ impl RunRecord {
         RunConfig::from_value(self.config.clone())
             .with_context(|| format!("{RECORD} has no configuration that this version knows"))
     }
+}
+
+/// Everything that it takes to go on from one checkpoint of the run in `root`, on another machine too.
+///
+/// # Errors
+/// No run, or a file of it that is missing.
+pub fn parcel(root: &Path, checkpoint: Digest) -> Result<Parcel> {
+    let Found::Run(record) = Home::find(root)? else {
+        bail!("{}: there is no run\nhint: give the folder of a run", root.display());
+    };
+    let store = FileStore::open(root.join(BLOBS))?;
+    let manifest = Manifest::load(&store, &checkpoint)?;
+    let mut blobs: BTreeSet<Digest> = manifest.blobs().map(|blob| blob.digest).collect();
+    blobs.extend([checkpoint, manifest.lineage.program]);
+    let blobs = blobs.iter().map(|digest| (blob_path(digest), *digest));
+    let CorpusDigests { manifest: documents, tokenizer, training, held_out } = record.data;
+    let data = [(MANIFEST, documents), (TOKENIZER, tokenizer), (TRAINING, training), (HELD_OUT, held_out)];
+    let data = data.map(|(path, digest)| (path.to_owned(), digest));
+    let mut items = vec![
+        Item::hashed(RECORD, root.join(RECORD))?,
+        Item::memory(LATEST, format!("{checkpoint}\n").into_bytes()),
+    ];
+    for (path, digest) in blobs.chain(data) {
+        items.push(Item::named(&path, root.join(&path), digest)?);
+    }
+    let name: String =
+        record.config()?.run.chars().filter(|c| !c.is_control()).take(NAME_BYTES_MAX / 4).collect();
+    Ok(Parcel::new(&name, manifest.progress.step, items)?)
+}
+
+/// The newest checkpoint of the run in `root`.
+///
+/// # Errors
+/// None yet, or a file that does not say.
+pub fn newest(root: &Path) -> Result<Digest> {
+    let path = root.join(LATEST);
+    if !path.exists() {
+        bail!("{}: the run has no checkpoint yet\nhint: store it when it has one", root.display());
+    }
+    let text = String::from_utf8_lossy(&files::read(&path, LATEST_BYTES_MAX)?).into_owned();
+    text.trim_end().parse().with_context(|| format!("{} does not name a checkpoint", path.display()))
+}
+
+/// Where a [`FileStore`] keeps a blob.
+fn blob_path(digest: &Digest) -> String {
+    let digits = digest.to_string();
+    let (shard, rest) = digits.split_at(2);
+    format!("{BLOBS}/{shard}/{rest}")
 }
 
 /// An open run's folder; nobody else has it open.
@@ -146,13 +199,13 @@ impl Home {
         Ok(loaded?.map(|(_, checkpoint)| checkpoint))
     }
 
-    /// Saves a checkpoint and returns its name.
+    /// Saves a checkpoint and returns its name. The blobs of `held` ones stay until the next time.
     ///
     /// # Errors
     /// When the disk refuses; the checkpoint before is then still the newest.
-    pub fn save(&self, spec: &TrainingSpec, checkpoint: &Checkpoint) -> Result<Digest> {
+    pub fn save(&self, spec: &TrainingSpec, checkpoint: &Checkpoint, held: &[Digest]) -> Result<Digest> {
         let step = checkpoint.progress.step;
-        let saved = self.directory.save(spec, checkpoint);
+        let saved = self.directory.save_beside(spec, checkpoint, held);
         saved.with_context(|| format!("step {step} cannot be saved; the checkpoint before it is unharmed"))
     }
 

@@ -10,6 +10,7 @@ use zoo_training::{Dataset, Estimate, Part, StepReport, Trainer, TrainingSpec, e
 use super::corpus::Corpus;
 use super::event::{Done, Evaluated, Event, Reporter, Start, StepDone};
 use super::home::Home;
+use super::storing::Storing;
 use crate::commands::presets::family_name;
 use crate::config::RunConfig;
 use crate::interrupt::Interrupt;
@@ -41,6 +42,8 @@ pub struct Session<'a> {
     training_seconds: f64,
     /// The newest checkpoint on the disk: steps behind it, and its name.
     saved: Option<(u64, Digest)>,
+    /// Stores what is saved, if anybody asked for it.
+    storing: Option<Storing>,
 }
 
 impl<'a> Session<'a> {
@@ -73,6 +76,10 @@ impl<'a> Session<'a> {
             first_step,
             training_seconds: 0.0,
             saved,
+            storing: match &config.checkpoint_storage {
+                Some(address) => Some(Storing::start(address, home.root())?),
+                None => None,
+            },
         };
         session.reporter.report(&Event::Start(Box::new(session.describe())))?;
         Ok(session)
@@ -89,6 +96,7 @@ impl<'a> Session<'a> {
         }
         while self.trainer.progress().step < steps {
             let done = self.step()?;
+            self.report_storing()?;
             if self.interrupt.is_set() {
                 return self.stop();
             }
@@ -135,8 +143,16 @@ impl<'a> Session<'a> {
         Ok(evaluated)
     }
 
-    /// Saves the state, unless it is saved already; returns its name.
+    /// Saves the state, unless it is saved already, and has it stored; returns its name.
     fn save(&mut self) -> Result<Digest> {
+        let name = self.save_here()?;
+        if let Some(storing) = &self.storing {
+            storing.store(name);
+        }
+        Ok(name)
+    }
+
+    fn save_here(&mut self) -> Result<Digest> {
         let step = self.trainer.progress().step;
         if let Some((saved, name)) = self.saved
             && saved == step
@@ -144,15 +160,33 @@ impl<'a> Session<'a> {
             return Ok(name);
         }
         let before = Instant::now();
-        let name = self.home.save(self.trainer.spec(), &self.trainer.checkpoint())?;
+        let held = self.storing.as_ref().map(Storing::held).unwrap_or_default();
+        let name = self.home.save(self.trainer.spec(), &self.trainer.checkpoint(), &held)?;
         self.saved = Some((step, name));
         let seconds = before.elapsed().as_secs_f64();
         self.reporter.report(&Event::Checkpoint { step, checkpoint: name, seconds })?;
         Ok(name)
     }
 
+    /// Says what has become of the checkpoints that are stored.
+    fn report_storing(&mut self) -> Result<()> {
+        let events = self.storing.as_ref().map(Storing::events).unwrap_or_default();
+        events.iter().try_for_each(|event| self.reporter.report(event))
+    }
+
+    /// Waits until the last checkpoint is stored, or cannot be; Ctrl-C ends the waiting.
+    fn finish_storing(&mut self) -> Result<()> {
+        let asked_before = self.interrupt.is_set();
+        if let Some(storing) = &self.storing {
+            self.reporter.waiting_for_storage(storing.address());
+            storing.wait(|| !asked_before && self.interrupt.is_set());
+        }
+        self.report_storing()
+    }
+
     fn stop(mut self) -> Result<Ending> {
         self.save()?;
+        self.finish_storing()?;
         let resume = format!("zoo train --resume --out {}", self.home.root().display());
         self.reporter.report(&Event::Interrupted { step: self.trainer.progress().step, resume })?;
         Ok(Ending::Interrupted)
@@ -161,6 +195,7 @@ impl<'a> Session<'a> {
     fn finish(mut self) -> Result<Ending> {
         let checkpoint = self.save()?;
         let Evaluated { val_loss, bits_per_byte, .. } = self.measure(0)?;
+        self.finish_storing()?;
         let network = self.trainer.network();
         let export_path = self.home.export(network, &self.trainer.spec().model, &self.corpus.tokenizer)?;
         let done = Done {
