@@ -1,0 +1,145 @@
+//! A journal for those who only look: also the live one of a running orchestrator.
+
+use std::path::{Path, PathBuf};
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Connection};
+use zoo_content::Digest;
+use zoo_protocol::encode;
+use zoo_state::State;
+
+use super::error::database_error;
+use super::replay::{Replay, Roots, Step};
+use super::{Events, JournalError, Replayed, schema, snapshots};
+
+/// A journal, open for reading. Nothing is written, and nobody who writes it is held up.
+#[derive(Debug)]
+pub struct JournalReader {
+    path: PathBuf,
+    connection: SqliteConnection,
+    events: Events,
+}
+
+/// What was found when everything was checked.
+#[derive(Debug)]
+pub struct Verified {
+    /// What the commands lead to.
+    pub replayed: Replayed,
+    /// Events, each equal to what the commands lead to.
+    pub events: u64,
+    /// After how many commands there are snapshots that are the state then.
+    pub snapshots: Vec<u64>,
+    /// After how many commands there are snapshots that are not, and why.
+    pub damaged_snapshots: Vec<(u64, String)>,
+}
+
+impl JournalReader {
+    /// Opens the journal at `path`.
+    pub async fn open(path: &Path) -> Result<Self, JournalError> {
+        let options = SqliteConnectOptions::new().filename(path).read_only(true).disable_statement_logging();
+        match Self::open_with(path, options.clone()).await {
+            // Reading beside a writer takes two small files beside the journal. Where this process may not write them
+            // and nobody else has, there is no writer either.
+            Err(JournalError::Inaccessible(_)) if path.is_file() && !is_being_written(path) => {
+                Self::open_with(path, options.immutable(true)).await
+            }
+            opened => opened,
+        }
+    }
+
+    async fn open_with(path: &Path, options: SqliteConnectOptions) -> Result<Self, JournalError> {
+        let mut connection = options.connect().await.map_err(|cause| database_error(path, cause))?;
+        schema::check(path, &mut connection).await?;
+        let events = Events::new(path.to_owned(), options);
+        Ok(Self { path: path.to_owned(), connection, events })
+    }
+
+    /// Commands so far.
+    pub async fn commands(&mut self) -> Result<u64, JournalError> {
+        let count = "SELECT COALESCE(MAX(sequence) + 1, 0) FROM commands";
+        let count = schema::number(&mut self.connection, count).await;
+        count.map(i64::cast_unsigned).map_err(|cause| database_error(&self.path, cause))
+    }
+
+    /// What came of the commands, as it was written.
+    pub fn events(&self) -> Events {
+        self.events.clone()
+    }
+
+    /// Replays the first `until` commands, or all if there are fewer. `each` sees every command when it is applied.
+    pub async fn replay(
+        &mut self,
+        until: u64,
+        roots: Roots,
+        each: impl FnMut(&Step, &State),
+    ) -> Result<Replayed, JournalError> {
+        let mut replay = Replay::new(&self.path);
+        replay.run(&mut self.connection, until, roots, each).await?;
+        Ok(replay.into())
+    }
+
+    /// Replays all commands that there are now, and compares every root, event and snapshot on the way.
+    pub async fn verify(&mut self) -> Result<Verified, JournalError> {
+        let commands = self.commands().await?;
+        let numbers = snapshots::numbers(&self.path, &mut self.connection).await?;
+        let (mut sound, mut damaged) = (Vec::new(), Vec::new());
+        for number in numbers.into_iter().filter(|number| *number <= commands) {
+            match snapshots::read(&self.path, &mut self.connection, number).await? {
+                Ok(snapshot) => sound.push((number, snapshot.state.root())),
+                Err(cause) => damaged.push((number, cause)),
+            }
+        }
+        let (mut events, mut compared) = (Vec::new(), sound.iter().peekable());
+        let mut other = Vec::new();
+        let replayed = self.replay(commands, Roots::Every, |step, state| {
+            let at_ms = step.command.now_ms();
+            events.extend(step.events.iter().map(|event| (at_ms, Digest::of(&encode(event)))));
+            if let Some((number, root)) = compared.next_if(|(number, _)| *number == step.sequence + 1)
+                && state.root() != *root
+            {
+                other.push((*number, "it is not the state that the commands lead to".to_owned()));
+            }
+        });
+        let replayed = replayed.await?;
+        self.compare_events(&events).await?;
+        sound.retain(|(number, _)| other.iter().all(|(differs, _)| differs != number));
+        damaged.extend(other);
+        Ok(Verified {
+            replayed,
+            events: events.len() as u64,
+            snapshots: sound.into_iter().map(|(number, _)| number).collect(),
+            damaged_snapshots: damaged,
+        })
+    }
+
+    /// Closes the files.
+    pub async fn close(self) -> Result<(), JournalError> {
+        self.events.close().await;
+        self.connection.close().await.map_err(|cause| database_error(&self.path, cause))
+    }
+
+    async fn compare_events(&self, expected: &[(u64, Digest)]) -> Result<(), JournalError> {
+        let mut next = 0;
+        while next < expected.len() {
+            let wrong = || JournalError::OtherEvent { path: self.path.clone(), sequence: next as u64 };
+            let page = self.events.page(next as u64).await?;
+            if page.is_empty() {
+                return Err(wrong());
+            }
+            for (stored, (at_ms, digest)) in page.iter().zip(&expected[next..]) {
+                let here = (stored.sequence, stored.at_ms, Digest::of(&stored.bytes));
+                if here != (next as u64, *at_ms, *digest) {
+                    return Err(JournalError::OtherEvent { path: self.path.clone(), sequence: next as u64 });
+                }
+                next += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_being_written(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    Path::new(&log).metadata().is_ok_and(|log| log.len() > 0)
+}
