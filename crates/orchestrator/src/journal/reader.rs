@@ -61,6 +61,11 @@ impl JournalReader {
         count.map(i64::cast_unsigned).map_err(|cause| database_error(&self.path, cause))
     }
 
+    /// Events so far.
+    pub async fn event_count(&self) -> Result<u64, JournalError> {
+        self.events.count().await
+    }
+
     /// What came of the commands, as it was written.
     pub fn events(&self) -> Events {
         self.events.clone()

@@ -1,0 +1,146 @@
+//! A network without a network, for measuring and testing what looks at one.
+
+use anyhow::{Result, bail};
+use zoo_content::Digest;
+use zoo_orchestrator::journal::Entry;
+use zoo_protocol::{
+    Commitment, JobDescription, NodeKey, NodeProfile, Profile, Report, RoundPlan, Sealed, Speeds,
+    TrainWindow, VNodeUpdate, Work, encode,
+};
+use zoo_state::{Activity, Command, LossCause, Phase, State};
+
+/// Between two commands, ms.
+const COMMAND_MS: u64 = 20;
+/// A node leaves, or comes back, after so many commands.
+const LEAVE_EVERY: u64 = 500;
+
+/// Nodes that do what the state asks of them, and now and then one that leaves and comes back.
+pub struct Network {
+    /// What all commands so far led to.
+    pub state: State,
+    nodes: Vec<NodeKey>,
+    commands: u64,
+    turn: usize,
+    away: Option<usize>,
+}
+
+impl Network {
+    /// Nodes that will join, and a job that does not end.
+    pub fn new(nodes: u32) -> Self {
+        let key = |number: u32| NodeKey::from_seed(*Digest::of(&number.to_le_bytes()).as_bytes());
+        let nodes = (0..nodes).map(key).collect();
+        Self { state: State::new(), nodes, commands: 0, turn: 0, away: None }
+    }
+
+    /// The next command, applied.
+    pub fn next(&mut self) -> Result<Entry> {
+        self.commands += 1;
+        let now_ms = 1_700_000_000_000 + self.commands * COMMAND_MS;
+        let joined = self.state.nodes().len();
+        let command = if joined < self.nodes.len() {
+            self.join(joined, now_ms)
+        } else if self.state.running().is_none() {
+            Command::JobSubmitted { job: job(), now_ms }
+        } else if self.commands.is_multiple_of(LEAVE_EVERY) && self.nodes.len() > 1 {
+            match self.away.take() {
+                Some(node) => self.join(node, now_ms),
+                None => {
+                    let node = self.turn % self.nodes.len();
+                    self.away = Some(node);
+                    let cause = LossCause::Disconnected;
+                    Command::NodeLost { node: self.nodes[node].id(), cause, now_ms }
+                }
+            }
+        } else {
+            let (node, report) = self.report()?;
+            Command::Reported { node: self.nodes[node].id(), report, now_ms }
+        };
+        Ok(Entry { events: self.state.apply(&command)?, command })
+    }
+
+    fn join(&self, node: usize, now_ms: u64) -> Command {
+        let profile = NodeProfile {
+            name: format!("node-{node}"),
+            threads: 8,
+            memory_mib: 16_384,
+            isa: "avx2".into(),
+            speeds: Speeds { f32_exact: 10_000, bf16_exact: 10_000 },
+            software: env!("CARGO_PKG_VERSION").into(),
+        };
+        Command::NodeJoined { node: self.nodes[node].id(), profile, addresses: Vec::new(), now_ms }
+    }
+
+    /// What the next node in turn that has something to do reports of it.
+    fn report(&mut self) -> Result<(usize, Report)> {
+        for _ in 0..=self.nodes.len() {
+            let node = self.turn % self.nodes.len();
+            self.turn += 1;
+            let key = &self.nodes[node];
+            let activity = self.state.activity_of(&key.id());
+            if let Some(report) = self.report_of(key, activity) {
+                return Ok((node, report));
+            }
+        }
+        bail!("nobody has anything to do")
+    }
+
+    fn report_of(&self, key: &NodeKey, activity: Activity) -> Option<Report> {
+        let running = self.state.running()?;
+        let (job, round) = (running.job, running.round);
+        if let (Activity::Aggregating, Phase::Aggregating(aggregating)) = (activity, &running.phase) {
+            let checkpoint = Digest::of(&encode(&(job, round)));
+            return Some(Report::Aggregated { job, round, attempt: aggregating.attempt, checkpoint });
+        }
+        match activity {
+            Activity::Training | Activity::Evaluating => match self.state.work_for(&key.id()) {
+                Work::Train(window) => Some(Report::Trained(Sealed::seal(&commitment(window), key))),
+                Work::Evaluate(work) => {
+                    let (shard, nats_bits) = (work.shard, 1000f64.to_bits());
+                    Some(Report::Evaluated { job, round, shard, nats_bits, tokens: 500, bytes: 2000 })
+                }
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+fn job() -> JobDescription {
+    let digest = Digest::of(b"bench");
+    JobDescription {
+        name: "bench".into(),
+        program: digest,
+        profile: Profile::F32Exact,
+        initial: digest,
+        training_data: digest,
+        held_out_data: digest,
+        plan: RoundPlan {
+            rounds: 1 << 20,
+            inner_steps: 20,
+            sequences_per_step: 8,
+            evaluate_every: 4,
+            evaluation_shards: 8,
+            minimum_nodes: 1,
+            contribution_deadline_ms: 1 << 40,
+        },
+    }
+}
+
+fn commitment(window: TrainWindow) -> Commitment {
+    let round = window.round;
+    let update = |vnode: usize| VNodeUpdate {
+        vnode: format!("block.{vnode}"),
+        update: Digest::of(&encode(&(vnode as u64, round))),
+        bytes: 50_000,
+    };
+    Commitment {
+        tokens: u64::from(window.share.inner_steps) * u64::from(window.share.sequences_per_step) * 256,
+        replica_in: None,
+        replica_out: Digest::of(b"optimizer"),
+        steps_root: Digest::of(b"steps"),
+        steps: window.share.inner_steps,
+        updates: (0..8).map(update).collect(),
+        mean_loss_bits: (2.0 + 8.0 / (1.0 + f64::from(round))).to_bits(),
+        work: window,
+    }
+}
