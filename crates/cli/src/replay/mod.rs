@@ -1,7 +1,7 @@
 //! A journal as people look back at it: what every node did, when, and what it cost.
 //!
 //! ```text
-//! journal -- recorder --> timeline -- viewer, picture --> a terminal
+//! journal -- recorder --> timeline -- viewer, picture, player --> a terminal
 //!                                  \- summary --> text, JSON
 //! ```
 //!
@@ -11,6 +11,7 @@
 mod picture;
 mod player;
 mod recorder;
+mod rows;
 mod summary;
 #[cfg(test)]
 mod tests;

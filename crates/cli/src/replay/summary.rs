@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 use zoo_state::Activity;
 
-use super::picture::{LEGEND, bar, bar_width, cells, command, head, since_start};
+use super::picture::command;
+use super::rows::{LEGEND, bar, bar_width, cells, head, since_start};
 use super::timeline::Timeline;
 use crate::live::format::{count, harmless, several};
 

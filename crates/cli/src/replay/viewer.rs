@@ -97,14 +97,14 @@ impl Viewer {
         let last = timeline.moments.len().saturating_sub(1);
         let last_node = timeline.nodes.len().saturating_sub(1);
         match key {
-            Key::Char('q') | Key::Escape => return Then::Quit,
-            Key::ArrowLeft | Key::Char('h') => self.go(self.moment.saturating_sub(1)),
-            Key::ArrowRight | Key::Char('l') => self.go((self.moment + 1).min(last)),
+            Key::Char('q') => return Then::Quit,
+            Key::ArrowLeft => self.go(self.moment.saturating_sub(1)),
+            Key::ArrowRight => self.go((self.moment + 1).min(last)),
             Key::PageUp => self.page(timeline, false),
             Key::PageDown => self.page(timeline, true),
-            Key::Home | Key::Char('g') => self.go(0),
-            Key::End | Key::Char('G') => self.go(last),
-            Key::ArrowUp | Key::Char('k') => self.node = self.node.saturating_sub(1),
+            Key::Home => self.go(0),
+            Key::End => self.go(last),
+            Key::ArrowUp => self.node = self.node.saturating_sub(1),
             Key::ArrowDown => self.node = (self.node + 1).min(last_node),
             Key::Char('+' | '=') => self.zoom = (self.zoom * 2).min(ZOOM_MAX),
             Key::Char('-') => self.zoom = (self.zoom / 2).max(1),
