@@ -117,7 +117,7 @@ fn rounds(timeline: &Timeline, moment: usize) -> Vec<String> {
     }
     let shown = all.end.saturating_sub(ROUNDS_MAX)..all.end;
     let mut lines = vec![format!(
-        "{:<12} {:>11} {:>8} {:>8} {:>7} {:>7} {:>9}",
+        "{:<16} {:>11} {:>8} {:>8} {:>7} {:>7} {:>9}",
         "job", "round", "start", "took", "gave", "loss", "bits/byte"
     )];
     if shown.start > 0 {
@@ -130,7 +130,7 @@ fn rounds(timeline: &Timeline, moment: usize) -> Vec<String> {
 
 fn round_row(timeline: &Timeline, round: usize, moment: usize) -> String {
     let (line, then) = (&timeline.rounds[round], timeline.round_at(round, moment));
-    let job: String = line.job.chars().take(12).collect();
+    let job: String = line.job.chars().take(16).collect();
     let number = |value: Option<f64>| value.map_or_else(|| "-".into(), |value| format!("{value:.3}"));
     let started_ms = timeline.at_ms(line.started as usize);
     let took_ms = then.finished.map(|finished| timeline.at_ms(finished as usize).saturating_sub(started_ms));
@@ -139,7 +139,7 @@ fn round_row(timeline: &Timeline, round: usize, moment: usize) -> String {
     let gave = format!("{}/{}", then.contributions, line.nodes);
     let start = since_start(timeline, started_ms);
     let (loss, bits) = (number(then.loss), number(then.bits_per_byte));
-    format!("{job:<12} {of:>11} {start:>8} {took:>8} {gave:>7} {loss:>7} {bits:>9}")
+    format!("{job:<16} {of:>11} {start:>8} {took:>8} {gave:>7} {loss:>7} {bits:>9}")
 }
 
 fn nodes(timeline: &Timeline, moment: usize, node: Option<usize>, width: usize) -> Vec<String> {

@@ -141,13 +141,14 @@ async fn without_any_sound_snapshot_opening_begins_with_the_first_command() {
 async fn verify_tells_of_a_damaged_snapshot_and_changes_nothing() {
     let (_directory, path) = fresh();
     write_long(&path).await;
-    edit(&path, "UPDATE snapshots SET state = zeroblob(500) WHERE commands > 1500").await;
+    let newest = format!("commands > {SNAPSHOT_EVERY}");
+    edit(&path, &format!("UPDATE snapshots SET state = zeroblob(500) WHERE {newest}")).await;
     let before = fs::read(&path).unwrap();
     let mut reader = JournalReader::open(&path).await.unwrap();
     let verified = reader.verify().await.unwrap();
     assert_eq!(verified.snapshots, [SNAPSHOT_EVERY]);
     let [(damaged, cause)] = &verified.damaged_snapshots[..] else { panic!("{verified:?}") };
-    assert!(*damaged > 1500 && cause.contains("another root"), "{cause}");
+    assert!(*damaged > SNAPSHOT_EVERY && cause.contains("another root"), "{cause}");
     reader.close().await.unwrap();
     assert_eq!(fs::read(&path).unwrap(), before);
 }
