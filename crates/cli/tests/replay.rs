@@ -116,20 +116,17 @@ fn a_journal_of_a_real_run_is_looked_at_while_it_is_written_and_afterwards() {
 fn a_replay_leads_to_the_root_and_the_events_that_the_orchestrator_reported() {
     let bench = Network::trained().stop();
     let zoo = |arguments: &[&str]| bench.zoo(arguments);
-    let (again, _) = {
-        // What the orchestrator itself says its root is.
-        let arguments = ["up", "--dir", "orchestrator", "--listen", "127.0.0.1:0", "--json"];
-        let mut up = Running::start(&bench, &arguments);
-        let listening = up.event("listening");
-        up.interrupt("stopped");
-        (listening, ())
-    };
+    // What the orchestrator itself says its root is.
+    let up = ["up", "--dir", "orchestrator", "--listen", "127.0.0.1:0", "--json"];
+    let mut up = Running::start(&bench, &up);
+    let listening = up.event("listening");
+    up.interrupt("stopped");
     let replay = |more: &[&str]| {
         bench.zoo([&["journal", "replay", "orchestrator", "--json"], more].concat()).succeeds()
     };
     let whole = replay(&[]);
     let end = whole.last_event("replayed");
-    assert_eq!((&end["root"], &end["root_as_written"]), (&again["root"], &json!(true)));
+    assert_eq!((&end["root"], &end["root_as_written"]), (&listening["root"], &json!(true)));
     let commands = end["commands"].as_u64().unwrap();
 
     // Its events are those that were written when they happened.
@@ -153,7 +150,7 @@ fn a_replay_leads_to_the_root_and_the_events_that_the_orchestrator_reported() {
     assert_eq!(events, exported.len() as u64);
     let words = zoo(&["journal", "replay", "orchestrator"]).succeeds().stdout;
     assert!(
-        words.contains(again["root"].as_str().unwrap()) && words.contains("wrote the same root there"),
+        words.contains(listening["root"].as_str().unwrap()) && words.contains("wrote the same root there"),
         "{words}"
     );
     zoo(&["journal", "replay", "orchestrator", "--until", "99999"]).refuses("the journal has");

@@ -58,7 +58,7 @@ impl Recorder {
             self.timeline.happenings.push(Happening { text, node });
             self.count(event, moment);
         }
-        let about = self.numbers.get(&subject(&step.command).unwrap_or(NodeId([0; 32]))).copied();
+        let about = subject(&step.command).and_then(|node| self.number(&node));
         let happenings = first..self.timeline.happenings.len() as u32;
         self.timeline.moments.push(Moment { at_ms, what: what(&step.command), node: about, happenings });
         if touches_others(step, state) {

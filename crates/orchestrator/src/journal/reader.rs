@@ -83,38 +83,19 @@ impl JournalReader {
         Ok(replay.into())
     }
 
-    /// Replays all commands that there are now, and compares every root, event and snapshot on the way.
+    /// Replays all commands that there are now, and compares every root, event and snapshot. A snapshot that is
+    /// believed has the root that is written beside its command, and all of those are compared.
     pub async fn verify(&mut self) -> Result<Verified, JournalError> {
+        let (snapshots, damaged_snapshots) = self.judge_snapshots().await?;
         let commands = self.commands().await?;
-        let numbers = snapshots::numbers(&self.path, &mut self.connection).await?;
-        let (mut sound, mut damaged) = (Vec::new(), Vec::new());
-        for number in numbers.into_iter().filter(|number| *number <= commands) {
-            match snapshots::read(&self.path, &mut self.connection, number).await? {
-                Ok(snapshot) => sound.push((number, snapshot.state.root())),
-                Err(cause) => damaged.push((number, cause)),
-            }
-        }
-        let (mut events, mut compared) = (Vec::new(), sound.iter().peekable());
-        let mut other = Vec::new();
-        let replayed = self.replay(commands, Roots::Every, |step, state| {
+        let mut expected = Vec::new();
+        let replayed = self.replay(commands, Roots::Every, |step, _| {
             let at_ms = step.command.now_ms();
-            events.extend(step.events.iter().map(|event| (at_ms, Digest::of(&encode(event)))));
-            if let Some((number, root)) = compared.next_if(|(number, _)| *number == step.sequence + 1)
-                && state.root() != *root
-            {
-                other.push((*number, "it is not the state that the commands lead to".to_owned()));
-            }
+            expected.extend(step.events.iter().map(|event| (at_ms, Digest::of(&encode(event)))));
         });
         let replayed = replayed.await?;
-        self.compare_events(&events).await?;
-        sound.retain(|(number, _)| other.iter().all(|(differs, _)| differs != number));
-        damaged.extend(other);
-        Ok(Verified {
-            replayed,
-            events: events.len() as u64,
-            snapshots: sound.into_iter().map(|(number, _)| number).collect(),
-            damaged_snapshots: damaged,
-        })
+        self.compare_events(&expected).await?;
+        Ok(Verified { replayed, events: expected.len() as u64, snapshots, damaged_snapshots })
     }
 
     /// Closes the files.
@@ -123,18 +104,35 @@ impl JournalReader {
         self.connection.close().await.map_err(|cause| database_error(&self.path, cause))
     }
 
+    /// After how many commands there are snapshots that can be believed, and others, with why not. All are looked at
+    /// as of one moment: a writer throws old ones away.
+    async fn judge_snapshots(&mut self) -> Result<(Vec<u64>, Vec<(u64, String)>), JournalError> {
+        let fail = |cause| database_error(&self.path, cause);
+        let mut view = self.connection.begin().await.map_err(fail)?;
+        let (mut sound, mut damaged) = (Vec::new(), Vec::new());
+        for commands in snapshots::numbers(&self.path, &mut view).await? {
+            match snapshots::read(&self.path, &mut view, commands).await? {
+                Ok(_) => sound.push(commands),
+                Err(cause) => damaged.push((commands, cause)),
+            }
+        }
+        view.rollback().await.map_err(fail)?;
+        Ok((sound, damaged))
+    }
+
     async fn compare_events(&self, expected: &[(u64, Digest)]) -> Result<(), JournalError> {
+        let wrong = |at: usize| JournalError::OtherEvent { path: self.path.clone(), sequence: at as u64 };
         let mut next = 0;
         while next < expected.len() {
-            let wrong = || JournalError::OtherEvent { path: self.path.clone(), sequence: next as u64 };
             let page = self.events.page(next as u64).await?;
             if page.is_empty() {
-                return Err(wrong());
+                return Err(wrong(next));
             }
             for (stored, (at_ms, digest)) in page.iter().zip(&expected[next..]) {
-                let here = (stored.sequence, stored.at_ms, Digest::of(&stored.bytes));
-                if here != (next as u64, *at_ms, *digest) {
-                    return Err(JournalError::OtherEvent { path: self.path.clone(), sequence: next as u64 });
+                let is_as_expected = (stored.sequence, stored.at_ms) == (next as u64, *at_ms)
+                    && Digest::of(&stored.bytes) == *digest;
+                if !is_as_expected {
+                    return Err(wrong(next));
                 }
                 next += 1;
             }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use zoo_content::Digest;
 use zoo_orchestrator::JournalError;
 use zoo_orchestrator::journal::{Journal, JournalReader, Replayed, SNAPSHOT_EVERY, SNAPSHOTS_KEPT};
 use zoo_state::State;
@@ -102,6 +103,14 @@ async fn a_snapshot_that_cannot_be_believed_is_passed_over_for_an_older_one_and_
         (
             "another root beside its command",
             format!("UPDATE commands SET root = zeroblob(32) WHERE sequence = {newest} - 1"),
+        ),
+        (
+            "the encoding of another version",
+            format!(
+                "UPDATE snapshots SET state = x'02' WHERE commands = {newest};
+                 UPDATE commands SET root = x'{}' WHERE sequence = {newest} - 1",
+                Digest::of(&[2])
+            ),
         ),
         (
             "no root beside its command",
