@@ -69,7 +69,7 @@ fn a_journal_of_a_real_run_is_looked_at_while_it_is_written_and_afterwards() {
     assert_eq!(rounds.len(), 3);
     for round in rounds {
         assert_eq!(
-            (&round["job"], &round["nodes"], &round["contributions"]),
+            (&round["name"], &round["nodes"], &round["contributions"]),
             (&json!("tiny"), &json!(2), &json!(2))
         );
         assert!(round["loss"].as_f64().unwrap() > 0.0 && round["bits_per_byte"].as_f64().unwrap() > 0.0);

@@ -72,11 +72,9 @@ impl Place {
 
 /// Arguments of `zoo journal verify`.
 #[derive(clap::Args)]
-#[command(
-    after_help = "A journal is a chain of digests over every command, with the root of the state beside each write. Equal roots on two\n\
-                        machines mean that both know the same history and make the same of it. An orchestrator that starts begins with the\n\
-                        newest snapshot; this begins with the first command."
-)]
+#[command(after_help = "A journal is a chain of digests over every command, with the root of the state \
+beside each write. Equal roots on two machines mean that both know the same history and make the same of \
+it. An orchestrator that starts begins with the newest snapshot; this begins with the first command.")]
 pub struct Verify {
     #[command(flatten)]
     place: Place,
@@ -153,10 +151,9 @@ impl Export {
 
 /// Arguments of `zoo journal replay`.
 #[derive(clap::Args)]
-#[command(
-    after_help = "The events are what the commands lead to now, on this machine; zoo journal export prints what was written when they\n\
-                        happened. Wherever the orchestrator wrote a root, the replay has the same, or this fails and names the command."
-)]
+#[command(after_help = "The events are what the commands lead to here and now; zoo journal export prints \
+what was written when they happened. Wherever the orchestrator wrote a root, the replay has the same, or \
+this fails and names the command.")]
 pub struct Replay {
     #[command(flatten)]
     place: Place,

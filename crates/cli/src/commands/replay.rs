@@ -28,12 +28,12 @@ const PROGRESS_EVERY: u64 = 256;
   zoo replay --at 1:30 --node lynx      from a minute and a half on, with a node selected
   zoo replay | less                     a summary
 
-Keys: left and right go one command back and on, Page Up and Page Down a part of what is visible, Home and End to the first
-and the last; up and down select a node, / finds one by its name or id, n the next; j jumps to a round; space plays and
-pauses, < and > change the speed, + and - zoom, q quits.
+Keys: left and right go one command back and on, Page Up and Page Down a part of what is visible, \
+Home and End to the first and the last; up and down select a node, / finds one by its name or id, \
+n the next; j jumps to a round; space plays and pauses, < and > change the speed, + and - zoom, q quits.
 
-Everything shown is replayed from the journal's commands and checked against its digests. It may be that of a running
-orchestrator: it is only read.")]
+Everything shown is replayed from the journal's commands and checked against its digests. It may be \
+the journal of a running orchestrator: it is only read.")]
 pub struct Replay {
     #[command(flatten)]
     place: Place,

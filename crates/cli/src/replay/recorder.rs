@@ -33,7 +33,7 @@ impl Recorder {
             rounds: Vec::new(),
             all: Vec::new(),
             root: Digest::of(b""),
-            proved: false,
+            root_as_written: false,
         };
         Self {
             timeline,
@@ -73,7 +73,7 @@ impl Recorder {
     /// All commands were taken.
     pub fn finish(mut self, replayed: &Replayed) -> Timeline {
         self.timeline.root = replayed.state.root();
-        self.timeline.proved = replayed.written_root == Some(self.timeline.root);
+        self.timeline.root_as_written = replayed.written_root == Some(self.timeline.root);
         self.timeline
     }
 
@@ -175,7 +175,8 @@ impl Recorder {
         let running = self.view.jobs.iter().find(|known| known.id == job);
         self.rounds.insert((job, round), self.timeline.rounds.len());
         self.timeline.rounds.push(RoundLine {
-            job: running.map_or_else(|| job.short(), |job| job.name.clone()),
+            job,
+            name: running.map_or_else(|| job.short(), |job| job.name.clone()),
             round,
             of_rounds: running.map_or(round + 1, |job| job.plan.rounds),
             started: moment,

@@ -1,17 +1,21 @@
 //! A timeline at one moment, for pipes and for programs.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+
 use serde_json::{Value, json};
 use zoo_state::Activity;
 
 use super::picture::command;
 use super::rows::{LEGEND, bar, bar_width, cells, head, since_start};
-use super::timeline::Timeline;
+use super::timeline::{Happening, Timeline};
 use crate::live::format::{count, harmless, several};
 
 /// Rounds that a summary lists: the latest so many.
 const ROUNDS_MAX: usize = 12;
 /// Events that a summary lists: the latest so many.
 const EVENTS_MAX: usize = 12;
+const AS_WRITTEN: &str = ", as the orchestrator wrote it";
 
 /// For people, in lines of at most `width` columns. Of one node if it is named.
 pub fn as_text(timeline: &Timeline, moment: usize, node: Option<usize>, width: usize) -> String {
@@ -22,11 +26,7 @@ pub fn as_text(timeline: &Timeline, moment: usize, node: Option<usize>, width: u
             several(timeline.happenings.len() as u64, "event"),
             since_start(timeline, timeline.period_ms().1)
         ),
-        format!(
-            "root {}{}",
-            timeline.root,
-            if timeline.proved { ", as the orchestrator wrote it" } else { "" }
-        ),
+        format!("root {}{}", timeline.root, if timeline.root_as_written { AS_WRITTEN } else { "" }),
     ];
     if moment + 1 < timeline.moments.len() {
         lines.push(format!(
@@ -52,7 +52,7 @@ pub fn as_json(timeline: &Timeline, moment: usize, node: Option<usize>) -> Value
         "commands": timeline.moments.len(),
         "events": timeline.happenings.len(),
         "root": timeline.root,
-        "root_as_written": timeline.proved,
+        "root_as_written": timeline.root_as_written,
         "from_ms": start_ms,
         "until_ms": end_ms,
         "command": (moment + 1).min(timeline.moments.len()),
@@ -68,11 +68,11 @@ pub fn as_json(timeline: &Timeline, moment: usize, node: Option<usize>) -> Value
     })
 }
 
-fn selected(timeline: &Timeline, node: Option<usize>) -> std::ops::Range<usize> {
+fn selected(timeline: &Timeline, node: Option<usize>) -> Range<usize> {
     node.map_or(0..timeline.nodes.len(), |node| node..node + 1)
 }
 
-fn started(timeline: &Timeline, moment: usize) -> std::ops::Range<usize> {
+fn started(timeline: &Timeline, moment: usize) -> Range<usize> {
     0..timeline.round_then(moment).map_or(0, |round| round + 1)
 }
 
@@ -98,6 +98,7 @@ fn round_json(timeline: &Timeline, round: usize, moment: usize) -> Value {
     let (line, then) = (&timeline.rounds[round], timeline.round_at(round, moment));
     json!({
         "job": line.job,
+        "name": line.name,
         "round": line.round,
         "starts": line.starts,
         "started_ms": timeline.at_ms(line.started as usize),
@@ -130,7 +131,7 @@ fn rounds(timeline: &Timeline, moment: usize) -> Vec<String> {
 
 fn round_row(timeline: &Timeline, round: usize, moment: usize) -> String {
     let (line, then) = (&timeline.rounds[round], timeline.round_at(round, moment));
-    let job: String = line.job.chars().take(16).collect();
+    let job: String = line.name.chars().take(16).collect();
     let number = |value: Option<f64>| value.map_or_else(|| "-".into(), |value| format!("{value:.3}"));
     let started_ms = timeline.at_ms(line.started as usize);
     let took_ms = then.finished.map(|finished| timeline.at_ms(finished as usize).saturating_sub(started_ms));
@@ -154,22 +155,21 @@ fn nodes(timeline: &Timeline, moment: usize, node: Option<usize>, width: usize) 
     let mut lines = vec![head(width)];
     lines.extend(selected(timeline, node).map(row));
     lines.push(LEGEND.to_owned());
-    let all: Vec<Activity> =
-        selected(timeline, node).map(|at| timeline.node_then(at, moment).activity).collect();
-    let doing =
-        [Activity::Training, Activity::Aggregating, Activity::Evaluating, Activity::Waiting, Activity::Away]
-            .map(|activity| (activity, all.iter().filter(|one| **one == activity).count()));
-    let doing: Vec<String> = doing
-        .iter()
-        .filter(|(_, nodes)| *nodes > 0)
-        .map(|(activity, nodes)| format!("{} {}", count(*nodes as u64), activity.word()))
-        .collect();
-    lines.push(format!(
-        "at that moment: {}",
-        if doing.is_empty() { "nobody".into() } else { doing.join(", ") }
-    ));
+    lines.push(format!("at that moment: {}", doing(timeline, moment, node)));
     lines.push(String::new());
     lines
+}
+
+/// How many nodes do what.
+fn doing(timeline: &Timeline, moment: usize, node: Option<usize>) -> String {
+    let mut nodes: BTreeMap<Activity, u64> = BTreeMap::new();
+    for at in selected(timeline, node) {
+        *nodes.entry(timeline.node_then(at, moment).activity).or_default() += 1;
+    }
+    let busiest_first = nodes.iter().rev();
+    let doing: Vec<String> =
+        busiest_first.map(|(activity, nodes)| format!("{} {}", count(*nodes), activity.word())).collect();
+    if doing.is_empty() { "nobody".into() } else { doing.join(", ") }
 }
 
 fn events(timeline: &Timeline, moment: usize, node: Option<usize>) -> Vec<String> {
@@ -182,7 +182,7 @@ fn events(timeline: &Timeline, moment: usize, node: Option<usize>) -> Vec<String
         .filter(|(_, happening)| node.is_none_or(|node| happening.node == Some(node as u32)))
         .collect();
     let shown = &wanted[wanted.len().saturating_sub(EVENTS_MAX)..];
-    let line = |(at, happening): &(usize, &super::timeline::Happening)| {
+    let line = |(at, happening): &(usize, &Happening)| {
         let text = happening.text.lines().next().unwrap_or_default();
         format!("{:>8} {text}", since_start(timeline, timeline.at_ms(*at)))
     };

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use zoo_content::Digest;
-use zoo_protocol::NodeId;
+use zoo_protocol::{JobId, NodeId};
 use zoo_state::Activity;
 
 /// Everything a journal tells, from its first command to its last.
@@ -22,7 +22,7 @@ pub struct Timeline {
     /// Root of the state that the last command led to.
     pub root: Digest,
     /// Whether the orchestrator wrote that root there.
-    pub proved: bool,
+    pub root_as_written: bool,
 }
 
 /// A command: the smallest step in time.
@@ -114,8 +114,10 @@ pub struct NodeThen {
 /// A round of a job.
 #[derive(Clone, Debug)]
 pub struct RoundLine {
-    /// The job's name.
-    pub job: String,
+    /// The job.
+    pub job: JobId,
+    /// Its name.
+    pub name: String,
     /// Which round, from 0.
     pub round: u32,
     /// Of how many.
@@ -249,9 +251,9 @@ impl Timeline {
 
     /// The round of that number, from 1: of the job that runs at `moment`, else of any.
     pub fn find_round(&self, number: u32, moment: usize) -> Option<usize> {
-        let job = self.round_then(moment).map(|round| &self.rounds[round].job);
+        let job = self.round_then(moment).map(|round| self.rounds[round].job);
         let numbered = |line: &&RoundLine| line.round.checked_add(1) == Some(number);
-        let here = self.rounds.iter().rposition(|line| numbered(&line) && Some(&line.job) == job);
+        let here = self.rounds.iter().rposition(|line| numbered(&line) && Some(line.job) == job);
         here.or_else(|| self.rounds.iter().position(|line| numbered(&line)))
     }
 }

@@ -18,7 +18,7 @@ use super::replay::{Replay, digest, link};
 use super::schema::{number, signed};
 
 /// A snapshot follows an append when so many commands have come since the one before. Opening replays at most as
-/// many: 0.03 s for 50 nodes, 0.6 s for 10,000. Writing one takes a few ms, and per command 60 bytes for 50 nodes,
+/// many: 0.02 s for 50 nodes, 0.6 s for 10,000. Writing one takes a few ms, and per command 60 bytes for 50 nodes,
 /// 4 kB for 10,000 (`zoo bench journal`).
 pub const SNAPSHOT_EVERY: u64 = 512;
 /// The newest so many are kept: one may be damaged, and so may the one before.

@@ -23,8 +23,8 @@ const SCREENS: usize = 200;
   zoo bench journal --nodes 10000 --batch 64
   zoo bench journal --commands 5000 --out sample.sqlite      keep it, for zoo replay sample.sqlite
 
-Writes the journal of a made-up network, whose nodes sign, report, leave and come back, on this machine's disk; then opens it
-as an orchestrator does, replays it from its first command, and draws it.")]
+Writes the journal of a made-up network, whose nodes sign, report, leave and come back; then opens it as \
+an orchestrator does, replays it from its first command, and draws it.")]
 pub struct JournalBench {
     /// Nodes
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=60_000))]
