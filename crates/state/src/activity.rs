@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use zoo_protocol::NodeId;
 
-use crate::{Phase, Running, SeatState, ShardState, State};
+use crate::{Aggregating, Phase, Running, SeatState, ShardState, State};
 
 /// What a node is doing: the kind of its [`State::work_for`], and whether it is here at all. It is for those who
 /// look at thousands of nodes at thousands of moments, and takes a lookup where the work itself takes copies.
@@ -18,7 +18,7 @@ pub enum Activity {
     Waiting,
     /// It trains its window.
     Training,
-    /// It aggregates the sealed contributions.
+    /// It adds sealed contributions, some or all.
     Aggregating,
     /// It evaluates shards of the held-out data.
     Evaluating,
@@ -80,11 +80,19 @@ impl State {
             {
                 Activity::Training
             }
-            Phase::Aggregating(aggregating) if !aggregating.answers.contains_key(node) => {
-                Activity::Aggregating
-            }
+            Phase::Aggregating(aggregating) if aggregating.asks(node) => Activity::Aggregating,
             Phase::Evaluating(_) if has_shard => Activity::Evaluating,
             _ => Activity::Waiting,
         }
+    }
+}
+
+impl Aggregating {
+    /// Whether a node has a sum to add, or the outer step to take.
+    fn asks(&self, node: &NodeId) -> bool {
+        let Self { gathering, answers, .. } = self;
+        let takes_outer_step =
+            || gathering.is_voter(node) && !answers.contains_key(node) && gathering.are_there(&gathering.top);
+        gathering.open_for(node).is_some() || takes_outer_step()
     }
 }

@@ -33,6 +33,9 @@ fn aside(event: &Event, overview: &Overview) -> String {
         Event::RoundSealed { round, contributors, .. } => {
             format!("round {} is sealed: {}", round + 1, several(contributors.len() as u64, "contribution"))
         }
+        Event::PartSummed { round, sum, node, bytes: size, .. } => {
+            format!("{} has added part {sum} of round {}: {}", overview.name(node), round + 1, bytes(*size))
+        }
         Event::JobFinished { checkpoint, tokens, .. } => {
             format!("the job is finished: {} tokens, checkpoint {}", count(*tokens), checkpoint.short())
         }

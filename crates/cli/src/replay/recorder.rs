@@ -1,6 +1,6 @@
 //! Builds the timeline, command by command.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use zoo_content::Digest;
 use zoo_orchestrator::Notice;
@@ -61,12 +61,13 @@ impl Recorder {
         let about = subject(&step.command).and_then(|node| self.number(&node));
         let happenings = first..self.timeline.happenings.len() as u32;
         self.timeline.moments.push(Moment { at_ms, what: what(&step.command), node: about, happenings });
-        if touches_others(step, state) {
-            for (node, activity) in state.activities() {
-                self.set(&node, activity, moment, at_ms);
+        match concerned(step, state) {
+            Some(nodes) => {
+                nodes.iter().for_each(|node| self.set(node, state.activity_of(node), moment, at_ms));
             }
-        } else if let Some(node) = subject(&step.command) {
-            self.set(&node, state.activity_of(&node), moment, at_ms);
+            None => {
+                state.activities().for_each(|(node, activity)| self.set(&node, activity, moment, at_ms));
+            }
         }
     }
 
@@ -194,9 +195,9 @@ impl Recorder {
     }
 }
 
-/// Whether a command may have changed what other nodes do than the one it is about. A report in the middle of a
-/// phase does not; whatever ends a phase does; and a shard goes from one node to another without an event.
-fn touches_others(step: &Step, state: &State) -> bool {
+/// Whose activity may be another after a command; `None` is everybody's. Most commands concern one node, and the state
+/// says of the others; but it counts those whose sources change, too, and in a large network everybody's do.
+fn concerned(step: &Step, state: &State) -> Option<BTreeSet<NodeId>> {
     let about_one = |event: &Event| {
         matches!(
             event,
@@ -206,9 +207,21 @@ fn touches_others(step: &Step, state: &State) -> bool {
                 | Event::ContributionAccepted { .. }
         )
     };
-    let scored = matches!(&step.command, Command::Reported { report: Report::Evaluated { .. }, .. });
-    let evaluates = state.running().is_some_and(|running| matches!(running.phase, Phase::Evaluating(_)));
-    subject(&step.command).is_none() || !step.events.iter().all(about_one) || (evaluates && !scored)
+    let report = match &step.command {
+        Command::Reported { report, .. } => Some(report),
+        _ => None,
+    };
+    let is_local = match state.running().map(|running| &running.phase) {
+        // A shard goes from one node to another without an event, unless one comes in.
+        Some(Phase::Evaluating(_)) => matches!(report, Some(Report::Evaluated { .. })),
+        // Who joins or is lost may make room for another, or fill it.
+        Some(Phase::Aggregating(_)) => report.is_some(),
+        _ => true,
+    };
+    match subject(&step.command) {
+        Some(node) if is_local && step.events.iter().all(about_one) => Some(BTreeSet::from([node])),
+        _ => state.concerned(&step.command, &step.events),
+    }
 }
 
 fn subject(command: &Command) -> Option<NodeId> {
@@ -232,6 +245,7 @@ fn what(command: &Command) -> &'static str {
         Command::Reported { report: Report::Missing { .. }, .. } => "reports a contribution it cannot fetch",
         Command::Reported { report: Report::Evaluated { .. }, .. } => "reports an evaluated shard",
         Command::Reported { report: Report::Failed { .. }, .. } => "reports a failure",
+        Command::Reported { report: Report::Summed { .. }, .. } => "reports a part of a round, added",
         _ => "time passes",
     }
 }
@@ -244,6 +258,7 @@ fn node_of(event: &Event) -> Option<&NodeId> {
         | Event::WorkFailed { node, .. }
         | Event::ContributionAccepted { node, .. }
         | Event::ContributionMissed { node, .. }
+        | Event::PartSummed { node, .. }
         | Event::Fault { node, .. } => Some(node),
         _ => None,
     }

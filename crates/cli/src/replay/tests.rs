@@ -34,7 +34,13 @@ fn made_up(nodes: u32, commands: u64) -> (Timeline, State) {
 
 #[test]
 fn every_node_is_seen_doing_what_the_state_says_at_every_moment() {
-    let (mut network, mut recorder, mut states) = (Network::new(7), Recorder::new(), Vec::new());
+    // All to all, and, as in larger networks, over trees.
+    compare_with_states(7);
+    compare_with_states(40);
+}
+
+fn compare_with_states(nodes: u32) {
+    let (mut network, mut recorder, mut states) = (Network::new(nodes), Recorder::new(), Vec::new());
     for sequence in 0..4000 {
         let entry = network.next().unwrap();
         recorder.take(&step(sequence, entry), &network.state);
@@ -279,6 +285,8 @@ fn a_large_journal_is_indexed_once_and_drawn_at_once() {
                 memory_mib: 1,
                 isa: "scalar".into(),
                 speeds: Speeds { f32_exact: 1, bf16_exact: 1 },
+                region: String::new(),
+                upload_kib_per_s: 0,
                 software: "test".into(),
             };
             Command::NodeJoined { node, profile, addresses: Vec::new(), now_ms }

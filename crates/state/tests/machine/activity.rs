@@ -1,6 +1,6 @@
 //! What nodes are seen doing is what they are asked to do.
 
-use zoo_protocol::{RoundPlan, Work};
+use zoo_protocol::{RoundPlan, Topology, Work};
 use zoo_state::Activity;
 
 use crate::fleet::{Fleet, plan};
@@ -9,13 +9,18 @@ const NODES: usize = 4;
 
 #[test]
 fn a_nodes_activity_is_the_kind_of_its_work() {
-    let plan = RoundPlan { rounds: 3, evaluation_shards: 7, ..plan() };
+    follow(Topology::AllGather);
+    follow(Topology::Tree { fan_in: 2 });
+}
+
+fn follow(topology: Topology) {
+    let plan = RoundPlan { rounds: 3, evaluation_shards: 7, topology, ..plan() };
     let mut fleet = Fleet::new(NODES);
     (0..NODES - 1).for_each(|node| fleet.join(node));
     fleet.submit("job", plan);
     let mut seen = Vec::new();
     // Everybody works at another pace; one comes late, one goes and comes back.
-    for turn in 0..400_usize {
+    for turn in 0..800_usize {
         match turn {
             5 => fleet.join(NODES - 1),
             40 => fleet.lose(1),
@@ -28,7 +33,7 @@ fn a_nodes_activity_is_the_kind_of_its_work() {
             assert_eq!(activity, fleet.state.activity_of(&node));
             let expected = match fleet.state.work_for(&node) {
                 Work::Train(_) => Activity::Training,
-                Work::Aggregate(_) => Activity::Aggregating,
+                Work::Aggregate(_) | Work::Sum(_) => Activity::Aggregating,
                 Work::Evaluate(_) => Activity::Evaluating,
                 _ if fleet.state.nodes()[&node].live => Activity::Waiting,
                 _ => Activity::Away,

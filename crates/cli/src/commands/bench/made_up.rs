@@ -4,10 +4,10 @@ use anyhow::{Result, bail};
 use zoo_content::Digest;
 use zoo_orchestrator::journal::Entry;
 use zoo_protocol::{
-    Commitment, JobDescription, NodeKey, NodeProfile, Profile, Report, RoundPlan, Sealed, Speeds,
-    TrainWindow, VNodeUpdate, Work, encode,
+    Aggregate, Commitment, Evaluate, JobDescription, NodeKey, NodeProfile, Profile, Report, RoundPlan,
+    Sealed, Speeds, Sum, Topology, TrainWindow, VNodeUpdate, Work, encode,
 };
-use zoo_state::{Activity, Command, LossCause, Phase, State};
+use zoo_state::{Command, LossCause, State};
 
 /// Between two commands, ms.
 const COMMAND_MS: u64 = 20;
@@ -65,6 +65,8 @@ impl Network {
             memory_mib: 16_384,
             isa: "avx2".into(),
             speeds: Speeds { f32_exact: 10_000, bf16_exact: 10_000 },
+            region: String::new(),
+            upload_kib_per_s: 0,
             software: env!("CARGO_PKG_VERSION").into(),
         };
         Command::NodeJoined { node: self.nodes[node].id(), profile, addresses: Vec::new(), now_ms }
@@ -76,32 +78,32 @@ impl Network {
             let node = self.turn % self.nodes.len();
             self.turn += 1;
             let key = &self.nodes[node];
-            let activity = self.state.activity_of(&key.id());
-            if let Some(report) = self.report_of(key, activity) {
+            if self.state.activity_of(&key.id()).is_busy()
+                && let Some(report) = self.report_of(key)
+            {
                 return Ok((node, report));
             }
         }
         bail!("nobody has anything to do")
     }
 
-    fn report_of(&self, key: &NodeKey, activity: Activity) -> Option<Report> {
-        let running = self.state.running()?;
-        let (job, round) = (running.job, running.round);
-        if let (Activity::Aggregating, Phase::Aggregating(aggregating)) = (activity, &running.phase) {
-            let checkpoint = Digest::of(&encode(&(job, round)));
-            return Some(Report::Aggregated { job, round, attempt: aggregating.attempt, checkpoint });
-        }
-        match activity {
-            Activity::Training | Activity::Evaluating => match self.state.work_for(&key.id()) {
-                Work::Train(window) => Some(Report::Trained(Sealed::seal(&commitment(window), key))),
-                Work::Evaluate(work) => {
-                    let (shard, nats_bits) = (work.shard, 1000f64.to_bits());
-                    Some(Report::Evaluated { job, round, shard, nats_bits, tokens: 500, bytes: 2000 })
-                }
-                _ => None,
-            },
-            _ => None,
-        }
+    fn report_of(&self, key: &NodeKey) -> Option<Report> {
+        Some(match self.state.work_for(&key.id()) {
+            Work::Idle => return None,
+            Work::Train(window) => Report::Trained(Sealed::seal(&commitment(window), key)),
+            Work::Sum(Sum { job, round, attempt, sum, first_vnode, vnodes, .. }) => {
+                let sums = (first_vnode..first_vnode + vnodes).map(|vnode| update(vnode, round)).collect();
+                Report::Summed { job, round, attempt, sum, sums }
+            }
+            Work::Aggregate(Aggregate { job, round, attempt, .. }) => {
+                let checkpoint = Digest::of(&encode(&(job, round)));
+                Report::Aggregated { job, round, attempt, checkpoint }
+            }
+            Work::Evaluate(Evaluate { job, round, shard, .. }) => {
+                let nats_bits = 1000f64.to_bits();
+                Report::Evaluated { job, round, shard, nats_bits, tokens: 500, bytes: 2000 }
+            }
+        })
     }
 }
 
@@ -122,25 +124,26 @@ fn job() -> JobDescription {
             evaluation_shards: 8,
             minimum_nodes: 1,
             contribution_deadline_ms: 1 << 40,
+            topology: Topology::Auto,
         },
     }
 }
 
 fn commitment(window: TrainWindow) -> Commitment {
     let round = window.round;
-    let update = |vnode: usize| VNodeUpdate {
-        vnode: format!("block.{vnode}"),
-        update: Digest::of(&encode(&(vnode as u64, round))),
-        bytes: 50_000,
-    };
     Commitment {
         tokens: u64::from(window.share.inner_steps) * u64::from(window.share.sequences_per_step) * 256,
         replica_in: None,
         replica_out: Digest::of(b"optimizer"),
         steps_root: Digest::of(b"steps"),
         steps: window.share.inner_steps,
-        updates: (0..8).map(update).collect(),
+        updates: (0..8).map(|vnode| update(vnode, round)).collect(),
         mean_loss_bits: (2.0 + 8.0 / (1.0 + f64::from(round))).to_bits(),
         work: window,
     }
+}
+
+fn update(vnode: u32, round: u32) -> VNodeUpdate {
+    let update = Digest::of(&encode(&(vnode, round)));
+    VNodeUpdate { vnode: format!("block.{vnode}"), update, bytes: 50_000 }
 }
