@@ -8,6 +8,7 @@ mod interrupt;
 mod job;
 mod live;
 mod progress;
+mod replay;
 
 use std::process::ExitCode;
 

@@ -130,7 +130,7 @@ impl Host {
         home: Peer,
         timing: Timing,
     ) -> (Self, HostHandle) {
-        let Replayed { state, latest_ms } = replayed;
+        let Replayed { state, latest_ms, .. } = replayed;
         let lease_end = Instant::now() + IDLE_TIMEOUT + timing.lease;
         let leases = state.live().map(|(node, _)| (*node, lease_end)).collect();
         let (input_sender, inputs) = mpsc::channel(INPUTS_MAX);
@@ -265,8 +265,7 @@ impl Host {
     /// Makes what is pending durable, then visible.
     async fn commit(&mut self) -> Result<(), JournalError> {
         if !self.pending.is_empty() {
-            let root = self.state.root();
-            self.journal.append(&self.pending, root).await?;
+            let root = self.journal.append(&self.pending, &self.state).await?;
             let concerned =
                 self.pending.iter().map(|entry| self.state.concerned(&entry.command, &entry.events));
             let concerned: Option<Vec<BTreeSet<NodeId>>> = concerned.collect();

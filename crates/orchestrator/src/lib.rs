@@ -9,8 +9,8 @@
 //! - **Durable before visible.** The host applies a batch of commands, appends them to
 //!   the [`journal`] with one `fsync`, and only then does anybody hear of it: no node gets
 //!   work, no client an answer, no watcher an event that a crash could take back.
-//! - **The journal is the state.** Starting is replaying; the roots written along the way
-//!   must come out again. Leases, sessions and heartbeats are volatile: after a restart every
+//! - **The journal is the state.** Starting is replaying, from the newest snapshot that the journal's digests
+//!   vouch for; the root written last must come out again. Leases, sessions and heartbeats are volatile: after a restart every
 //!   node that was live has one fresh lease, and the transport's idle timeout, to come back.
 //! - **One clock.** Only host stamps commands, with a time that never goes back.
 //! - **Work is level-triggered.** A session knows the latest assignment, never a queue of them.

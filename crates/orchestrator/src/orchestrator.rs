@@ -89,7 +89,8 @@ impl Orchestrator {
         let home = Home::open(&directory)?;
         let store: Arc<dyn BlobStore> = Arc::new(FileStore::open(home.blobs())?);
         let (journal, replayed) = Journal::open(&home.journal()).await?;
-        info!(commands = journal.commands(), events = journal.next_event(), "journal replayed");
+        let (commands, snapshot) = (journal.commands(), journal.snapshot());
+        info!(commands, snapshot, events = journal.next_event(), "journal replayed");
 
         let endpoint = bind(&home, listen).await?;
         endpoint.serve_blobs(store.clone());

@@ -364,16 +364,19 @@ mod tests {
 
     #[test]
     fn parts_are_about_equal_and_never_empty() {
-        let cases: [(&[u64], usize, &[Range<u32>]); 6] = [
-            (&[5, 5, 5, 5], 2, &[0..2, 2..4]),
-            (&[100, 1, 1, 1], 2, &[0..1, 1..4]),
-            (&[1, 1, 1, 100], 2, &[0..3, 3..4]),
-            (&[1, 100, 1], 3, &[0..1, 1..2, 2..3]),
-            (&[7], 4, &[0..1]),
-            (&[1, 2, 3], 1, &[0..3]),
+        let cases: [(&[u64], usize, &[u32]); 6] = [
+            (&[5, 5, 5, 5], 2, &[2, 4]),
+            (&[100, 1, 1, 1], 2, &[1, 4]),
+            (&[1, 1, 1, 100], 2, &[3, 4]),
+            (&[1, 100, 1], 3, &[1, 2, 3]),
+            (&[7], 4, &[1]),
+            (&[1, 2, 3], 1, &[3]),
         ];
         for (bytes, most, expected) in cases {
-            assert_eq!(parts(&updates(bytes), most), expected, "{bytes:?} in {most}");
+            let parts = parts(&updates(bytes), most);
+            let ends: Vec<u32> = parts.iter().map(|part| part.end).collect();
+            assert_eq!(ends, expected, "{bytes:?} in {most}");
+            assert!(parts.windows(2).all(|pair| pair[0].end == pair[1].start) && parts[0].start == 0);
         }
     }
 }

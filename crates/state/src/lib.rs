@@ -58,6 +58,7 @@
 //! the signed bytes, and a replay by an auditor verifies every signature again.
 
 mod accounting;
+mod activity;
 mod aggregation;
 mod checkpoints;
 mod command;
@@ -76,6 +77,7 @@ mod training;
 mod work;
 
 pub use accounting::Account;
+pub use activity::Activity;
 pub use aggregation::{Aggregating, Answer};
 pub use checkpoints::{Checkpoint, Checkpoints};
 pub use command::{Command, JournalError, LossCause};

@@ -1,6 +1,6 @@
 //! One file a command.
 
-mod bench;
+pub mod bench;
 mod chat;
 mod completions;
 mod demo;
@@ -12,6 +12,7 @@ mod journal;
 mod leave;
 mod network;
 pub mod presets;
+mod replay;
 mod simulate;
 mod status;
 mod storage;
@@ -67,9 +68,11 @@ pub enum Command {
     /// Measure this machine: a training step, matrix products, every operator
     #[command(subcommand)]
     Bench(bench::Bench),
-    /// Check or print an orchestrator's journal
+    /// Check, print or replay an orchestrator's journal
     #[command(subcommand)]
     Journal(journal::JournalCommand),
+    /// Look back at a network through its journal: what every node did, when, and what it cost
+    Replay(replay::Replay),
     /// Simulate a network in virtual time, with everything that can go wrong
     Simulate(simulate::Simulate),
     /// Print a completion script for a shell
@@ -97,6 +100,7 @@ impl Command {
             Command::Presets(command) => command.run(),
             Command::Bench(command) => command.run(),
             Command::Journal(command) => command.run(),
+            Command::Replay(command) => command.run(),
             Command::Simulate(command) => command.run(),
             Command::Completions(command) => command.run(),
         }

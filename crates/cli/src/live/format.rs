@@ -26,10 +26,13 @@ pub fn speeds(speeds: Speeds) -> String {
     format!("{} tokens/s", each.join(", "))
 }
 
-/// Minutes and seconds.
+/// Minutes and seconds, and hours if there are any.
 pub fn clock(time: Duration) -> String {
-    let seconds = time.as_secs();
-    format!("{}:{:02}", seconds / 60, seconds % 60)
+    let (minutes, seconds) = (time.as_secs() / 60, time.as_secs() % 60);
+    match minutes / 60 {
+        0 => format!("{minutes}:{seconds:02}"),
+        hours => format!("{hours}:{:02}:{seconds:02}", minutes % 60),
+    }
 }
 
 /// What a stranger or a model wrote, so that it cannot steer the terminal it is shown on.
@@ -47,6 +50,7 @@ mod tests {
         assert_eq!((bytes(999), bytes(61_234_567)), ("999 B".into(), "61.23 MB".into()));
         assert_eq!((several(1, "thread"), several(2, "thread")), ("1 thread".into(), "2 threads".into()));
         assert_eq!(clock(Duration::from_millis(62_900)), "1:02");
+        assert_eq!(clock(Duration::from_secs(3600 * 30 + 5)), "30:00:05");
     }
 
     #[test]

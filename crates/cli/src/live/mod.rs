@@ -12,6 +12,7 @@ mod table;
 
 pub use audience::Audience;
 pub use json::{event_line, print_line};
+pub use narration::full_sentence;
 pub use network::{JobState, JobView, NetworkView};
 pub use overview::{NodeState, NodeView, Overview};
 pub use sparkline::sparkline;

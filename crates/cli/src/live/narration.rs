@@ -3,7 +3,45 @@
 use zoo_state::Event;
 
 use super::format::{bytes, count, harmless, several, speeds};
+use super::json::event_line;
 use super::overview::Overview;
+
+/// What to say of any event that `overview` has heard already, where no table shows the rest.
+pub fn full_sentence(event: &Event, overview: &Overview) -> String {
+    sentence(event, overview).unwrap_or_else(|| harmless(&aside(event, overview)))
+}
+
+/// Of the events that a table shows.
+fn aside(event: &Event, overview: &Overview) -> String {
+    let rounds = overview.plan.rounds;
+    match event {
+        Event::JobAccepted { name, plan, .. } => {
+            let steps = several(plan.inner_steps.into(), "step");
+            format!("job {name} is accepted: {} of {steps}", several(plan.rounds.into(), "round"))
+        }
+        Event::RoundStarted { round, shares, .. } => {
+            format!("round {}/{rounds} starts on {}", round + 1, several(shares.len() as u64, "node"))
+        }
+        Event::ContributionAccepted { round, node, tokens, mean_loss_bits, bytes: size, .. } => format!(
+            "{} contributes to round {}: {} tokens, loss {:.3}, {}",
+            overview.name(node),
+            round + 1,
+            count(*tokens),
+            f64::from_bits(*mean_loss_bits),
+            bytes(*size)
+        ),
+        Event::RoundSealed { round, contributors, .. } => {
+            format!("round {} is sealed: {}", round + 1, several(contributors.len() as u64, "contribution"))
+        }
+        Event::PartSummed { round, sum, node, bytes: size, .. } => {
+            format!("{} has added part {sum} of round {}: {}", overview.name(node), round + 1, bytes(*size))
+        }
+        Event::JobFinished { checkpoint, tokens, .. } => {
+            format!("the job is finished: {} tokens, checkpoint {}", count(*tokens), checkpoint.short())
+        }
+        _ => event_line(0, event)["event"].as_str().unwrap_or_default().replace('_', " "),
+    }
+}
 
 /// What to say of an event that `overview` has heard already; none of what the table shows anyway.
 pub fn sentence(event: &Event, overview: &Overview) -> Option<String> {

@@ -1,5 +1,6 @@
 //! The state machine, rule by rule, then by random histories, then against a journal of old.
 
+mod activity;
 mod aggregation;
 mod evaluation;
 mod fleet;

@@ -2,7 +2,9 @@
 
 mod codec;
 mod gemm;
+mod journal;
 mod kernels;
+pub mod made_up;
 mod measure;
 mod step;
 
@@ -19,6 +21,8 @@ pub enum Bench {
     Kernels(kernels::Kernels),
     /// Rounds of replicas: bits on the wire and loss, by update format and steps between synchronisations
     Codec(codec::Codec),
+    /// An orchestrator's journal: appending, opening with and without snapshots, looking back
+    Journal(journal::JournalBench),
 }
 
 impl Bench {
@@ -29,6 +33,7 @@ impl Bench {
             Bench::Gemm(command) => command.run(),
             Bench::Kernels(command) => command.run(),
             Bench::Codec(command) => command.run(),
+            Bench::Journal(command) => command.run(),
         }
     }
 }

@@ -1,27 +1,19 @@
-//! The journal on disk: what is written is there, what was changed is noticed.
+//! Commands: what was appended replays, what was changed is noticed.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 use zoo_orchestrator::JournalError;
-use zoo_orchestrator::journal::{Entry, Journal, Replayed};
-use zoo_protocol::{JobDescription, NodeKey, NodeProfile, Profile, RoundPlan, Speeds};
+use zoo_orchestrator::journal::{Entry, Journal, JournalReader, Replayed};
+use zoo_protocol::{JobDescription, NodeKey, Profile, RoundPlan};
 use zoo_state::{Command, LossCause, State};
+
+use crate::files::{edit, fresh, of_format_1};
+use crate::history::profile;
 
 fn commands() -> Vec<Command> {
     let node = NodeKey::from_seed([1; 32]).id();
     let digest = zoo_content::Digest::of(b"blob");
-    let profile = NodeProfile {
-        name: "n".into(),
-        threads: 1,
-        memory_mib: 1,
-        isa: "scalar".into(),
-        speeds: Speeds { f32_exact: 1, bf16_exact: 7 },
-        region: String::new(),
-        upload_kib_per_s: 0,
-        software: "test".into(),
-    };
+    let profile = profile();
     let plan = RoundPlan {
         rounds: 1,
         inner_steps: 1,
@@ -55,7 +47,7 @@ fn commands() -> Vec<Command> {
 
 /// Writes the commands in batches of 1, 2, 3, ... The state after them.
 async fn write(path: &Path) -> State {
-    let (mut journal, Replayed { mut state, latest_ms }) = Journal::open(path).await.unwrap();
+    let (mut journal, Replayed { mut state, latest_ms, .. }) = Journal::open(path).await.unwrap();
     assert_eq!((journal.commands(), latest_ms), (0, 0));
     let mut commands = commands().into_iter().peekable();
     let mut size = 1;
@@ -65,24 +57,11 @@ async fn write(path: &Path) -> State {
             .take(size)
             .map(|command| Entry { events: state.apply(&command).unwrap(), command })
             .collect();
-        journal.append(&entries, state.root()).await.unwrap();
+        journal.append(&entries, &state).await.unwrap();
         size += 1;
     }
     journal.close().await.unwrap();
     state
-}
-
-async fn edit(path: &Path, sql: &str) {
-    let mut connection =
-        SqliteConnectOptions::new().filename(path).create_if_missing(true).connect().await.unwrap();
-    connection.execute(AssertSqlSafe(sql.to_owned())).await.unwrap();
-    connection.close().await.unwrap();
-}
-
-fn fresh() -> (tempfile::TempDir, PathBuf) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("journal.sqlite");
-    (directory, path)
 }
 
 #[tokio::test]
@@ -150,11 +129,14 @@ async fn every_change_to_a_command_is_noticed_and_named() {
 
 #[tokio::test]
 async fn a_state_that_differs_from_the_written_one_is_noticed() {
+    let last = commands().len() as u64 - 1;
     let (_directory, path) = fresh();
     write(&path).await;
-    edit(&path, "UPDATE commands SET root = zeroblob(32) WHERE sequence = 2").await;
+    edit(&path, &format!("UPDATE commands SET root = zeroblob(32) WHERE sequence IN (2, {last})")).await;
     let error = Journal::open(&path).await.unwrap_err();
-    assert!(matches!(error, JournalError::Diverged { sequence: 2, .. }), "{error}");
+    assert!(matches!(error, JournalError::Diverged { sequence, .. } if sequence == last), "{error}");
+    let error = JournalReader::open(&path).await.unwrap().verify().await.unwrap_err();
+    assert!(matches!(error, JournalError::Diverged { sequence: 2, .. }), "verify names the first: {error}");
 }
 
 #[tokio::test]
@@ -200,7 +182,7 @@ async fn a_failed_append_leaves_the_journal_as_it_was() {
     };
     let entry = Entry { events: next.apply(&command).unwrap(), command };
     assert!(!entry.events.is_empty());
-    assert!(journal.append(&[entry], next.root()).await.is_err());
+    assert!(journal.append(&[entry], &next).await.is_err());
     assert_eq!((journal.commands(), journal.next_event()), (commands, events));
     journal.close().await.unwrap();
     edit(&path, "ALTER TABLE hidden RENAME TO events").await;
@@ -211,8 +193,7 @@ async fn a_failed_append_leaves_the_journal_as_it_was() {
 /// Written by format 1; every later version has to open it.
 #[tokio::test]
 async fn a_journal_of_format_1_still_opens() {
-    let (_directory, path) = fresh();
-    std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/journal-1.sqlite"), &path).unwrap();
+    let (_directory, path) = of_format_1();
     let (journal, replayed) = Journal::open(&path).await.unwrap();
     assert_eq!((journal.commands(), replayed.latest_ms), (commands().len() as u64, 190));
     assert!(replayed.state.running().is_some());
