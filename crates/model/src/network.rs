@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use zoo_content::Digest;
 use zoo_kernels::{Profile, clip};
 
@@ -322,7 +323,7 @@ impl Network {
     /// Digest of all parameters: of every VNode's id and digest, in order.
     pub fn digest(&self) -> Digest {
         let line = |vnode: &VNode| format!("{}\0{}\n", vnode.id(), vnode.digest());
-        Digest::of(self.vnodes.iter().map(line).collect::<String>().as_bytes())
+        Digest::of(self.vnodes.par_iter().map(line).collect::<String>().as_bytes())
     }
 }
 
