@@ -31,11 +31,12 @@
 //!    Who joins later waits for the next round. Who is lost is a missing summand, unless it has
 //!    contributed already or is back before the seal. The round is sealed when nobody is left to
 //!    wait for, or at the deadline.
-//! 3. **Aggregating.** *Every* live node in good standing aggregates the sealed contributions, not
-//!    only those who trained: a newcomer gets the checkpoint that way, and it has many holders.
+//! 3. **Aggregating.** Up to some number of contributions *every* live node in good standing aggregates them, not
+//!    only those who trained: a newcomer gets the checkpoint that way, and it has many holders. Beyond, they come
+//!    together over a tree of partial sums ([`Gathering`]), and a committee takes the outer step.
 //!    Nodes that report another checkpoint than most are at fault; without a strict winner the
 //!    job fails. A contribution that cannot be fetched is dropped by the rule in
-//!    [`Aggregating`], and everybody aggregates again.
+//!    [`Aggregating`], and the rest is aggregated again.
 //! 4. **Evaluating**, after every `evaluate_every` rounds and after the last: held-out shards are
 //!    spread over the live nodes and summed in shard order. The next round trains after that.
 //!
@@ -47,9 +48,8 @@
 //!
 //! # What is not done yet
 //!
-//! There is no trust protocol: nobody's training or evaluation is run again. A checkpoint is
-//! what most nodes say it is, shares are equal whatever a node's speed, and a lone node that
-//! answers before the deadline decides alone.
+//! There is no trust protocol: nobody's training, sum or evaluation is run again. A checkpoint is
+//! what most of those who were asked say it is.
 //!
 //! # Evidence
 //!
