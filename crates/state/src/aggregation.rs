@@ -43,7 +43,7 @@ use crate::{
 pub struct Aggregating {
     /// Which attempt at this round.
     pub attempt: u32,
-    /// Since when there are voters to wait for, or when the last sum was there; `None` while there are none.
+    /// Since when there are voters to wait for, or when a sum was last there or asked for again; `None` while there are none.
     pub since_ms: Option<u64>,
     /// How often the deadline was put off since then, because too little had come.
     pub moves: u32,
@@ -246,7 +246,7 @@ impl State {
     /// A node cannot fetch, or cannot use, what `maker` made for its work.
     pub(crate) fn missing(&mut self, node: NodeId, about: &Attempt, maker: NodeId) -> Result<(), Refusal> {
         let aggregating = self.attempt_of(node, about)?;
-        let Aggregating { gathering, claims, answers, .. } = aggregating;
+        let Aggregating { gathering, claims, answers, since_ms, .. } = aggregating;
         let made_by_it = |item: &&Item| match item {
             Item::Contribution(node) => *node == maker,
             Item::Sum(sum) => {
@@ -262,8 +262,11 @@ impl State {
         match (item, gathering.open_for(&node)) {
             (Item::Sum(sum), _) => {
                 let sum = &mut gathering.sums[sum as usize];
-                sum.excused.insert(maker);
                 sum.state = SumState::Open(None);
+                if sum.excused.insert(maker) {
+                    // Who makes it again has its time, once for every maker: claims without end put nothing off for ever.
+                    *since_ms = None;
+                }
             }
             (Item::Contribution(_), Some(sum)) => {
                 claims.entry(maker).or_default().insert(node);

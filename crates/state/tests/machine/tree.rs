@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use zoo_content::Digest;
-use zoo_protocol::{Form, NodeId, Report, RoundPlan, Sum, Topology, Work};
+use zoo_protocol::{Aggregate, Form, NodeId, Report, RoundPlan, Sum, Topology, Work};
 use zoo_state::{Aggregating, Event, Item, Phase, Refusal, SumState};
 
 use crate::fleet::{DEADLINE_MS, Fleet, plan, sums};
@@ -156,6 +156,29 @@ fn a_sum_that_cannot_be_had_is_made_again_by_another_node() {
     assert_ne!(node, fleet.id(maker));
     let again = &aggregating(&fleet).gathering.sums[sum as usize];
     assert_eq!((again.first_vnode, again.state.clone()), (summand.first_vnode, SumState::Open(Some(node))));
+}
+
+#[test]
+fn a_sum_that_is_made_again_late_in_the_phase_has_its_time() {
+    let nodes = 9;
+    let mut fleet = sealed(nodes, Topology::Tree { fan_in: 3 });
+    let of_votes = |fleet: &Fleet, node: usize| match fleet.work(node) {
+        Work::Aggregate(work) => Some(work),
+        _ => None,
+    };
+    while !(0..nodes).any(|node| of_votes(&fleet, node).is_some()) {
+        adding(&fleet, nodes).into_iter().for_each(|node| fleet.step(node));
+    }
+    let voter = (0..nodes).find(|node| of_votes(&fleet, *node).is_some()).unwrap();
+    let Aggregate { job, round, attempt, summands, .. } = of_votes(&fleet, voter).unwrap();
+    fleet.tick(DEADLINE_MS - 1);
+    fleet.news();
+    fleet.report(voter, Report::Missing { job, round, attempt, maker: summands[0].node }).unwrap();
+    let events = fleet.news();
+    assert_eq!(moved(&events).len(), 1, "given to one other node, which is not late yet: {events:?}");
+    let job = fleet.state.running().unwrap().job;
+    assert!(fleet.finish(&job, 20));
+    assert_eq!(finished(&mut fleet).len(), 2, "the round went on");
 }
 
 #[test]
