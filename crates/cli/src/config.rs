@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zoo_data::HeldOut;
 use zoo_kernels::Profile;
-use zoo_protocol::{RoundPlan, Topology};
+use zoo_protocol::{RoundPlan, Stretch, Topology};
 use zoo_storage::Address;
 use zoo_training::{SpecError, TrainingSpec, preset};
 
@@ -66,8 +66,12 @@ pub struct RunConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rounds {
-    /// Steps that every node trains on its own in a round (H).
+    /// Steps that every node trains on its own in a round (H), at least.
     pub inner_steps: u32,
+    /// At most so many: a round has the fewest that hide its traffic. None: always `inner_steps`.
+    pub most_inner_steps: Option<u32>,
+    /// The first so many steps are rounds of their own.
+    pub warmup_steps: u64,
     /// No round starts with fewer nodes.
     pub minimum_nodes: u32,
     /// A round waits this long for a node that is there, seconds.
@@ -77,6 +81,18 @@ pub struct Rounds {
     /// How contributions come together: auto, all-gather, star or tree:N. No bit depends on it.
     #[serde(with = "as_text")]
     pub topology: Topology,
+}
+
+impl Rounds {
+    /// The stretches of a job of so many steps.
+    fn rhythm(&self, steps: u64) -> Vec<Stretch> {
+        let Self { inner_steps, most_inner_steps, warmup_steps, .. } = *self;
+        let alone = Stretch { from_step: 0, inner_steps: 1, most_inner_steps: 1 };
+        let most_inner_steps = most_inner_steps.unwrap_or(inner_steps);
+        let rounds = Stretch { from_step: warmup_steps, inner_steps, most_inner_steps };
+        let warmup = (warmup_steps > 0).then_some(alone);
+        warmup.into_iter().chain((warmup_steps < steps).then_some(rounds)).collect()
+    }
 }
 
 /// A value as the text that people write.
@@ -104,6 +120,8 @@ impl Default for Rounds {
     fn default() -> Self {
         Self {
             inner_steps: 20,
+            most_inner_steps: None,
+            warmup_steps: 0,
             minimum_nodes: 1,
             deadline_s: 600,
             evaluation_shards: 8,
@@ -206,7 +224,8 @@ impl RunConfig {
             let field = if self.steps == 0 { "steps" } else { "log_every" };
             return refuse(field, "0 is not possible".to_owned(), "write at least 1");
         }
-        let Rounds { inner_steps, minimum_nodes, deadline_s, evaluation_shards, .. } = self.rounds;
+        let Rounds { inner_steps, most_inner_steps, minimum_nodes, deadline_s, evaluation_shards, .. } =
+            self.rounds;
         for (field, value) in [
             ("rounds.inner_steps", inner_steps),
             ("rounds.minimum_nodes", minimum_nodes),
@@ -217,20 +236,21 @@ impl RunConfig {
                 return refuse(field, "0 is not possible".to_owned(), "write at least 1");
             }
         }
+        if most_inner_steps.is_some_and(|most| most < inner_steps) {
+            let cause = format!("it is less than rounds.inner_steps, {inner_steps}");
+            return refuse("rounds.most_inner_steps", cause, "write at least as many, or leave it out");
+        }
         self.training.validate().map_err(|error| SpecError { field: written(&error.field), ..error })
     }
 
     /// The rounds that `steps` take, as a network is told.
     pub fn round_plan(&self) -> RoundPlan {
-        let Rounds { inner_steps, minimum_nodes, deadline_s, evaluation_shards, topology } = self.rounds;
-        let in_rounds = |steps: u64| u32::try_from(steps.div_ceil(inner_steps.into())).unwrap_or(u32::MAX);
-        let rounds = in_rounds(self.steps);
-        let evaluate_every = if self.evaluate_every == 0 { rounds } else { in_rounds(self.evaluate_every) };
+        let Rounds { minimum_nodes, deadline_s, evaluation_shards, topology, .. } = self.rounds;
         RoundPlan {
-            rounds,
-            inner_steps,
+            steps: self.steps,
+            rhythm: self.rounds.rhythm(self.steps),
             sequences_per_step: self.training.batch_sequences,
-            evaluate_every,
+            evaluate_every: if self.evaluate_every == 0 { self.steps } else { self.evaluate_every },
             evaluation_shards,
             minimum_nodes,
             contribution_deadline_ms: u64::from(deadline_s) * 1000,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
 use zoo_kernels::Profile;
 
-use crate::limits::{self, MAX_EVALUATION_SHARDS, MAX_FAN_IN, MAX_NAME_BYTES};
+use crate::limits::{self, MAX_EVALUATION_SHARDS, MAX_FAN_IN, MAX_NAME_BYTES, MAX_STRETCHES};
 use crate::{Message, WireError, encode};
 
 /// Digest of a [`JobDescription`]'s encoding: the same job has the same id everywhere.
@@ -44,10 +44,10 @@ impl Message for JobDescription {
     fn validate(&self) -> Result<(), WireError> {
         limits::name("job name", &self.name, MAX_NAME_BYTES)?;
         let plan = &self.plan;
-        limits::positive("rounds", plan.rounds.into())?;
-        limits::positive("inner_steps", plan.inner_steps.into())?;
+        limits::positive("steps", plan.steps)?;
+        check_rhythm(&plan.rhythm)?;
         limits::positive("sequences_per_step", plan.sequences_per_step.into())?;
-        limits::positive("evaluate_every", plan.evaluate_every.into())?;
+        limits::positive("evaluate_every", plan.evaluate_every)?;
         limits::positive("evaluation_shards", plan.evaluation_shards.into())?;
         limits::at_most("evaluation_shards", plan.evaluation_shards.into(), MAX_EVALUATION_SHARDS)?;
         limits::positive("minimum_nodes", plan.minimum_nodes.into())?;
@@ -63,14 +63,14 @@ impl Message for JobDescription {
 /// How the rounds of a job run. Every number is at least 1.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoundPlan {
-    /// Rounds in total.
-    pub rounds: u32,
-    /// Inner steps (H) of every replica in a round.
-    pub inner_steps: u32,
+    /// Inner steps of every replica in total; the last round has what is left of them.
+    pub steps: u64,
+    /// How many of them a round has: stretch after stretch, the first from step 0.
+    pub rhythm: Vec<Stretch>,
     /// Sequences every replica trains on in one inner step.
     pub sequences_per_step: u32,
-    /// Evaluate after every so many rounds, and always after the last.
-    pub evaluate_every: u32,
+    /// Evaluate after every so many inner steps, at the end of the round that they fall into, and always after the last.
+    pub evaluate_every: u64,
     /// The held-out data is evaluated in so many shards (at most
     /// [`MAX_EVALUATION_SHARDS`]), summed in shard order.
     pub evaluation_shards: u32,
@@ -80,6 +80,72 @@ pub struct RoundPlan {
     pub contribution_deadline_ms: u64,
     /// How contributions come together.
     pub topology: Topology,
+}
+
+/// Part of a job, and how often its replicas synchronise in it.
+///
+/// Few inner steps in a round cost traffic, many cost loss. So a round has the fewest whose traffic hides behind its training,
+/// within these bounds; equal bounds make it a constant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stretch {
+    /// The first inner step of the job that belongs to it; the next stretch ends it.
+    pub from_step: u64,
+    /// A round has at least so many inner steps (H), but for the last of the stretch,
+    pub inner_steps: u32,
+    /// and at most so many.
+    pub most_inner_steps: u32,
+}
+
+impl RoundPlan {
+    /// `inner_steps` in every round, from the first step to the last.
+    pub fn constant(inner_steps: u32) -> Vec<Stretch> {
+        vec![Stretch { from_step: 0, inner_steps, most_inner_steps: inner_steps }]
+    }
+
+    /// The inner steps of the round that starts at inner step `step`, as near to `wanted` as its stretch allows; at least 1.
+    pub fn inner_steps_at(&self, step: u64, wanted: u32) -> u32 {
+        let next = self.rhythm.partition_point(|stretch| stretch.from_step <= step);
+        let end = self.rhythm.get(next).map_or(self.steps, |stretch| stretch.from_step.min(self.steps));
+        let bounded = match next.checked_sub(1).and_then(|at| self.rhythm.get(at)) {
+            Some(stretch) => wanted.min(stretch.most_inner_steps).max(stretch.inner_steps),
+            None => wanted,
+        };
+        u64::from(bounded).min(end.saturating_sub(step)).max(1) as u32
+    }
+
+    /// The most inner steps that a round can have.
+    pub fn most_inner_steps(&self) -> u32 {
+        self.rhythm.iter().map(|stretch| stretch.most_inner_steps).max().unwrap_or(1)
+    }
+
+    /// The rounds of the job, if that can be known before: where the bounds of every stretch are equal.
+    pub fn rounds(&self) -> Option<u64> {
+        let constant = |stretch: &Stretch| stretch.inner_steps == stretch.most_inner_steps;
+        self.rhythm.iter().all(constant).then(|| self.most_rounds())
+    }
+
+    /// The rounds of the job, if every one has as few inner steps as it may.
+    pub fn most_rounds(&self) -> u64 {
+        let ends = self.rhythm.iter().skip(1).map(|stretch| stretch.from_step).chain([self.steps]);
+        let rounds = self.rhythm.iter().zip(ends).map(|(stretch, end)| {
+            let steps = end.min(self.steps).saturating_sub(stretch.from_step);
+            steps.div_ceil(stretch.inner_steps.max(1).into())
+        });
+        rounds.fold(0, u64::saturating_add)
+    }
+}
+
+fn check_rhythm(rhythm: &[Stretch]) -> Result<(), WireError> {
+    limits::positive("stretches", rhythm.len() as u64)?;
+    limits::at_most("stretches", rhythm.len() as u64, MAX_STRETCHES)?;
+    limits::at_most("from_step of the first stretch", rhythm[0].from_step, 0)?;
+    for stretch in rhythm {
+        limits::positive("inner_steps", stretch.inner_steps.into())?;
+        limits::at_least("most_inner_steps", stretch.most_inner_steps.into(), stretch.inner_steps.into())?;
+    }
+    rhythm.windows(2).try_for_each(|pair| {
+        limits::at_least("from_step of a stretch", pair[1].from_step, pair[0].from_step.saturating_add(1))
+    })
 }
 
 /// How the contributions of a round come together. None of it shows in any bit of the result.
@@ -138,6 +204,43 @@ impl fmt::Display for Topology {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn plan(steps: u64, rhythm: &[(u64, u32, u32)]) -> RoundPlan {
+        let stretch = |&(from_step, inner_steps, most_inner_steps): &(u64, u32, u32)| Stretch {
+            from_step,
+            inner_steps,
+            most_inner_steps,
+        };
+        RoundPlan {
+            steps,
+            rhythm: rhythm.iter().map(stretch).collect(),
+            sequences_per_step: 1,
+            evaluate_every: 1,
+            evaluation_shards: 1,
+            minimum_nodes: 1,
+            contribution_deadline_ms: 1,
+            topology: Topology::Auto,
+        }
+    }
+
+    #[test]
+    fn a_round_stays_within_its_stretch_and_the_job() {
+        let plan = plan(100, &[(0, 1, 1), (10, 3, 30), (90, 8, 8)]);
+        let spans =
+            [(0, 7, 1), (9, 7, 1), (10, 7, 7), (10, 1, 3), (10, 99, 30), (88, 99, 2), (90, 1, 8), (98, 1, 2)];
+        for (step, wanted, inner_steps) in spans {
+            assert_eq!(plan.inner_steps_at(step, wanted), inner_steps, "from {step}, {wanted} wanted");
+        }
+        assert_eq!((plan.most_inner_steps(), plan.most_rounds()), (30, 10 + 27 + 2));
+    }
+
+    #[test]
+    fn a_rhythm_without_sense_is_refused() {
+        for rhythm in [&[][..], &[(1, 1, 1)], &[(0, 0, 1)], &[(0, 3, 2)], &[(0, 1, 1), (0, 2, 2)]] {
+            assert!(check_rhythm(&plan(9, rhythm).rhythm).is_err(), "{rhythm:?}");
+        }
+        check_rhythm(&RoundPlan::constant(30)).unwrap();
+    }
 
     #[test]
     fn a_topology_is_written_as_it_is_read() {

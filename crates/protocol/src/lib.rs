@@ -16,7 +16,7 @@ mod wire;
 mod work;
 
 pub use identity::{NodeId, NodeKey, NodeProfile, ParseNodeIdError, Speeds};
-pub use job::{JobDescription, JobId, ParseTopologyError, RoundPlan, Topology};
+pub use job::{JobDescription, JobId, ParseTopologyError, RoundPlan, Stretch, Topology};
 pub use limits::MAX_JOB_BLOBS;
 pub use message::{FromOrchestrator, Peer, Rejection, Role, ToOrchestrator};
 pub use sealed::{SealError, Sealed, Statement};

@@ -23,6 +23,8 @@ pub const MAX_VNODES: usize = 4096;
 pub const MAX_SUMMANDS: usize = 1024;
 /// Most summands that an inner node of a tree adds.
 pub const MAX_FAN_IN: u64 = 256;
+/// Most stretches of a job's rhythm.
+pub const MAX_STRETCHES: u64 = 64;
 /// Most blobs of a submitted job.
 pub const MAX_JOB_BLOBS: usize = 8192;
 /// Most shards that held-out data is evaluated in.

@@ -166,10 +166,10 @@ impl<'a> World<'a> {
             training_data: name("training"),
             held_out_data: name("held out"),
             plan: RoundPlan {
-                rounds: options.rounds,
-                inner_steps: 5,
+                steps: u64::from(options.rounds) * 5,
+                rhythm: RoundPlan::constant(5),
                 sequences_per_step: 8,
-                evaluate_every: 2,
+                evaluate_every: 10,
                 evaluation_shards: 4,
                 minimum_nodes: (options.nodes as u32 / 4).max(1),
                 contribution_deadline_ms: DEADLINE_MS,

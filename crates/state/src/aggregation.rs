@@ -338,7 +338,7 @@ impl State {
         let holds = |node: &&NodeId| matches!(aggregating.answers.get(*node), Some(Answer::Checkpoint(_)));
         let copies = there.iter().filter(holds).count();
         if everyone_answered || copies >= COMMITTEE.min(there.len()) || aggregating.moves == MOVES_MAX {
-            self.tally(&voters, events);
+            self.tally(&voters, now_ms, events);
         } else {
             aggregating.moves += 1;
             let silent = voters.iter().filter(|voter| !aggregating.answers.contains_key(voter));
@@ -384,7 +384,7 @@ impl State {
         true
     }
 
-    fn tally(&mut self, voters: &[NodeId], events: &mut Vec<Event>) {
+    fn tally(&mut self, voters: &[NodeId], now_ms: u64, events: &mut Vec<Event>) {
         let Some(running) = &self.running else { return };
         let Phase::Aggregating(aggregating) = &running.phase else { return };
         let round = running.round;
@@ -410,7 +410,7 @@ impl State {
         }
         let holders = ballots[&agreed].clone();
         if holders.iter().any(|holder| self.is_live(holder)) {
-            self.finish_round(agreed, holders, contributions, events);
+            self.finish_round(agreed, holders, contributions, now_ms, events);
         } else {
             self.restart_round(Restart::HoldersLost, events);
         }
@@ -421,6 +421,7 @@ impl State {
         checkpoint: Digest,
         holders: Vec<NodeId>,
         contributions: BTreeMap<NodeId, Contribution>,
+        now_ms: u64,
         events: &mut Vec<Event>,
     ) {
         for (node, contribution) in &contributions {
@@ -439,7 +440,8 @@ impl State {
         let Running { job, round, tokens, .. } = *running;
         let record = Checkpoint { digest: checkpoint, holders: holders.iter().copied().collect() };
         self.checkpoints.record(job, round, record);
-        events.push(Event::RoundFinished { job, round, checkpoint, holders, tokens });
-        self.end_round(checkpoint, events);
+        let step = running.step + u64::from(running.tempo.inner_steps);
+        events.push(Event::RoundFinished { job, round, checkpoint, holders, tokens, step });
+        self.end_round(checkpoint, now_ms, events);
     }
 }

@@ -140,6 +140,8 @@ pub enum Event {
         holders: Vec<NodeId>,
         /// Tokens of the job in all its rounds so far.
         tokens: u64,
+        /// Inner steps of all finished rounds.
+        step: u64,
     },
     /// An evaluation is finished.
     EvaluationFinished {

@@ -55,11 +55,11 @@ fn check_jobs(state: &State) -> Checked {
     }
     for finished in &state.finished {
         if let Outcome::Finished { checkpoint } = finished.outcome {
-            let last = finished.description.plan.rounds.saturating_sub(1);
-            let kept = state.checkpoints.get(&finished.job, last).map(|kept| kept.digest);
-            ensure(kept == Some(checkpoint), || {
-                format!("the last checkpoint of {} is not kept", finished.job)
-            })?;
+            let kept = state
+                .checkpoints
+                .iter()
+                .any(|(job, _, kept)| *job == finished.job && kept.digest == checkpoint);
+            ensure(kept, || format!("the last checkpoint of {} is not kept", finished.job))?;
         }
     }
     Ok(())
@@ -106,7 +106,13 @@ fn check_work(state: &State) -> Checked {
 fn check_running(state: &State, running: &Running) -> Checked {
     let Running { job, round, .. } = running;
     ensure(*job == running.description.id(), || format!("job {job} is not what it says"))?;
-    ensure(*round < running.description.plan.rounds, || format!("round {round} is one too many"))?;
+    let plan = &running.description.plan;
+    let steps_left = match running.phase {
+        Phase::Evaluating(_) => running.step <= plan.steps,
+        _ => running.step < plan.steps,
+    };
+    ensure(steps_left, || format!("round {round} begins after step {} of {}", running.step, plan.steps))?;
+    ensure(u64::from(*round) <= running.step, || format!("{round} rounds had {} steps", running.step))?;
     ensure(running.fruitless <= MAX_FRUITLESS, || format!("{} fruitless restarts", running.fruitless))?;
     ensure(running.tokens <= state.tokens, || "the job has more tokens than all jobs".into())?;
     ensure(running.paces.keys().all(|id| state.nodes.contains_key(id)), || "a stranger has a pace".into())?;
@@ -142,12 +148,14 @@ fn check_training(state: &State, running: &Running, training: &Training) -> Chec
         format!("{working} nodes train, {} are counted", training.working)
     })?;
     let (mut end, mut in_step) = (None, 0u64);
+    let inner_steps = running.tempo.inner_steps;
+    ensure(running.step + u64::from(inner_steps) <= plan.steps, || "the round ends after the job".into())?;
     for (id, seat) in &training.seats {
         let share = &seat.share;
         ensure(end.is_none_or(|end| end == share.first_sequence), || {
             format!("{id:?} has a gap before its share")
         })?;
-        ensure(share.inner_steps == plan.inner_steps && share.sequences_per_step > 0, || {
+        ensure(share.inner_steps == inner_steps && share.sequences_per_step > 0, || {
             format!("the share of {id:?} is not the plan's")
         })?;
         in_step += u64::from(share.sequences_per_step);

@@ -37,7 +37,7 @@
 //!    Nodes that report another checkpoint than most are at fault; without a strict winner the
 //!    job fails. A contribution that cannot be fetched is dropped by the rule in
 //!    [`Aggregating`], and the rest is aggregated again.
-//! 4. **Evaluating**, after every `evaluate_every` rounds and after the last: held-out shards are
+//! 4. **Evaluating**, after the rounds that complete `evaluate_every` inner steps and after the last: held-out shards are
 //!    spread over the live nodes and summed in shard order. The next round trains after that.
 //!
 //! The plan's `contribution_deadline_ms` bounds the wait in every one of these phases, while there is
@@ -73,6 +73,7 @@ mod refusal;
 mod round;
 mod shares;
 mod state;
+mod tempo;
 mod training;
 mod work;
 
@@ -90,4 +91,5 @@ pub use refusal::Refusal;
 pub use round::{Phase, Running};
 pub use shares::Pace;
 pub use state::{SnapshotError, State};
+pub use tempo::Tempo;
 pub use training::{Contribution, Seat, SeatState, Training};

@@ -24,8 +24,8 @@ pub const MAX_CHECKPOINTS_PER_JOB: usize = 8;
 /// Restarts of one round, or reassignments of one evaluation, that got nowhere although live
 /// nodes took part. One more and the job fails.
 pub const MAX_FRUITLESS: u32 = 8;
-/// Rounds of a job.
-pub const MAX_ROUNDS: u32 = 1 << 20;
+/// Inner steps of a job; it has no more rounds than these.
+pub const MAX_STEPS: u64 = 1 << 31;
 /// Sequences of one window: inner steps times sequences per step.
 pub const MAX_WINDOW_SEQUENCES: u64 = 1 << 24;
 /// Tokens of one sequence.
@@ -41,8 +41,8 @@ pub const MAX_NATS_PER_TOKEN: f64 = 1e6;
 /// The numbers of a plan, beyond what every message is checked for.
 pub(crate) fn check_job(job: &JobDescription) -> Result<(), Refusal> {
     let plan = &job.plan;
-    check_range("rounds", plan.rounds.into(), MAX_ROUNDS.into())?;
-    let sequences = u64::from(plan.inner_steps) * u64::from(plan.sequences_per_step);
+    check_range("steps", plan.steps, MAX_STEPS)?;
+    let sequences = u64::from(plan.most_inner_steps()) * u64::from(plan.sequences_per_step);
     check_range("inner_steps x sequences_per_step", sequences, MAX_WINDOW_SEQUENCES)?;
     check_range("minimum_nodes", plan.minimum_nodes.into(), MAX_PARTICIPANTS as u64)
 }

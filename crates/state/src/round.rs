@@ -8,6 +8,7 @@ use zoo_protocol::{JobDescription, JobId, NodeId, Share};
 
 use crate::limits::{MAX_FRUITLESS, MAX_PARTICIPANTS};
 use crate::shares::Pace;
+use crate::tempo::Tempo;
 use crate::{Aggregating, Evaluating, Event, Failure, FaultKind, Restart, Seat, SeatState, State, Training};
 
 /// The job that runs.
@@ -22,6 +23,10 @@ pub struct Running {
     /// Manifest of the newest checkpoint: the current round starts from it, or, while
     /// evaluating, has ended with it.
     pub base: Digest,
+    /// Inner steps of all finished rounds.
+    pub step: u64,
+    /// Inner steps of this round, and what decides those of the next.
+    pub tempo: Tempo,
     /// First sequence that no replica was given yet.
     pub cursor: u64,
     /// Times the current round was started.
@@ -61,6 +66,8 @@ impl Running {
             base: description.initial,
             description,
             round: 0,
+            step: 0,
+            tempo: Tempo::new(),
             cursor: 0,
             starts: 0,
             next_attempt: 0,
@@ -81,10 +88,8 @@ impl Running {
         since_ms.saturating_add(self.description.plan.contribution_deadline_ms)
     }
 
-    fn evaluation_is_due(&self) -> bool {
-        let plan = &self.description.plan;
-        let done = self.round + 1;
-        done == plan.rounds || done.is_multiple_of(plan.evaluate_every)
+    fn is_done(&self) -> bool {
+        self.step >= self.description.plan.steps
     }
 }
 
@@ -129,7 +134,8 @@ impl State {
         if nodes.len() < plan.minimum_nodes as usize {
             return false;
         }
-        let (inner_steps, in_step) = (plan.inner_steps, self.divide(running, &nodes));
+        let inner_steps = plan.inner_steps_at(running.step, running.tempo.inner_steps);
+        let in_step = self.divide(running, &nodes);
         let total: u64 = in_step.iter().map(|count| u64::from(*count) * u64::from(inner_steps)).sum();
         let Some(running) = &mut self.running else { return false };
         let mut first_sequence = running.cursor;
@@ -144,6 +150,7 @@ impl State {
             first_sequence += sequences(&share);
         }
         running.cursor = cursor;
+        running.tempo.inner_steps = inner_steps;
         running.starts = running.starts.saturating_add(1);
         let shares = seats.iter().map(|(node, seat)| (*node, seat.share)).collect();
         let Running { job, round, base, starts: start, .. } = *running;
@@ -168,13 +175,17 @@ impl State {
     }
 
     /// The round has ended with the checkpoint `base`.
-    pub(crate) fn end_round(&mut self, base: Digest, events: &mut Vec<Event>) {
+    pub(crate) fn end_round(&mut self, base: Digest, now_ms: u64, events: &mut Vec<Event>) {
         let Some(running) = &mut self.running else { return };
         running.base = base;
+        let every = running.description.plan.evaluate_every;
+        let before = running.step / every;
+        running.step += u64::from(running.tempo.inner_steps);
+        running.tempo.inner_steps = running.tempo.wanted(now_ms);
         running.starts = 0;
         running.next_attempt = 0;
         running.fruitless = 0;
-        if running.evaluation_is_due() {
+        if running.is_done() || running.step / every > before {
             running.phase = Phase::Evaluating(Evaluating::new(running.description.plan.evaluation_shards));
         } else {
             self.next_round(events);
@@ -183,7 +194,7 @@ impl State {
 
     pub(crate) fn next_round(&mut self, events: &mut Vec<Event>) {
         let Some(running) = &mut self.running else { return };
-        if running.round + 1 == running.description.plan.rounds {
+        if running.is_done() {
             return self.finish_job(events);
         }
         running.round += 1;

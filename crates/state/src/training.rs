@@ -103,7 +103,7 @@ impl Running {
             profile: self.description.profile,
             base: self.base,
             data: self.description.training_data,
-            first_step: u64::from(self.round) * u64::from(self.description.plan.inner_steps),
+            first_step: self.step,
             share: seat.share,
         })
     }
@@ -211,12 +211,20 @@ impl State {
             let why = if everyone_lost { Restart::EveryoneLost } else { Restart::NoContribution };
             self.restart_round(why, events);
         } else {
-            self.seal(contributions, events);
+            self.seal(contributions, now_ms, events);
         }
         true
     }
 
-    fn seal(&mut self, mut contributions: BTreeMap<NodeId, Contribution>, events: &mut Vec<Event>) {
+    fn seal(
+        &mut self,
+        mut contributions: BTreeMap<NodeId, Contribution>,
+        now_ms: u64,
+        events: &mut Vec<Event>,
+    ) {
+        if let Some(Running { phase: Phase::Training(training), tempo, .. }) = &mut self.running {
+            tempo.sealed(training.started_ms, now_ms);
+        }
         let Some(outline) = winner(contributions.values().map(Contribution::outline)) else {
             return self.restart_round(Restart::OutlineTie, events);
         };

@@ -188,7 +188,7 @@ impl Running {
             base: self.base,
             data: self.description.training_data,
             summands: gathering.summands(&gathering.top, 0..vnodes, contributions),
-            step: (u64::from(round) + 1) * u64::from(self.description.plan.inner_steps),
+            step: self.step + u64::from(self.tempo.inner_steps),
         })
     }
 

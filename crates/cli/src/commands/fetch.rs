@@ -70,10 +70,10 @@ impl Fetch {
             }));
         } else {
             println!(
-                "the model of {} after round {} of {} is in {}",
+                "the model of {} after {} of {} steps is in {}",
                 job.name,
-                job.rounds,
-                job.plan.rounds,
+                job.steps,
+                job.plan.steps,
                 out.display()
             );
             println!("its digest is {digest}\n\n  zoo generate {} \"...\"", out.display());

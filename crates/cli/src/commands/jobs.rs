@@ -33,7 +33,7 @@ impl Jobs {
         }
         println!(
             "{:<10} {:<24} {:<9} {:>11} {:>14} {:>13}",
-            "job", "name", "state", "rounds", "tokens", "bits per byte"
+            "job", "name", "state", "steps", "tokens", "bits per byte"
         );
         for job in jobs {
             println!("{}", row(job));
@@ -57,7 +57,9 @@ pub fn job_line(job: &JobView) -> Value {
         "state": job.state.word(),
         "why": why,
         "rounds": job.rounds,
-        "of_rounds": job.plan.rounds,
+        "of_rounds": job.plan.rounds(),
+        "steps": job.steps,
+        "of_steps": job.plan.steps,
         "tokens": job.tokens,
         "bits_per_byte": job.bits_per_byte,
         "checkpoint": job.checkpoint,
@@ -66,10 +68,10 @@ pub fn job_line(job: &JobView) -> Value {
 
 fn row(job: &JobView) -> String {
     let name: String = harmless(&job.name).chars().take(24).collect();
-    let rounds = format!("{}/{}", job.rounds, job.plan.rounds);
+    let steps = format!("{}/{}", job.steps, job.plan.steps);
     let bits = job.bits_per_byte.last().map_or_else(String::new, |bits| format!("{bits:.3}"));
     format!(
-        "{:<10} {name:<24} {:<9} {rounds:>11} {:>14} {bits:>13}",
+        "{:<10} {name:<24} {:<9} {steps:>11} {:>14} {bits:>13}",
         job.id.short(),
         job.state.word(),
         count(job.tokens)

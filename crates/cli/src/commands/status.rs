@@ -37,11 +37,12 @@ impl Status {
         );
         match view.running() {
             Some(job) => println!(
-                "{} ({}) is in round {} of {}, {} tokens so far{}",
+                "{} ({}) is in round {}, after {} of {} steps, {} tokens so far{}",
                 harmless(&job.name),
                 job.id.short(),
                 job.rounds + 1,
-                job.plan.rounds,
+                job.steps,
+                job.plan.steps,
                 count(job.tokens),
                 job.bits_per_byte
                     .last()

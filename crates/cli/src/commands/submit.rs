@@ -16,7 +16,7 @@ use super::train::layers;
 use crate::config::{Layer, RunConfig, build};
 use crate::foreground;
 use crate::job::Job;
-use crate::live::format::{count, several};
+use crate::live::format::{count, rhythm};
 use crate::live::{Audience, print_line};
 
 /// Arguments of `zoo submit`.
@@ -117,17 +117,17 @@ impl Submit {
         if self.json {
             print_line(&json!({
                 "event": "submitted", "job": id, "name": description.name, "profile": description.profile,
-                "parameters": spec.model.parameter_count(), "rounds": plan.rounds, "inner_steps": plan.inner_steps,
+                "parameters": spec.model.parameter_count(), "rounds": plan.rounds(), "steps": plan.steps,
+                "rhythm": plan.rhythm,
                 "held_out": description.held_out_data,
             }));
         } else {
             println!(
-                "job {} ({}): {} parameters, {} of {} steps",
+                "job {} ({}): {} parameters, {}",
                 id.short(),
                 description.name,
                 count(spec.model.parameter_count() as u64),
-                several(plan.rounds.into(), "round"),
-                plan.inner_steps
+                rhythm(plan)
             );
             println!("the network has it; zoo top watches, zoo fetch {} gets the model", id.short());
         }

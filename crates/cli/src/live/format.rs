@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use indicatif::{DecimalBytes, HumanCount};
-use zoo_protocol::{Profile, Speeds};
+use zoo_protocol::{Profile, RoundPlan, Speeds};
 
 /// `1234567` as `1,234,567`.
 pub fn count(value: u64) -> String {
@@ -18,6 +18,26 @@ pub fn bytes(value: u64) -> String {
 /// How many of something that takes an s when there are several.
 pub fn several(number: u64, what: &str) -> String {
     format!("{} {what}{}", count(number), if number == 1 { "" } else { "s" })
+}
+
+/// A round, which people count from 1; of how many, where that is known before.
+pub fn round_of(round: u32, plan: &RoundPlan) -> String {
+    let number = u64::from(round) + 1;
+    match plan.rounds() {
+        Some(rounds) => format!("{}/{rounds}", number.min(rounds)),
+        None => number.to_string(),
+    }
+}
+
+/// How a job's steps are spread over rounds.
+pub fn rhythm(plan: &RoundPlan) -> String {
+    let most = plan.rhythm.last().map_or(1, |stretch| stretch.most_inner_steps);
+    let least = plan.rhythm.last().map_or(1, |stretch| stretch.inner_steps);
+    match (plan.rounds(), plan.rhythm.len()) {
+        (Some(rounds), 1) => format!("{} of {}", several(rounds, "round"), several(least.into(), "step")),
+        _ if least == most => format!("{} in rounds of {least} at last", several(plan.steps, "step")),
+        _ => format!("{} in rounds of {least} to {most} at last", several(plan.steps, "step")),
+    }
 }
 
 /// How fast a node is in each numeric profile.

@@ -2,7 +2,7 @@
 
 use zoo_state::Event;
 
-use super::format::{bytes, count, harmless, several, speeds};
+use super::format::{bytes, count, harmless, rhythm, round_of, several, speeds};
 use super::json::event_line;
 use super::overview::Overview;
 
@@ -13,14 +13,11 @@ pub fn full_sentence(event: &Event, overview: &Overview) -> String {
 
 /// Of the events that a table shows.
 fn aside(event: &Event, overview: &Overview) -> String {
-    let rounds = overview.plan.rounds;
     match event {
-        Event::JobAccepted { name, plan, .. } => {
-            let steps = several(plan.inner_steps.into(), "step");
-            format!("job {name} is accepted: {} of {steps}", several(plan.rounds.into(), "round"))
-        }
+        Event::JobAccepted { name, plan, .. } => format!("job {name} is accepted: {}", rhythm(plan)),
         Event::RoundStarted { round, shares, .. } => {
-            format!("round {}/{rounds} starts on {}", round + 1, several(shares.len() as u64, "node"))
+            let round = round_of(*round, &overview.plan);
+            format!("round {round} starts on {}", several(shares.len() as u64, "node"))
         }
         Event::ContributionAccepted { round, node, tokens, mean_loss_bits, bytes: size, .. } => format!(
             "{} contributes to round {}: {} tokens, loss {:.3}, {}",
@@ -45,7 +42,7 @@ fn aside(event: &Event, overview: &Overview) -> String {
 
 /// What to say of an event that `overview` has heard already; none of what the table shows anyway.
 pub fn sentence(event: &Event, overview: &Overview) -> Option<String> {
-    let rounds = overview.plan.rounds;
+    let of_all = |round: &u32| round_of(*round, &overview.plan);
     let name = |node| overview.name(node);
     let sentence = match event {
         Event::NodeJoined { node, profile } => {
@@ -59,8 +56,8 @@ pub fn sentence(event: &Event, overview: &Overview) -> Option<String> {
             format!("round {} waits for nodes: {nodes} of at least {minimum}", round + 1)
         }
         Event::RoundStarted { round, start: 2.., .. } => format!("round {} starts again", round + 1),
-        Event::RoundStarted { round: 0, shares, .. } => {
-            format!("round 1/{rounds} starts on {}", several(shares.len() as u64, "node"))
+        Event::RoundStarted { round: first @ 0, shares, .. } => {
+            format!("round {} starts on {}", of_all(first), several(shares.len() as u64, "node"))
         }
         Event::ContributionMissed { round, node, why, .. } => {
             format!("round {} goes on without {}: {why}", round + 1, name(node))
@@ -68,11 +65,11 @@ pub fn sentence(event: &Event, overview: &Overview) -> Option<String> {
         Event::RoundFinished { round, .. } => {
             let nodes = several(overview.contributions.len() as u64, "node");
             let (tokens, loss) = (count(overview.tokens), overview.mean_loss());
-            format!("round {}/{rounds} by {nodes}: mean loss {loss:.3}, {tokens} tokens so far", round + 1)
+            format!("round {} by {nodes}: mean loss {loss:.3}, {tokens} tokens so far", of_all(round))
         }
         Event::EvaluationFinished { round, bits_per_byte_bits, bytes: size, .. } => format!(
-            "round {}/{rounds}: {:.3} bits per byte on {} of held-out text",
-            round + 1,
+            "round {}: {:.3} bits per byte on {} of held-out text",
+            of_all(round),
             f64::from_bits(*bits_per_byte_bits),
             bytes(*size)
         ),

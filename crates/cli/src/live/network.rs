@@ -29,6 +29,8 @@ pub struct JobView {
     pub state: JobState,
     /// Rounds that are finished.
     pub rounds: u32,
+    /// Inner steps of those rounds.
+    pub steps: u64,
     /// Tokens of the finished rounds.
     pub tokens: u64,
     /// Held-out bits per byte, of every evaluation so far.
@@ -98,6 +100,7 @@ impl NetworkView {
                     plan: plan.clone(),
                     state: JobState::Queued,
                     rounds: 0,
+                    steps: 0,
                     tokens: 0,
                     bits_per_byte: Vec::new(),
                     checkpoint: None,
@@ -111,8 +114,9 @@ impl NetworkView {
                     self.overview.begin(known.plan.clone());
                 }
             }
-            Event::RoundFinished { job, round, checkpoint, tokens, .. } => self.change(job, |job| {
-                (job.rounds, job.tokens, job.checkpoint) = (round + 1, *tokens, Some(*checkpoint));
+            Event::RoundFinished { job, round, checkpoint, tokens, step, .. } => self.change(job, |job| {
+                (job.rounds, job.steps, job.tokens) = (round + 1, *step, *tokens);
+                job.checkpoint = Some(*checkpoint);
             }),
             Event::EvaluationFinished { job, bits_per_byte_bits, .. } => {
                 self.change(job, |job| job.bits_per_byte.push(f64::from_bits(*bits_per_byte_bits)));
@@ -140,10 +144,10 @@ mod tests {
 
     fn plan() -> RoundPlan {
         RoundPlan {
-            rounds: 2,
-            inner_steps: 10,
+            steps: 20,
+            rhythm: RoundPlan::constant(10),
             sequences_per_step: 1,
-            evaluate_every: 1,
+            evaluate_every: 10,
             evaluation_shards: 1,
             minimum_nodes: 1,
             contribution_deadline_ms: 1,
@@ -170,7 +174,14 @@ mod tests {
         assert_eq!((states(&view), view.running().unwrap().id), (vec!["running", "queued"], first));
         hear(
             &mut view,
-            Event::RoundFinished { job: first, round: 0, checkpoint: base, holders: Vec::new(), tokens: 7 },
+            Event::RoundFinished {
+                job: first,
+                round: 0,
+                checkpoint: base,
+                holders: Vec::new(),
+                tokens: 7,
+                step: 10,
+            },
         );
         assert_eq!((view.jobs[0].rounds, view.jobs[0].tokens, view.jobs[0].checkpoint), (1, 7, Some(base)));
         hear(&mut view, Event::JobFinished { job: first, checkpoint: second, tokens: 9 });

@@ -20,6 +20,10 @@ pub struct Overview {
     pub round: u32,
     /// Rounds that are finished.
     pub finished_rounds: u32,
+    /// Inner steps of the current round.
+    pub inner_steps: u32,
+    /// Inner steps of the finished rounds.
+    pub finished_steps: u64,
     /// Tokens of the finished rounds.
     pub tokens: u64,
     /// Held-out bits per byte, of every evaluation so far.
@@ -86,8 +90,8 @@ impl Default for Overview {
     /// No job.
     fn default() -> Self {
         Self::new(RoundPlan {
-            rounds: 1,
-            inner_steps: 1,
+            steps: 1,
+            rhythm: RoundPlan::constant(1),
             sequences_per_step: 1,
             evaluate_every: 1,
             evaluation_shards: 1,
@@ -106,6 +110,8 @@ impl Overview {
             nodes: BTreeMap::new(),
             round: 0,
             finished_rounds: 0,
+            inner_steps: 1,
+            finished_steps: 0,
             tokens: 0,
             bits_per_byte: Vec::new(),
             contributions: Vec::new(),
@@ -149,11 +155,11 @@ impl Overview {
 
     /// How much of the job is done, from 0 to 1.
     pub fn done(&self) -> f64 {
-        let steps = f64::from(self.plan.inner_steps);
+        let steps = f64::from(self.inner_steps);
         let working = self.nodes.values().filter(|node| node.state == NodeState::Training);
         let slowest = working.map(|node| f64::from(node.step) / steps).fold(1.0, f64::min);
-        let in_round = if self.round == self.finished_rounds { slowest } else { 0.0 };
-        ((f64::from(self.finished_rounds) + in_round) / f64::from(self.plan.rounds)).min(1.0)
+        let in_round = if self.round == self.finished_rounds { slowest * steps } else { 0.0 };
+        ((self.finished_steps as f64 + in_round) / self.plan.steps as f64).min(1.0)
     }
 
     fn hear_event(&mut self, event: &Event) {
@@ -164,6 +170,7 @@ impl Overview {
             Event::RoundStarted { round, shares, .. } => {
                 self.round = *round;
                 self.contributions.clear();
+                self.inner_steps = shares.first().map_or(1, |(_, share)| share.inner_steps.max(1));
                 for (node, _) in shares {
                     self.set(node, NodeState::Training);
                 }
@@ -173,11 +180,13 @@ impl Overview {
                 self.set(node, NodeState::Contributed);
             }
             Event::RoundSealed { .. } => self.set_all(NodeState::Aggregating),
-            Event::RoundFinished { round, tokens, .. } => {
+            Event::RoundFinished { round, tokens, step, .. } => {
                 self.tokens = *tokens;
                 self.finished_rounds = round + 1;
-                let evaluates = self.finished_rounds.is_multiple_of(self.plan.evaluate_every)
-                    || self.finished_rounds == self.plan.rounds;
+                let evaluations = |step: u64| step / self.plan.evaluate_every;
+                let evaluates =
+                    *step >= self.plan.steps || evaluations(*step) > evaluations(self.finished_steps);
+                self.finished_steps = *step;
                 self.set_all(if evaluates { NodeState::Evaluating } else { NodeState::Waiting });
             }
             Event::EvaluationFinished { bits_per_byte_bits, .. } => {
@@ -276,10 +285,10 @@ mod tests {
 
     fn overview() -> Overview {
         Overview::new(RoundPlan {
-            rounds: 4,
-            inner_steps: 10,
+            steps: 40,
+            rhythm: RoundPlan::constant(10),
             sequences_per_step: 1,
-            evaluate_every: 2,
+            evaluate_every: 20,
             evaluation_shards: 1,
             minimum_nodes: 1,
             contribution_deadline_ms: 1,
@@ -351,7 +360,14 @@ mod tests {
         assert_eq!(state(&overview), NodeState::Aggregating);
         hear(
             &mut overview,
-            Event::RoundFinished { job, round: 1, checkpoint: base, holders: vec![NODE], tokens: 60 },
+            Event::RoundFinished {
+                job,
+                round: 1,
+                checkpoint: base,
+                holders: vec![NODE],
+                tokens: 60,
+                step: 20,
+            },
         );
         assert_eq!((state(&overview), overview.tokens), (NodeState::Evaluating, 60));
         hear(&mut overview, Event::NodeLost { node: NODE, cause: LossCause::Left });

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use console::Style;
 
-use super::format::{bytes, clock, count};
+use super::format::{bytes, clock, count, round_of};
 use super::overview::{NodeState, NodeView, Overview};
 use super::sparkline::sparkline;
 
@@ -39,8 +39,8 @@ pub fn lines(overview: &Overview, training: Option<Duration>, width: usize) -> V
 }
 
 fn progress(overview: &Overview, training: Option<Duration>) -> String {
-    let round = overview.round.min(overview.plan.rounds - 1) + 1;
-    let mut line = format!("round {round}/{}   {} tokens", overview.plan.rounds, count(overview.tokens));
+    let round = round_of(overview.round, &overview.plan);
+    let mut line = format!("round {round}   {} tokens", count(overview.tokens));
     let done = overview.done();
     if let Some(training) = training.filter(|_| done > 0.02) {
         let left = training.mul_f64((1.0 - done) / done);
@@ -57,7 +57,7 @@ fn held_out(overview: &Overview) -> String {
 
 fn node_row(node: &NodeView, overview: &Overview, curve_width: usize) -> String {
     let step = match node.state {
-        NodeState::Training => format!("{}/{}", node.step, overview.plan.inner_steps),
+        NodeState::Training => format!("{}/{}", node.step, overview.inner_steps),
         _ => String::new(),
     };
     let loss = node.losses.last().map_or_else(String::new, |loss| format!("{loss:.3}"));
@@ -88,8 +88,8 @@ mod tests {
     #[test]
     fn no_line_is_wider_than_the_terminal() {
         let plan = RoundPlan {
-            rounds: 1,
-            inner_steps: 1,
+            steps: 1,
+            rhythm: RoundPlan::constant(1),
             sequences_per_step: 1,
             evaluate_every: 1,
             evaluation_shards: 1,

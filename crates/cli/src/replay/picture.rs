@@ -76,7 +76,7 @@ fn round(viewer: &Viewer, timeline: &Timeline) -> String {
     let loss = timeline.round_at(at, viewer.moment).loss;
     let loss = loss.map_or_else(String::new, |loss| format!(", loss {loss:.3}"));
     let curve = sparkline(&losses, CURVE_WIDTH);
-    format!("{} round {}/{}{loss}, {nodes}  {curve}", line.name, line.round + 1, line.of_rounds)
+    format!("{} round {}{loss}, {nodes}  {curve}", line.name, line.of)
 }
 
 /// The numbers of the visible rounds, each where it starts, as many as there is room for.

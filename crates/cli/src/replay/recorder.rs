@@ -9,6 +9,7 @@ use zoo_protocol::{JobId, NodeId, Report};
 use zoo_state::{Activity, Command, Event, LossCause, Phase, State};
 
 use super::timeline::{Happening, Moment, NodeLine, RoundLine, Span, Tally, Timeline};
+use crate::live::format::round_of;
 use crate::live::{NetworkView, full_sentence};
 
 /// A timeline in the making.
@@ -179,7 +180,7 @@ impl Recorder {
             job,
             name: running.map_or_else(|| job.short(), |job| job.name.clone()),
             round,
-            of_rounds: running.map_or(round + 1, |job| job.plan.rounds),
+            of: running.map_or_else(|| (round + 1).to_string(), |job| round_of(round, &job.plan)),
             started: moment,
             starts: start,
             finished: None,

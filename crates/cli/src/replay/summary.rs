@@ -136,7 +136,7 @@ fn round_row(timeline: &Timeline, round: usize, moment: usize) -> String {
     let started_ms = timeline.at_ms(line.started as usize);
     let took_ms = then.finished.map(|finished| timeline.at_ms(finished as usize).saturating_sub(started_ms));
     let took = took_ms.map_or_else(|| "-".into(), |took_ms| format!("{:.1} s", took_ms as f64 / 1000.0));
-    let of = format!("{}/{}", line.round + 1, line.of_rounds);
+    let of = &line.of;
     let gave = format!("{}/{}", then.contributions, line.nodes);
     let start = since_start(timeline, started_ms);
     let (loss, bits) = (number(then.loss), number(then.bits_per_byte));

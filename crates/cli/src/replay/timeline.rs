@@ -120,8 +120,8 @@ pub struct RoundLine {
     pub name: String,
     /// Which round, from 0.
     pub round: u32,
-    /// Of how many.
-    pub of_rounds: u32,
+    /// Its number for people, of how many where that is known.
+    pub of: String,
     /// The moment it first started.
     pub started: u32,
     /// Times it started.

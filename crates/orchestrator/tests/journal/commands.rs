@@ -15,8 +15,8 @@ fn commands() -> Vec<Command> {
     let digest = zoo_content::Digest::of(b"blob");
     let profile = profile();
     let plan = RoundPlan {
-        rounds: 1,
-        inner_steps: 1,
+        steps: 1,
+        rhythm: RoundPlan::constant(1),
         sequences_per_step: 1,
         evaluate_every: 1,
         evaluation_shards: 1,

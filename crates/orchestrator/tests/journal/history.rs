@@ -116,8 +116,8 @@ fn job(minimum_nodes: u32) -> JobDescription {
         training_data: digest,
         held_out_data: digest,
         plan: RoundPlan {
-            rounds: 1 << 20,
-            inner_steps: 1,
+            steps: 1 << 20,
+            rhythm: RoundPlan::constant(1),
             sequences_per_step: 1,
             evaluate_every: 2,
             evaluation_shards: 2,

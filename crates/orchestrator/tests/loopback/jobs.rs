@@ -40,7 +40,7 @@ async fn a_job_runs_to_its_end_and_outlives_who_submitted_it() {
             }
         }
     }
-    assert_eq!(finished_rounds, job.plan.rounds);
+    assert_eq!(u64::from(finished_rounds), job.plan.most_rounds());
     let status = loop {
         match within(QUICK, watch.next()).await.unwrap().unwrap() {
             Notice::Status(status) => break status,
@@ -109,7 +109,7 @@ async fn a_job_whose_blobs_are_missing_or_false_is_refused_and_leaves_no_trace()
     assert!(matches!(error, ClientError::Invalid(_)), "{error:?}");
 
     let mut senseless = description;
-    senseless.plan.inner_steps = 0;
+    senseless.plan.rhythm[0].inner_steps = 0;
     let error = submitter.submit(senseless, vec![], Arc::new(MemoryStore::default())).await.unwrap_err();
     assert!(error.to_string().contains("inner_steps"), "{error}");
     assert_eq!(orchestrator.root(), root);

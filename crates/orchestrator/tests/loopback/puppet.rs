@@ -89,10 +89,10 @@ pub fn job(name: &str, rounds: u32, minimum_nodes: u32) -> (JobDescription, Vec<
         training_data: put("training data"),
         held_out_data: put("held-out data"),
         plan: RoundPlan {
-            rounds,
-            inner_steps: 4,
+            steps: 4 * u64::from(rounds),
+            rhythm: RoundPlan::constant(4),
             sequences_per_step: 2,
-            evaluate_every: 1,
+            evaluate_every: 4,
             evaluation_shards: 3,
             minimum_nodes,
             contribution_deadline_ms: 60_000,

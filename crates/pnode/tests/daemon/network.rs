@@ -56,10 +56,10 @@ impl Network {
             training_data: job.data.digest(),
             held_out_data: job.data.digest(),
             plan: RoundPlan {
-                rounds: ROUNDS,
-                inner_steps,
+                steps: u64::from(ROUNDS) * u64::from(inner_steps),
+                rhythm: RoundPlan::constant(inner_steps),
                 sequences_per_step: 4,
-                evaluate_every: ROUNDS,
+                evaluate_every: u64::from(ROUNDS) * u64::from(inner_steps),
                 evaluation_shards: 3,
                 minimum_nodes: 1,
                 contribution_deadline_ms: 30_000,

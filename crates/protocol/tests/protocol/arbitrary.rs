@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use zoo_content::Digest;
 use zoo_protocol::{
     Aggregate, Commitment, Evaluate, Form, FromOrchestrator, JobDescription, NodeId, NodeProfile, Peer,
-    Profile, Rejection, Report, Role, RoundPlan, Sealed, Share, Speeds, Sum, Summand, ToOrchestrator,
-    Topology, TrainWindow, VNodeUpdate, Work, limits,
+    Profile, Rejection, Report, Role, RoundPlan, Sealed, Share, Speeds, Stretch, Sum, Summand,
+    ToOrchestrator, Topology, TrainWindow, VNodeUpdate, Work, limits,
 };
 
 use crate::samples::key;
@@ -59,19 +59,34 @@ fn any_topology() -> impl Strategy<Value = Topology> {
     ]
 }
 
+fn any_rhythm() -> impl Strategy<Value = Vec<Stretch>> {
+    let stretch = (1..=u32::MAX >> 7, 1..=u32::MAX, 0..=u32::MAX);
+    prop::collection::vec(stretch, 1..64).prop_map(|stretches| {
+        let mut from_step = 0;
+        let stretch = |(length, inner_steps, more): (u32, u32, u32)| {
+            let from = from_step;
+            from_step += u64::from(length);
+            Stretch { from_step: from, inner_steps, most_inner_steps: inner_steps.saturating_add(more) }
+        };
+        stretches.into_iter().map(stretch).collect()
+    })
+}
+
 prop_compose! {
     fn any_job()(
         name in "\\PC{0,16}",
         blobs in [any_digest(), any_digest(), any_digest(), any_digest()],
-        numbers in [1..=u32::MAX, 1..=u32::MAX, 1..=u32::MAX, 1..=u32::MAX, 1..=4096u32, 1..=u32::MAX],
+        numbers in [1..=u32::MAX, 1..=4096u32, 1..=u32::MAX],
+        [steps, evaluate_every] in [1..=u64::MAX, 1..=u64::MAX],
+        rhythm in any_rhythm(),
         contribution_deadline_ms in 1..=u64::MAX,
         profile in any_numeric_profile(),
         topology in any_topology(),
     ) -> JobDescription {
         let [program, initial, training_data, held_out_data] = blobs;
-        let [rounds, inner_steps, sequences_per_step, evaluate_every, evaluation_shards, minimum_nodes] = numbers;
+        let [sequences_per_step, evaluation_shards, minimum_nodes] = numbers;
         let plan = RoundPlan {
-            rounds, inner_steps, sequences_per_step, evaluate_every, evaluation_shards, minimum_nodes,
+            steps, rhythm, sequences_per_step, evaluate_every, evaluation_shards, minimum_nodes,
             contribution_deadline_ms, topology,
         };
         JobDescription { name, program, profile, initial, training_data, held_out_data, plan }

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use zoo_content::Digest;
 use zoo_protocol::{
     Aggregate, Commitment, Evaluate, Form, FromOrchestrator, JobDescription, NodeId, NodeKey, NodeProfile,
-    Peer, Profile, Rejection, Report, Role, RoundPlan, Sealed, Share, Speeds, Sum, Summand, ToOrchestrator,
-    Topology, TrainWindow, VNodeUpdate, Work,
+    Peer, Profile, Rejection, Report, Role, RoundPlan, Sealed, Share, Speeds, Stretch, Sum, Summand,
+    ToOrchestrator, Topology, TrainWindow, VNodeUpdate, Work,
 };
 
 pub fn key() -> NodeKey {
@@ -50,10 +50,13 @@ pub fn job() -> JobDescription {
         training_data: digest("training data"),
         held_out_data: digest("held-out data"),
         plan: RoundPlan {
-            rounds: 12,
-            inner_steps: 20,
+            steps: 240,
+            rhythm: vec![
+                Stretch { from_step: 0, inner_steps: 1, most_inner_steps: 1 },
+                Stretch { from_step: 40, inner_steps: 20, most_inner_steps: 50 },
+            ],
             sequences_per_step: 16,
-            evaluate_every: 3,
+            evaluate_every: 60,
             evaluation_shards: 4,
             minimum_nodes: 2,
             contribution_deadline_ms: 30_000,

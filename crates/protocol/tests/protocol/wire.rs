@@ -164,8 +164,8 @@ fn what_exceeds_a_limit_is_refused_and_the_limit_itself_is_not() {
         ),
         (submit(|job, _, _| job.name = long(65)), "job name: 65 exceeds the limit of 64"),
         (submit(|job, _, _| job.name = "a\nb".into()), "job name contains a control character"),
-        (submit(|job, _, _| job.plan.rounds = 0), "rounds is 0; it must be at least 1"),
-        (submit(|job, _, _| job.plan.inner_steps = 0), "inner_steps is 0; it must be at least 1"),
+        (submit(|job, _, _| job.plan.steps = 0), "steps is 0; it must be at least 1"),
+        (submit(|job, _, _| job.plan.rhythm[0].inner_steps = 0), "inner_steps is 0; it must be at least 1"),
         (
             submit(|job, _, _| job.plan.sequences_per_step = 0),
             "sequences_per_step is 0; it must be at least 1",

@@ -14,7 +14,7 @@ fn a_nodes_activity_is_the_kind_of_its_work() {
 }
 
 fn follow(topology: Topology) {
-    let plan = RoundPlan { rounds: 3, evaluation_shards: 7, topology, ..plan() };
+    let plan = RoundPlan { steps: 9, evaluation_shards: 7, topology, ..plan() };
     let mut fleet = Fleet::new(NODES);
     (0..NODES - 1).for_each(|node| fleet.join(node));
     fleet.submit("job", plan);

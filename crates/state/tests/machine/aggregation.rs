@@ -72,7 +72,7 @@ fn a_round_finishes_when_everyone_has_the_same_checkpoint() {
     let tokens = 3 * 12 * 64;
     let job = fleet.state.running().unwrap().job;
     let finished =
-        Event::RoundFinished { job, round: 0, checkpoint: agreed, holders: fleet.ids(0..3), tokens };
+        Event::RoundFinished { job, round: 0, checkpoint: agreed, holders: fleet.ids(0..3), tokens, step: 3 };
     assert_eq!(fleet.news(), [finished]);
     assert_eq!(fleet.state.holders(&agreed), fleet.ids(0..3));
     for (_, node) in fleet.state.live() {
@@ -108,7 +108,7 @@ fn the_few_that_disagree_are_named_and_sit_out_the_next_round() {
 
 #[test]
 fn a_fault_is_forgiven_after_the_next_round() {
-    let mut fleet = Fleet::running(3, RoundPlan { rounds: 4, ..plan() });
+    let mut fleet = Fleet::running(3, RoundPlan { steps: 12, ..plan() });
     (0..3).for_each(|node| fleet.step(node));
     vote(&mut fleet, 1, b"something else").unwrap();
     let job = fleet.state.running().unwrap().job;

@@ -50,10 +50,11 @@ fn shards_go_round_and_are_summed_in_shard_order() {
 
 #[test]
 fn rounds_are_evaluated_at_their_interval_and_after_the_last() {
-    let cases: [(u32, u32, &[u32]); 4] =
+    let cases: [(u64, u64, &[u32]); 4] =
         [(3, 1, &[0, 1, 2]), (5, 2, &[1, 3, 4]), (4, 2, &[1, 3]), (2, 9, &[1])];
     for (rounds, evaluate_every, expected) in cases {
-        let mut fleet = Fleet::running(2, RoundPlan { rounds, evaluate_every, ..plan() });
+        let mut fleet =
+            Fleet::running(2, RoundPlan { steps: 3 * rounds, evaluate_every: 3 * evaluate_every, ..plan() });
         let job = fleet.state.running().unwrap().job;
         assert!(fleet.finish(&job, 60));
         let evaluated: Vec<u32> = fleet

@@ -30,10 +30,10 @@ struct SimNode {
 
 pub fn plan() -> RoundPlan {
     RoundPlan {
-        rounds: 2,
-        inner_steps: 3,
+        steps: 6,
+        rhythm: RoundPlan::constant(3),
         sequences_per_step: 4,
-        evaluate_every: 1,
+        evaluate_every: 3,
         evaluation_shards: 3,
         minimum_nodes: 2,
         contribution_deadline_ms: DEADLINE_MS,

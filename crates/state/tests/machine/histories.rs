@@ -95,7 +95,7 @@ struct History {
 
 impl History {
     fn play(actions: &[Action], liar: usize, weather: &Weather, topology: Topology) -> Self {
-        let plan = RoundPlan { rounds: ROUNDS, evaluate_every: 2, topology, ..plan() };
+        let plan = RoundPlan { steps: 3 * u64::from(ROUNDS), evaluate_every: 6, topology, ..plan() };
         let fleet = Fleet::running(NODES, plan);
         let job = fleet.state.running().unwrap().job;
         let mut history = History { fleet, job, liar, on_their_way: Vec::new() };

@@ -40,7 +40,7 @@ fn submitting_again_changes_nothing_unless_the_job_failed() {
     assert!(fleet.finish(&id, 20));
     assert_eq!(fleet.apply(again).unwrap(), [], "after it finished");
 
-    let empty = RoundPlan { rounds: 1, ..plan() };
+    let empty = RoundPlan { steps: 3, ..plan() };
     let failing = fleet.submit("failing", empty.clone());
     fail_by_disagreement(&mut fleet);
     assert!(matches!(fleet.state.job_status(&failing), Some(JobStatus::Over(Outcome::Failed(_)))));
@@ -58,7 +58,7 @@ fn fail_by_disagreement(fleet: &mut Fleet) {
 
 #[test]
 fn the_final_checkpoint_stays_known_with_its_holders() {
-    let mut fleet = Fleet::running(3, RoundPlan { rounds: 12, ..plan() });
+    let mut fleet = Fleet::running(3, RoundPlan { steps: 36, ..plan() });
     let id = fleet.state.running().unwrap().job;
     assert!(fleet.finish(&id, 100));
     let Some(JobStatus::Over(Outcome::Finished { checkpoint })) = fleet.state.job_status(&id) else {
@@ -80,11 +80,12 @@ fn a_plan_that_makes_no_sense_is_refused() {
         job("job", plan)
     };
     let jobs: Vec<JobDescription> = vec![
-        with(|plan| plan.rounds = 0),
-        with(|plan| plan.rounds = u32::MAX),
-        with(|plan| plan.inner_steps = 0),
+        with(|plan| plan.steps = 0),
+        with(|plan| plan.steps = u64::MAX),
+        with(|plan| plan.rhythm.clear()),
+        with(|plan| plan.rhythm = RoundPlan::constant(0)),
         with(|plan| plan.sequences_per_step = 0),
-        with(|plan| (plan.inner_steps, plan.sequences_per_step) = (1 << 20, 1 << 20)),
+        with(|plan| (plan.rhythm, plan.sequences_per_step) = (RoundPlan::constant(1 << 20), 1 << 20)),
         with(|plan| plan.evaluate_every = 0),
         with(|plan| plan.evaluation_shards = 0),
         with(|plan| plan.evaluation_shards = 1 << 20),

@@ -8,5 +8,6 @@ mod histories;
 mod jobs;
 mod journal;
 mod membership;
+mod tempo;
 mod training;
 mod tree;

@@ -296,7 +296,7 @@ fn finish_round(fleet: &mut Fleet, nodes: usize) {
 fn shares_follow_how_fast_everybody_has_been() {
     let mut fleet = Fleet::new(3);
     (0..2).for_each(|node| fleet.join(node));
-    fleet.submit("job", RoundPlan { rounds: 9, ..plan() });
+    fleet.submit("job", RoundPlan { steps: 27, ..plan() });
     assert_eq!(in_step(&fleet, 0..2), [4, 4], "both claim to be equally fast");
     fleet.now_ms += 100;
     fleet.step(0);
@@ -324,7 +324,7 @@ fn shares_follow_how_fast_everybody_has_been() {
 
 #[test]
 fn who_was_late_gets_less() {
-    let mut fleet = Fleet::running(2, RoundPlan { rounds: 9, ..plan() });
+    let mut fleet = Fleet::running(2, RoundPlan { steps: 27, ..plan() });
     fleet.now_ms += DEADLINE_MS / 2;
     fleet.step(0);
     fleet.news();

@@ -7,15 +7,16 @@ use std::time::Instant;
 use anyhow::Result;
 use serde::Serialize;
 use serde_json::Value;
+use zoo_protocol::Stretch;
 use zoo_training::{
-    LocalJob, Part, TrainingSpec, UpdateFormat, WindowResult, equal_shares, evaluate, layout,
+    LocalJob, Part, Progress, TrainingSpec, UpdateFormat, WindowResult, equal_shares, evaluate, layout,
 };
 use zoo_update::{Header, dense, sparse};
 
 use crate::commands::train::corpus::Corpus;
 use crate::commands::train::layers;
 use crate::config::{Layer, RunConfig, build};
-use crate::progress::Progress;
+use crate::progress::Progress as ProgressBar;
 
 /// Arguments of `zoo bench codec`.
 #[derive(clap::Args)]
@@ -57,8 +58,9 @@ struct CodecReport {
     preset: String,
     parameters: usize,
     replicas: u16,
-    inner_steps: u32,
-    rounds: u32,
+    rhythm: Vec<Stretch>,
+    steps: u64,
+    rounds: u64,
     update: UpdateFormat,
     seed: u64,
     /// Tokens of all replicas.
@@ -85,8 +87,8 @@ impl Codec {
             return Ok(());
         }
         println!(
-            "{}: {} replicas, {} rounds of {} steps, {} parameters",
-            report.preset, report.replicas, report.rounds, report.inner_steps, report.parameters
+            "{}: {} replicas, {} steps in {} rounds, {} parameters",
+            report.preset, report.replicas, report.steps, report.rounds, report.parameters
         );
         println!(
             "uploaded {:.5} bits per parameter and inner step; fetched from all others {:.5}",
@@ -119,34 +121,37 @@ impl Codec {
         let spec = corpus.spec(config);
         let plan = config.round_plan();
         let mut job = LocalJob::new(&spec, &corpus.training, self.replicas.into())?;
-        let mut progress = Progress::start(plan.rounds.into(), self.json);
+        let mut bar = ProgressBar::start(plan.steps, self.json);
         let started = Instant::now();
         let (mut bytes, mut tokens, mut exact) = (0, 0, true);
-        for round in 0..plan.rounds {
-            progress.update(round.into(), || "rounds".into());
-            let first = job.checkpoint().progress.sequences;
-            let shares = equal_shares(self.replicas.into(), first, plan.sequences_per_step, plan.inner_steps);
+        while job.checkpoint().progress.step < plan.steps {
+            let Progress { round, step, sequences: first, .. } = job.checkpoint().progress;
+            bar.update(step, || "steps".into());
+            let inner_steps = plan.inner_steps_at(step, 1);
+            let shares = equal_shares(self.replicas.into(), first, plan.sequences_per_step, inner_steps);
             let shares: Vec<_> = shares.into_iter().map(Some).collect();
             for result in job.round(&shares, &mut |_, _| ControlFlow::Continue(()))?.iter().flatten() {
                 bytes += result.updates.iter().map(|update| update.blob.len() as u64).sum::<u64>();
                 tokens += result.tokens();
-                exact &= comes_back(&spec, round, result)?;
+                exact &= comes_back(&spec, round as u32, result)?;
             }
         }
-        drop(progress);
+        drop(bar);
         let seconds = started.elapsed().as_secs_f64();
         let network = job.checkpoint().network(&spec)?;
         let part = Part { shard: 0, shards: 1, batch_windows: spec.micro_batch(spec.batch_sequences) };
         let evaluation = evaluate(&network, &corpus.held_out, part)?;
         let parameters = network.parameter_count();
-        let steps = f64::from(self.replicas) * f64::from(plan.rounds) * f64::from(plan.inner_steps);
+        let rounds = job.checkpoint().progress.round;
+        let steps = f64::from(self.replicas) * plan.steps as f64;
         let upload = 8.0 * bytes as f64 / (parameters as f64 * steps);
         Ok(CodecReport {
             preset: config.preset.clone(),
             parameters,
             replicas: self.replicas,
-            inner_steps: plan.inner_steps,
-            rounds: plan.rounds,
+            rhythm: plan.rhythm,
+            steps: plan.steps,
+            rounds,
             update: spec.update,
             seed: spec.seed,
             tokens,

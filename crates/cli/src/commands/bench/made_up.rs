@@ -117,10 +117,10 @@ fn job() -> JobDescription {
         training_data: digest,
         held_out_data: digest,
         plan: RoundPlan {
-            rounds: 1 << 20,
-            inner_steps: 20,
+            steps: 20 << 20,
+            rhythm: RoundPlan::constant(20),
             sequences_per_step: 8,
-            evaluate_every: 4,
+            evaluate_every: 80,
             evaluation_shards: 8,
             minimum_nodes: 1,
             contribution_deadline_ms: 1 << 40,

@@ -151,8 +151,8 @@ mod tests {
     impl Story {
         fn new() -> Self {
             let plan = RoundPlan {
-                rounds: 4,
-                inner_steps: 1,
+                steps: 4,
+                rhythm: RoundPlan::constant(1),
                 sequences_per_step: 1,
                 evaluate_every: 9,
                 evaluation_shards: 1,

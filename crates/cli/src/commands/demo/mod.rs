@@ -92,6 +92,11 @@ pub struct Demo {
 }
 
 impl Demo {
+    /// Inner steps of every node in all rounds.
+    fn steps(&self) -> u64 {
+        u64::from(self.rounds) * u64::from(self.inner_steps)
+    }
+
     /// Runs the demo to its end; stops whatever it has started, in any case.
     pub fn run(self) -> Result<()> {
         foreground::block_on(self.demonstrate())

@@ -66,7 +66,7 @@ fn data_options(demo: &Demo) -> Result<Options> {
 fn specification(demo: &Demo, vocab_size: usize) -> TrainingSpec {
     let mut model = zoo_model::preset::by_name(&demo.preset).expect("the argument is one of the presets");
     model.vocab_size = vocab_size;
-    let steps = u64::from(demo.rounds) * u64::from(demo.inner_steps);
+    let steps = demo.steps();
     let warmup_steps = (steps / 16).max(1);
     TrainingSpec {
         seed: demo.seed,
@@ -90,10 +90,10 @@ fn specification(demo: &Demo, vocab_size: usize) -> TrainingSpec {
 /// How the rounds of the job run.
 pub fn plan(demo: &Demo) -> RoundPlan {
     RoundPlan {
-        rounds: demo.rounds,
-        inner_steps: demo.inner_steps,
+        steps: demo.steps(),
+        rhythm: RoundPlan::constant(demo.inner_steps),
         sequences_per_step: demo.sequences,
-        evaluate_every: demo.evaluate_every,
+        evaluate_every: u64::from(demo.evaluate_every) * u64::from(demo.inner_steps),
         evaluation_shards: 2 * u32::from(demo.nodes),
         // One may be missing: the others go on.
         minimum_nodes: u32::from(demo.nodes).saturating_sub(1).max(1),

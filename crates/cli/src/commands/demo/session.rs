@@ -11,7 +11,7 @@ use tokio::time::{sleep, sleep_until, timeout};
 use zoo_content::Digest;
 use zoo_network::Ticket;
 use zoo_orchestrator::{Client, Notice, Watch};
-use zoo_protocol::{Commitment, NodeId, RoundPlan, Sealed, encode};
+use zoo_protocol::{Commitment, NodeId, Sealed, encode};
 use zoo_state::Event;
 
 use super::Demo;
@@ -23,7 +23,7 @@ use super::processes::{Processes, Said};
 use super::report::Report;
 use crate::commands::network::random_key;
 use crate::foreground;
-use crate::live::format::{bytes, count};
+use crate::live::format::{bytes, count, rhythm};
 use crate::live::{Audience, Overview};
 
 /// Nodes are called after these, alphabetically.
@@ -306,11 +306,12 @@ impl<'a> Session<'a> {
             held_out.digest.short(),
         );
         self.audience.tell("prepared", fields, &sentence);
-        let RoundPlan { rounds, inner_steps, .. } = job.description.plan;
         let parameters = count(job.spec.model.parameter_count() as u64);
         let sentence = format!(
-            "{} with {parameters} parameters, {rounds} rounds of {inner_steps} steps on {} nodes",
-            self.demo.preset, self.demo.nodes
+            "{} with {parameters} parameters, {} on {} nodes",
+            self.demo.preset,
+            rhythm(&job.description.plan),
+            self.demo.nodes
         );
         self.audience.tell("submitted", json!({ "job": job.description.id() }), &sentence);
     }
