@@ -32,6 +32,7 @@ use crate::{
 ///
 /// So is "it is not what it must be", by the last of these rules. Whether it is follows from the digests that the contributor
 /// signed, so honest nodes agree, and where most are honest nobody else's word counts. The contributor is then at fault.
+/// Nor is a checkpoint believed for which no more nodes stand than refuse something in it: the round starts again.
 ///
 /// Otherwise the claimant alone is excused: it will find the finished checkpoint at its holders, and a sum of its
 /// goes to another node.
@@ -385,6 +386,9 @@ impl State {
             let checkpoints = ballots.into_iter().collect();
             return self.fail_job(Failure::Disagreement { round, checkpoints }, events);
         };
+        if ballots[&agreed].len() <= aggregating.judges() {
+            return self.restart_round(Restart::Tie, events);
+        }
         let contributions = aggregating.contributions.clone();
         for (&reported, nodes) in ballots.iter().filter(|(checkpoint, _)| **checkpoint != agreed) {
             for &node in nodes {

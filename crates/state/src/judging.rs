@@ -99,6 +99,14 @@ impl Aggregating {
         self.refusals.get(contributor).is_some_and(|judges| judges.contains_key(node))
     }
 
+    /// How many nodes refuse something and have not aggregated after all.
+    pub(crate) fn judges(&self) -> usize {
+        let judges: BTreeSet<&NodeId> = self.refusals.values().flat_map(BTreeMap::keys).collect();
+        let stand_by_it =
+            |judge: &&&NodeId| !matches!(self.answers.get(**judge), Some(Answer::Checkpoint(_)));
+        judges.iter().filter(stand_by_it).count()
+    }
+
     /// Why a contribution is not what it must be, if enough of the others say so: the reason that most of them give.
     pub(crate) fn verdict(&self, contributor: &NodeId, voters: &[NodeId], there: usize) -> Option<String> {
         let judges: BTreeMap<&NodeId, &String> =

@@ -2,7 +2,7 @@
 
 use zoo_content::Digest;
 use zoo_protocol::{Form, NodeId, RefusedSummand, Report, RoundPlan, Topology, Work};
-use zoo_state::{Event, FaultKind, JobStatus, Missed, Outcome, Phase, Refusal};
+use zoo_state::{Event, FaultKind, JobStatus, Missed, Outcome, Phase, Refusal, Restart};
 
 use crate::fleet::{Fleet, commitment, plan};
 
@@ -94,6 +94,25 @@ fn one_liar_excludes_nobody_not_even_who_is_lost() {
     });
     assert_eq!(finished, Some(fleet.ids([1, 2])));
     assert_eq!(fleet.state.nodes()[&fleet.id(3)].account.rounds, 1);
+}
+
+#[test]
+fn a_checkpoint_for_which_no_more_stand_than_against_it_is_not_believed() {
+    // The others are gone when it comes to the vote: the liar's word against that of one.
+    let mut fleet = sealed(4, plan());
+    refuse(&mut fleet, 0, &[3]).unwrap();
+    let (job, round, attempt) = {
+        let work = fleet.aggregate(3);
+        (work.job, work.round, work.attempt)
+    };
+    let checkpoint = Digest::of(b"with garbage in it");
+    fleet.report(3, Report::Aggregated { job, round, attempt, checkpoint }).unwrap();
+    fleet.lose(1);
+    fleet.lose(2);
+    let news = fleet.news();
+    assert!(!news.iter().any(|event| matches!(event, Event::RoundFinished { .. })), "{news:?}");
+    let restarted = |event: &Event| matches!(event, Event::RoundRestarted { why: Restart::Tie, .. });
+    assert!(news.iter().any(restarted), "{news:?}");
 }
 
 #[test]
