@@ -2,7 +2,7 @@
 
 use zoo_content::Digest;
 use zoo_protocol::{
-    Aggregate, Commitment, Evaluate, NodeId, Peer, Report, Sum, TrainWindow, VNodeUpdate, Work,
+    Aggregate, Commitment, Evaluate, Peer, RefusedSummand, Report, Sum, TrainWindow, VNodeUpdate, Work,
 };
 
 use crate::needs::Need;
@@ -29,10 +29,10 @@ pub enum Task {
 pub enum Outcome {
     /// A window is trained; its blobs are in the store.
     Trained(Box<Commitment>),
-    /// What somebody made for this work is not what it must be: as good as missing.
-    Unusable {
-        /// Who made it.
-        maker: NodeId,
+    /// Some of what was made for this work is not what it must be.
+    Refused {
+        /// All of it, each with its reason.
+        summands: Vec<RefusedSummand>,
     },
     /// Part of a round is added; the sums are in the store.
     Summed {
@@ -82,6 +82,8 @@ pub enum Input {
         digest: Digest,
         /// Why.
         reason: String,
+        /// What its maker answered that it never should, if it did: more bytes than it committed to, or others.
+        wrong: Option<String>,
     },
     /// The wait that [`Effect::RetryAfter`] asked for is over.
     Retry(Assignment),

@@ -12,7 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use zoo_content::Digest;
-use zoo_protocol::{Aggregate, NodeKey, Peer, Report, Sealed, Sum, Work, limits};
+use zoo_protocol::{
+    Aggregate, NodeId, NodeKey, Peer, RefusedSummand, Report, Sealed, Sum, Summand, Work, limits,
+};
 
 use crate::needs::{BlobKind, Need};
 
@@ -94,7 +96,9 @@ impl Agent {
                 }
             }
             Input::Fetched { digest, lists } => self.fetched(digest, lists, &mut effects),
-            Input::FetchFailed { digest, reason } => self.fetch_failed(digest, reason, &mut effects),
+            Input::FetchFailed { digest, reason, wrong } => {
+                self.fetch_failed(digest, reason, wrong, &mut effects);
+            }
             Input::Retry(assignment) if assignment == self.assignment => self.retry(&mut effects),
             Input::TaskFinished { assignment, outcome } if self.runs(assignment) => {
                 let report = self.report_of(outcome);
@@ -209,7 +213,13 @@ impl Agent {
         }
     }
 
-    fn fetch_failed(&mut self, digest: Digest, reason: String, effects: &mut Vec<Effect>) {
+    fn fetch_failed(
+        &mut self,
+        digest: Digest,
+        reason: String,
+        wrong: Option<String>,
+        effects: &mut Vec<Effect>,
+    ) {
         self.fetching.remove(&digest);
         let Stage::Gathering { missing } = &mut self.stage else { return };
         // One missing blob is reason enough: the others are not reported one by one.
@@ -221,11 +231,29 @@ impl Agent {
             _ if !report => self.wait(effects),
             (BlobKind::Update(maker), Work::Aggregate(Aggregate { job, round, attempt, .. }))
             | (BlobKind::Update(maker), Work::Sum(Sum { job, round, attempt, .. })) => {
-                let report = Report::Missing { job: *job, round: *round, attempt: *attempt, maker };
+                let (job, round, attempt) = (*job, *round, *attempt);
+                let refused = wrong.and_then(|wrong| self.summand_with(&digest, maker, &wrong));
+                let report = match refused {
+                    Some(refused) => Report::Refused { job, round, attempt, summands: vec![refused] },
+                    None => Report::Missing { job, round, attempt, maker },
+                };
                 self.finish(report, effects);
             }
             _ => self.fail(format!("cannot fetch {} blob {digest}: {reason}", name_of(kind)), effects),
         }
+    }
+
+    /// The summand of the present work that `maker` made and that has this blob.
+    fn summand_with(&self, blob: &Digest, maker: NodeId, wrong: &str) -> Option<RefusedSummand> {
+        let summands = match &self.work {
+            Work::Aggregate(work) => &work.summands,
+            Work::Sum(work) => &work.summands,
+            _ => return None,
+        };
+        let has_blob = |given: &&Summand| given.updates.iter().any(|update| update.update == *blob);
+        let found = summands.iter().filter(|given| given.node == maker).find(has_blob)?;
+        let reason = limits::reason(format!("its blob {} {wrong}", blob.short()));
+        Some(RefusedSummand { maker, form: found.form, first_vnode: found.first_vnode, reason })
     }
 
     /// Asks to be woken, once for however many failures until then.
@@ -281,9 +309,9 @@ impl Agent {
             (Outcome::Trained(commitment), Work::Train(_)) => {
                 Report::Trained(Sealed::seal(&*commitment, &self.key))
             }
-            (Outcome::Unusable { maker }, Work::Aggregate(Aggregate { job, round, attempt, .. }))
-            | (Outcome::Unusable { maker }, Work::Sum(Sum { job, round, attempt, .. })) => {
-                Report::Missing { job: *job, round: *round, attempt: *attempt, maker }
+            (Outcome::Refused { summands }, Work::Aggregate(Aggregate { job, round, attempt, .. }))
+            | (Outcome::Refused { summands }, Work::Sum(Sum { job, round, attempt, .. })) => {
+                Report::Refused { job: *job, round: *round, attempt: *attempt, summands }
             }
             (Outcome::Summed { sums }, Work::Sum(work)) => {
                 let Sum { job, round, attempt, sum, .. } = *work;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use zoo_agent::{Agent, Effect, Input, Outcome, Task};
 use zoo_content::Digest;
 use zoo_protocol::{
-    Aggregate, Commitment, Evaluate, Form, NodeId, NodeKey, Peer, Profile, Report, Share, Sum, Summand,
-    TrainWindow, VNodeUpdate, Work,
+    Aggregate, Commitment, Evaluate, Form, NodeId, NodeKey, Peer, Profile, RefusedSummand, Report, Share,
+    Sum, Summand, TrainWindow, VNodeUpdate, Work,
 };
 
 fn digest(name: &str) -> Digest {
@@ -107,7 +107,7 @@ fn listing(name: &str, parts: &[&str]) -> Input {
 }
 
 fn failed(name: &str) -> Input {
-    Input::FetchFailed { digest: digest(name), reason: "nobody has it".into() }
+    Input::FetchFailed { digest: digest(name), reason: "nobody has it".into(), wrong: None }
 }
 
 /// Effects as words, so that a test reads as a conversation. Fetches are sorted: their order is
@@ -143,6 +143,7 @@ fn words(effects: &[Effect]) -> Vec<String> {
                 Report::Missing { attempt, maker, .. } => {
                     format!("report missing {} of attempt {attempt}", maker.short())
                 }
+                Report::Refused { summands, .. } => format!("report refused {}", summands[0].maker.short()),
                 Report::Evaluated { shard, .. } => format!("report evaluated {shard}"),
                 Report::Summed { sum, sums, .. } => format!("report summed {sum}: {}", sums[0].vnode),
                 Report::Failed { reason, .. } => {
@@ -381,7 +382,8 @@ fn a_summand_that_cannot_be_had_or_used_is_reported_by_its_maker() {
     let mut unreachable = agent();
     unreachable.handle(Input::Connected);
     unreachable.handle(told(sum(&[2, 3])));
-    let failed = || Input::FetchFailed { digest: digest("update 3"), reason: "nobody has it".into() };
+    let failed =
+        || Input::FetchFailed { digest: digest("update 3"), reason: "nobody has it".into(), wrong: None };
     let tries = (0..3).flat_map(|_| {
         let effects = unreachable.handle(failed());
         unreachable.handle(Input::Retry(1));
@@ -389,24 +391,41 @@ fn a_summand_that_cannot_be_had_or_used_is_reported_by_its_maker() {
     });
     assert!(tries.collect::<Vec<_>>().contains(&Effect::Report(missing(3))));
 
-    let mut unusable = agent();
-    unusable.handle(Input::Connected);
-    unusable.handle(told(sum(&[2])));
-    ["program", "update 2"].into_iter().for_each(|name| _ = unusable.handle(fetched(name)));
-    let outcome = Outcome::Unusable { maker: node(2) };
-    assert_eq!(unusable.handle(Input::TaskFinished { assignment: 1, outcome }), [Effect::Report(missing(2))]);
+    let mut misled = agent();
+    misled.handle(Input::Connected);
+    misled.handle(told(sum(&[2, 3])));
+    let wrong = || Some("says it has 9 bytes, over the limit of 6".to_owned());
+    let failed = || Input::FetchFailed { digest: digest("update 3"), reason: "no".into(), wrong: wrong() };
+    let tries = (0..3).flat_map(|_| {
+        let effects = misled.handle(failed());
+        misled.handle(Input::Retry(1));
+        effects
+    });
+    let reason = format!("its blob {} says it has 9 bytes, over the limit of 6", digest("update 3").short());
+    assert!(tries.collect::<Vec<_>>().contains(&Effect::Report(refusal(refused(3, &reason)))));
+}
+
+fn refused(maker: u8, reason: &str) -> RefusedSummand {
+    let (maker, form) = (node(maker), Form::Contribution);
+    RefusedSummand { maker, form, first_vnode: 0, reason: reason.into() }
+}
+
+fn refusal(summand: RefusedSummand) -> Report {
+    Report::Refused { job: digest("job"), round: 0, attempt: 0, summands: vec![summand] }
 }
 
 #[test]
-fn an_unusable_contribution_is_reported_like_a_missing_one() {
-    let mut agent = agent();
-    agent.handle(told(Work::Aggregate(aggregate(&[2]))));
-    for name in ["program", "base 0", "update 2"] {
-        agent.handle(fetched(name));
+fn what_cannot_be_added_is_refused_with_its_reason() {
+    for work in [Work::Aggregate(aggregate(&[2])), sum(&[2])] {
+        let mut agent = agent();
+        agent.handle(told(work));
+        for name in ["program", "base 0", "update 2"] {
+            agent.handle(fetched(name));
+        }
+        let outcome = Outcome::Refused { summands: vec![refused(2, "it ends early")] };
+        let report = Effect::Report(refusal(refused(2, "it ends early")));
+        assert_eq!(agent.handle(Input::TaskFinished { assignment: 1, outcome }), [report]);
     }
-    let outcome = Outcome::Unusable { maker: node(2) };
-    let expected = Report::Missing { job: digest("job"), round: 0, attempt: 0, maker: node(2) };
-    assert_eq!(agent.handle(Input::TaskFinished { assignment: 1, outcome }), [Effect::Report(expected)]);
 }
 
 #[test]

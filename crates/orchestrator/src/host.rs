@@ -11,11 +11,13 @@ use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 use zoo_content::Digest;
 use zoo_network::limits::IDLE_TIMEOUT;
-use zoo_protocol::{FromOrchestrator, JobDescription, JobId, NodeId, NodeProfile, Peer, Report, Work};
-use zoo_state::{Command, LossCause, Refusal, State};
+use zoo_protocol::{
+    FromOrchestrator, JobDescription, JobId, NodeId, NodeProfile, Peer, RefusedSummand, Report, Work,
+};
+use zoo_state::{Command, Event, LossCause, Refusal, State};
 
 use crate::JournalError;
 use crate::clock::Clock;
@@ -199,7 +201,7 @@ impl Host {
             Input::Reported { node, session, report } if self.is_current(&node, session) => {
                 self.renew(node);
                 if let Err(refusal) = self.apply(Command::Reported { node, report, now_ms }) {
-                    warn!(node = %node.short(), %refusal, "report refused");
+                    warn!(%node, %refusal, "report refused");
                 }
             }
             Input::Gone { node, session, cause } if self.is_current(&node, session) => self.lose(node, cause),
@@ -237,7 +239,7 @@ impl Host {
         self.leases.remove(&node);
         let now_ms = self.clock.now_ms();
         if let Err(refusal) = self.apply(Command::NodeLost { node, cause, now_ms }) {
-            warn!(node = %node.short(), %refusal, "loss refused");
+            warn!(%node, %refusal, "loss refused");
         }
     }
 
@@ -270,9 +272,7 @@ impl Host {
                 self.pending.iter().map(|entry| self.state.concerned(&entry.command, &entry.events));
             let concerned: Option<Vec<BTreeSet<NodeId>>> = concerned.collect();
             let concerned = concerned.map(|nodes| nodes.into_iter().flatten().collect::<BTreeSet<NodeId>>());
-            for event in self.pending.drain(..).flat_map(|entry| entry.events) {
-                debug!(?event);
-            }
+            self.pending.drain(..).for_each(|entry| log(&entry));
             self.head.send_replace(Head { events: self.journal.next_event(), root });
             self.publish(concerned.as_ref());
         }
@@ -320,5 +320,22 @@ impl Host {
 
     fn is_current(&self, node: &NodeId, session: SessionId) -> bool {
         self.sessions.get(node).is_some_and(|current| current.id == session)
+    }
+}
+
+/// Says who did what no honest node does, by its whole key.
+fn log(entry: &Entry) {
+    if let Command::Reported { node: judge, report: Report::Refused { round, summands, .. }, .. } =
+        &entry.command
+    {
+        for RefusedSummand { maker, reason, .. } in summands {
+            info!(%maker, round, reason, %judge, "a node cannot add what another made");
+        }
+    }
+    for event in &entry.events {
+        match event {
+            Event::Fault { node, round, kind, .. } => warn!(%node, round, %kind, "node at fault"),
+            event => debug!(?event),
+        }
     }
 }

@@ -69,12 +69,19 @@ impl Context {
             }
             Ok(Ok(Some(_))) => return reject(stream, "the first message must be a hello").await,
             Ok(Err(cause)) => {
+                if is_no_message(&cause) {
+                    warn!(%node, %cause, "message refused");
+                }
                 let text = format!("the first message is not understood by version {VERSION}: {cause}");
                 return reject(stream, text).await;
             }
         };
-        if let Err(cause) = outcome {
-            debug!(node = %node.short(), %cause, "session ended");
+        match outcome {
+            Err(SessionError::Network(cause)) if is_no_message(&cause) => {
+                warn!(%node, %cause, "message refused")
+            }
+            Err(cause) => debug!(%node, %cause, "session ended"),
+            Ok(()) => {}
         }
     }
 
@@ -230,6 +237,14 @@ pub(crate) async fn send(sender: &mut Sender, message: &FromOrchestrator) -> Res
 
 async fn send_within(sending: impl Future<Output = Result<(), NetworkError>>) -> Result<(), SessionError> {
     timeout(SEND_TIMEOUT, sending).await.map_err(|_| SessionError::Slow)?.map_err(SessionError::from)
+}
+
+/// Whether somebody sent bytes that are no message, rather than being gone.
+fn is_no_message(cause: &NetworkError) -> bool {
+    matches!(
+        cause,
+        NetworkError::FrameTooLarge { .. } | NetworkError::Wire { .. } | NetworkError::Truncated { .. }
+    )
 }
 
 async fn reject(stream: Stream, why: impl ToString) {

@@ -16,8 +16,8 @@ use zoo_agent::needs::{self, BlobKind, Need};
 use zoo_agent::{Agent, Effect, Input};
 use zoo_content::{BlobStore, Digest, VerifiedBlob};
 use zoo_kernels::isa::{self, Isa};
-use zoo_network::{BindOptions, Endpoint, Ticket};
-use zoo_protocol::{JobId, Peer, Report, Role, ToOrchestrator, VERSION};
+use zoo_network::{BindOptions, Endpoint, FetchError, FetchFailure, Ticket};
+use zoo_protocol::{JobId, Peer, RefusedSummand, Report, Role, ToOrchestrator, VERSION};
 use zoo_training::Manifest;
 
 use crate::PNodeError;
@@ -242,7 +242,7 @@ impl Node {
             Input::Fetched { digest, .. } => {
                 self.fetches.remove(digest);
             }
-            Input::FetchFailed { digest, reason } => {
+            Input::FetchFailed { digest, reason, .. } => {
                 self.fetches.remove(digest);
                 (self.events)(PNodeEvent::Trouble(reason.clone()));
             }
@@ -276,6 +276,11 @@ impl Node {
                 });
             }
             Effect::Report(report) => {
+                if let Report::Refused { round, summands, .. } = &report {
+                    for RefusedSummand { maker, reason, .. } in summands {
+                        warn!(%maker, round, reason, "contribution refused");
+                    }
+                }
                 (self.events)(PNodeEvent::Reported(report.clone()));
                 if self.reports.try_send(report).is_err() {
                     warn!("the connection is behind; the report is repeated after the next reconnect");
@@ -299,11 +304,24 @@ impl Node {
         let handle = self.errands.spawn(async move {
             let input = match fetch.run().await {
                 Ok(lists) => Input::Fetched { digest, lists },
-                Err(reason) => Input::FetchFailed { digest, reason },
+                Err(Failure { reason, wrong }) => Input::FetchFailed { digest, reason, wrong },
             };
             let _ = inputs.send(input).await;
         });
         self.fetches.insert(digest, handle);
+    }
+}
+
+/// Why a blob is not to be had.
+struct Failure {
+    reason: String,
+    /// As in [`Input::FetchFailed`].
+    wrong: Option<String>,
+}
+
+impl From<String> for Failure {
+    fn from(reason: String) -> Self {
+        Self { reason, wrong: None }
     }
 }
 
@@ -320,16 +338,32 @@ struct Fetch {
 
 impl Fetch {
     /// Returns when the store holds the blob; what it lists, if it is a manifest.
-    async fn run(self) -> Result<Vec<(Digest, u64)>, String> {
+    async fn run(self) -> Result<Vec<(Digest, u64)>, Failure> {
         // Before looking, so that it is not tidied away in between.
         self.home.note(self.job, self.round, self.digest);
         let held = self.home.store().contains(&self.digest);
         if !held {
             let fetched =
                 self.endpoint.fetch_from_any(&self.sources, &self.digest, self.need.max_bytes).await;
-            self.keep(fetched.map_err(|cause| cause.to_string())?).await?;
+            let fetched = fetched
+                .map_err(|cause| Failure { wrong: self.wrong_answer(&cause), ..cause.to_string().into() })?;
+            self.keep(fetched).await?;
         }
-        if self.need.kind == BlobKind::Manifest { self.read_manifest().await } else { Ok(Vec::new()) }
+        let is_manifest = self.need.kind == BlobKind::Manifest;
+        if is_manifest { Ok(self.read_manifest().await?) } else { Ok(Vec::new()) }
+    }
+
+    /// What the maker of an update answered that no maker should: everything else may come right.
+    fn wrong_answer(&self, cause: &FetchError) -> Option<String> {
+        let BlobKind::Update(maker) = self.need.kind else { return None };
+        let is_wrong = |failure: &FetchFailure| {
+            matches!(
+                failure,
+                FetchFailure::TooLarge { .. } | FetchFailure::False(_) | FetchFailure::Protocol(_)
+            )
+        };
+        let mut answers = cause.attempts.iter().filter(|(node, _)| *node == maker);
+        answers.find(|(_, failure)| is_wrong(failure)).map(|(_, failure)| failure.to_string())
     }
 
     async fn keep(&self, blob: VerifiedBlob) -> Result<(), String> {

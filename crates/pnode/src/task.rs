@@ -7,7 +7,8 @@ use std::ops::ControlFlow;
 
 use zoo_content::{BlobStore, Digest, StoreError, VerifiedBlob};
 use zoo_protocol::{
-    Aggregate, Commitment, Evaluate, Form, NodeId, Profile, Sum, Summand, TrainWindow, VNodeUpdate,
+    Aggregate, Commitment, Evaluate, Form, Profile, RefusedSummand, Sum, Summand, TrainWindow, VNodeUpdate,
+    limits,
 };
 use zoo_training::{
     AggregateTask, Checkpoint, CheckpointError, Dataset, DatasetError, Estimate, Evaluation, Part,
@@ -170,18 +171,15 @@ pub fn train(
 pub enum Added<T> {
     /// This.
     Is(T),
-    /// One of them is not what it must be, so nothing can come of it.
-    Unusable {
-        /// Who made it.
-        maker: NodeId,
-    },
+    /// These are not what they must be, so nothing can come of it.
+    Refused(Vec<RefusedSummand>),
 }
 
 /// Aggregates a round from what is in `store` and takes the outer step; stores nothing.
 pub fn aggregate(store: &dyn BlobStore, work: &Aggregate) -> Result<Added<Checkpoint>, TaskError> {
     let spec = program(store, &work.program)?;
     let base = Checkpoint::load(store, &work.base)?;
-    add(store, &work.summands, |summands| {
+    add(store, &spec, work.round, &work.summands, |summands| {
         let (round, step) = (work.round, work.step);
         zoo_training::aggregate(AggregateTask { spec: &spec, base: &base, round, step, summands })
     })
@@ -192,14 +190,16 @@ pub fn sum(store: &dyn BlobStore, work: &Sum) -> Result<Added<Vec<(String, Verif
     let spec = program(store, &work.program)?;
     let first = work.first_vnode as usize;
     let vnodes = (first, first.saturating_add(work.vnodes as usize));
-    add(store, &work.summands, |summands| {
+    add(store, &spec, work.round, &work.summands, |summands| {
         zoo_training::partial_sums(SumTask { spec: &spec, round: work.round, vnodes, summands })
     })
 }
 
-/// Adds `summands`; when that fails, finds out which of them fails alone.
+/// Adds `summands`; when that fails, finds out which of them cannot be added, and why.
 fn add<T>(
     store: &dyn BlobStore,
+    spec: &TrainingSpec,
+    round: u32,
     summands: &[Summand],
     add: impl Fn(&[zoo_training::Summand]) -> Result<T, TrainError>,
 ) -> Result<Added<T>, TaskError> {
@@ -220,19 +220,48 @@ fn add<T>(
             blobs,
         })
         .collect();
-    match add(&fetched) {
-        Ok(added) => Ok(Added::Is(added)),
-        Err(cause) if is_fault_of_contribution(&cause) => {
-            let unusable =
-                |at: &usize| add(&fetched[*at..=*at]).is_err_and(|cause| is_fault_of_contribution(&cause));
-            let culprit = (0..fetched.len()).find(unusable).ok_or(cause)?;
-            Ok(Added::Unusable { maker: summands[culprit].node })
+    let added = add(&fetched);
+    if let Err(cause) = &added
+        && !is_fault_of_summand(cause)
+    {
+        return Ok(Added::Is(added?));
+    }
+    let mut refused = Vec::new();
+    for (summand, fetched) in summands.iter().zip(&fetched) {
+        if let Some(reason) = misstated(summand, fetched.blobs) {
+            refused.push(refusal_of(summand, reason));
+        } else if added.is_err() {
+            match zoo_training::inspect(spec, round, *fetched) {
+                Err(cause) if is_fault_of_summand(&cause) => refused.push(refusal_of(summand, cause)),
+                other => other?,
+            }
         }
-        Err(cause) => Err(cause.into()),
+    }
+    match added {
+        Ok(added) if refused.is_empty() => Ok(Added::Is(added)),
+        Err(cause) if refused.is_empty() => Err(cause.into()),
+        _ => Ok(Added::Refused(refused)),
     }
 }
 
-fn is_fault_of_contribution(cause: &TrainError) -> bool {
+/// The sizes that a summand's maker committed to are those of its blobs.
+fn misstated(summand: &Summand, blobs: &[VerifiedBlob]) -> Option<String> {
+    let mut updates = summand.updates.iter().zip(blobs);
+    let (update, blob) = updates.find(|(update, blob)| update.bytes != blob.len() as u64)?;
+    let (vnode, said) = (&update.vnode, update.bytes);
+    Some(format!("update of vnode {vnode}: it has {} bytes where {said} were committed to", blob.len()))
+}
+
+fn refusal_of(summand: &Summand, reason: impl ToString) -> RefusedSummand {
+    RefusedSummand {
+        maker: summand.node,
+        form: summand.form,
+        first_vnode: summand.first_vnode,
+        reason: limits::reason(reason),
+    }
+}
+
+fn is_fault_of_summand(cause: &TrainError) -> bool {
     matches!(cause, TrainError::Update { .. } | TrainError::Contribution(_))
 }
 

@@ -227,7 +227,7 @@ impl Bench {
         let store = self.home.store().as_ref();
         let checkpoint = match task::aggregate(store, work)? {
             Added::Is(checkpoint) => checkpoint,
-            Added::Unusable { maker } => return Ok(Outcome::Unusable { maker }),
+            Added::Refused(summands) => return Ok(Outcome::Refused { summands }),
         };
         // The round after this one starts from these blobs: they are noted as its own.
         let next = work.round.saturating_add(1);
@@ -244,7 +244,7 @@ impl Bench {
         let store = self.home.store().as_ref();
         let added = match task::sum(store, work)? {
             Added::Is(added) => added,
-            Added::Unusable { maker } => return Ok(Outcome::Unusable { maker }),
+            Added::Refused(summands) => return Ok(Outcome::Refused { summands }),
         };
         let mut sums = Vec::with_capacity(added.len());
         for (vnode, blob) in added {

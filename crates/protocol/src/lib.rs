@@ -22,7 +22,8 @@ pub use message::{FromOrchestrator, Peer, Rejection, Role, ToOrchestrator};
 pub use sealed::{SealError, Sealed, Statement};
 pub use wire::{MAX_FRAME_BYTES, Message, WireError, decode, encode};
 pub use work::{
-    Aggregate, Commitment, Evaluate, Form, Report, Share, Sum, Summand, TrainWindow, VNodeUpdate, Work,
+    Aggregate, Commitment, Evaluate, Form, RefusedSummand, Report, Share, Sum, Summand, TrainWindow,
+    VNodeUpdate, Work,
 };
 pub use zoo_kernels::Profile;
 

@@ -192,7 +192,7 @@ pub enum Report {
         /// Manifest of the new checkpoint; equal on every honest node.
         checkpoint: Digest,
     },
-    /// A summand of the node's work could not be fetched from anyone, or is not what it must be.
+    /// A summand of the node's work could not be fetched from anyone.
     Missing {
         /// The job.
         job: JobId,
@@ -240,6 +240,30 @@ pub enum Report {
         /// One sum per VNode, in network order.
         sums: Vec<VNodeUpdate>,
     },
+    /// Summands of the node's work are not what they must be.
+    Refused {
+        /// The job.
+        job: JobId,
+        /// The round.
+        round: u32,
+        /// The attempt.
+        attempt: u32,
+        /// All of them, each with its reason.
+        summands: Vec<RefusedSummand>,
+    },
+}
+
+/// A summand that cannot be added, whoever tries: what is wrong with it is in its bytes or in what was said of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedSummand {
+    /// Who made it.
+    pub maker: NodeId,
+    /// Whether it is a contribution or a sum.
+    pub form: Form,
+    /// Place in the network of its first VNode.
+    pub first_vnode: u32,
+    /// What is wrong with it (made by [`limits::reason`]).
+    pub reason: String,
 }
 
 impl Message for Work {
@@ -292,6 +316,11 @@ impl Message for Report {
             Self::Trained(sealed) => sealed.validate(),
             Self::Failed { reason, .. } => limits::explanation("reason of a failure", reason),
             Self::Summed { sums, .. } => limits::updates(sums),
+            Self::Refused { summands, .. } => {
+                limits::at_most("refused summands", summands.len() as u64, MAX_SUMMANDS as u64)?;
+                let mut reasons = summands.iter().map(|refused| &refused.reason);
+                reasons.try_for_each(|reason| limits::explanation("reason of a refusal", reason))
+            }
             Self::Aggregated { .. } | Self::Missing { .. } | Self::Evaluated { .. } => Ok(()),
         }
     }

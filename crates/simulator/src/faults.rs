@@ -32,6 +32,10 @@ pub struct Faults {
     pub orchestrator_crash_in_1000: u64,
     /// The orchestrator's clock is off by up to this much after a restart, ms.
     pub clock_skew_ms: u64,
+    /// Nodes of 1,000 that contribute what is no update.
+    pub garbage_in_1000: u64,
+    /// Nodes that refuse whatever others contribute.
+    pub slanderers: u64,
 }
 
 impl Faults {
@@ -51,6 +55,8 @@ impl Faults {
             slowness: 1,
             orchestrator_crash_in_1000: 0,
             clock_skew_ms: 0,
+            garbage_in_1000: 0,
+            slanderers: 0,
         }
     }
 
@@ -70,6 +76,8 @@ impl Faults {
             slowness: 8,
             orchestrator_crash_in_1000: 30,
             clock_skew_ms: 5_000,
+            garbage_in_1000: 100,
+            slanderers: 1,
         }
     }
 }

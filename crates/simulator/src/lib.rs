@@ -57,6 +57,8 @@ pub enum Bug {
     ForgetsItsLastEntry,
     /// What a node said in a conversation that another one has replaced still counts.
     HearsReplacedConversations,
+    /// Nodes add whatever they fetch.
+    AddsGarbage,
 }
 
 /// What came of it.
@@ -74,6 +76,8 @@ pub struct Outcome {
     pub bytes_moved: u64,
     /// Entries of the journal.
     pub journal_entries: u64,
+    /// Contributions that were refused.
+    pub refused: u64,
     /// Nodes that were killed, and times the orchestrator was.
     pub node_crashes: u64,
     /// Times the orchestrator was killed.

@@ -10,7 +10,18 @@ use zoo_protocol::{NodeId, NodeKey, NodeProfile, Speeds};
 
 use crate::host::SessionId;
 
+/// How honest a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Honesty {
+    Honest,
+    /// Contributes what is no update, and sees nothing wrong with it.
+    Garbage,
+    /// Refuses whatever others contribute.
+    Slanderer,
+}
+
 pub struct Node {
+    pub honesty: Honesty,
     pub key: Arc<NodeKey>,
     pub id: NodeId,
     /// Virtual ms that a sequence takes.
@@ -44,12 +55,13 @@ pub struct Process {
 }
 
 impl Node {
-    pub fn new(seed: u64, index: usize, ms_per_sequence: u64, bytes_per_ms: u64) -> Self {
+    pub fn new(seed: u64, index: usize, honesty: Honesty, ms_per_sequence: u64, bytes_per_ms: u64) -> Self {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         bytes[8..16].copy_from_slice(&(index as u64 + 1).to_le_bytes());
         let key = Arc::new(NodeKey::from_seed(bytes));
         Self {
+            honesty,
             id: key.id(),
             key,
             ms_per_sequence,

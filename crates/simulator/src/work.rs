@@ -1,7 +1,9 @@
 //! What tasks come to in the simulation: pure functions of the task, as the real ones are, without a model.
 
 use zoo_content::Digest;
-use zoo_protocol::{Aggregate, Commitment, Evaluate, Sum, Summand, TrainWindow, VNodeUpdate, encode};
+use zoo_protocol::{
+    Aggregate, Commitment, Evaluate, RefusedSummand, Sum, Summand, TrainWindow, VNodeUpdate, encode,
+};
 
 /// VNodes of the simulated model.
 const VNODES: [&str; 4] = ["table", "body", "norm", "head"];
@@ -35,6 +37,33 @@ pub fn train(window: &TrainWindow, replica_in: Option<Digest>) -> (Commitment, V
         work: window.clone(),
     };
     (commitment, blobs)
+}
+
+/// The same, with updates that are none.
+pub fn garbage(window: &TrainWindow, replica_in: Option<Digest>) -> (Commitment, Vec<(Digest, u64)>) {
+    let (mut commitment, mut blobs) = train(window, replica_in);
+    for update in &mut commitment.updates {
+        let mut bytes = *update.update.as_bytes();
+        bytes[..GARBAGE.len()].copy_from_slice(GARBAGE);
+        blobs.retain(|(blob, _)| *blob != update.update);
+        update.update = Digest::from_bytes(bytes);
+        blobs.push((update.update, update.bytes));
+    }
+    (commitment, blobs)
+}
+
+/// What blobs that are no updates begin with.
+const GARBAGE: &[u8] = b"garbage";
+
+/// Whether a summand cannot be added.
+pub fn is_garbage(summand: &Summand) -> bool {
+    summand.updates.iter().any(|update| update.update.as_bytes().starts_with(GARBAGE))
+}
+
+/// The refusal of a summand.
+pub fn refusal(summand: &Summand) -> RefusedSummand {
+    let reason = "it is no update".into();
+    RefusedSummand { maker: summand.node, form: summand.form, first_vnode: summand.first_vnode, reason }
 }
 
 /// The checkpoint that an aggregation comes to: a function of the contributions, whichever attempt and tree it is.

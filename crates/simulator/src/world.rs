@@ -7,14 +7,15 @@ use zoo_agent::needs::{BlobKind, Need, round_of};
 use zoo_agent::{Assignment, Effect, Input, Outcome as TaskOutcome, Task};
 use zoo_content::Digest;
 use zoo_protocol::{
-    JobDescription, JobId, NodeId, NodeKey, Peer, Profile, Report, RoundPlan, decode, encode,
+    Form, JobDescription, JobId, NodeId, NodeKey, Peer, Profile, RefusedSummand, Report, RoundPlan, Summand,
+    decode, encode,
 };
-use zoo_state::{Event, JobStatus, LossCause, Outcome as JobOutcome, invariants};
+use zoo_state::{Event, FaultKind, JobStatus, LossCause, Outcome as JobOutcome, invariants};
 
 use crate::chance::Chance;
 use crate::host::{Crash, Host, Published, Request, SessionId, TICK_MS};
-use crate::node::Node;
-use crate::{Faults, Options, Outcome, work};
+use crate::node::{Honesty, Node};
+use crate::{Bug, Faults, Options, Outcome, work};
 
 /// Between two heartbeats, ms.
 const HEARTBEAT_MS: u64 = 1_000;
@@ -140,6 +141,9 @@ struct History {
     events: Vec<Event>,
     log: Vec<u8>,
     finished: BTreeMap<(JobId, u32), Digest>,
+    /// Whose contributions are being aggregated.
+    sealed: Vec<NodeId>,
+    refused: u64,
     given: BTreeSet<u64>,
     violations: Vec<String>,
     bytes_moved: u64,
@@ -151,9 +155,15 @@ impl<'a> World<'a> {
     pub fn new(options: &'a Options) -> Self {
         let faults = &options.faults;
         let mut chance = Chance::new(options.seed, "machines");
+        let mut honesties = Chance::new(options.seed, "honesty");
         let node = |index| {
             let slowness = chance.between(1, faults.slowness.max(1));
-            Node::new(options.seed, index, 20 * slowness, 1_000_000 / 1000 / slowness)
+            let honesty = match index as u64 {
+                index if index < faults.slanderers => Honesty::Slanderer,
+                _ if honesties.in_1000(faults.garbage_in_1000) => Honesty::Garbage,
+                _ => Honesty::Honest,
+            };
+            Node::new(options.seed, index, honesty, 20 * slowness, 1_000_000 / 1000 / slowness)
         };
         let nodes: Vec<Node> = (0..options.nodes).map(node).collect();
         let by_id = nodes.iter().enumerate().map(|(index, node)| (node.id, index)).collect();
@@ -427,6 +437,10 @@ impl World<'_> {
                     if self.history.finished.insert((*job, *round), *checkpoint).is_some() {
                         self.violation(format!("round {round} was finished twice"));
                     }
+                    let sealed = std::mem::take(&mut self.history.sealed);
+                    if sealed.iter().any(|node| self.is_liar(node)) {
+                        self.violation(format!("there is garbage in the checkpoint of round {round}"));
+                    }
                     self.check_recoverable(checkpoint);
                 }
                 Event::RoundStarted { shares, .. } => {
@@ -435,6 +449,12 @@ impl World<'_> {
                     if twice {
                         self.violation("sequences are given to two replicas".into());
                     }
+                }
+                Event::Fault { node, kind: FaultKind::Refused { .. }, .. } if self.is_liar(node) => {
+                    self.history.refused += 1;
+                }
+                Event::RoundSealed { contributors, .. } => {
+                    self.history.sealed.clone_from(contributors);
                 }
                 Event::Fault { node, kind, .. } => {
                     self.violation(format!("{} is honest and at fault: it {kind}", node.short()));
@@ -451,6 +471,10 @@ impl World<'_> {
             self.history.log.extend(encode(event));
             self.history.events.push(event.clone());
         }
+    }
+
+    fn is_liar(&self, node: &NodeId) -> bool {
+        self.by_id.get(node).is_some_and(|node| self.nodes[*node].honesty == Honesty::Garbage)
     }
 
     /// Who has talked to the orchestrator for long without a break is there for the state as well.
@@ -695,7 +719,7 @@ impl World<'_> {
 
     fn fetched(&mut self, node: usize, digest: Digest, need: Need, source: Option<usize>) {
         self.process(node).fetches.remove(&digest);
-        let failed = |reason: &str| Input::FetchFailed { digest, reason: reason.into() };
+        let failed = |reason: &str| Input::FetchFailed { digest, reason: reason.into(), wrong: None };
         let input = match source {
             None => failed("nobody has it"),
             // It may have gone in the meantime.
@@ -731,11 +755,19 @@ impl World<'_> {
                 world.nodes[node].keep(*blob, world.now)
             })
         };
+        let refused = self.refused(node, &task);
         let outcome = match task {
+            Task::Aggregate(_) | Task::Sum(_) if !refused.is_empty() => {
+                Some(TaskOutcome::Refused { summands: refused })
+            }
             Task::Train(window) => {
                 let known = self.nodes[node].rounds.replica_before(window.job, window.round);
                 let replica_in = known.filter(|state| self.nodes[node].disk.contains(state));
-                let (commitment, blobs) = work::train(&window, replica_in);
+                let train = match self.nodes[node].honesty {
+                    Honesty::Garbage => work::garbage,
+                    Honesty::Honest | Honesty::Slanderer => work::train,
+                };
+                let (commitment, blobs) = train(&window, replica_in);
                 let kept = kept_round(self, &blobs);
                 kept.then(|| {
                     self.nodes[node].rounds.note_replica(window.job, window.round, commitment.replica_out);
@@ -767,6 +799,26 @@ impl World<'_> {
                 None => Input::TaskFailed { assignment, reason },
             },
         );
+    }
+
+    /// What of its work a node refuses.
+    fn refused(&self, node: usize, task: &Task) -> Vec<RefusedSummand> {
+        let summands = match task {
+            Task::Aggregate(work) => &work.summands[..],
+            Task::Sum(work) => &work.summands[..],
+            Task::Train(_) | Task::Evaluate(_) => &[],
+        };
+        let Node { id, honesty, .. } = &self.nodes[node];
+        let refuses = |summand: &&Summand| match honesty {
+            _ if self.options.bug == Some(Bug::AddsGarbage) => false,
+            Honesty::Honest => work::is_garbage(summand),
+            // Who adds a sum is not checked, so what it would make of its own garbage there is not for here.
+            Honesty::Garbage => {
+                work::is_garbage(summand) && (summand.node != *id || matches!(task, Task::Sum(_)))
+            }
+            Honesty::Slanderer => summand.node != *id && summand.form == Form::Contribution,
+        };
+        summands.iter().filter(refuses).map(work::refusal).collect()
     }
 
     /// The node remembers that its present round uses a blob.
@@ -801,6 +853,7 @@ impl World<'_> {
             virtual_seconds: self.now as f64 / 1000.0,
             bytes_moved: self.history.bytes_moved,
             journal_entries: journal.len() as u64,
+            refused: self.history.refused,
             node_crashes: self.history.node_crashes,
             orchestrator_crashes: self.history.orchestrator_crashes,
             violations: self.history.violations,

@@ -39,17 +39,34 @@ fn in_fair_weather_every_node_takes_part_and_nothing_is_lost() {
 
 #[test]
 fn a_thousand_seeds_with_every_fault_break_no_invariant() {
-    let (mut crashes, mut orchestrators) = (0, 0);
+    let (mut crashes, mut orchestrators, mut refused) = (0, 0, 0);
     for (seed, outcome) in run(0..1000, |seed| options(50, 3, seed, Faults::all())) {
         assert_eq!(outcome.violations, Vec::<String>::new(), "seed {seed}");
         assert_eq!(outcome.rounds_committed, 3, "seed {seed}");
         crashes += outcome.node_crashes;
         orchestrators += outcome.orchestrator_crashes;
+        refused += outcome.refused;
     }
     assert!(
-        crashes > 10_000 && orchestrators > 1_000,
-        "the weather was too fair: {crashes}, {orchestrators}"
+        crashes > 10_000 && orchestrators > 1_000 && refused > 5_000,
+        "the weather was too fair: {crashes}, {orchestrators}, {refused}"
     );
+}
+
+#[test]
+fn garbage_is_refused_round_after_round_and_one_slanderer_excludes_nobody() {
+    let faults = Faults { garbage_in_1000: 300, slanderers: 1, ..Faults::none() };
+    for (seed, outcome) in run(0..40, |seed| options(12, 6, seed, faults.clone())) {
+        assert_eq!(outcome.violations, Vec::<String>::new(), "seed {seed}");
+        assert_eq!(outcome.rounds_committed, 6, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_majority_of_slanderers_is_a_violation_that_shows() {
+    let faults = Faults { slanderers: 9, ..Faults::none() };
+    let outcome = simulate(&options(12, 2, 0, faults));
+    assert!(outcome.violations[0].contains("is honest and at fault"), "{:?}", outcome.violations);
 }
 
 #[test]
@@ -61,7 +78,13 @@ fn one_seed_is_one_history() {
 
 #[test]
 fn planted_mistakes_are_found() {
-    for bug in [Bug::TellsBeforeItWrites, Bug::ForgetsItsLastEntry, Bug::HearsReplacedConversations] {
+    let bugs = [
+        Bug::TellsBeforeItWrites,
+        Bug::ForgetsItsLastEntry,
+        Bug::HearsReplacedConversations,
+        Bug::AddsGarbage,
+    ];
+    for bug in bugs {
         let found = run(0..100, |seed| Options { bug: Some(bug), ..options(10, 3, seed, Faults::all()) });
         let first = found.iter().find(|(_, outcome)| !outcome.violations.is_empty());
         let (seed, outcome) = first.unwrap_or_else(|| panic!("{bug:?} is not found in 100 seeds"));

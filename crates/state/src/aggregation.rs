@@ -9,8 +9,8 @@ use zoo_protocol::{JobId, NodeId, VNodeUpdate};
 use crate::gathering::COMMITTEE;
 use crate::round::winner;
 use crate::{
-    Checkpoint, Contribution, Event, Failure, FaultKind, Gathering, Item, Missed, Phase, Refusal, Restart,
-    Running, State, SumState,
+    Checkpoint, Contribution, Event, Failure, FaultKind, Gathering, Missed, Phase, Refusal, Restart, Running,
+    State, SumState,
 };
 
 /// Contributions come together over the partial sums of a [`Gathering`], then the *voters* (every live node in good standing, or the
@@ -29,6 +29,10 @@ use crate::{
 /// - the contributor says so itself; or
 /// - the contributor is lost, and no voter has aggregated, that is, none is known to hold a copy; or
 /// - more than half of the voters say so; or, in a tree, two nodes that were to add it.
+///
+/// So is "it is not what it must be", by the last of these rules. Whether it is follows from the digests that the contributor
+/// signed, so honest nodes agree, and where most are honest nobody else's word counts. The contributor is then at fault.
+/// Nor is a checkpoint believed for which no more nodes stand than refuse something in it: the round starts again.
 ///
 /// Otherwise the claimant alone is excused: it will find the finished checkpoint at its holders, and a sum of its
 /// goes to another node.
@@ -57,12 +61,14 @@ pub struct Aggregating {
     pub claims: BTreeMap<NodeId, BTreeSet<NodeId>>,
     /// What voters answered to this attempt.
     pub answers: BTreeMap<NodeId, Answer>,
+    /// Contributions that nodes refuse to add, and why each of them does; they count as claims and answers as well.
+    pub refusals: BTreeMap<NodeId, BTreeMap<NodeId, String>>,
 }
 
 /// The deadline is put off so often before the round restarts, or finishes with what there is.
 const MOVES_MAX: u32 = 3;
 /// So many nodes of a tree have to say that a contribution is missing.
-const CLAIMS: usize = 2;
+pub(crate) const CLAIMS: usize = 2;
 
 /// What a node answered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,15 +90,18 @@ impl Aggregating {
         is_live: impl Fn(&NodeId) -> bool,
     ) -> BTreeSet<NodeId> {
         let of_the_tree = self.claims.iter().filter(|(contributor, nodes)| {
-            nodes.contains(*contributor) || !is_live(contributor) || nodes.len() >= CLAIMS.min(there)
+            nodes.contains(*contributor)
+                || (!is_live(contributor) && nodes.iter().any(|node| !self.refuses(node, contributor)))
+                || nodes.len() >= CLAIMS.min(there)
         });
         let of_the_tree = of_the_tree.map(|(contributor, _)| *contributor);
         let mut claims: BTreeMap<NodeId, usize> = BTreeMap::new();
-        let mut copied = false;
+        let (mut copied, mut unfetchable) = (false, BTreeSet::new());
         for voter in voters {
             match self.answers.get(voter) {
                 Some(Answer::Missing(missing)) => {
                     missing.iter().for_each(|contributor| *claims.entry(*contributor).or_default() += 1);
+                    unfetchable.extend(missing.iter().filter(|maker| !self.refuses(voter, maker)).copied());
                 }
                 Some(Answer::Checkpoint(_)) => copied = true,
                 Some(Answer::Failed) | None => {}
@@ -102,7 +111,9 @@ impl Aggregating {
         claims
             .into_iter()
             .filter(|(contributor, claims)| {
-                says_so_itself(contributor) || (!is_live(contributor) && !copied) || 2 * claims > voters.len()
+                says_so_itself(contributor)
+                    || (!is_live(contributor) && !copied && unfetchable.contains(contributor))
+                    || 2 * claims > voters.len()
             })
             .map(|(contributor, _)| contributor)
             .chain(of_the_tree)
@@ -171,6 +182,7 @@ impl State {
             gathering,
             claims: BTreeMap::new(),
             answers: BTreeMap::new(),
+            refusals: BTreeMap::new(),
         });
     }
 
@@ -243,47 +255,14 @@ impl State {
         Ok(())
     }
 
-    /// A node cannot fetch, or cannot use, what `maker` made for its work.
+    /// A node cannot fetch what `maker` made for its work.
     pub(crate) fn missing(&mut self, node: NodeId, about: &Attempt, maker: NodeId) -> Result<(), Refusal> {
         let aggregating = self.attempt_of(node, about)?;
-        let Aggregating { gathering, claims, answers, since_ms, .. } = aggregating;
-        let made_by_it = |item: &&Item| match item {
-            Item::Contribution(node) => *node == maker,
-            Item::Sum(sum) => {
-                matches!(&gathering.sums[*sum as usize].state, SumState::Done(by, _) if *by == maker)
-            }
-        };
-        let Some(item) = gathering.items_of(&node).iter().find(made_by_it).copied() else {
-            return Err(Refusal::NotAssigned {
-                node,
-                why: "its work has nothing that was made by that node",
-            });
-        };
-        match (item, gathering.open_for(&node)) {
-            (Item::Sum(sum), _) => {
-                let sum = &mut gathering.sums[sum as usize];
-                sum.state = SumState::Open(None);
-                if sum.excused.insert(maker) {
-                    // Who makes it again has its time, once for every maker: claims without end put nothing off for ever.
-                    *since_ms = None;
-                }
-            }
-            (Item::Contribution(_), Some(sum)) => {
-                claims.entry(maker).or_default().insert(node);
-                gathering.sums[sum as usize].excused.insert(node);
-            }
-            (Item::Contribution(_), None) => match answers.get_mut(&node) {
-                Some(Answer::Checkpoint(_)) => return Err(Refusal::AnsweredOtherwise(node)),
-                Some(Answer::Missing(missing)) => _ = missing.insert(maker),
-                Some(Answer::Failed) | None => {
-                    answers.insert(node, Answer::Missing(BTreeSet::from([maker])));
-                }
-            },
-        }
-        Ok(())
+        let item = aggregating.item_of(&node, |made_by, _| made_by == maker)?;
+        aggregating.claim(node, &[item])
     }
 
-    fn attempt_of(&mut self, node: NodeId, about: &Attempt) -> Result<&mut Aggregating, Refusal> {
+    pub(crate) fn attempt_of(&mut self, node: NodeId, about: &Attempt) -> Result<&mut Aggregating, Refusal> {
         let not_assigned = |why| Refusal::NotAssigned { node, why };
         let running = self.running.as_mut().ok_or_else(|| not_assigned("no job runs"))?;
         if (about.job, about.round) != (running.job, running.round) {
@@ -372,9 +351,14 @@ impl State {
             return false;
         }
         let mut left = aggregating.contributions.clone();
-        for contributor in dropped {
+        let verdict = |node: &NodeId| aggregating.verdict(node, voters, there);
+        let verdicts: Vec<Option<String>> = dropped.iter().map(verdict).collect();
+        for (contributor, verdict) in dropped.into_iter().zip(verdicts) {
             left.remove(&contributor);
-            self.miss(contributor, Missed::Unavailable, events);
+            match verdict {
+                Some(reason) => self.fault(contributor, FaultKind::Refused { reason }, events),
+                None => self.miss(contributor, Missed::Unavailable, events),
+            }
         }
         if left.is_empty() {
             self.restart_round(Restart::NothingLeft, events);
@@ -402,6 +386,9 @@ impl State {
             let checkpoints = ballots.into_iter().collect();
             return self.fail_job(Failure::Disagreement { round, checkpoints }, events);
         };
+        if ballots[&agreed].len() <= aggregating.judges() {
+            return self.restart_round(Restart::Tie, events);
+        }
         let contributions = aggregating.contributions.clone();
         for (&reported, nodes) in ballots.iter().filter(|(checkpoint, _)| **checkpoint != agreed) {
             for &node in nodes {

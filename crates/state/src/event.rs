@@ -221,7 +221,8 @@ impl Message for Event {
             }
             Event::JobAccepted { name, .. } => name,
             Event::WorkFailed { reason, .. }
-            | Event::ContributionMissed { why: Missed::Failed(reason), .. } => reason,
+            | Event::ContributionMissed { why: Missed::Failed(reason), .. }
+            | Event::Fault { kind: FaultKind::Refused { reason }, .. } => reason,
             _ => return Ok(()),
         };
         let steers_terminal = shown.contains(|c: char| c.is_control() && c != '\n');
@@ -254,6 +255,20 @@ pub enum FaultKind {
     },
     /// Its contribution claims other token counts or VNodes than most did.
     Outline,
+    /// Its contribution is not what it must be.
+    Refused {
+        /// What is wrong with it, in the words of those who were to add it.
+        reason: String,
+    },
+    /// It commits to an update that is far larger than those of most.
+    Oversized {
+        /// Place of the VNode in the network.
+        vnode: u32,
+        /// Size of the update, bytes.
+        bytes: u64,
+        /// Most that it may be next to the others, bytes.
+        limit: u64,
+    },
 }
 
 /// Why a round starts again.
@@ -263,7 +278,7 @@ pub enum Restart {
     EveryoneLost,
     /// No participant contributed, though some were live.
     NoContribution,
-    /// No accepted contribution could be fetched.
+    /// No accepted contribution could be fetched and added.
     NothingLeft,
     /// As many participants claim one outline of a contribution as another.
     OutlineTie,
@@ -321,6 +336,13 @@ impl fmt::Display for FaultKind {
                 write!(f, "reported checkpoint {} where most reported {}", reported.short(), agreed.short())
             }
             FaultKind::Outline => f.write_str("claimed other token counts or VNodes than most"),
+            FaultKind::Refused { reason } => write!(f, "made a contribution that cannot be added: {reason}"),
+            FaultKind::Oversized { vnode, bytes, limit } => {
+                write!(
+                    f,
+                    "committed to an update of {bytes} bytes for VNode {vnode}, where next to the others {limit} are the most"
+                )
+            }
         }
     }
 }
@@ -330,7 +352,7 @@ impl fmt::Display for Restart {
         f.write_str(match self {
             Restart::EveryoneLost => "every participant was lost",
             Restart::NoContribution => "no participant contributed in time",
-            Restart::NothingLeft => "no contribution could be fetched",
+            Restart::NothingLeft => "no contribution could be fetched and added",
             Restart::OutlineTie => "the contributions do not fit together",
             Restart::NotAggregated => "no node produced a checkpoint in time",
             Restart::Tie => "the nodes that could aggregate disagree on the checkpoint",

@@ -221,6 +221,12 @@ fn check_aggregating(state: &State, running: &Running, aggregating: &Aggregating
             ensure(known && !missing.is_empty(), || "what is missing is not aggregated".into())?;
         }
     }
+    for (contributor, judges) in &aggregating.refusals {
+        let known = |id| state.nodes.contains_key(id);
+        ensure(aggregating.contributions.contains_key(contributor) && judges.keys().all(known), || {
+            format!("{contributor:?} is refused without a contribution, or by a stranger")
+        })?;
+    }
     ensure(aggregating.since_ms.is_none() == state.eligible().is_empty(), || {
         "the deadline of the aggregation does not fit who is there".into()
     })

@@ -35,7 +35,7 @@
 //!    only those who trained: a newcomer gets the checkpoint that way, and it has many holders. Beyond, they come
 //!    together over a tree of partial sums ([`Gathering`]), and a committee takes the outer step.
 //!    Nodes that report another checkpoint than most are at fault; without a strict winner the
-//!    job fails. A contribution that cannot be fetched is dropped by the rule in
+//!    job fails. A contribution that cannot be fetched, or added, is dropped by the rule in
 //!    [`Aggregating`], and the rest is aggregated again.
 //! 4. **Evaluating**, after the rounds that complete `evaluate_every` inner steps and after the last: held-out shards are
 //!    spread over the live nodes and summed in shard order. The next round trains after that.
@@ -67,6 +67,7 @@ mod event;
 mod gathering;
 pub mod invariants;
 mod jobs;
+mod judging;
 pub mod limits;
 mod membership;
 mod refusal;

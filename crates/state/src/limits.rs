@@ -7,6 +7,11 @@ use zoo_protocol::{Commitment, JobDescription, MAX_FRAME_BYTES};
 
 use crate::{Refusal, ShardScore};
 
+/// An update may have so many times the bytes that the middle one of its VNode has, and so many more: sizes differ with what there
+/// is to say, and headers are small.
+pub const UPDATE_SIZES_APART: u64 = 8;
+/// See [`UPDATE_SIZES_APART`].
+pub const UPDATE_BYTES_APART: u64 = 64 << 10;
 /// Nodes that are known at once, live or not.
 pub const MAX_NODES: usize = 1 << 16;
 /// Participants of one round; the first by id.

@@ -52,6 +52,14 @@ pub enum Refusal {
     /// The commitment's work is not the work that was assigned.
     #[error("node {} trained another window than the one assigned to it", .0.short())]
     OtherWindow(NodeId),
+    /// The contribution is another's.
+    #[error("node {} hands in the updates that node {} has contributed", .node.short(), .of.short())]
+    Repeated {
+        /// Who reported.
+        node: NodeId,
+        /// Whose updates they are.
+        of: NodeId,
+    },
     /// Another answer to the same work has been accepted from this node.
     #[error("node {} has given another answer before", .0.short())]
     AnsweredOtherwise(NodeId),

@@ -106,6 +106,9 @@ impl State {
             Report::Missing { job, round, attempt, maker } => {
                 self.missing(node, &Attempt { job, round, attempt }, maker)
             }
+            Report::Refused { job, round, attempt, ref summands } => {
+                self.refused(node, &Attempt { job, round, attempt }, summands)
+            }
             Report::Evaluated { job, round, shard, nats_bits, tokens, bytes } => {
                 self.evaluated(job, round, shard, ShardScore { node, nats_bits, tokens, bytes })
             }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
 use zoo_protocol::{Commitment, NodeId, Sealed, Share, TrainWindow, VNodeUpdate};
 
-use crate::limits::{MAX_ROUND_BYTES, MAX_TOKENS, check_commitment};
+use crate::limits::{MAX_ROUND_BYTES, MAX_TOKENS, UPDATE_BYTES_APART, UPDATE_SIZES_APART, check_commitment};
 use crate::round::{sequences, winner};
 use crate::{Event, FaultKind, Missed, Phase, Refusal, Restart, Running, State};
 
@@ -56,6 +56,13 @@ pub struct Contribution {
     pub sequences: u64,
     /// One update per VNode, in network order.
     pub updates: Vec<VNodeUpdate>,
+}
+
+impl SeatState {
+    /// Whether a contribution has the very updates of this one: two replicas never train on the same sequence.
+    fn repeats(&self, other: &Contribution) -> bool {
+        matches!(self, SeatState::Contributed(given) if given.updates == other.updates)
+    }
 }
 
 impl Contribution {
@@ -121,6 +128,26 @@ impl Running {
     }
 }
 
+/// Contributions with an update that is far larger than half of those for the same VNode: nobody is to fetch it before it
+/// turns out to be no update. A minority cannot make others look large.
+fn oversized(contributions: &BTreeMap<NodeId, Contribution>) -> BTreeMap<NodeId, FaultKind> {
+    let mut found = BTreeMap::new();
+    let vnodes = contributions.values().next().map_or(0, |contribution| contribution.updates.len());
+    for vnode in 0..vnodes {
+        let size =
+            |contribution: &Contribution| contribution.updates.get(vnode).map_or(0, |update| update.bytes);
+        let mut sizes: Vec<u64> = contributions.values().map(size).collect();
+        sizes.sort_unstable();
+        let limit =
+            sizes[sizes.len() / 2].saturating_mul(UPDATE_SIZES_APART).saturating_add(UPDATE_BYTES_APART);
+        for (node, contribution) in contributions.iter().filter(|(_, given)| size(given) > limit) {
+            let (vnode, bytes) = (vnode as u32, size(contribution));
+            found.entry(*node).or_insert(FaultKind::Oversized { vnode, bytes, limit });
+        }
+    }
+    found
+}
+
 impl State {
     pub(crate) fn contribute(
         &mut self,
@@ -163,6 +190,9 @@ impl State {
         let Phase::Training(training) = &mut running.phase else {
             return Err(not_assigned("the round is sealed"));
         };
+        if let Some((of, _)) = training.seats.iter().find(|(_, seat)| seat.state.repeats(&contribution)) {
+            return Err(Refusal::Repeated { node, of: *of });
+        }
         let said = training.bytes + contribution.wire_bytes() as u64;
         if said > MAX_ROUND_BYTES {
             return Err(Refusal::RoundFull);
@@ -236,6 +266,10 @@ impl State {
         for node in odd_ones {
             contributions.remove(&node);
             self.fault(node, FaultKind::Outline, events);
+        }
+        for (node, kind) in oversized(&contributions) {
+            contributions.remove(&node);
+            self.fault(node, kind, events);
         }
         self.begin_aggregating(contributions, events);
     }

@@ -102,11 +102,8 @@ impl State {
         };
         let waiting_for =
             |sum: u32| gathering.map(|gathering| gathering.waiting_for(sum)).unwrap_or_default();
-        if matches!(command, Command::NodeJoined { .. } | Command::NodeLost { .. }) {
-            // The committee may have been filled up.
-            concerned
-                .extend(gathering.and_then(|gathering| gathering.committee.as_ref()).into_iter().flatten());
-        }
+        // The committee may have been filled up: for who is lost, could not, or is late.
+        concerned.extend(gathering.and_then(|gathering| gathering.committee.as_ref()).into_iter().flatten());
         for event in events {
             match event {
                 Event::ContributionAccepted { .. }

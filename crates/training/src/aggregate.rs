@@ -98,6 +98,38 @@ pub fn partial_sums(task: SumTask<'_>) -> Result<Vec<(String, VerifiedBlob)>, Tr
     vnodes.iter().enumerate().map(sum).collect()
 }
 
+/// Looks at one summand by itself: whether it can be added, with others of its round.
+///
+/// # Errors
+/// [`TrainError::Update`] or [`TrainError::Contribution`]; equal on every machine, with the VNode named.
+pub fn inspect(spec: &TrainingSpec, round: u32, summand: Summand<'_>) -> Result<(), TrainError> {
+    let (network, _) = build(spec)?;
+    check_tokens(spec, &summand)?;
+    let vnodes = network.vnodes();
+    let end = summand.first_vnode.saturating_add(summand.blobs.len());
+    let Some(covered) = vnodes.get(summand.first_vnode..end) else {
+        return Err(outside(&summand, vnodes.len()));
+    };
+    for (place, vnode) in covered.iter().enumerate() {
+        sum(spec, round, &[summand], summand.first_vnode + place, vnode)?;
+    }
+    Ok(())
+}
+
+fn check_tokens(spec: &TrainingSpec, summand: &Summand<'_>) -> Result<(), TrainError> {
+    let context = spec.model.context as u64;
+    if summand.tokens == 0 || !summand.tokens.is_multiple_of(context) {
+        let cause = format!("{} tokens are no whole sequences of {context}", summand.tokens);
+        return Err(TrainError::Contribution(cause));
+    }
+    Ok(())
+}
+
+fn outside(summand: &Summand<'_>, vnodes: usize) -> TrainError {
+    let (first, updates) = (summand.first_vnode, summand.blobs.len());
+    TrainError::Contribution(format!("{updates} updates from vnode {first} on for {vnodes} vnodes"))
+}
+
 /// Takes the outer step. Pure: equal contributions give equal checkpoints, in any order and over any tree of sums.
 ///
 /// # Errors
@@ -140,13 +172,8 @@ fn contributed_sequences(task: &AggregateTask<'_>, vnodes: usize) -> Result<u64,
     for summand in task.summands {
         let covered =
             tokens.get_mut(summand.first_vnode..).and_then(|rest| rest.get_mut(..summand.blobs.len()));
-        let Some(covered) = covered else {
-            let (first, updates) = (summand.first_vnode, summand.blobs.len());
-            return refuse(format!("{updates} updates from vnode {first} on for {vnodes} vnodes"));
-        };
-        if summand.tokens == 0 || !summand.tokens.is_multiple_of(context) {
-            return refuse(format!("{} tokens are no whole sequences of {context}", summand.tokens));
-        }
+        let covered = covered.ok_or_else(|| outside(summand, vnodes))?;
+        check_tokens(task.spec, summand)?;
         covered.iter_mut().for_each(|tokens| *tokens = tokens.saturating_add(summand.tokens));
     }
     match tokens.first() {

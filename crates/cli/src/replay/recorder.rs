@@ -244,6 +244,7 @@ fn what(command: &Command) -> &'static str {
         Command::Reported { report: Report::Trained(_), .. } => "reports a trained window",
         Command::Reported { report: Report::Aggregated { .. }, .. } => "reports an aggregated round",
         Command::Reported { report: Report::Missing { .. }, .. } => "reports a contribution it cannot fetch",
+        Command::Reported { report: Report::Refused { .. }, .. } => "refuses to add a contribution or a sum",
         Command::Reported { report: Report::Evaluated { .. }, .. } => "reports an evaluated shard",
         Command::Reported { report: Report::Failed { .. }, .. } => "reports a failure",
         Command::Reported { report: Report::Summed { .. }, .. } => "reports a part of a round, added",

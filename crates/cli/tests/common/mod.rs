@@ -123,6 +123,14 @@ impl Running {
         Self { child, lines }
     }
 
+    /// The same, with what it says on stderr in a file of the bench.
+    pub fn start_logging(bench: &Bench, arguments: &[&str], log: &str) -> Self {
+        let log = fs::File::create(bench.path(log)).unwrap();
+        let mut child = bench.command(arguments).stderr(log).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        Self { child, lines }
+    }
+
     /// `zoo up` on any free port, and its ticket.
     pub fn orchestrator(bench: &Bench) -> (Self, String) {
         let mut up =

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use zoo_content::Digest;
 use zoo_protocol::{
     Aggregate, Commitment, Evaluate, Form, FromOrchestrator, JobDescription, NodeId, NodeProfile, Peer,
-    Profile, Rejection, Report, Role, RoundPlan, Sealed, Share, Speeds, Stretch, Sum, Summand,
-    ToOrchestrator, Topology, TrainWindow, VNodeUpdate, Work, limits,
+    Profile, RefusedSummand, Rejection, Report, Role, RoundPlan, Sealed, Share, Speeds, Stretch, Sum,
+    Summand, ToOrchestrator, Topology, TrainWindow, VNodeUpdate, Work, limits,
 };
 
 use crate::samples::key;
@@ -169,6 +169,13 @@ prop_compose! {
     }
 }
 
+fn any_refused() -> impl Strategy<Value = RefusedSummand> {
+    let form = prop_oneof![Just(Form::Contribution), any::<u32>().prop_map(Form::Sum)];
+    (any_node(), form, any::<u32>(), any::<String>()).prop_map(|(maker, form, first_vnode, text)| {
+        RefusedSummand { maker, form, first_vnode, reason: limits::reason(text) }
+    })
+}
+
 fn any_report() -> impl Strategy<Value = Report> {
     let place = || (any_digest(), any::<u32>(), any::<u32>());
     prop_oneof![
@@ -187,6 +194,9 @@ fn any_report() -> impl Strategy<Value = Report> {
         }),
         (place(), any::<u32>(), any_updates()).prop_map(|((job, round, attempt), sum, sums)| {
             Report::Summed { job, round, attempt, sum, sums }
+        }),
+        (place(), vec(any_refused(), 0..4)).prop_map(|((job, round, attempt), summands)| {
+            Report::Refused { job, round, attempt, summands }
         }),
         (place(), any::<[u64; 3]>()).prop_map(|((job, round, shard), [nats_bits, tokens, bytes])| {
             Report::Evaluated { job, round, shard, nats_bits, tokens, bytes }

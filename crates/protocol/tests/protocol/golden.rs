@@ -30,6 +30,7 @@ fn name_to(message: &ToOrchestrator) -> &'static str {
         ToOrchestrator::Report(Report::Evaluated { .. }) => "to.report.evaluated",
         ToOrchestrator::Report(Report::Failed { .. }) => "to.report.failed",
         ToOrchestrator::Report(Report::Summed { .. }) => "to.report.summed",
+        ToOrchestrator::Report(Report::Refused { .. }) => "to.report.refused",
         ToOrchestrator::Submit { .. } => "to.submit",
         ToOrchestrator::Watch { .. } => "to.watch",
         ToOrchestrator::Leave => "to.leave",

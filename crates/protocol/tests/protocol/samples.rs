@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use zoo_content::Digest;
 use zoo_protocol::{
     Aggregate, Commitment, Evaluate, Form, FromOrchestrator, JobDescription, NodeId, NodeKey, NodeProfile,
-    Peer, Profile, Rejection, Report, Role, RoundPlan, Sealed, Share, Speeds, Stretch, Sum, Summand,
-    ToOrchestrator, Topology, TrainWindow, VNodeUpdate, Work,
+    Peer, Profile, RefusedSummand, Rejection, Report, Role, RoundPlan, Sealed, Share, Speeds, Stretch, Sum,
+    Summand, ToOrchestrator, Topology, TrainWindow, VNodeUpdate, Work,
 };
 
 pub fn key() -> NodeKey {
@@ -113,6 +113,19 @@ fn reports() -> Vec<Report> {
         },
         Report::Failed { job, round, reason: "no space left\nhint: free some".into() },
         Report::Summed { job, round, attempt, sum: 300, sums: updates() },
+        Report::Refused {
+            job,
+            round,
+            attempt,
+            summands: [Form::Contribution, Form::Sum(32)]
+                .map(|form| RefusedSummand {
+                    maker: key().id(),
+                    form,
+                    first_vnode: 7,
+                    reason: "update of vnode head: not canonical: it ends early".into(),
+                })
+                .into(),
+        },
     ]
 }
 

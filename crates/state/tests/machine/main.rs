@@ -7,6 +7,7 @@ mod fleet;
 mod histories;
 mod jobs;
 mod journal;
+mod judging;
 mod membership;
 mod tempo;
 mod training;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use zoo_pnode::{PNodeEvent, Snapshot};
-use zoo_protocol::{Form, Report, Summand, Work, encode};
+use zoo_protocol::{Form, RefusedSummand, Report, Summand, Work, encode};
 
 use crate::live::format::{bytes, count, harmless, several, speeds};
 use crate::live::print_line;
@@ -186,6 +186,11 @@ fn reported(report: &Report) -> String {
         Report::Missing { round, maker, .. } => {
             format!("round {}: nobody has what {} made", round + 1, maker.short())
         }
+        Report::Refused { round, summands, .. } => {
+            let refused = |refused: &RefusedSummand| format!("{}: {}", refused.maker, refused.reason);
+            let refused: Vec<String> = summands.iter().map(refused).collect();
+            format!("round {}: refused what was made by {}", round + 1, refused.join("; "))
+        }
         Report::Summed { round, sums, .. } => {
             let sent = bytes(sums.iter().map(|sum| sum.bytes).sum());
             format!("round {}: added {} vnodes, {sent}", round + 1, sums.len())
@@ -241,6 +246,12 @@ fn report_line(report: &Report) -> Value {
         }),
         Report::Missing { round, attempt, maker, .. } => json!({
             "event": "missing", "round": round, "attempt": attempt, "maker": maker,
+        }),
+        Report::Refused { round, attempt, summands, .. } => json!({
+            "event": "refused", "round": round, "attempt": attempt,
+            "summands": summands.iter().map(|refused| json!({
+                "maker": refused.maker, "reason": refused.reason,
+            })).collect::<Vec<_>>(),
         }),
         Report::Summed { round, attempt, sum, sums, .. } => json!({
             "event": "summed", "round": round, "attempt": attempt, "sum": sum, "vnodes": sums.len(),

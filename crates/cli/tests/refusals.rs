@@ -1,0 +1,451 @@
+//! One member of a network of real processes gives something bad: it is refused with its reason and its sender's key in the
+//! log, and the round is finished by the others.
+#![cfg(unix)]
+
+mod common;
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use common::{Bench, Running};
+use iroh::endpoint::presets;
+use iroh::{EndpointAddr, PublicKey, RelayMode};
+use tokio::time::timeout;
+use zoo_content::{BlobStore, Digest, MemoryStore, VerifiedBlob};
+use zoo_network::{BindOptions, ControlStream, Endpoint, Ticket};
+use zoo_orchestrator::{Client, Notice};
+use zoo_pnode::task::{Datasets, TrainedWindow, train};
+use zoo_pnode::verify::fetch_inputs;
+use zoo_protocol::{
+    Aggregate, Commitment, FromOrchestrator, MAX_FRAME_BYTES, NodeId, NodeKey, NodeProfile, Peer, Report,
+    Role, Sealed, Speeds, ToOrchestrator, TrainWindow, VERSION, Work, encode,
+};
+use zoo_state::Event;
+use zoo_training::TrainingSpec;
+use zoo_update::{Header, Layout, Shape};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+const NODES: [&str; 3] = ["ibex", "lynx", "puma"];
+
+type Stream = ControlStream<ToOrchestrator, FromOrchestrator>;
+
+fn key() -> NodeKey {
+    NodeKey::from_seed([66; 32])
+}
+
+/// A network of an orchestrator and three nodes, each writing its log into a file.
+struct Network {
+    bench: Bench,
+    ticket: Ticket,
+    processes: Vec<Running>,
+}
+
+impl Network {
+    fn start() -> Self {
+        let bench = Bench::new();
+        let arguments = ["up", "--dir", "orchestrator", "--listen", "127.0.0.1:0", "--json"];
+        let mut up = Running::start_logging(&bench, &arguments, "up.log");
+        let word = up.event("listening")["ticket"].as_str().unwrap().to_owned();
+        let join = |name: &str| {
+            let arguments = ["join", &word, "--dir", name, "--name", name, "--threads", "1", "--json"];
+            Running::start_logging(&bench, &arguments, &format!("{name}.log"))
+        };
+        let mut processes = NODES.map(join).into_iter().chain([up]).collect::<Vec<_>>();
+        processes.iter_mut().take(NODES.len()).for_each(|node| _ = node.event("connected"));
+        Self { bench, ticket: word.parse().unwrap(), processes }
+    }
+
+    /// Two rounds for whoever is there.
+    fn submit(&self) {
+        let word = self.ticket.to_string();
+        let job = ["submit", "--preset", "qwen3-tiny", "--data", "text.txt", "--network", &word, "--json"];
+        let settings = [
+            "training.batch_sequences=4",
+            "training.update.type=sparse",
+            "training.update.keep=512",
+            "rounds.inner_steps=4",
+            "rounds.minimum_nodes=3",
+        ];
+        let settings = settings.iter().flat_map(|setting| ["--set", setting]);
+        self.bench.zoo(job.into_iter().chain(["--steps", "8"]).chain(settings)).succeeds();
+    }
+
+    fn log(&self, name: &str) -> String {
+        fs::read_to_string(self.bench.path(&format!("{name}.log"))).unwrap()
+    }
+
+    /// Whether a line of the log names the liar by its whole key, and the reason.
+    fn has_line(&self, name: &str, what: &str, reason: &str) -> bool {
+        let liar = key().id().to_string();
+        let log = self.log(name);
+        log.lines().any(|line| line.contains(&liar) && line.contains(what) && line.contains(reason))
+    }
+
+    #[track_caller]
+    fn check_log(&self, name: &str, what: &str, reason: &str) {
+        let said = self.has_line(name, what, reason);
+        assert!(said, "no {what:?} of {} with {reason:?} in:\n{}", key().id(), self.log(name));
+    }
+
+    fn stop(self) {
+        drop(self.processes);
+    }
+
+    /// What was said of the liar by the time that the job is finished.
+    async fn faults_until_the_end(&self) -> Vec<String> {
+        let client = Client::connect(&self.ticket, &NodeKey::from_seed([67; 32])).await.unwrap();
+        let mut watch = client.watch(0).await.unwrap();
+        let mut faults = Vec::new();
+        let watching = async {
+            loop {
+                match watch.next().await.unwrap().expect("the orchestrator is there") {
+                    Notice::Event { event: Event::Fault { node, kind, .. }, .. } => {
+                        assert_eq!(node, key().id(), "nobody else is at fault: {kind}");
+                        faults.push(kind.to_string());
+                    }
+                    Notice::Event { event: Event::RoundRestarted { why, .. }, .. } => panic!("{why}"),
+                    Notice::Event { event: Event::JobFailed { why, .. }, .. } => panic!("{why}"),
+                    Notice::Event { event: Event::JobFinished { .. }, .. } => return,
+                    _ => {}
+                }
+            }
+        };
+        timeout(PATIENCE, watching).await.expect("the job is finished in time");
+        faults
+    }
+}
+
+/// A member that knows how to train, and does not always say what it should.
+struct Liar {
+    endpoint: Endpoint,
+    store: std::sync::Arc<MemoryStore>,
+    stream: Stream,
+}
+
+impl Liar {
+    async fn join(ticket: &Ticket) -> Self {
+        let listen = "127.0.0.1:0".parse().unwrap();
+        let endpoint = Endpoint::bind(BindOptions { key: &key(), listen }).await.unwrap();
+        let store = std::sync::Arc::new(MemoryStore::default());
+        endpoint.serve_blobs(store.clone());
+        let mut stream = endpoint.connect(ticket).await.unwrap();
+        let role = Role::Worker { profile: profile(), addresses: endpoint.addresses() };
+        stream.send(&ToOrchestrator::Hello { version: VERSION, role }).await.unwrap();
+        let welcome = stream.recv().await.unwrap();
+        assert!(matches!(welcome, Some(FromOrchestrator::Welcome { .. })), "{welcome:?}");
+        Self { endpoint, store, stream }
+    }
+
+    /// Its next window, with who has what it takes; other work is said to fail.
+    async fn window(&mut self) -> (TrainWindow, Vec<Peer>) {
+        loop {
+            let message = timeout(PATIENCE, self.stream.recv()).await.expect("work in time").unwrap();
+            match message.expect("the orchestrator is there") {
+                FromOrchestrator::Work { work: Work::Train(window), peers } => return (window, peers),
+                FromOrchestrator::Work { work: Work::Aggregate(Aggregate { job, round, .. }), .. } => {
+                    self.report(Report::Failed { job, round, reason: "no time".into() }).await;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// What an honest node would say of a window, and the blobs.
+    async fn train(&self, window: &TrainWindow, peers: &[Peer]) -> TrainedWindow {
+        let nothing = Commitment {
+            work: window.clone(),
+            tokens: 0,
+            replica_in: None,
+            replica_out: Digest::of(b""),
+            steps_root: Digest::of(b""),
+            steps: 0,
+            updates: vec![],
+            mean_loss_bits: 0,
+        };
+        fetch_inputs(&self.endpoint, peers, self.store.as_ref(), &nothing).await.unwrap();
+        let mut datasets = Datasets::default();
+        train(self.store.as_ref(), &mut datasets, window, None, &mut |_| ControlFlow::Continue(())).unwrap()
+    }
+
+    fn spec(&self, window: &TrainWindow) -> TrainingSpec {
+        TrainingSpec::from_bytes(&self.store.get(&window.program).unwrap()).unwrap()
+    }
+
+    async fn contribute(&mut self, commitment: &Commitment, signer: &NodeKey) {
+        self.report(Report::Trained(Sealed::seal(commitment, signer))).await;
+    }
+
+    async fn report(&mut self, report: Report) {
+        self.stream.send(&ToOrchestrator::Report(report)).await.unwrap();
+    }
+
+    /// Stays, as if nothing were wrong, until told to go.
+    fn stay(mut self) -> tokio::task::JoinHandle<()> {
+        tokio::spawn(async move {
+            let mut beat = tokio::time::interval(Duration::from_millis(500));
+            loop {
+                tokio::select! {
+                    _ = beat.tick() => {
+                        let (step, loss_bits, tokens_per_second) = (1, 0, 1);
+                        let (sent_bytes, received_bytes) = (0, 0);
+                        let status = ToOrchestrator::Heartbeat { step, loss_bits, tokens_per_second, sent_bytes, received_bytes };
+                        if self.stream.send(&status).await.is_err() { return }
+                    }
+                    message = self.stream.recv() => if !matches!(message, Ok(Some(_))) { return },
+                }
+            }
+        })
+    }
+}
+
+fn profile() -> NodeProfile {
+    NodeProfile {
+        name: "liar".into(),
+        threads: 1,
+        memory_mib: 1024,
+        isa: "scalar".into(),
+        speeds: Speeds { f32_exact: 1000, bf16_exact: 1000 },
+        region: String::new(),
+        upload_kib_per_s: 0,
+        software: "test".into(),
+    }
+}
+
+/// What a bad update can be made from.
+struct Material {
+    /// The honest update of the second VNode.
+    honest: Vec<u8>,
+    /// The same of another round.
+    of_another_round: Vec<u8>,
+    commitment: Commitment,
+    spec: TrainingSpec,
+}
+
+/// Every honest node refuses the update with this reason, and says so; and the orchestrator does.
+async fn an_update_is_refused(spoil: fn(&Material) -> Vec<u8>, reason: &str) {
+    let network = Network::start();
+    let mut liar = Liar::join(&network.ticket).await;
+    network.submit();
+    let (window, peers) = liar.window().await;
+    let TrainedWindow { mut commitment, blobs } = liar.train(&window, &peers).await;
+    let other = liar.train(&TrainWindow { round: 5, ..window.clone() }, &peers).await;
+    let material = Material {
+        honest: blobs[1].bytes().to_vec(),
+        of_another_round: other.blobs[1].bytes().to_vec(),
+        commitment: commitment.clone(),
+        spec: liar.spec(&window),
+    };
+    let bad = VerifiedBlob::new(spoil(&material));
+    let update = &mut commitment.updates[1];
+    (update.update, update.bytes) = (bad.digest(), bad.len() as u64);
+    blobs.iter().chain([&bad]).for_each(|blob| _ = liar.store.keep(blob).unwrap());
+    liar.contribute(&commitment, &key()).await;
+    check_that_nodes_refuse(network, liar, reason).await;
+}
+
+async fn check_that_nodes_refuse(network: Network, liar: Liar, reason: &str) {
+    let liar = liar.stay();
+    let faults = network.faults_until_the_end().await;
+    assert!(faults.len() == 1 && faults[0].contains(reason), "{reason:?} is not the reason: {faults:?}");
+    network.check_log("up", "node at fault", reason);
+    let refuses = |name: &&&str| network.has_line(name, "contribution refused", reason);
+    assert!(NODES.iter().filter(refuses).count() >= 3, "more than half of four say so in their logs");
+    liar.abort();
+    network.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_truncated_update() {
+    an_update_is_refused(|update| update.honest[..update.honest.len() - 1].to_vec(), "it ends early").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_update_that_is_not_canonical() {
+    an_update_is_refused(|update| [&update.honest[..], &[0]].concat(), "not canonical: bytes follow its end")
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_update_of_another_round() {
+    an_update_is_refused(|update| update.of_another_round.clone(), "update is for round 5, 0 was expected")
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_update_of_another_shape() {
+    let of_another_shape = |update: &Material| {
+        let Commitment { work, tokens, updates, .. } = &update.commitment;
+        let layout = Layout::new([("gain", Shape::vector(33))]).unwrap();
+        let elements = vec![0.25; layout.elements() as usize];
+        let vnode = updates[1].vnode.clone();
+        let header = Header { round: work.round, vnode, tokens: *tokens, layout };
+        update.spec.update.codec().encode(&header, &elements, &mut Vec::new()).unwrap()
+    };
+    an_update_is_refused(of_another_shape, "update is for shape 1x33").await;
+}
+
+/// It says less than it serves: nobody reads the rest.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_update_that_is_larger_than_it_was_said_to_be() {
+    let network = Network::start();
+    let mut liar = Liar::join(&network.ticket).await;
+    network.submit();
+    let (window, peers) = liar.window().await;
+    let TrainedWindow { mut commitment, blobs } = liar.train(&window, &peers).await;
+    blobs.iter().for_each(|blob| _ = liar.store.keep(blob).unwrap());
+    commitment.updates[1].bytes -= 1;
+    liar.contribute(&commitment, &key()).await;
+    check_that_nodes_refuse(network, liar, "over the limit of").await;
+}
+
+/// It says so much that nobody begins to fetch it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_update_that_is_said_to_be_enormous() {
+    let network = Network::start();
+    let mut liar = Liar::join(&network.ticket).await;
+    network.submit();
+    let (window, peers) = liar.window().await;
+    let TrainedWindow { mut commitment, .. } = liar.train(&window, &peers).await;
+    commitment.updates[1].bytes = 4 << 30;
+    liar.contribute(&commitment, &key()).await;
+    let liar = liar.stay();
+    let faults = network.faults_until_the_end().await;
+    let reason = "committed to an update of 4294967296 bytes for VNode 1";
+    assert!(faults.len() == 1 && faults[0].contains(reason), "{faults:?}");
+    network.check_log("up", "node at fault", reason);
+    liar.abort();
+    network.stop();
+}
+
+/// What never becomes part of a round, since the orchestrator does not take it: the liar leaves with it.
+async fn a_report_is_refused(lie: impl AsyncFnOnce(&mut Liar, TrainedWindow), reason: &str) {
+    let network = Network::start();
+    let mut liar = Liar::join(&network.ticket).await;
+    network.submit();
+    let (window, peers) = liar.window().await;
+    let honest = liar.train(&window, &peers).await;
+    lie(&mut liar, honest).await;
+    liar.stream.send(&ToOrchestrator::Leave).await.unwrap();
+    liar.stream.close().await;
+    assert_eq!(network.faults_until_the_end().await, Vec::<String>::new());
+    network.check_log("up", "report refused", reason);
+    network.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_contribution_that_another_key_signed() {
+    let lie = async |liar: &mut Liar, honest: TrainedWindow| {
+        liar.contribute(&honest.commitment, &NodeKey::from_seed([1; 32])).await;
+    };
+    a_report_is_refused(lie, "was signed by").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_contribution_whose_signature_does_not_cover_it() {
+    let lie = async |liar: &mut Liar, honest: TrainedWindow| {
+        let mut report = encode(&Report::Trained(Sealed::seal(&honest.commitment, &key())));
+        *report.last_mut().unwrap() ^= 1;
+        liar.report(zoo_protocol::decode(&report).unwrap()).await;
+    };
+    a_report_is_refused(lie, "does not cover these bytes").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_contribution_to_another_round() {
+    let lie = async |liar: &mut Liar, honest: TrainedWindow| {
+        let work = TrainWindow { round: 1, ..honest.commitment.work.clone() };
+        liar.contribute(&Commitment { work, ..honest.commitment }, &key()).await;
+    };
+    a_report_is_refused(lie, "it is for another job or round").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_contribution_that_is_not_canonical() {
+    /// Signs whatever it is.
+    #[derive(serde::Serialize)]
+    struct Raw {
+        signer: NodeId,
+        bytes: Vec<u8>,
+        signature: Vec<u8>,
+    }
+    let lie = async |liar: &mut Liar, honest: TrainedWindow| {
+        // One byte more, under a signature of another statement: what it stands for never matters.
+        let sealed = Raw {
+            signer: key().id(),
+            bytes: [encode(&honest.commitment), vec![0]].concat(),
+            signature: vec![0; 64],
+        };
+        let sealed = [vec![0], encode(&sealed)].concat();
+        liar.report(zoo_protocol::decode(&sealed).unwrap()).await;
+    };
+    a_report_is_refused(lie, "does not cover these bytes").await;
+}
+
+/// The report of round 0 again, in round 1.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_contribution_that_was_made_before() {
+    let network = Network::start();
+    let mut liar = Liar::join(&network.ticket).await;
+    network.submit();
+    let (window, peers) = liar.window().await;
+    let honest = liar.train(&window, &peers).await;
+    honest.blobs.iter().for_each(|blob| _ = liar.store.keep(blob).unwrap());
+    liar.contribute(&honest.commitment, &key()).await;
+    loop {
+        let (window, _) = liar.window().await;
+        if window.round == 1 {
+            break;
+        }
+    }
+    liar.contribute(&honest.commitment, &key()).await;
+    liar.stream.send(&ToOrchestrator::Leave).await.unwrap();
+    liar.stream.close().await;
+    assert_eq!(network.faults_until_the_end().await, Vec::<String>::new());
+    network.check_log("up", "report refused", "it is for another job or round");
+    network.stop();
+}
+
+/// Bytes in place of a message: too many of them, none that make sense, and half of one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_message() {
+    let network = Network::start();
+    network.submit();
+    let transport = iroh::Endpoint::builder(presets::Minimal)
+        .secret_key(iroh::SecretKey::from_bytes(&key().seed()))
+        .relay_mode(RelayMode::Disabled)
+        .clear_ip_transports()
+        .bind_addr("127.0.0.1:0")
+        .unwrap()
+        .bind()
+        .await
+        .unwrap();
+    let orchestrator = Peer::from(network.ticket.clone());
+    let id = PublicKey::from_bytes(&orchestrator.node.0).unwrap();
+    let address = orchestrator.addresses.iter().fold(EndpointAddr::new(id), |to, &ip| to.with_ip_addr(ip));
+    let frame = |message: &ToOrchestrator| {
+        let bytes = encode(message);
+        [&(bytes.len() as u32).to_le_bytes(), &bytes[..]].concat()
+    };
+    let role = Role::Worker { profile: profile(), addresses: vec![] };
+    let hello = frame(&ToOrchestrator::Hello { version: VERSION, role });
+    let oversized = (MAX_FRAME_BYTES as u32 + 1).to_le_bytes();
+    let cases: [(&[u8], &str); 3] = [
+        (&oversized, "message of 1048577 bytes"),
+        (&[1, 0, 0, 0, 99], "sent what is not a message"),
+        (&[9, 0, 0, 0, 1, 2], "stopped in the middle of a message"),
+    ];
+    for (bytes, reason) in cases {
+        for first in [&b""[..], &hello] {
+            let connection = transport.connect(address.clone(), b"zoo/control").await.unwrap();
+            let (mut send, mut receive) = connection.open_bi().await.unwrap();
+            send.write_all(&[first, bytes].concat()).await.unwrap();
+            send.finish().unwrap();
+            let _ = timeout(PATIENCE, receive.read_to_end(MAX_FRAME_BYTES)).await.unwrap();
+            network.check_log("up", "message refused", reason);
+        }
+    }
+    transport.close().await;
+    assert_eq!(network.faults_until_the_end().await, Vec::<String>::new());
+    network.stop();
+}

@@ -1,0 +1,255 @@
+//! What holds for every decoder, whatever it is fed: it neither panics nor hangs nor takes much memory, and what it accepts
+//! it would write the same way.
+
+use std::sync::{LazyLock, Mutex};
+
+use peak_alloc::PeakAlloc;
+use zoo_content::{Digest, InclusionProof, VerifiedBlob};
+use zoo_model::{Network, NetworkDefinition, NetworkOptions, Profile};
+use zoo_protocol::{
+    Commitment, FromOrchestrator, JobDescription, Message, Report, ToOrchestrator, decode, encode,
+};
+use zoo_state::{Command, Event, State};
+use zoo_training::{Dataset, Manifest, TrainingSpec};
+use zoo_update::{Aggregate, Codec, Dense, Header, Layout, Shape, Sparse};
+
+pub mod seeds;
+
+// The parts of two rooms that decode, without the clients and sockets around them.
+#[allow(dead_code, unused_imports, missing_docs)]
+mod parts {
+    #[path = "../../../crates/storage/src/dag/cid.rs"]
+    pub mod cid;
+    #[path = "../../../crates/storage/src/dag/file.rs"]
+    pub mod file;
+    #[path = "../../../crates/storage/src/dag/node.rs"]
+    pub mod node;
+    #[path = "../../../crates/storage/src/dag/car.rs"]
+    pub mod car;
+    #[path = "../../../crates/storage/src/dag/varint.rs"]
+    mod varint;
+    #[path = "../../../crates/storage/src/snapshot.rs"]
+    pub mod snapshot;
+    #[path = "../../../crates/network/src/ticket.rs"]
+    pub mod ticket;
+}
+use parts::{car as archive, ticket as tickets};
+pub use parts::snapshot::{FileEntry, Snapshot};
+pub use parts::ticket::Ticket;
+pub use parts::{cid, node};
+
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
+/// Memory that an input may take beside what its length explains, bytes.
+const FIXED_BYTES: usize = 4 << 20;
+/// Memory that each byte of an input may take, bytes.
+const BYTES_PER_BYTE: usize = 256;
+
+/// Feeds one input to a target.
+pub fn check(target: fn(&[u8]), bytes: &[u8]) {
+    LazyLock::force(&NETWORK);
+    MEMORY.reset_peak_usage();
+    let before = MEMORY.current_usage();
+    target(bytes);
+    let taken = MEMORY.peak_usage().saturating_sub(before);
+    let limit = FIXED_BYTES + BYTES_PER_BYTE * bytes.len();
+    assert!(taken <= limit, "an input of {} bytes takes {taken} bytes of memory", bytes.len());
+}
+
+fn message<T: Message>(bytes: &[u8]) -> Option<T> {
+    let message: T = decode(bytes).ok()?;
+    assert_eq!(encode(&message), bytes, "a message has two encodings");
+    Some(message)
+}
+
+pub fn to_orchestrator(bytes: &[u8]) {
+    if let Some(ToOrchestrator::Report(Report::Trained(sealed))) = message(bytes) {
+        let _ = sealed.open();
+    }
+}
+
+pub fn from_orchestrator(bytes: &[u8]) {
+    message::<FromOrchestrator>(bytes);
+}
+
+pub fn commitment(bytes: &[u8]) {
+    message::<Commitment>(bytes);
+    message::<JobDescription>(bytes);
+}
+
+pub fn ticket(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(ticket) = text.parse::<tickets::Ticket>() {
+        assert_eq!(ticket.to_string(), text.trim(), "a ticket has two forms");
+    }
+}
+
+/// What updates and sums are expected to be: large enough for whole chunks and a rest.
+pub fn header() -> Header {
+    let layout = Layout::new([("weight", Shape::matrix(65, 64)), ("bias", Shape::vector(7))]);
+    let layout = layout.expect("it is within the limits");
+    Header { round: 3, vnode: "block.0.attention".into(), tokens: 512, layout }
+}
+
+pub const KEEP: u16 = 64;
+
+pub fn update_dense(bytes: &[u8]) {
+    if let Ok(update) = Dense.decode(bytes, &header()) {
+        assert_eq!(zoo_update::dense::encode(update.header(), &update.values()), bytes);
+    }
+    // The sizes in a header that nobody expected are not believed either.
+    let _ = zoo_update::dense::decode(bytes);
+}
+
+pub fn update_sparse(bytes: &[u8]) {
+    if let Ok(update) = (Sparse { keep: KEEP, decay: 0.95 }).decode(bytes, &header()) {
+        assert_eq!(zoo_update::sparse::encode(&update, KEEP), bytes, "an update has two encodings");
+        let mut sum = Aggregate::new(3, "block.0.attention", header().layout);
+        sum.add(&update, 2).expect("what is decoded can be added");
+        sum.mean().expect("and has a mean");
+    }
+}
+
+pub fn partial_sum(bytes: &[u8]) {
+    if let Ok(sum) = Aggregate::decode(bytes, &header(), 3) {
+        assert_eq!(sum.encode(), bytes, "a sum has two encodings");
+        let mut twice = sum.clone();
+        let _ = twice.merge(&sum);
+        sum.mean().expect("a sum has a mean");
+    }
+}
+
+pub fn manifest(bytes: &[u8]) {
+    if let Ok(manifest) = Manifest::from_bytes(bytes) {
+        assert_eq!(manifest.to_bytes(), bytes);
+        manifest.blobs().for_each(drop);
+    }
+}
+
+static NETWORK: LazyLock<Mutex<Network>> = LazyLock::new(|| Mutex::new(network()));
+
+/// A small network whose VNodes read states.
+pub fn network() -> Network {
+    let config = zoo_model::ModelConfig {
+        family: zoo_model::Family::Qwen3,
+        vocab_size: 20,
+        width: 8,
+        layers: 1,
+        heads: 2,
+        kv_heads: 1,
+        head_dim: 4,
+        hidden: 12,
+        context: 8,
+        norm_epsilon: 1e-6,
+        rope_theta: 10_000.0,
+        tied_embeddings: true,
+        biases: false,
+        initial_std: 0.1,
+    };
+    let definition = NetworkDefinition::decoder(&config).expect("the shape is sound");
+    Network::build(&definition, Profile::F32Exact, NetworkOptions::default()).expect("so is the network")
+}
+
+pub fn vnode_state(bytes: &[u8]) {
+    let mut network = NETWORK.lock().expect("a panic ends the process");
+    for vnode in network.vnodes_mut() {
+        if vnode.load_state(bytes).is_ok() {
+            assert_eq!(vnode.state_bytes(), bytes);
+        }
+    }
+}
+
+pub fn optimizer_state(bytes: &[u8]) {
+    let mut network = NETWORK.lock().expect("a panic ends the process");
+    for vnode in network.vnodes_mut() {
+        if vnode.load_optimizer(bytes).is_ok() {
+            assert_eq!(vnode.optimizer_bytes(), bytes);
+        }
+    }
+}
+
+pub fn dataset(bytes: &[u8]) {
+    if let Ok(dataset) = Dataset::decode(VerifiedBlob::new(bytes.to_vec())) {
+        let mut tokens = vec![0; dataset.len().min(1 << 10) as usize];
+        dataset.read(0, &mut tokens);
+    }
+}
+
+pub fn inclusion_proof(bytes: &[u8]) {
+    if let Ok(proof) = postcard::from_bytes::<InclusionProof>(bytes) {
+        assert!(!proof.verify(&Digest::of(b"another root"), &Digest::of(b"leaf")));
+    }
+}
+
+pub fn journal_command(bytes: &[u8]) {
+    if let Ok(command) = Command::from_bytes(bytes) {
+        assert_eq!(command.to_bytes(), bytes, "a command has two encodings");
+        // Whatever a command says, the state either takes it and stays sound, or is as it was.
+        let mut state = State::new();
+        let _ = state.apply(&command);
+        zoo_state::invariants::check(&state).expect("the invariants hold");
+    }
+}
+
+pub fn journal_event(bytes: &[u8]) {
+    message::<Event>(bytes);
+}
+
+pub fn journal_snapshot(bytes: &[u8]) {
+    if let Ok(state) = State::from_bytes(bytes) {
+        assert_eq!(state.to_bytes(), bytes, "a state has two encodings");
+    }
+}
+
+pub fn spec(bytes: &[u8]) {
+    if let Ok(spec) = TrainingSpec::from_bytes(bytes) {
+        let again = TrainingSpec::from_bytes(&spec.to_bytes()).expect("what is written is read");
+        assert_eq!(again.to_bytes(), spec.to_bytes());
+    }
+}
+
+pub fn data_manifest(bytes: &[u8]) {
+    let _ = zoo_data::Manifest::from_bytes(bytes);
+}
+
+pub fn tokenizer(bytes: &[u8]) {
+    if let Ok(tokenizer) = zoo_model::Tokenizer::from_json(bytes) {
+        tokenizer.decode_bytes(&tokenizer.encode("a rose is a rose"));
+    }
+}
+
+pub fn rounds(bytes: &[u8]) {
+    if let Ok(rounds) = zoo_agent::rounds::Rounds::from_json(bytes) {
+        let again = zoo_agent::rounds::Rounds::from_json(&rounds.to_json());
+        assert_eq!(again.as_ref(), Ok(&rounds));
+    }
+}
+
+pub fn snapshot(bytes: &[u8]) {
+    if let Ok(snapshot) = Snapshot::from_bytes(bytes) {
+        assert_eq!(*snapshot.to_blob(), *bytes);
+    }
+}
+
+pub fn dag(bytes: &[u8]) {
+    if let Some(node) = node::Node::decode(bytes) {
+        assert_eq!(node.encode(), bytes, "a block has two encodings");
+    }
+    if let Some(name) = cid::Cid::from_bytes(bytes) {
+        assert_eq!(name.to_bytes()[..], *bytes, "a name has two encodings");
+        assert_eq!(name.to_string().parse::<cid::Cid>().ok(), Some(name));
+    }
+    if let Ok(name) = std::str::from_utf8(bytes).map(str::parse::<cid::Cid>) {
+        let _ = name;
+    }
+}
+
+pub fn car(bytes: &[u8]) {
+    if let Some(header) = bytes.first_chunk() {
+        let _ = archive::read_header(header);
+    }
+    if let Some((head, _, block)) = archive::read_section_head(bytes) {
+        assert!(head <= bytes.len() && block <= node::BLOCK_BYTES_MAX);
+    }
+}

@@ -1,0 +1,113 @@
+//! Writes inputs to begin with into `corpus/TARGET/`: one valid value of everything, and the bytes that tests hold fast.
+
+use std::fs;
+use std::path::Path;
+
+use zoo_content::{Digest, InclusionProof};
+
+use zoo_protocol::{NodeKey, Peer, encode};
+use zoo_state::{Command, State};
+use zoo_update::{Aggregate, Codec, Dense, Sparse};
+
+use crate::cid::{Cid, Codec as CidCodec};
+use crate::node::{Link, Node};
+use crate::{FileEntry, KEEP, Snapshot, header, network};
+
+const GOLDEN: &str = include_str!("../../crates/protocol/tests/protocol/golden.txt");
+const JOURNAL: &str = include_str!("../../crates/state/tests/machine/journal-v1.hex");
+const SPEC: &[u8] = include_bytes!("../../crates/training/tests/fixtures/spec-1.json");
+
+/// Writes all of them.
+pub fn write_all() -> std::io::Result<()> {
+    for line in GOLDEN.lines() {
+        let Some((name, hex)) = line.split_once(' ') else { continue };
+        let target = match name.split_once('.') {
+            Some(("to", _)) => "to_orchestrator",
+            Some(("from", _)) => "from_orchestrator",
+            _ => "commitment",
+        };
+        write(target, name, &bytes(hex))?;
+    }
+    let mut state = State::new();
+    for (at, line) in JOURNAL.lines().enumerate() {
+        let entry = bytes(line);
+        let command = Command::from_bytes(&entry).expect("a journal of old is read");
+        let events = state.apply(&command).expect("and applied");
+        write("journal_command", &at.to_string(), &entry)?;
+        write("journal_snapshot", &at.to_string(), &state.to_bytes())?;
+        for (number, event) in events.iter().enumerate() {
+            write("journal_event", &format!("{at}-{number}"), &encode(event))?;
+        }
+        if let Command::Reported { report: zoo_protocol::Report::Trained(sealed), .. } = &command {
+            write("commitment", &at.to_string(), &encode(&sealed.open().expect("it is signed")))?;
+        }
+    }
+    updates()?;
+    models()?;
+    write("spec", "1", SPEC)?;
+    files()
+}
+
+fn updates() -> std::io::Result<()> {
+    let header = header();
+    let elements = header.layout.elements() as usize;
+    let values: Vec<f32> = (0..elements).map(|at| (at % 97) as f32 / 97.0 - 0.5).collect();
+    let dense = Dense.encode(&header, &values, &mut Vec::new()).expect("the values fit");
+    write("update_dense", "values", &dense)?;
+    let sparse = Sparse { keep: KEEP, decay: 0.95 };
+    for (name, values) in [("values", values), ("zeros", vec![0.0; elements])] {
+        let bytes = sparse.encode(&header, &values, &mut Vec::new()).expect("the values fit");
+        let update = sparse.decode(&bytes, &header).expect("it is an update");
+        let mut sum = Aggregate::new(header.round, &header.vnode, header.layout.clone());
+        let share = zoo_update::Header { tokens: header.tokens / 2, ..header.clone() };
+        let half = sparse.encode(&share, &values, &mut Vec::new()).expect("the values fit");
+        let half = sparse.decode(&half, &share).expect("it is an update");
+        (0..2).for_each(|_| sum.add(&half, 1).expect("they fit"));
+        write("partial_sum", &format!("{name}-2"), &sum.encode())?;
+        let mut sum = Aggregate::new(header.round, &header.vnode, header.layout.clone());
+        sum.add(&update, 2).expect("it fits");
+        write("partial_sum", name, &sum.encode())?;
+        write("update_sparse", name, &bytes)?;
+    }
+    Ok(())
+}
+
+fn models() -> std::io::Result<()> {
+    for vnode in network().vnodes() {
+        write("vnode_state", vnode.id(), &vnode.state_bytes())?;
+        write("optimizer_state", vnode.id(), &vnode.optimizer_bytes())?;
+    }
+    let tokens: Vec<u32> = (0..300).map(|at| at % 250).collect();
+    let dataset = zoo_training::Dataset::encode(&tokens, 256, tokens.len() as u64).expect("it is data");
+    write("dataset", "bytes", dataset.blob().bytes())?;
+    write("tokenizer", "bytes", &zoo_model::Tokenizer::bytes().to_json())
+}
+
+fn files() -> std::io::Result<()> {
+    let leaves: Vec<Digest> = (0u8..7).map(|leaf| Digest::of(&[leaf])).collect();
+    let proof = InclusionProof::of(&leaves, 3).expect("there is such a leaf");
+    write("inclusion_proof", "3-of-7", &encode(&proof))?;
+    let peer = Peer { node: NodeKey::from_seed([7; 32]).id(), addresses: vec!["127.0.0.1:4433".parse().expect("an address")] };
+    write("ticket", "one", crate::Ticket::from(peer).to_string().as_bytes())?;
+    let file = FileEntry { path: "model/head".into(), digest: Digest::of(b"head"), bytes: 4 };
+    let snapshot = Snapshot::new("run", 400, vec![file]).expect("it is a listing");
+    write("snapshot", "one", snapshot.to_blob().bytes())?;
+    let cid = Cid::of(CidCodec::Raw, b"block");
+    let link = |name: &str| Link { name: name.into(), cid, total_bytes: 5 };
+    write("dag", "folder", &Node::Folder(vec![link("a"), link("b")]).encode())?;
+    write("dag", "file", &Node::File { parts: vec![link(""), link("")], part_bytes: vec![5, 5] }.encode())?;
+    write("dag", "cid", &cid.to_bytes())?;
+    write("dag", "text", cid.to_string().as_bytes())?;
+    write("rounds", "none", &zoo_agent::rounds::Rounds::default().to_json())
+}
+
+fn write(target: &str, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join(format!("seed-{name}")), bytes)
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let digit = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex digits");
+    (0..hex.len() / 2).map(|at| digit(2 * at)).collect()
+}
