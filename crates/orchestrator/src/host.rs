@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{debug, warn};
 use zoo_content::Digest;
 use zoo_network::limits::IDLE_TIMEOUT;
-use zoo_protocol::{FromOrchestrator, JobDescription, JobId, NodeId, NodeProfile, Peer, Report, Work};
+use zoo_protocol::{FromOrchestrator, JobDescription, JobId, Link, NodeId, NodeProfile, Peer, Report, Work};
 use zoo_state::{Command, LossCause, Refusal, State};
 
 use crate::JournalError;
@@ -36,6 +36,8 @@ pub(crate) enum Input {
     Join { node: NodeId, profile: NodeProfile, addresses: Vec<SocketAddr>, reply: Reply<Joined> },
     /// A worker was heard of; the status goes to the watchers.
     Alive { node: NodeId, session: SessionId, status: FromOrchestrator },
+    /// A worker measured its link.
+    Measured { node: NodeId, session: SessionId, link: Link },
     /// A worker reported.
     Reported { node: NodeId, session: SessionId, report: Report },
     /// A worker's connection ended.
@@ -196,6 +198,12 @@ impl Host {
                 // Nobody may be watching.
                 let _ = self.statuses.send(status);
             }
+            Input::Measured { node, session, link } if self.is_current(&node, session) => {
+                self.renew(node);
+                if let Err(refusal) = self.apply(Command::LinkMeasured { node, link, now_ms }) {
+                    debug!(node = %node.short(), %refusal, "measurement refused");
+                }
+            }
             Input::Reported { node, session, report } if self.is_current(&node, session) => {
                 self.renew(node);
                 if let Err(refusal) = self.apply(Command::Reported { node, report, now_ms }) {
@@ -210,7 +218,7 @@ impl Host {
                 self.answers.push(Answer::Submitted(reply, answer));
             }
             // From a connection that another one has replaced.
-            Input::Alive { .. } | Input::Reported { .. } | Input::Gone { .. } => {}
+            Input::Alive { .. } | Input::Measured { .. } | Input::Reported { .. } | Input::Gone { .. } => {}
         }
     }
 

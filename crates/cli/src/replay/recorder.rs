@@ -205,6 +205,7 @@ fn concerned(step: &Step, state: &State) -> Option<BTreeSet<NodeId>> {
                 | Event::NodeRejoined { .. }
                 | Event::NodeLost { .. }
                 | Event::ContributionAccepted { .. }
+                | Event::LinkMeasured { .. }
         )
     };
     let report = match &step.command {
@@ -228,7 +229,8 @@ fn subject(command: &Command) -> Option<NodeId> {
     match command {
         Command::NodeJoined { node, .. }
         | Command::NodeLost { node, .. }
-        | Command::Reported { node, .. } => Some(*node),
+        | Command::Reported { node, .. }
+        | Command::LinkMeasured { node, .. } => Some(*node),
         _ => None,
     }
 }
@@ -246,7 +248,8 @@ fn what(command: &Command) -> &'static str {
         Command::Reported { report: Report::Evaluated { .. }, .. } => "reports an evaluated shard",
         Command::Reported { report: Report::Failed { .. }, .. } => "reports a failure",
         Command::Reported { report: Report::Summed { .. }, .. } => "reports a part of a round, added",
-        _ => "time passes",
+        Command::LinkMeasured { .. } => "measured its link",
+        Command::Tick { .. } => "time passes",
     }
 }
 
@@ -259,6 +262,7 @@ fn node_of(event: &Event) -> Option<&NodeId> {
         | Event::ContributionAccepted { node, .. }
         | Event::ContributionMissed { node, .. }
         | Event::PartSummed { node, .. }
+        | Event::LinkMeasured { node, .. }
         | Event::Fault { node, .. } => Some(node),
         _ => None,
     }

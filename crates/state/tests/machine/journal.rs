@@ -1,15 +1,15 @@
 //! The journal's format: what was written once is read and replayed for ever.
 
 use zoo_content::Digest;
-use zoo_protocol::{Aggregate, Report, RoundPlan, Topology, encode};
+use zoo_protocol::{Aggregate, Link, Report, RoundPlan, Topology, encode};
 use zoo_state::{Command, Event, JobStatus, JournalError, LossCause, Outcome, State};
 
 use crate::fleet::{DEADLINE_MS, Fleet, plan};
 
 /// A journal of version 1, one entry a line. It is never changed; later versions get files of their own.
 const JOURNAL: &str = include_str!("journal-v1.hex");
-const ROOT: &str = "9ac083dfc4569608ec104a17525e338fda80da126e68508c6f209a67a4cf5f27";
-const EVENTS: &str = "273040fb66b8da4a6d82982f64c9d325844aa8e1242091fbb5f22f2d85caeb57";
+const ROOT: &str = "218708c0d482c679d72dbca5e2da81a397f07be9f856b3b5bfdc7311b2f7c702";
+const EVENTS: &str = "03545496cd71a06dc4c5e47f6563089889507c2136165b18d16edbd2907ecc33";
 
 /// Every kind of command and of report, in a short life.
 fn history() -> Fleet {
@@ -17,6 +17,8 @@ fn history() -> Fleet {
     (0..2).for_each(|node| fleet.join(node));
     let job = fleet.submit("golden", RoundPlan { evaluation_shards: 2, ..plan() });
     fleet.now_ms += 250;
+    let link = Link { upload_kib_per_s: 1_250, rtt_ms: 18 };
+    fleet.apply(Command::LinkMeasured { node: fleet.id(1), link, now_ms: fleet.now_ms }).unwrap();
     fleet.step(0);
     fleet.join(2);
     fleet.report(1, Report::Failed { job, round: 0, reason: "out of memory".into() }).unwrap();
