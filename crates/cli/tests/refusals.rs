@@ -239,7 +239,7 @@ async fn an_update_is_refused(spoil: fn(&Material) -> Vec<u8>, reason: &str) {
     let bad = VerifiedBlob::new(spoil(&material));
     let update = &mut commitment.updates[1];
     (update.update, update.bytes) = (bad.digest(), bad.len() as u64);
-    blobs.iter().chain([&bad]).for_each(|blob| _ = liar.store.keep(blob).unwrap());
+    blobs.iter().chain([&bad]).for_each(|blob| liar.store.keep(blob).unwrap());
     liar.contribute(&commitment, &key()).await;
     check_that_nodes_refuse(network, liar, reason).await;
 }
@@ -293,7 +293,7 @@ async fn an_update_that_is_larger_than_it_was_said_to_be() {
     network.submit();
     let (window, peers) = liar.window().await;
     let TrainedWindow { mut commitment, blobs } = liar.train(&window, &peers).await;
-    blobs.iter().for_each(|blob| _ = liar.store.keep(blob).unwrap());
+    blobs.iter().for_each(|blob| liar.store.keep(blob).unwrap());
     commitment.updates[1].bytes -= 1;
     liar.contribute(&commitment, &key()).await;
     check_that_nodes_refuse(network, liar, "over the limit of").await;
@@ -390,7 +390,7 @@ async fn a_contribution_that_was_made_before() {
     network.submit();
     let (window, peers) = liar.window().await;
     let honest = liar.train(&window, &peers).await;
-    honest.blobs.iter().for_each(|blob| _ = liar.store.keep(blob).unwrap());
+    honest.blobs.iter().for_each(|blob| liar.store.keep(blob).unwrap());
     liar.contribute(&honest.commitment, &key()).await;
     loop {
         let (window, _) = liar.window().await;

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tracing::debug;
 use zoo_content::{BlobStore, Digest, VerifiedBlob};
 use zoo_protocol::limits::MAX_ADDRESSES;
-use zoo_protocol::{FromOrchestrator, NodeId, NodeKey, Peer, ToOrchestrator};
+use zoo_protocol::{FromOrchestrator, Link, NodeId, NodeKey, Peer, ToOrchestrator};
 
 use crate::blobs::{BlobClient, BlobServer};
 use crate::callers::Callers;
@@ -151,6 +151,11 @@ impl Endpoint {
             sent_bytes: self.inner.traffic.sent.load(Ordering::Relaxed),
             received_bytes: self.inner.traffic.received.load(Ordering::Relaxed),
         }
+    }
+
+    /// How fast blobs have left so far and how long answers took; `None` while too few were sent.
+    pub fn link(&self) -> Option<Link> {
+        self.inner.services.blobs.meter.link()
     }
 
     /// Serves every blob of `store` to whoever asks, from now on, instead of any store given before.

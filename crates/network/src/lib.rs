@@ -44,6 +44,7 @@ mod control;
 mod endpoint;
 mod error;
 pub mod limits;
+mod meter;
 mod pace;
 mod serve;
 mod ticket;

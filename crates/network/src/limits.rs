@@ -52,6 +52,10 @@ pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Slowest average speed at which a blob is still waited for, bytes per second.
 pub const SPEED_MIN_BYTES_PER_SECOND: u64 = 64 << 10;
 
+/// What was written last of a blob has arrived within this time: a stream's window, at the slowest speed.
+pub const ARRIVAL_TIMEOUT: Duration =
+    Duration::from_secs(STREAM_WINDOW_BYTES as u64 / SPEED_MIN_BYTES_PER_SECOND);
+
 /// How long a close waits for the last messages to arrive.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 

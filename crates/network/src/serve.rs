@@ -7,15 +7,17 @@
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use iroh::endpoint::{Connection, RecvStream, SendStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::{debug, warn};
-use zoo_content::{BlobStore, Digest, StoreError};
+use zoo_content::{BlobStore, Digest, StoreError, VerifiedBlob};
 
 use crate::endpoint::{TrafficCounters, lock};
-use crate::limits::{CONNECT_TIMEOUT, PROGRESS_TIMEOUT, SERVING_MAX};
+use crate::limits::{ARRIVAL_TIMEOUT, CONNECT_TIMEOUT, PROGRESS_TIMEOUT, SERVING_MAX};
+use crate::meter::{Arrived, Meter};
 use crate::pace::Pace;
 
 /// First byte of an answer.
@@ -38,6 +40,7 @@ pub(crate) struct BlobServer {
     traffic: Arc<TrafficCounters>,
     serving: Semaphore,
     pub(crate) pace: Pace,
+    pub(crate) meter: Meter,
 }
 
 impl fmt::Debug for BlobServer {
@@ -49,7 +52,7 @@ impl fmt::Debug for BlobServer {
 impl BlobServer {
     pub(crate) fn new(traffic: Arc<TrafficCounters>) -> Self {
         let serving = Semaphore::new(SERVING_MAX);
-        Self { store: Mutex::default(), traffic, serving, pace: Pace::default() }
+        Self { store: Mutex::default(), traffic, serving, pace: Pace::default(), meter: Meter::default() }
     }
 
     /// Serves from `store` from now on; from nothing if `None`.
@@ -60,16 +63,21 @@ impl BlobServer {
     /// Answers every request on `connection` until it closes.
     pub(crate) async fn serve(self: Arc<Self>, connection: Connection) {
         while let Ok((send, receive)) = connection.accept_bi().await {
-            let server = self.clone();
+            let (server, connection) = (self.clone(), connection.clone());
             tokio::spawn(async move {
-                if let Err(cause) = server.answer(send, receive).await {
+                if let Err(cause) = server.answer(&connection, send, receive).await {
                     debug!(cause, "a blob request was not answered to its end");
                 }
             });
         }
     }
 
-    async fn answer(&self, mut send: SendStream, mut receive: RecvStream) -> Result<(), String> {
+    async fn answer(
+        &self,
+        connection: &Connection,
+        mut send: SendStream,
+        mut receive: RecvStream,
+    ) -> Result<(), String> {
         let mut digest = [0; 32];
         timeout(CONNECT_TIMEOUT, receive.read_exact(&mut digest))
             .await
@@ -77,19 +85,22 @@ impl BlobServer {
             .map_err(|cause| cause.to_string())?;
         let digest = Digest::from_bytes(digest);
 
-        let _permit = self.serving.acquire().await.map_err(|cause| cause.to_string())?;
+        let permit = self.serving.acquire().await.map_err(|cause| cause.to_string())?;
         let store = lock(&self.store).clone();
         let get = move || store.map_or(Err(StoreError::NotFound(digest)), |store| store.get(&digest));
         let found = tokio::task::spawn_blocking(get).await.map_err(|cause| cause.to_string())?;
         match found {
             Ok(blob) => {
-                let mut header = vec![Status::Held as u8];
-                header.extend_from_slice(&(blob.bytes().len() as u64).to_le_bytes());
-                self.write(&mut send, &header).await?;
-                for piece in blob.bytes().chunks(self.pace.piece_bytes()) {
-                    self.pace.wait_for(piece.len()).await;
-                    self.write(&mut send, piece).await?;
+                self.meter.begin(Instant::now());
+                let bytes = blob.bytes().len() as u64;
+                let mut sent = self.send(&mut send, &blob).await;
+                drop((blob, permit));
+                if sent.is_ok() {
+                    sent = arrive(&mut send).await;
                 }
+                let arrived = sent.is_ok().then(|| Arrived { bytes, rtt: round_trip(connection) });
+                self.meter.end(Instant::now(), arrived);
+                return sent;
             }
             Err(StoreError::NotFound(_)) => self.write(&mut send, &[Status::Absent as u8]).await?,
             Err(cause) => {
@@ -100,6 +111,17 @@ impl BlobServer {
         send.finish().map_err(|cause| cause.to_string())
     }
 
+    async fn send(&self, send: &mut SendStream, blob: &VerifiedBlob) -> Result<(), String> {
+        let mut header = vec![Status::Held as u8];
+        header.extend_from_slice(&(blob.bytes().len() as u64).to_le_bytes());
+        self.write(send, &header).await?;
+        for piece in blob.bytes().chunks(self.pace.piece_bytes()) {
+            self.pace.wait_for(piece.len()).await;
+            self.write(send, piece).await?;
+        }
+        Ok(())
+    }
+
     async fn write(&self, send: &mut SendStream, bytes: &[u8]) -> Result<(), String> {
         timeout(PROGRESS_TIMEOUT, send.write_all(bytes))
             .await
@@ -108,4 +130,20 @@ impl BlobServer {
         self.traffic.sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// Ends the stream and waits until all of it has been acknowledged: only then is it known how long it took.
+async fn arrive(send: &mut SendStream) -> Result<(), String> {
+    send.finish().map_err(|cause| cause.to_string())?;
+    match timeout(ARRIVAL_TIMEOUT, send.stopped()).await {
+        Err(_) => Err("it was not acknowledged in time".into()),
+        Ok(Err(cause)) => Err(cause.to_string()),
+        Ok(Ok(Some(_))) => Err("the peer did not want the rest".into()),
+        Ok(Ok(None)) => Ok(()),
+    }
+}
+
+/// The transport's estimate of how long an answer takes on the path in use.
+fn round_trip(connection: &Connection) -> Option<Duration> {
+    connection.paths().iter().find(|path| path.is_selected()).map(|path| path.rtt())
 }

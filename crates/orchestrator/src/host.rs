@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 use zoo_content::Digest;
 use zoo_network::limits::IDLE_TIMEOUT;
 use zoo_protocol::{
-    FromOrchestrator, JobDescription, JobId, NodeId, NodeProfile, Peer, RefusedSummand, Report, Work,
+    FromOrchestrator, JobDescription, JobId, Link, NodeId, NodeProfile, Peer, RefusedSummand, Report, Work,
 };
 use zoo_state::{Command, Event, LossCause, Refusal, State};
 
@@ -38,6 +38,8 @@ pub(crate) enum Input {
     Join { node: NodeId, profile: NodeProfile, addresses: Vec<SocketAddr>, reply: Reply<Joined> },
     /// A worker was heard of; the status goes to the watchers.
     Alive { node: NodeId, session: SessionId, status: FromOrchestrator },
+    /// A worker measured its link.
+    Measured { node: NodeId, session: SessionId, link: Link },
     /// A worker reported.
     Reported { node: NodeId, session: SessionId, report: Report },
     /// A worker's connection ended.
@@ -198,6 +200,12 @@ impl Host {
                 // Nobody may be watching.
                 let _ = self.statuses.send(status);
             }
+            Input::Measured { node, session, link } if self.is_current(&node, session) => {
+                self.renew(node);
+                if let Err(refusal) = self.apply(Command::LinkMeasured { node, link, now_ms }) {
+                    debug!(node = %node.short(), %refusal, "measurement refused");
+                }
+            }
             Input::Reported { node, session, report } if self.is_current(&node, session) => {
                 self.renew(node);
                 if let Err(refusal) = self.apply(Command::Reported { node, report, now_ms }) {
@@ -212,7 +220,7 @@ impl Host {
                 self.answers.push(Answer::Submitted(reply, answer));
             }
             // From a connection that another one has replaced.
-            Input::Alive { .. } | Input::Reported { .. } | Input::Gone { .. } => {}
+            Input::Alive { .. } | Input::Measured { .. } | Input::Reported { .. } | Input::Gone { .. } => {}
         }
     }
 

@@ -209,6 +209,7 @@ impl Worker<'_> {
         let (node, session) = (self.node, self.session);
         let input = match message {
             ToOrchestrator::Report(report) => Input::Reported { node, session, report },
+            ToOrchestrator::Measured(link) => Input::Measured { node, session, link },
             ToOrchestrator::Heartbeat { step, loss_bits, tokens_per_second, sent_bytes, received_bytes } => {
                 let status = FromOrchestrator::NodeStatus {
                     node,

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use zoo_network::{ControlReceiver, ControlSender, Endpoint, Ticket};
-use zoo_protocol::{FromOrchestrator, NodeId, Peer, Rejection, Report, ToOrchestrator, VERSION, Work};
+use zoo_protocol::{FromOrchestrator, Link, NodeId, Peer, Rejection, Report, ToOrchestrator, VERSION, Work};
 
 use crate::PNodeError;
 use crate::backoff;
@@ -14,6 +14,8 @@ use crate::progress::Progress;
 
 /// A node says that it is there so often.
 const HEARTBEAT: Duration = Duration::from_millis(500);
+/// What is new of the link is told so often at most; the orchestrator takes no more.
+const LINK_INTERVAL: Duration = Duration::from_secs(15);
 /// The orchestrator accepts or rejects within this time.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
 /// A message is taken by the transport within this time.
@@ -110,6 +112,7 @@ impl Connection {
 
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut told = ToldLink::default();
         loop {
             let message = tokio::select! {
                 received = receiver.recv() => {
@@ -120,7 +123,10 @@ impl Connection {
                     continue;
                 }
                 Some(report) = self.reports.recv() => ToOrchestrator::Report(report),
-                _ = heartbeat.tick() => heartbeat_of(&self.progress, &self.endpoint),
+                _ = heartbeat.tick() => match told.news(self.endpoint.link(), Instant::now()) {
+                    Some(link) => ToOrchestrator::Measured(link),
+                    None => heartbeat_of(&self.progress, &self.endpoint),
+                },
                 () = leave(&mut self.leaving) => ToOrchestrator::Leave,
             };
             match timeout(SEND_TIMEOUT, sender.send(&message)).await {
@@ -132,6 +138,22 @@ impl Connection {
                 return Ok(());
             }
         }
+    }
+}
+
+/// What this conversation has said of the link.
+#[derive(Debug, Default)]
+struct ToldLink(Option<(Link, Instant)>);
+
+impl ToldLink {
+    /// What there is to say now, if anything is new and the last time is long enough ago.
+    fn news(&mut self, link: Option<Link>, now: Instant) -> Option<Link> {
+        let link = link?;
+        let is_due = self.0.is_none_or(|(told, at)| now >= at + LINK_INTERVAL && link.is_news_after(&told));
+        is_due.then(|| {
+            self.0 = Some((link, now));
+            link
+        })
     }
 }
 
@@ -160,5 +182,23 @@ fn heartbeat_of(progress: &Progress, endpoint: &Endpoint) -> ToOrchestrator {
         tokens_per_second: now.tokens_per_second,
         sent_bytes: traffic.sent_bytes,
         received_bytes: traffic.received_bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_orchestrator_hears_of_the_link_when_it_changes_and_not_with_every_heartbeat() {
+        let (mut told, start) = (ToldLink::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let (slow, fast) = (Link::new(100, 20), Link::new(1_000, 20));
+        assert_eq!(told.news(None, after(0)), None, "nothing is known");
+        assert_eq!(told.news(Some(slow), after(1)), Some(slow));
+        assert_eq!(told.news(Some(slow), after(100)), None);
+        assert_eq!(told.news(Some(fast), after(101)), Some(fast));
+        assert_eq!(told.news(Some(slow), after(102)), None, "too soon");
+        assert_eq!(told.news(Some(slow), after(116)), Some(slow));
     }
 }

@@ -10,6 +10,7 @@
 mod identity;
 mod job;
 pub mod limits;
+mod link;
 mod message;
 mod sealed;
 mod wire;
@@ -18,6 +19,7 @@ mod work;
 pub use identity::{NodeId, NodeKey, NodeProfile, ParseNodeIdError, Speeds};
 pub use job::{JobDescription, JobId, ParseTopologyError, RoundPlan, Stretch, Topology};
 pub use limits::MAX_JOB_BLOBS;
+pub use link::Link;
 pub use message::{FromOrchestrator, Peer, Rejection, Role, ToOrchestrator};
 pub use sealed::{SealError, Sealed, Statement};
 pub use wire::{MAX_FRAME_BYTES, Message, WireError, decode, encode};

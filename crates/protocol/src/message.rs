@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
 
 use crate::limits::{self, MAX_JOB_BLOBS, MAX_PEERS};
-use crate::{JobDescription, JobId, Message, NodeId, NodeProfile, Report, WireError, Work};
+use crate::{JobDescription, JobId, Link, Message, NodeId, NodeProfile, Report, WireError, Work};
 
 /// In which role somebody connects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +70,8 @@ pub enum ToOrchestrator {
     },
     /// A worker says goodbye: it will not take more work.
     Leave,
+    /// What a worker's transfers say of its link. Sent only when it is news ([`Link::is_news_after`]).
+    Measured(Link),
 }
 
 impl Message for ToOrchestrator {
@@ -80,6 +82,7 @@ impl Message for ToOrchestrator {
                 limits::addresses(addresses)
             }
             Self::Report(report) => report.validate(),
+            Self::Measured(link) => link.validate(),
             Self::Submit { job, blobs, addresses } => {
                 job.validate()?;
                 limits::at_most("blobs of a job", blobs.len() as u64, MAX_JOB_BLOBS as u64)?;

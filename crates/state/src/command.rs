@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
-use zoo_protocol::{JobDescription, Message, NodeId, NodeProfile, Peer, Report, WireError};
+use zoo_protocol::{JobDescription, Link, Message, NodeId, NodeProfile, Peer, Report, WireError};
 
 /// Version of the journal's encoding. Variants and their fields are never changed or
 /// removed; new variants are appended. Anything else raises this number.
@@ -56,6 +56,15 @@ pub enum Command {
         /// The time it is.
         now_ms: u64,
     },
+    /// A node measured its link, and it is news.
+    LinkMeasured {
+        /// Who.
+        node: NodeId,
+        /// What its transfers say.
+        link: Link,
+        /// When.
+        now_ms: u64,
+    },
 }
 
 /// How the loss of a node was noticed.
@@ -99,6 +108,7 @@ impl Message for Command {
             }
             Command::JobSubmitted { job, .. } => job.validate(),
             Command::Reported { report, .. } => report.validate(),
+            Command::LinkMeasured { link, .. } => link.validate(),
             Command::NodeLost { .. } | Command::Tick { .. } => Ok(()),
         }
     }
@@ -112,6 +122,7 @@ impl Command {
             | Command::NodeLost { now_ms, .. }
             | Command::JobSubmitted { now_ms, .. }
             | Command::Reported { now_ms, .. }
+            | Command::LinkMeasured { now_ms, .. }
             | Command::Tick { now_ms } => *now_ms,
         }
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
-use zoo_protocol::{JobId, Message, NodeId, NodeProfile, RoundPlan, Share, WireError};
+use zoo_protocol::{JobId, Link, Message, NodeId, NodeProfile, RoundPlan, Share, WireError};
 
 use crate::LossCause;
 
@@ -209,6 +209,13 @@ pub enum Event {
         sum: u32,
         /// Who adds it now; nobody while nobody can.
         node: Option<NodeId>,
+    },
+    /// A node's link is known, or known to be another than before.
+    LinkMeasured {
+        /// Whose.
+        node: NodeId,
+        /// What its transfers say.
+        link: Link,
     },
 }
 

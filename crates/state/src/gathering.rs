@@ -3,10 +3,11 @@
 //! Contributions come together over partial sums. Sums are integers, so neither the plan nor who was replaced in it shows in
 //! any bit of the result: it is free to follow regions and links, and to change while the round goes on.
 //!
-//! In a tree, contributions are cut into groups of nodes that are near each other, and VNodes into parts. Of each group, every part
-//! is added by another member, so each node sends and receives about as much as its contribution has; then sums are added
-//! as contributions were, until one sum of each part is left. A few nodes (the committee) put those together and take the outer
-//! step. Without any sums, the same committee, or everybody, adds the contributions themselves.
+//! In a tree, contributions are cut into groups of nodes that are near each other (of one region, then of like round-trip times), and
+//! VNodes into parts. The parts of each group are spread over its members as their links carry them, by what was measured and at most what
+//! they stated; among equals each node sends and receives about as much as its contribution has. Then sums are added
+//! as contributions were, until one sum of each part is left. A few nodes with good links (the committee) put those together and take the
+//! outer step. Without any sums, the same committee, or everybody, adds the contributions themselves.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +19,7 @@ use zoo_protocol::limits::{MAX_FAN_IN, MAX_SUMMANDS};
 use zoo_protocol::{Form, NodeId, Summand, Topology, VNodeUpdate, encode};
 
 use crate::limits::MAX_WORK_BYTES;
+use crate::links::Links;
 use crate::{Contribution, Node};
 
 /// Nodes that take the outer step where not everybody does.
@@ -87,7 +89,8 @@ impl Gathering {
         nodes: &BTreeMap<NodeId, Node>,
     ) -> Self {
         let (fan_in, everybody) = resolve(topology, contributions);
-        let contributors = near_each_other(contributions.keys().copied(), nodes);
+        let links = Links::among(contributions.keys(), nodes);
+        let contributors = near_each_other(contributions.keys().copied(), nodes, &links, fan_in);
         let mut gathering = Self { committee: (!everybody).then(BTreeSet::new), ..Self::default() };
         if contributors.len() <= fan_in {
             gathering.top = contributions.keys().copied().map(Item::Contribution).collect();
@@ -96,17 +99,18 @@ impl Gathering {
         let updates = contributions.values().next().map_or(&[][..], |contribution| &contribution.updates);
         let mut load: BTreeMap<NodeId, u32> = BTreeMap::new();
         for part in parts(updates, fan_in) {
-            let top = gathering.add_tree(&contributors, fan_in, &part, contributions, &mut load);
+            let top = gathering.add_tree(&contributors, &links, fan_in, &part, contributions, &mut load);
             gathering.top.push(top);
         }
         gathering
     }
 
     /// Adds the sums over `contributors` and over their sums, for one part of the VNodes; returns the last. Each goes to one of those
-    /// whose contributions stand behind it: to the one that has the fewest so far.
+    /// whose contributions stand behind it: to the one that will have sent its own the soonest.
     fn add_tree(
         &mut self,
         contributors: &[NodeId],
+        links: &Links,
         fan_in: usize,
         vnodes: &Range<u32>,
         contributions: &BTreeMap<NodeId, Contribution>,
@@ -123,9 +127,11 @@ impl Gathering {
                     [alone] => alone.clone(),
                     group => {
                         let behind = group[0].1.start..group[group.len() - 1].1.end;
-                        let loads = contributors[behind.clone()].iter().map(|node| load.get(node).copied());
-                        let least = loads.enumerate().min_by_key(|(at, load)| (load.unwrap_or(0), *at));
-                        let with = contributors[behind.start + least.map_or(0, |(at, _)| at)];
+                        let members = contributors[behind.clone()].iter().enumerate();
+                        let sums = |node| u64::from(load.get(node).copied().unwrap_or(0)) + 1;
+                        let time = |node| (sums(node) << 32) / links.upload(node);
+                        let soonest = members.min_by_key(|(at, node)| (time(node), *at));
+                        let with = soonest.map_or(contributors[behind.start], |(_, node)| *node);
                         *load.entry(with).or_default() += 1;
                         let items = group.iter().map(|(item, _)| *item).collect();
                         (self.add_sum(items, with, vnodes, contributions), behind)
@@ -269,8 +275,11 @@ impl Gathering {
         }
         if let Some(committee) = &mut self.committee {
             let present = committee.iter().filter(|node| is_there(node) && !useless.contains(node)).count();
-            let rank =
-                |node: &&NodeId| (Reverse(upload(&nodes[*node])), Digest::of(&encode(&(seed, **node))));
+            let links = Links::among(there.iter(), nodes);
+            let rank = |node: &&NodeId| {
+                let upload = links.upload(node).ilog2();
+                (Reverse(upload), links.distance(node), Digest::of(&encode(&(seed, **node))))
+            };
             if present < COMMITTEE.min(there.len()) {
                 let mut others: Vec<&NodeId> =
                     there.iter().filter(|node| !committee.contains(*node)).collect();
@@ -314,23 +323,23 @@ fn resolve(topology: Topology, contributions: &BTreeMap<NodeId, Contribution>) -
     }
 }
 
-/// By region, in each those first who may upload most.
+/// By region, in each by distance. Among those as far, who uploads fast is dealt out evenly: neighbours form groups, and a group
+/// is as slow as what its members can carry.
 fn near_each_other(
     contributors: impl Iterator<Item = NodeId>,
     nodes: &BTreeMap<NodeId, Node>,
+    links: &Links,
+    fan_in: usize,
 ) -> Vec<NodeId> {
     let mut contributors: Vec<NodeId> = contributors.collect();
-    let key = |node: &NodeId| (nodes[node].profile.region.as_str(), Reverse(upload(&nodes[node])), *node);
-    contributors.sort_by_key(key);
-    contributors
-}
-
-/// What a node may upload, KiB a second.
-fn upload(node: &Node) -> u32 {
-    match node.profile.upload_kib_per_s {
-        0 => u32::MAX,
-        limited => limited,
-    }
+    let place = |node: &NodeId| (nodes[node].profile.region.as_str(), links.distance(node));
+    contributors.sort_by_key(|node| (place(node), Reverse(links.upload(node)), *node));
+    let alike = contributors.chunk_by(|one, other| place(one) == place(other));
+    let dealt = alike.flat_map(|alike| {
+        let groups = alike.len().div_ceil(fan_in);
+        (0..groups).flat_map(move |group| alike[group..].iter().step_by(groups))
+    });
+    dealt.copied().collect()
 }
 
 /// Ranges of VNodes of about equal bytes, at most `most`.

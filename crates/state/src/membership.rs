@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use zoo_protocol::{NodeId, NodeProfile};
 
 use crate::limits::MAX_NODES;
-use crate::{Account, Answer, Event, LossCause, Phase, Refusal, Running, SeatState, State};
+use crate::{Account, Answer, Event, LossCause, Measured, Phase, Refusal, Running, SeatState, State};
 
 /// A node that has joined at least once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +19,8 @@ pub struct Node {
     pub live: bool,
     /// What it has done so far.
     pub account: Account,
+    /// What its transfers said of its link, in this process or an earlier one.
+    pub measured: Option<Measured>,
 }
 
 impl State {
@@ -41,8 +43,8 @@ impl State {
             Some(_) => Event::NodeRejoined { node: id, profile: profile.clone() },
             None => Event::NodeJoined { node: id, profile: profile.clone() },
         });
-        let account = known.map(|node| node.account).unwrap_or_default();
-        self.nodes.insert(id, Node { profile, addresses, live: true, account });
+        let (account, measured) = known.map(|node| (node.account, node.measured)).unwrap_or_default();
+        self.nodes.insert(id, Node { profile, addresses, live: true, account, measured });
         self.set_seat(&id, SeatState::Lost, SeatState::Working);
         self.ask_again(&id);
         Ok(())

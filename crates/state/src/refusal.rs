@@ -15,6 +15,9 @@ pub enum Refusal {
     /// The node counts as lost.
     #[error("node {} counts as lost; hint: it has to join again", .0.short())]
     NotLive(NodeId),
+    /// The node says of its link what is known, or says it too soon.
+    #[error("node {} says nothing new of its link", .0.short())]
+    NoNews(NodeId),
     /// The table of nodes is full.
     #[error("{MAX_NODES} nodes are known already, which is the limit")]
     TooManyNodes,

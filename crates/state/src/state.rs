@@ -76,6 +76,9 @@ impl State {
             Command::NodeLost { node, cause, .. } => self.lose(*node, *cause, &mut events)?,
             Command::JobSubmitted { job, .. } => self.submit(job, &mut events)?,
             Command::Reported { node, report, now_ms } => self.report(*node, report, *now_ms, &mut events)?,
+            Command::LinkMeasured { node, link, now_ms } => {
+                self.measure(*node, *link, *now_ms, &mut events)?
+            }
             Command::Tick { .. } => {}
         }
         self.settle(command.now_ms(), &mut events);

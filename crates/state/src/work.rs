@@ -94,7 +94,7 @@ impl State {
             | Command::Reported { node, .. } => {
                 concerned.insert(*node);
             }
-            Command::JobSubmitted { .. } | Command::Tick { .. } => {}
+            Command::JobSubmitted { .. } | Command::LinkMeasured { .. } | Command::Tick { .. } => {}
         }
         let gathering = match self.running.as_ref().map(|running| &running.phase) {
             Some(Phase::Aggregating(aggregating)) => Some(&aggregating.gathering),
@@ -112,6 +112,7 @@ impl State {
                 | Event::NodeRejoined { .. }
                 | Event::NodeLost { .. }
                 | Event::WorkFailed { .. }
+                | Event::LinkMeasured { .. }
                 | Event::JobAccepted { .. } => {}
                 Event::PartSummed { sum, .. } => concerned.extend(waiting_for(*sum)),
                 Event::PartMoved { sum, node, .. } => {

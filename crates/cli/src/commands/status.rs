@@ -6,8 +6,11 @@ use serde_json::{Value, json};
 use super::jobs::job_line;
 use super::network::NetworkArgs;
 use crate::foreground;
-use crate::live::format::{count, harmless, several};
+use crate::live::format::{count, harmless, link, several};
 use crate::live::{JobState, NetworkView, print_line};
+
+/// Nodes that are listed; a table of thousands is what `--json` is for.
+const LISTED_MAX: usize = 32;
 
 /// Arguments of `zoo status`.
 #[derive(clap::Args)]
@@ -35,6 +38,11 @@ impl Status {
             several(view.live() as u64, "node"),
             view.overview.nodes.len()
         );
+        for node in view.overview.nodes.values().take(LISTED_MAX) {
+            let (name, link, region) = (harmless(&node.name), link(node.link), harmless(&node.region));
+            let line = format!("  {name:<16} {:<12} {link:<20} {region}", node.state.word());
+            println!("{}", line.trim_end());
+        }
         match view.running() {
             Some(job) => println!(
                 "{} ({}) is in round {}, after {} of {} steps, {} tokens so far{}",
@@ -66,6 +74,10 @@ fn status_line(orchestrator: &str, view: &NetworkView) -> Value {
                 "name": node.name,
                 "state": node.state.word(),
                 "tokens_per_s": node.tokens_per_second,
+                "region": node.region,
+                "upload_limit_kib_per_s": Some(node.upload_limit_kib_per_s).filter(|limit| *limit > 0),
+                "upload_kib_per_s": node.link.map(|link| link.upload_kib_per_s),
+                "rtt_ms": node.link.map(|link| link.rtt_ms),
             })
         })
         .collect();

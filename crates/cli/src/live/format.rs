@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use indicatif::{DecimalBytes, HumanCount};
-use zoo_protocol::{Profile, RoundPlan, Speeds};
+use zoo_protocol::{Link, Profile, RoundPlan, Speeds};
 
 /// `1234567` as `1,234,567`.
 pub fn count(value: u64) -> String {
@@ -44,6 +44,13 @@ pub fn rhythm(plan: &RoundPlan) -> String {
 pub fn speeds(speeds: Speeds) -> String {
     let each = Profile::ALL.map(|profile| format!("{profile} {}", count(speeds.of(profile).into())));
     format!("{} tokens/s", each.join(", "))
+}
+
+/// How a link turned out: what it uploads, and how long an answer takes.
+pub fn link(link: Option<Link>) -> String {
+    let measured =
+        |link: Link| format!("{}/s {} ms", bytes(u64::from(link.upload_kib_per_s) << 10), link.rtt_ms);
+    link.map_or_else(String::new, measured)
 }
 
 /// Minutes and seconds, and hours if there are any.

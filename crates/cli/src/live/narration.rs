@@ -2,7 +2,7 @@
 
 use zoo_state::Event;
 
-use super::format::{bytes, count, harmless, rhythm, round_of, several, speeds};
+use super::format::{bytes, count, harmless, link, rhythm, round_of, several, speeds};
 use super::json::event_line;
 use super::overview::Overview;
 
@@ -32,6 +32,9 @@ fn aside(event: &Event, overview: &Overview) -> String {
         }
         Event::PartSummed { round, sum, node, bytes: size, .. } => {
             format!("{} has added part {sum} of round {}: {}", overview.name(node), round + 1, bytes(*size))
+        }
+        Event::LinkMeasured { node, link: measured } => {
+            format!("{} measured its link: {}", overview.name(node), link(Some(*measured)))
         }
         Event::JobFinished { checkpoint, tokens, .. } => {
             format!("the job is finished: {} tokens, checkpoint {}", count(*tokens), checkpoint.short())

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use zoo_orchestrator::{NodeStatus, Notice};
-use zoo_protocol::{NodeId, NodeProfile, Profile, RoundPlan};
+use zoo_protocol::{Link, NodeId, NodeProfile, Profile, RoundPlan};
 use zoo_state::Event;
 
 /// Losses of one node that are kept for its curve; beyond that every second one goes.
@@ -45,6 +45,12 @@ pub struct NodeView {
     pub tokens_per_second: u32,
     /// Loss over its inner steps, nats per token.
     pub losses: Vec<f64>,
+    /// Where it says it is.
+    pub region: String,
+    /// What it may upload at most, KiB a second; 0 is without a limit.
+    pub upload_limit_kib_per_s: u32,
+    /// How its link turned out, if enough went through it.
+    pub link: Option<Link>,
     earlier: Traffic,
     current: Traffic,
 }
@@ -167,6 +173,11 @@ impl Overview {
             Event::NodeJoined { node, profile } => self.join(*node, profile),
             Event::NodeRejoined { node, profile } => self.join(*node, profile),
             Event::NodeLost { node, .. } => self.set(node, NodeState::Lost),
+            Event::LinkMeasured { node, link } => {
+                if let Some(node) = self.nodes.get_mut(node) {
+                    node.link = Some(*link);
+                }
+            }
             Event::RoundStarted { round, shares, .. } => {
                 self.round = *round;
                 self.contributions.clear();
@@ -211,10 +222,15 @@ impl Overview {
                 .max()
                 .unwrap_or_default(),
             losses: Vec::new(),
+            region: String::new(),
+            upload_limit_kib_per_s: 0,
+            link: None,
             earlier: Traffic::default(),
             current: Traffic::default(),
         });
         view.name.clone_from(&profile.name);
+        view.region.clone_from(&profile.region);
+        view.upload_limit_kib_per_s = profile.upload_kib_per_s;
         view.set(NodeState::Waiting);
     }
 

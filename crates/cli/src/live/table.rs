@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use console::Style;
 
-use super::format::{bytes, clock, count, round_of};
+use super::format::{bytes, clock, count, link, round_of};
 use super::overview::{NodeState, NodeView, Overview};
 use super::sparkline::sparkline;
 
 /// Columns of a row before the curve.
-const CELLS_WIDTH: usize = 73;
+const CELLS_WIDTH: usize = 93;
 /// Columns of a curve.
 const CURVE_WIDTH_MAX: usize = 32;
 
@@ -23,7 +23,10 @@ pub fn lines(overview: &Overview, training: Option<Duration>, width: usize) -> V
     if !overview.bits_per_byte.is_empty() {
         lines.push(style().cyan().apply_to(cut(held_out(overview))).to_string());
     }
-    let head = row(["node", "state", "step", "loss", "tokens/s", "sent", "received"], "loss over time");
+    let head = row(
+        ["node", "state", "step", "loss", "tokens/s", "sent", "received", "measured link"],
+        "loss over time",
+    );
     lines.push(style().dim().apply_to(cut(head)).to_string());
     let mut nodes: Vec<&NodeView> = overview.nodes.values().collect();
     nodes.sort_by(|one, other| one.name.cmp(&other.name));
@@ -67,14 +70,16 @@ fn node_row(node: &NodeView, overview: &Overview, curve_width: usize) -> String 
     };
     let (sent, received) = (bytes(node.sent_bytes()), bytes(node.received_bytes()));
     row(
-        [&node.name, node.state.word(), &step, &loss, &speed, &sent, &received],
+        [&node.name, node.state.word(), &step, &loss, &speed, &sent, &received, &link(node.link)],
         &sparkline(&node.losses, curve_width),
     )
 }
 
-fn row([node, state, step, loss, speed, sent, received]: [&str; 7], curve: &str) -> String {
+fn row([node, state, step, loss, speed, sent, received, link]: [&str; 8], curve: &str) -> String {
     let node: String = node.chars().take(10).collect();
-    format!("{node:<10} {state:<12} {step:>7} {loss:>7} {speed:>9} {sent:>9} {received:>9}   {curve}")
+    format!(
+        "{node:<10} {state:<12} {step:>7} {loss:>7} {speed:>9} {sent:>9} {received:>9} {link:>19}   {curve}"
+    )
 }
 
 #[cfg(test)]

@@ -206,6 +206,7 @@ fn concerned(step: &Step, state: &State) -> Option<BTreeSet<NodeId>> {
                 | Event::NodeRejoined { .. }
                 | Event::NodeLost { .. }
                 | Event::ContributionAccepted { .. }
+                | Event::LinkMeasured { .. }
         )
     };
     let report = match &step.command {
@@ -229,7 +230,8 @@ fn subject(command: &Command) -> Option<NodeId> {
     match command {
         Command::NodeJoined { node, .. }
         | Command::NodeLost { node, .. }
-        | Command::Reported { node, .. } => Some(*node),
+        | Command::Reported { node, .. }
+        | Command::LinkMeasured { node, .. } => Some(*node),
         _ => None,
     }
 }
@@ -248,7 +250,8 @@ fn what(command: &Command) -> &'static str {
         Command::Reported { report: Report::Evaluated { .. }, .. } => "reports an evaluated shard",
         Command::Reported { report: Report::Failed { .. }, .. } => "reports a failure",
         Command::Reported { report: Report::Summed { .. }, .. } => "reports a part of a round, added",
-        _ => "time passes",
+        Command::LinkMeasured { .. } => "measured its link",
+        Command::Tick { .. } => "time passes",
     }
 }
 
@@ -261,6 +264,7 @@ fn node_of(event: &Event) -> Option<&NodeId> {
         | Event::ContributionAccepted { node, .. }
         | Event::ContributionMissed { node, .. }
         | Event::PartSummed { node, .. }
+        | Event::LinkMeasured { node, .. }
         | Event::Fault { node, .. } => Some(node),
         _ => None,
     }

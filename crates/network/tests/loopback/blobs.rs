@@ -1,5 +1,6 @@
 //! The blob exchange over real sockets, with peers that lie, stall and vanish.
 
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -244,4 +245,30 @@ fn a_peer_that_died_and_came_back_elsewhere_is_found_at_once() {
         assert_eq!((here.bytes(), there.bytes()), (&bytes[..], &bytes[..]));
         assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_is_measured_by_what_arrives_through_it() {
+    let limit_kib = 2_048;
+    let (small, large) = (noise(1_000), noise(1 << 20));
+    let server = serving(40, &[&small, &large]).await;
+    server.limit_upload(NonZero::new(limit_kib << 10));
+    let client = endpoint(41).await;
+    client.fetch(&server.peer(), &Digest::of(&small), MAX).await.unwrap();
+    assert_eq!(server.link(), None, "a thousand bytes say nothing");
+    client.fetch(&server.peer(), &Digest::of(&large), MAX).await.unwrap();
+    // The sender learns of the arrival a moment after the receiver.
+    let link = within(QUICK, async {
+        loop {
+            match server.link() {
+                Some(link) => return link,
+                None => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    })
+    .await;
+    // What is paced cannot arrive much faster; the last piece leaves when its turn has come.
+    assert!((1..=limit_kib as u32 * 3 / 2).contains(&link.upload_kib_per_s), "{link:?}");
+    assert!(link.rtt_ms >= 1, "{link:?}");
+    assert_eq!(client.link(), None, "who only fetches has nothing to say");
 }

@@ -124,7 +124,7 @@ pub async fn report(conversation: &mut Conversation) -> Report {
         loop {
             match conversation.recv().await.unwrap().expect("the node is there") {
                 ToOrchestrator::Report(report) => return report,
-                ToOrchestrator::Heartbeat { .. } => {}
+                ToOrchestrator::Heartbeat { .. } | ToOrchestrator::Measured(_) => {}
                 other => panic!("not a report: {other:?}"),
             }
         }

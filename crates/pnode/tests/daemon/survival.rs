@@ -22,7 +22,7 @@ async fn wait_for_a_step(conversation: &mut Conversation) {
         loop {
             match conversation.recv().await.unwrap().expect("the node is there") {
                 ToOrchestrator::Heartbeat { step, .. } if step > 0 => return,
-                ToOrchestrator::Heartbeat { .. } => {}
+                ToOrchestrator::Heartbeat { .. } | ToOrchestrator::Measured(_) => {}
                 other => panic!("not a heartbeat: {other:?}"),
             }
         }

@@ -6,7 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use zoo_content::Digest;
 use zoo_protocol::{
-    Aggregate, Commitment, Evaluate, Form, FromOrchestrator, JobDescription, NodeId, NodeProfile, Peer,
+    Aggregate, Commitment, Evaluate, Form, FromOrchestrator, JobDescription, Link, NodeId, NodeProfile, Peer,
     Profile, RefusedSummand, Rejection, Report, Role, RoundPlan, Sealed, Share, Speeds, Stretch, Sum,
     Summand, ToOrchestrator, Topology, TrainWindow, VNodeUpdate, Work, limits,
 };
@@ -225,6 +225,7 @@ pub fn any_to_orchestrator() -> impl Strategy<Value = ToOrchestrator> {
             .prop_map(|(job, blobs, addresses)| ToOrchestrator::Submit { job, blobs, addresses }),
         any::<u64>().prop_map(|from| ToOrchestrator::Watch { from }),
         Just(ToOrchestrator::Leave),
+        any::<[u64; 2]>().prop_map(|[upload, rtt]| ToOrchestrator::Measured(Link::new(upload, rtt))),
     ]
 }
 

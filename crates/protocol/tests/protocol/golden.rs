@@ -34,6 +34,7 @@ fn name_to(message: &ToOrchestrator) -> &'static str {
         ToOrchestrator::Submit { .. } => "to.submit",
         ToOrchestrator::Watch { .. } => "to.watch",
         ToOrchestrator::Leave => "to.leave",
+        ToOrchestrator::Measured(_) => "to.measured",
     }
 }
 

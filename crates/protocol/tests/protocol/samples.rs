@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use zoo_content::Digest;
 use zoo_protocol::{
-    Aggregate, Commitment, Evaluate, Form, FromOrchestrator, JobDescription, NodeId, NodeKey, NodeProfile,
-    Peer, Profile, RefusedSummand, Rejection, Report, Role, RoundPlan, Sealed, Share, Speeds, Stretch, Sum,
-    Summand, ToOrchestrator, Topology, TrainWindow, VNodeUpdate, Work,
+    Aggregate, Commitment, Evaluate, Form, FromOrchestrator, JobDescription, Link, NodeId, NodeKey,
+    NodeProfile, Peer, Profile, RefusedSummand, Rejection, Report, Role, RoundPlan, Sealed, Share, Speeds,
+    Stretch, Sum, Summand, ToOrchestrator, Topology, TrainWindow, VNodeUpdate, Work,
 };
 
 pub fn key() -> NodeKey {
@@ -186,6 +186,7 @@ pub fn every_to_orchestrator() -> Vec<ToOrchestrator> {
         ToOrchestrator::Submit { job: job(), blobs: vec![digest("vnode")], addresses: addresses() },
         ToOrchestrator::Watch { from: 300 },
         ToOrchestrator::Leave,
+        ToOrchestrator::Measured(Link { upload_kib_per_s: 1_250, rtt_ms: 18 }),
     ];
     messages.extend(reports().into_iter().map(ToOrchestrator::Report));
     messages

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use zoo_content::Digest;
-use zoo_protocol::{Aggregate, JobId, NodeId, Report, RoundPlan, Sum, Topology, Work};
-use zoo_state::{Event, JobStatus, Outcome, State};
+use zoo_protocol::{Aggregate, JobId, Link, NodeId, Report, RoundPlan, Sum, Topology, Work};
+use zoo_state::{Command, Event, JobStatus, Outcome, State};
 
 use crate::fleet::{DEADLINE_MS, Fleet, commitment, plan};
 
@@ -30,6 +30,7 @@ enum Action {
     Deliver(usize),
     /// A report on its way arrives, and will once more.
     Duplicate(usize),
+    Measure(usize, u64, u64),
     Tick(u64),
     Deadline,
     Lie(Lie),
@@ -54,6 +55,7 @@ fn action() -> impl Strategy<Value = Action> {
         3 => node.prop_map(Action::Send),
         3 => any::<usize>().prop_map(Action::Deliver),
         1 => any::<usize>().prop_map(Action::Duplicate),
+        1 => (0..NODES, 1u64..10_000, 1u64..300).prop_map(|(node, kib, ms)| Action::Measure(node, kib, ms)),
         2 => (0_u64..50).prop_map(Action::Tick),
         1 => Just(Action::Deadline),
         3 => lie().prop_map(Action::Lie),
@@ -135,6 +137,10 @@ impl History {
                 let _ = fleet.report(node, report);
             }
             Action::Deliver(_) | Action::Duplicate(_) => {}
+            Action::Measure(node, kib, ms) => {
+                let (link, now_ms) = (Link::new(kib, ms), fleet.now_ms);
+                let _ = fleet.apply(Command::LinkMeasured { node: fleet.id(node), link, now_ms });
+            }
             Action::Tick(ms) => fleet.tick(ms),
             Action::Deadline => fleet.tick(if weather.deadlines { DEADLINE_MS } else { 0 }),
             Action::Lie(ref lie) => self.lie(lie),

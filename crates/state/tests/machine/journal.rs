@@ -1,7 +1,7 @@
 //! The journal's format: what was written once is read and replayed for ever.
 
 use zoo_content::Digest;
-use zoo_protocol::{Aggregate, Report, RoundPlan, Topology, encode};
+use zoo_protocol::{Aggregate, Link, Report, RoundPlan, Topology, encode};
 use zoo_state::{Command, Event, JobStatus, JournalError, LossCause, Outcome, State};
 
 use crate::fleet::{DEADLINE_MS, Fleet, plan};
@@ -17,6 +17,8 @@ fn history() -> Fleet {
     (0..2).for_each(|node| fleet.join(node));
     let job = fleet.submit("golden", RoundPlan { evaluation_shards: 2, ..plan() });
     fleet.now_ms += 250;
+    let link = Link { upload_kib_per_s: 1_250, rtt_ms: 18 };
+    fleet.apply(Command::LinkMeasured { node: fleet.id(1), link, now_ms: fleet.now_ms }).unwrap();
     fleet.step(0);
     fleet.join(2);
     fleet.report(1, Report::Failed { job, round: 0, reason: "out of memory".into() }).unwrap();

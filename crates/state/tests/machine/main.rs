@@ -8,6 +8,7 @@ mod histories;
 mod jobs;
 mod journal;
 mod judging;
+mod links;
 mod membership;
 mod tempo;
 mod training;
