@@ -1,6 +1,7 @@
 //! What `zoo train` is told: a preset, then a file, then the command line, each over the one before.
 
 mod document;
+mod inner_steps;
 mod layers;
 mod vocabulary;
 
@@ -16,6 +17,7 @@ use zoo_protocol::{RoundPlan, Stretch, Topology};
 use zoo_storage::Address;
 use zoo_training::{SpecError, TrainingSpec, preset};
 
+pub use inner_steps::InnerSteps;
 pub use layers::{Layer, build};
 pub use vocabulary::Vocabulary;
 
@@ -66,10 +68,9 @@ pub struct RunConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rounds {
-    /// Steps that every node trains on its own in a round (H), at least.
-    pub inner_steps: u32,
-    /// At most so many: a round has the fewest that hide its traffic. None: always `inner_steps`.
-    pub most_inner_steps: Option<u32>,
+    /// Steps that every node trains on its own in a round (H): `30`, or `10..100` for the fewest of these that hide the
+    /// round's traffic behind its training.
+    pub inner_steps: InnerSteps,
     /// The first so many steps are rounds of their own.
     pub warmup_steps: u64,
     /// No round starts with fewer nodes.
@@ -86,10 +87,9 @@ pub struct Rounds {
 impl Rounds {
     /// The stretches of a job of so many steps.
     fn rhythm(&self, steps: u64) -> Vec<Stretch> {
-        let Self { inner_steps, most_inner_steps, warmup_steps, .. } = *self;
+        let Self { inner_steps: InnerSteps { least, most }, warmup_steps, .. } = *self;
         let alone = Stretch { from_step: 0, inner_steps: 1, most_inner_steps: 1 };
-        let most_inner_steps = most_inner_steps.unwrap_or(inner_steps);
-        let rounds = Stretch { from_step: warmup_steps, inner_steps, most_inner_steps };
+        let rounds = Stretch { from_step: warmup_steps, inner_steps: least, most_inner_steps: most };
         let warmup = (warmup_steps > 0).then_some(alone);
         warmup.into_iter().chain((warmup_steps < steps).then_some(rounds)).collect()
     }
@@ -119,8 +119,7 @@ mod as_text {
 impl Default for Rounds {
     fn default() -> Self {
         Self {
-            inner_steps: 20,
-            most_inner_steps: None,
+            inner_steps: InnerSteps { least: 10, most: 100 },
             warmup_steps: 0,
             minimum_nodes: 1,
             deadline_s: 600,
@@ -224,10 +223,9 @@ impl RunConfig {
             let field = if self.steps == 0 { "steps" } else { "log_every" };
             return refuse(field, "0 is not possible".to_owned(), "write at least 1");
         }
-        let Rounds { inner_steps, most_inner_steps, minimum_nodes, deadline_s, evaluation_shards, .. } =
-            self.rounds;
+        let Rounds { inner_steps, minimum_nodes, deadline_s, evaluation_shards, .. } = self.rounds;
         for (field, value) in [
-            ("rounds.inner_steps", inner_steps),
+            ("rounds.inner_steps", inner_steps.least),
             ("rounds.minimum_nodes", minimum_nodes),
             ("rounds.deadline_s", deadline_s),
             ("rounds.evaluation_shards", evaluation_shards),
@@ -235,10 +233,6 @@ impl RunConfig {
             if value == 0 {
                 return refuse(field, "0 is not possible".to_owned(), "write at least 1");
             }
-        }
-        if most_inner_steps.is_some_and(|most| most < inner_steps) {
-            let cause = format!("it is less than rounds.inner_steps, {inner_steps}");
-            return refuse("rounds.most_inner_steps", cause, "write at least as many, or leave it out");
         }
         self.training.validate().map_err(|error| SpecError { field: written(&error.field), ..error })
     }

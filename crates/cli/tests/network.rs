@@ -28,7 +28,8 @@ fn a_job_goes_from_a_file_of_text_to_a_model_that_writes() {
     let update =
         ["--set", "training.update.type=sparse", "--set", "training.update.keep=512", "--name", "tiny"];
     let submitted = bench.zoo(submission(&ticket, &update)).succeeds().last_event("submitted");
-    assert_eq!((&submitted["rounds"], &submitted["inner_steps"]), (&json!(3), &json!(4)));
+    let rhythm = json!([{ "from_step": 0, "inner_steps": 4, "most_inner_steps": 4 }]);
+    assert_eq!((&submitted["rounds"], &submitted["rhythm"]), (&json!(3), &rhythm));
     let jobs = on("jobs").events();
     assert_eq!((&jobs[0]["job"], &jobs[0]["state"]), (&submitted["job"], &json!("running")));
     bench.zoo(["fetch", "tiny", "--network", &ticket]).refuses("tiny has no finished round yet");
@@ -145,6 +146,7 @@ fn a_job_that_cannot_be_is_refused_by_its_key() {
     let (_up, ticket) = Running::orchestrator(&bench);
     for (setting, message) in [
         ("rounds.inner_steps=0", "rounds.inner_steps"),
+        ("rounds.inner_steps=9..3", "write 30, or 10..100"),
         ("rounds.sequences=3", "rounds.sequences: there is no such key"),
         ("training.update.type=dens", "unknown variant `dens`"),
         ("training.update={type: sparse, keep: 5000}", "training.update.keep"),
