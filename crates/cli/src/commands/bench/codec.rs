@@ -7,11 +7,13 @@ use std::time::Instant;
 use anyhow::Result;
 use serde::Serialize;
 use serde_json::Value;
+use zoo_content::VerifiedBlob;
 use zoo_training::{
     LocalJob, Part, TrainingSpec, UpdateFormat, WindowResult, equal_shares, evaluate, layout,
 };
 use zoo_update::{Header, dense, sparse};
 
+use super::exchange::Exchange;
 use crate::commands::train::corpus::Corpus;
 use crate::commands::train::layers;
 use crate::config::{Layer, RunConfig, build};
@@ -25,7 +27,9 @@ use crate::progress::Progress;
   zoo bench codec --set training.update.type=dense --steps 60
 
 Trains replicas in this process, round by round, with real text and the codec's real bytes; every update is decoded and
-encoded again. The replicas' updates are all that is counted, per parameter and inner step of one replica.")]
+encoded again, and travels between the replicas over QUIC on this machine. What is counted, per parameter and inner
+step of one replica, is all that their sockets send for it to one other replica: updates, requests, acknowledgements,
+headers and encryption of the transport; connections are made once, and are counted beside.")]
 pub struct Codec {
     /// A YAML or TOML file that says what to train
     config: Option<PathBuf>,
@@ -36,7 +40,7 @@ pub struct Codec {
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
     /// Replicas that train side by side
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(2..=16))]
     replicas: u16,
     /// Steps that every replica trains
     #[arg(long, default_value_t = 60)]
@@ -63,9 +67,14 @@ struct CodecReport {
     seed: u64,
     /// Tokens of all replicas.
     tokens: u64,
+    /// Counted on the sockets, to one other replica.
     upload_bits_per_parameter_per_inner_step: f64,
-    /// Where every replica fetches all others' updates.
+    /// Counted on the sockets, where every replica fetches all others' updates.
     download_bits_per_parameter_per_inner_step: f64,
+    /// The updates alone.
+    update_bits_per_parameter_per_inner_step: f64,
+    /// What a replica sent until its connections were up, bytes.
+    connection_bytes: u64,
     /// Whether every update, decoded and encoded again, was the same bytes.
     exact: bool,
     /// Held-out loss after the last round, nats per token.
@@ -89,8 +98,9 @@ impl Codec {
             report.preset, report.replicas, report.rounds, report.inner_steps, report.parameters
         );
         println!(
-            "uploaded {:.5} bits per parameter and inner step; fetched from all others {:.5}",
+            "sent {:.5} bits per parameter and inner step, of which updates are {:.5}; fetched from all others {:.5}",
             report.upload_bits_per_parameter_per_inner_step,
+            report.update_bits_per_parameter_per_inner_step,
             report.download_bits_per_parameter_per_inner_step
         );
         println!("every update has one encoding: {}", if report.exact { "yes" } else { "NO" });
@@ -120,6 +130,7 @@ impl Codec {
         let plan = config.round_plan();
         let mut job = LocalJob::new(&spec, &corpus.training, self.replicas.into())?;
         let mut progress = Progress::start(plan.rounds.into(), self.json);
+        let mut exchange = Exchange::new(self.replicas.into())?;
         let started = Instant::now();
         let (mut bytes, mut tokens, mut exact) = (0, 0, true);
         for round in 0..plan.rounds {
@@ -127,7 +138,9 @@ impl Codec {
             let first = job.checkpoint().progress.sequences;
             let shares = equal_shares(self.replicas.into(), first, plan.sequences_per_step, plan.inner_steps);
             let shares: Vec<_> = shares.into_iter().map(Some).collect();
-            for result in job.round(&shares, &mut |_, _| ControlFlow::Continue(()))?.iter().flatten() {
+            let results = job.round(&shares, &mut |_, _| ControlFlow::Continue(()))?;
+            exchange.round(results.iter().flatten().map(updates_of))?;
+            for result in results.iter().flatten() {
                 bytes += result.updates.iter().map(|update| update.blob.len() as u64).sum::<u64>();
                 tokens += result.tokens();
                 exact &= comes_back(&spec, round, result)?;
@@ -140,7 +153,8 @@ impl Codec {
         let evaluation = evaluate(&network, &corpus.held_out, part)?;
         let parameters = network.parameter_count();
         let steps = f64::from(self.replicas) * f64::from(plan.rounds) * f64::from(plan.inner_steps);
-        let upload = 8.0 * bytes as f64 / (parameters as f64 * steps);
+        let bits = |bytes: u64| 8.0 * bytes as f64 / (parameters as f64 * steps);
+        let others = f64::from(self.replicas - 1);
         Ok(CodecReport {
             preset: config.preset.clone(),
             parameters,
@@ -150,14 +164,20 @@ impl Codec {
             update: spec.update,
             seed: spec.seed,
             tokens,
-            upload_bits_per_parameter_per_inner_step: upload,
-            download_bits_per_parameter_per_inner_step: upload * f64::from(self.replicas - 1),
+            upload_bits_per_parameter_per_inner_step: bits(exchange.traffic.sent_bytes) / others,
+            download_bits_per_parameter_per_inner_step: bits(exchange.traffic.received_bytes),
+            update_bits_per_parameter_per_inner_step: bits(bytes),
+            connection_bytes: exchange.connection_bytes,
             exact,
             val_loss: evaluation.nats / evaluation.tokens as f64,
             bits_per_byte: evaluation.bits_per_byte(),
             seconds,
         })
     }
+}
+
+fn updates_of(result: &WindowResult) -> Vec<VerifiedBlob> {
+    result.updates.iter().map(|update| update.blob.clone()).collect()
 }
 
 /// Whether every update of a window, decoded and encoded again, is the same bytes.
