@@ -1,15 +1,15 @@
 //! The journal's format: what was written once is read and replayed for ever.
 
 use zoo_content::Digest;
-use zoo_protocol::{Aggregate, Report, RoundPlan, Topology, encode};
+use zoo_protocol::{Aggregate, Form, RefusedSummand, Report, RoundPlan, Topology, encode};
 use zoo_state::{Command, Event, JobStatus, JournalError, LossCause, Outcome, State};
 
 use crate::fleet::{DEADLINE_MS, Fleet, plan};
 
 /// A journal of version 1, one entry a line. It is never changed; later versions get files of their own.
 const JOURNAL: &str = include_str!("journal-v1.hex");
-const ROOT: &str = "9ac083dfc4569608ec104a17525e338fda80da126e68508c6f209a67a4cf5f27";
-const EVENTS: &str = "273040fb66b8da4a6d82982f64c9d325844aa8e1242091fbb5f22f2d85caeb57";
+const ROOT: &str = "80cba24649cabdf8ce3b21ac5abedde74c84e4bfb382a0cab381dbcb344c536b";
+const EVENTS: &str = "37a38c3539f82f2aa0dc8ed34ca7fd7d4e963a95100e31a1744ee1c4a0a1da64";
 
 /// Every kind of command and of report, in a short life.
 fn history() -> Fleet {
@@ -38,6 +38,16 @@ fn history() -> Fleet {
     let tree = RoundPlan { rounds: 1, topology: Topology::Tree { fan_in: 2 }, ..plan() };
     let tree = fleet.submit("tree", tree);
     assert!(fleet.finish(&tree, 20));
+    fleet.join(0);
+    let refused = fleet.submit("refused", RoundPlan { rounds: 1, ..plan() });
+    (0..3).for_each(|node| fleet.step(node));
+    for node in 0..2 {
+        let Aggregate { job, round, attempt, .. } = fleet.aggregate(node);
+        let (maker, form, first_vnode) = (fleet.id(2), Form::Contribution, 0);
+        let summands = vec![RefusedSummand { maker, form, first_vnode, reason: "it ends early".into() }];
+        fleet.report(node, Report::Refused { job, round, attempt, summands }).unwrap();
+    }
+    assert!(fleet.finish(&refused, 20));
     fleet
 }
 
