@@ -15,24 +15,8 @@ use zoo_update::{Aggregate, Codec, Dense, Header, Layout, Shape, Sparse};
 
 pub mod seeds;
 
-// The parts of two rooms that decode, without the clients and sockets around them.
-#[allow(dead_code, unused_imports, missing_docs)]
-mod parts {
-    #[path = "../../../crates/storage/src/dag/cid.rs"]
-    pub mod cid;
-    #[path = "../../../crates/storage/src/dag/file.rs"]
-    pub mod file;
-    #[path = "../../../crates/storage/src/dag/node.rs"]
-    pub mod node;
-    #[path = "../../../crates/storage/src/dag/car.rs"]
-    pub mod car;
-    #[path = "../../../crates/storage/src/dag/varint.rs"]
-    mod varint;
-    #[path = "../../../crates/storage/src/snapshot.rs"]
-    pub mod snapshot;
-    #[path = "../../../crates/network/src/ticket.rs"]
-    pub mod ticket;
-}
+#[allow(dead_code, unused_imports)]
+mod parts;
 use parts::{car as archive, ticket as tickets};
 pub use parts::snapshot::{FileEntry, Snapshot};
 pub use parts::ticket::Ticket;

@@ -78,7 +78,7 @@ fn models() -> std::io::Result<()> {
         write("optimizer_state", vnode.id(), &vnode.optimizer_bytes())?;
     }
     let tokens: Vec<u32> = (0..300).map(|at| at % 250).collect();
-    let dataset = zoo_training::Dataset::encode(&tokens, 256, tokens.len() as u64).expect("it is data");
+    let dataset = zoo_training::Dataset::encode(256, &tokens, tokens.len() as u64).expect("it is data");
     write("dataset", "bytes", dataset.blob().bytes())?;
     write("tokenizer", "bytes", &zoo_model::Tokenizer::bytes().to_json())
 }

@@ -160,7 +160,7 @@ impl Tokenizer {
             return Err(TokenizerError::Malformed("some bytes have no token".to_owned()));
         }
         let is_bytes =
-            vocab_size == 256 && (0u8..).zip(&token_bytes).all(|(byte, token)| token[..] == [byte]);
+            vocab_size == 256 && (0..=255u8).zip(&token_bytes).all(|(byte, token)| token[..] == [byte]);
         let end_of_text = vocabulary.get(END_OF_TEXT).copied().filter(|id| added.contains_key(id));
         Ok(Self { inner, token_bytes, end_of_text, is_bytes })
     }

@@ -18,7 +18,7 @@ use crate::limits::{
     SPEED_MIN_BYTES_PER_SECOND, UNREACHABLE_MEMORY,
 };
 use crate::serve::Status;
-use crate::{FetchError, FetchFailure};
+use crate::{FetchError, FetchFailure, Traffic};
 
 pub(crate) use crate::serve::BlobServer;
 
@@ -77,6 +77,18 @@ impl BlobClient {
     /// Blobs can be asked of `node` over the connection that it opened.
     pub(crate) fn adopt(&self, node: NodeId, from: IncomingAddr, connection: Connection) {
         *lock(&self.slot(node).incoming) = Some((from, connection));
+    }
+
+    /// What the connections that are up have put on the wire, and taken from it.
+    pub(crate) fn datagrams(&self) -> Traffic {
+        let slots: Vec<Arc<Slot>> = lock(&self.peers).values().cloned().collect();
+        let mut datagrams = Traffic::default();
+        for connection in slots.iter().flat_map(|slot| slot.connections()) {
+            let stats = connection.stats();
+            datagrams.sent_bytes += stats.udp_tx.bytes;
+            datagrams.received_bytes += stats.udp_rx.bytes;
+        }
+        datagrams
     }
 
     pub(crate) async fn fetch_from_any(
@@ -176,6 +188,15 @@ impl BlobClient {
 }
 
 impl Slot {
+    /// Those that are up; while one is being made, without that.
+    fn connections(&self) -> Vec<Connection> {
+        let outgoing = match self.outgoing.try_lock().as_deref() {
+            Ok(Call::Connected { connection, .. }) => Some(connection.clone()),
+            _ => None,
+        };
+        self.incoming().map(|(_, connection)| connection).into_iter().chain(outgoing).collect()
+    }
+
     fn incoming(&self) -> Option<(IncomingAddr, Connection)> {
         lock(&self.incoming).clone().filter(|(_, connection)| connection.close_reason().is_none())
     }

@@ -36,7 +36,7 @@ pub struct BindOptions<'a> {
     pub listen: SocketAddr,
 }
 
-/// Bytes of blobs that went over the network since the endpoint was bound.
+/// Bytes that went over the network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// To others.
@@ -156,6 +156,12 @@ impl Endpoint {
     /// How fast blobs have left so far and how long answers took; `None` while too few were sent.
     pub fn link(&self) -> Option<Link> {
         self.inner.services.blobs.meter.link()
+    }
+
+    /// Everything that the connections over which blobs go have put on the wire so far, as their UDP payloads: blobs, what
+    /// asks for them, and what the transport adds. Connections that are closed are not counted any more.
+    pub fn datagrams(&self) -> Traffic {
+        self.inner.services.peers.datagrams()
     }
 
     /// Serves every blob of `store` to whoever asks, from now on, instead of any store given before.

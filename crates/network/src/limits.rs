@@ -33,8 +33,9 @@ pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// A connection that carries nothing else says this often that it is alive.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(1);
 
-/// A connection from which nothing arrives for so long is gone.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection from which nothing arrives for so long is gone. Who is killed says nothing, and until then everybody who was
+/// talking to it waits: training has to go on within 5 s, calls again included.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A connection is up, and its first bytes are here, within this time.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);

@@ -48,7 +48,7 @@ fn a_thousand_seeds_with_every_fault_break_no_invariant() {
         refused += outcome.refused;
     }
     assert!(
-        crashes > 10_000 && orchestrators > 1_000 && refused > 5_000,
+        crashes > 10_000 && orchestrators > 1_000 && refused > 2_000,
         "the weather was too fair: {crashes}, {orchestrators}, {refused}"
     );
 }

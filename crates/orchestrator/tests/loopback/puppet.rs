@@ -155,7 +155,11 @@ pub fn commitment(window: &TrainWindow) -> Commitment {
         replica_out: Digest::of(b"optimizer"),
         steps_root: Digest::of(b"steps"),
         steps: window.share.inner_steps,
-        updates: vec![VNodeUpdate { vnode: "head".into(), update: Digest::of(b"update"), bytes: 6 }],
+        updates: vec![VNodeUpdate {
+            vnode: "head".into(),
+            update: Digest::of(&zoo_protocol::encode(window)),
+            bytes: 6,
+        }],
         mean_loss_bits: 2f64.to_bits(),
     }
 }

@@ -1,7 +1,7 @@
 //! The journal's format: what was written once is read and replayed for ever.
 
 use zoo_content::Digest;
-use zoo_protocol::{Aggregate, Link, Report, RoundPlan, Topology, encode};
+use zoo_protocol::{Aggregate, Form, Link, RefusedSummand, Report, RoundPlan, Topology, encode};
 use zoo_state::{Command, Event, JobStatus, JournalError, LossCause, Outcome, State};
 
 use crate::fleet::{DEADLINE_MS, Fleet, plan};
@@ -40,6 +40,16 @@ fn history() -> Fleet {
     let tree = RoundPlan { steps: 3, topology: Topology::Tree { fan_in: 2 }, ..plan() };
     let tree = fleet.submit("tree", tree);
     assert!(fleet.finish(&tree, 20));
+    fleet.join(0);
+    let refused = fleet.submit("refused", RoundPlan { rounds: 1, ..plan() });
+    (0..3).for_each(|node| fleet.step(node));
+    for node in 0..2 {
+        let Aggregate { job, round, attempt, .. } = fleet.aggregate(node);
+        let (maker, form, first_vnode) = (fleet.id(2), Form::Contribution, 0);
+        let summands = vec![RefusedSummand { maker, form, first_vnode, reason: "it ends early".into() }];
+        fleet.report(node, Report::Refused { job, round, attempt, summands }).unwrap();
+    }
+    assert!(fleet.finish(&refused, 20));
     fleet
 }
 

@@ -4,6 +4,7 @@ mod activity;
 mod aggregation;
 mod evaluation;
 mod fleet;
+mod golden;
 mod histories;
 mod jobs;
 mod journal;

@@ -7,12 +7,14 @@ use std::time::Instant;
 use anyhow::Result;
 use serde::Serialize;
 use serde_json::Value;
+use zoo_content::VerifiedBlob;
 use zoo_protocol::Stretch;
 use zoo_training::{
     LocalJob, Part, Progress, TrainingSpec, UpdateFormat, WindowResult, equal_shares, evaluate, layout,
 };
 use zoo_update::{Header, dense, sparse};
 
+use super::exchange::Exchange;
 use crate::commands::train::corpus::Corpus;
 use crate::commands::train::layers;
 use crate::config::{Layer, RunConfig, build};
@@ -26,7 +28,9 @@ use crate::progress::Progress as ProgressBar;
   zoo bench codec --set training.update.type=dense --steps 60
 
 Trains replicas in this process, round by round, with real text and the codec's real bytes; every update is decoded and
-encoded again. The replicas' updates are all that is counted, per parameter and inner step of one replica.")]
+encoded again, and travels between the replicas over QUIC on this machine. What is counted, per parameter and inner
+step of one replica, is all that their sockets send for it to one other replica: updates, requests, acknowledgements,
+headers and encryption of the transport; connections are made once, and are counted beside.")]
 pub struct Codec {
     /// A YAML or TOML file that says what to train
     config: Option<PathBuf>,
@@ -37,7 +41,7 @@ pub struct Codec {
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
     /// Replicas that train side by side
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(2..=16))]
     replicas: u16,
     /// Steps that every replica trains
     #[arg(long, default_value_t = 60)]
@@ -65,9 +69,14 @@ struct CodecReport {
     seed: u64,
     /// Tokens of all replicas.
     tokens: u64,
+    /// Counted on the sockets, to one other replica.
     upload_bits_per_parameter_per_inner_step: f64,
-    /// Where every replica fetches all others' updates.
+    /// Counted on the sockets, where every replica fetches all others' updates.
     download_bits_per_parameter_per_inner_step: f64,
+    /// The updates alone.
+    update_bits_per_parameter_per_inner_step: f64,
+    /// What a replica sent until its connections were up, bytes.
+    connection_bytes: u64,
     /// Whether every update, decoded and encoded again, was the same bytes.
     exact: bool,
     /// Held-out loss after the last round, nats per token.
@@ -91,8 +100,9 @@ impl Codec {
             report.preset, report.replicas, report.steps, report.rounds, report.parameters
         );
         println!(
-            "uploaded {:.5} bits per parameter and inner step; fetched from all others {:.5}",
+            "sent {:.5} bits per parameter and inner step, of which updates are {:.5}; fetched from all others {:.5}",
             report.upload_bits_per_parameter_per_inner_step,
+            report.update_bits_per_parameter_per_inner_step,
             report.download_bits_per_parameter_per_inner_step
         );
         println!("every update has one encoding: {}", if report.exact { "yes" } else { "NO" });
@@ -121,6 +131,7 @@ impl Codec {
         let spec = corpus.spec(config);
         let plan = config.round_plan();
         let mut job = LocalJob::new(&spec, &corpus.training, self.replicas.into())?;
+        let mut exchange = Exchange::new(self.replicas.into())?;
         let mut bar = ProgressBar::start(plan.steps, self.json);
         let started = Instant::now();
         let (mut bytes, mut tokens, mut exact) = (0, 0, true);
@@ -130,7 +141,9 @@ impl Codec {
             let inner_steps = plan.inner_steps_at(step, 1);
             let shares = equal_shares(self.replicas.into(), first, plan.sequences_per_step, inner_steps);
             let shares: Vec<_> = shares.into_iter().map(Some).collect();
-            for result in job.round(&shares, &mut |_, _| ControlFlow::Continue(()))?.iter().flatten() {
+            let results = job.round(&shares, &mut |_, _| ControlFlow::Continue(()))?;
+            exchange.round(results.iter().flatten().map(updates_of))?;
+            for result in results.iter().flatten() {
                 bytes += result.updates.iter().map(|update| update.blob.len() as u64).sum::<u64>();
                 tokens += result.tokens();
                 exact &= comes_back(&spec, round as u32, result)?;
@@ -144,7 +157,8 @@ impl Codec {
         let parameters = network.parameter_count();
         let rounds = job.checkpoint().progress.round;
         let steps = f64::from(self.replicas) * plan.steps as f64;
-        let upload = 8.0 * bytes as f64 / (parameters as f64 * steps);
+        let bits = |bytes: u64| 8.0 * bytes as f64 / (parameters as f64 * steps);
+        let others = f64::from(self.replicas - 1);
         Ok(CodecReport {
             preset: config.preset.clone(),
             parameters,
@@ -155,14 +169,20 @@ impl Codec {
             update: spec.update,
             seed: spec.seed,
             tokens,
-            upload_bits_per_parameter_per_inner_step: upload,
-            download_bits_per_parameter_per_inner_step: upload * f64::from(self.replicas - 1),
+            upload_bits_per_parameter_per_inner_step: bits(exchange.traffic.sent_bytes) / others,
+            download_bits_per_parameter_per_inner_step: bits(exchange.traffic.received_bytes),
+            update_bits_per_parameter_per_inner_step: bits(bytes),
+            connection_bytes: exchange.connection_bytes,
             exact,
             val_loss: evaluation.nats / evaluation.tokens as f64,
             bits_per_byte: evaluation.bits_per_byte(),
             seconds,
         })
     }
+}
+
+fn updates_of(result: &WindowResult) -> Vec<VerifiedBlob> {
+    result.updates.iter().map(|update| update.blob.clone()).collect()
 }
 
 /// Whether every update of a window, decoded and encoded again, is the same bytes.

@@ -92,7 +92,8 @@ impl Network {
             Work::Idle => return None,
             Work::Train(window) => Report::Trained(Sealed::seal(&commitment(window), key)),
             Work::Sum(Sum { job, round, attempt, sum, first_vnode, vnodes, .. }) => {
-                let sums = (first_vnode..first_vnode + vnodes).map(|vnode| update(vnode, round)).collect();
+                let sums =
+                    (first_vnode..first_vnode + vnodes).map(|vnode| update(vnode, (round, 0))).collect();
                 Report::Summed { job, round, attempt, sum, sums }
             }
             Work::Aggregate(Aggregate { job, round, attempt, .. }) => {
@@ -130,20 +131,20 @@ fn job() -> JobDescription {
 }
 
 fn commitment(window: TrainWindow) -> Commitment {
-    let round = window.round;
+    let (round, sequence) = (window.round, window.share.first_sequence);
     Commitment {
         tokens: u64::from(window.share.inner_steps) * u64::from(window.share.sequences_per_step) * 256,
         replica_in: None,
         replica_out: Digest::of(b"optimizer"),
         steps_root: Digest::of(b"steps"),
         steps: window.share.inner_steps,
-        updates: (0..8).map(|vnode| update(vnode, round)).collect(),
+        updates: (0..8).map(|vnode| update(vnode, (round, sequence))).collect(),
         mean_loss_bits: (2.0 + 8.0 / (1.0 + f64::from(round))).to_bits(),
         work: window,
     }
 }
 
-fn update(vnode: u32, round: u32) -> VNodeUpdate {
-    let update = Digest::of(&encode(&(vnode, round)));
+fn update(vnode: u32, of: (u32, u64)) -> VNodeUpdate {
+    let update = Digest::of(&encode(&(vnode, of)));
     VNodeUpdate { vnode: format!("block.{vnode}"), update, bytes: 50_000 }
 }

@@ -1,6 +1,7 @@
 //! `zoo bench`: how fast this machine is, and how far from its limits.
 
 mod codec;
+mod exchange;
 mod gemm;
 mod journal;
 mod kernels;

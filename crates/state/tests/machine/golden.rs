@@ -1,0 +1,146 @@
+//! The bytes of every event. They are in journals and on the wire, so they never change: new variants and their lines are added.
+
+use zoo_content::Digest;
+use zoo_protocol::{NodeId, Share, decode, encode};
+use zoo_state::{Event, Failure, FaultKind, LossCause, Missed, Restart};
+
+use crate::fleet::{plan, profile};
+
+const GOLDEN: &str = include_str!("events.txt");
+
+fn digest(name: &str) -> Digest {
+    Digest::of(name.as_bytes())
+}
+
+const NODE: NodeId = NodeId([0xee; 32]);
+
+/// No `_` below: a new variant does not compile until it has a name, and then needs its line.
+fn name(event: &Event) -> &'static str {
+    match event {
+        Event::NodeJoined { .. } => "node_joined",
+        Event::NodeLost { cause: LossCause::LeaseExpired, .. } => "node_lost.lease_expired",
+        Event::NodeLost { cause: LossCause::Left, .. } => "node_lost.left",
+        Event::NodeLost { cause: LossCause::Disconnected, .. } => "node_lost.disconnected",
+        Event::NodeRejoined { .. } => "node_rejoined",
+        Event::JobAccepted { .. } => "job_accepted",
+        Event::RoundWaiting { .. } => "round_waiting",
+        Event::RoundStarted { .. } => "round_started",
+        Event::WorkFailed { .. } => "work_failed",
+        Event::ContributionAccepted { .. } => "contribution_accepted",
+        Event::ContributionMissed { why: Missed::Lost, .. } => "contribution_missed.lost",
+        Event::ContributionMissed { why: Missed::Deadline, .. } => "contribution_missed.deadline",
+        Event::ContributionMissed { why: Missed::Failed(_), .. } => "contribution_missed.failed",
+        Event::ContributionMissed { why: Missed::Unavailable, .. } => "contribution_missed.unavailable",
+        Event::RoundSealed { .. } => "round_sealed",
+        Event::RoundRestarted { why: Restart::EveryoneLost, .. } => "round_restarted.everyone_lost",
+        Event::RoundRestarted { why: Restart::NoContribution, .. } => "round_restarted.no_contribution",
+        Event::RoundRestarted { why: Restart::NothingLeft, .. } => "round_restarted.nothing_left",
+        Event::RoundRestarted { why: Restart::OutlineTie, .. } => "round_restarted.outline_tie",
+        Event::RoundRestarted { why: Restart::NotAggregated, .. } => "round_restarted.not_aggregated",
+        Event::RoundRestarted { why: Restart::Tie, .. } => "round_restarted.tie",
+        Event::RoundRestarted { why: Restart::HoldersLost, .. } => "round_restarted.holders_lost",
+        Event::RoundFinished { .. } => "round_finished",
+        Event::EvaluationFinished { .. } => "evaluation_finished",
+        Event::Fault { kind: FaultKind::Disagreement { .. }, .. } => "fault.disagreement",
+        Event::Fault { kind: FaultKind::Outline, .. } => "fault.outline",
+        Event::Fault { kind: FaultKind::Refused { .. }, .. } => "fault.refused",
+        Event::Fault { kind: FaultKind::Oversized { .. }, .. } => "fault.oversized",
+        Event::JobFinished { .. } => "job_finished",
+        Event::JobFailed { why: Failure::NoProgress { .. }, .. } => "job_failed.no_progress",
+        Event::JobFailed { why: Failure::NoEvaluation { .. }, .. } => "job_failed.no_evaluation",
+        Event::JobFailed { why: Failure::Disagreement { .. }, .. } => "job_failed.disagreement",
+        Event::JobFailed { why: Failure::NothingToEvaluate, .. } => "job_failed.nothing_to_evaluate",
+        Event::JobFailed { why: Failure::SequencesExhausted, .. } => "job_failed.sequences_exhausted",
+        Event::PartSummed { .. } => "part_summed",
+        Event::PartMoved { .. } => "part_moved",
+    }
+}
+
+/// One of every variant, and of every variant within.
+fn events() -> Vec<Event> {
+    let (job, round, node) = (digest("job"), 5, NODE);
+    let share = Share { first_sequence: 1 << 33, sequences_per_step: 16, inner_steps: 20 };
+    let mut events = vec![
+        Event::NodeJoined { node, profile: profile("zebra") },
+        Event::NodeRejoined { node, profile: profile("zebra") },
+        Event::JobAccepted { job, name: "demo".into(), plan: plan(), ahead: 300 },
+        Event::RoundWaiting { job, round, nodes: 1, minimum: 300 },
+        Event::RoundStarted { job, round, start: 2, base: digest("base"), shares: vec![(node, share)] },
+        Event::WorkFailed { job, round, node, reason: "no space left".into() },
+        Event::ContributionAccepted {
+            job,
+            round,
+            node,
+            commitment: digest("commitment"),
+            tokens: 81_920,
+            mean_loss_bits: 2.75f64.to_bits(),
+            bytes: 1 << 40,
+        },
+        Event::RoundSealed { job, round, attempt: 1, contributors: vec![node], tokens: 81_920 },
+        Event::RoundFinished {
+            job,
+            round,
+            checkpoint: digest("checkpoint"),
+            holders: vec![node],
+            tokens: 1 << 40,
+        },
+        Event::EvaluationFinished {
+            job,
+            round,
+            nats_bits: 1234.5f64.to_bits(),
+            tokens: 4096,
+            bytes: 13_000,
+            bits_per_byte_bits: 1.5f64.to_bits(),
+        },
+        Event::JobFinished { job, checkpoint: digest("checkpoint"), tokens: 1 << 40 },
+        Event::PartSummed { job, round, sum: 300, node, bytes: 1 << 40 },
+        Event::PartMoved { job, round, sum: 300, node: Some(node) },
+    ];
+    let causes = [LossCause::LeaseExpired, LossCause::Left, LossCause::Disconnected];
+    events.extend(causes.map(|cause| Event::NodeLost { node, cause }));
+    let misses =
+        [Missed::Lost, Missed::Deadline, Missed::Failed("no space left".into()), Missed::Unavailable];
+    events.extend(misses.map(|why| Event::ContributionMissed { job, round, node, why }));
+    let restarts = [
+        Restart::EveryoneLost,
+        Restart::NoContribution,
+        Restart::NothingLeft,
+        Restart::OutlineTie,
+        Restart::NotAggregated,
+        Restart::Tie,
+        Restart::HoldersLost,
+    ];
+    events.extend(restarts.map(|why| Event::RoundRestarted { job, round, why }));
+    let faults = [
+        FaultKind::Disagreement { reported: digest("one"), agreed: digest("other") },
+        FaultKind::Outline,
+        FaultKind::Refused { reason: "it ends early".into() },
+        FaultKind::Oversized { vnode: 300, bytes: 1 << 40, limit: 73_536 },
+    ];
+    events.extend(faults.map(|kind| Event::Fault { job, round, node, kind }));
+    let failures = [
+        Failure::NoProgress { round, last: Restart::Tie },
+        Failure::NoEvaluation { round },
+        Failure::Disagreement { round, checkpoints: vec![(digest("one"), vec![node])] },
+        Failure::NothingToEvaluate,
+        Failure::SequencesExhausted,
+    ];
+    events.extend(failures.map(|why| Event::JobFailed { job, why }));
+    events
+}
+
+#[test]
+fn every_event_has_the_bytes_that_it_always_had() {
+    let line = |event: &Event| {
+        let hex: String = encode(event).iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{} {hex}", name(event))
+    };
+    let lines: Vec<String> = events().iter().map(line).collect();
+    let golden: Vec<&str> = GOLDEN.lines().collect();
+    let missing: Vec<&String> = lines.iter().filter(|line| !golden.contains(&line.as_str())).collect();
+    assert!(missing.is_empty(), "not in events.txt:\n{}", lines.join("\n"));
+    assert_eq!(golden.len(), lines.len(), "events.txt has lines that stand for nothing");
+    for event in events() {
+        assert_eq!(decode::<Event>(&encode(&event)), Ok(event));
+    }
+}
