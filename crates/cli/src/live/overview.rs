@@ -64,6 +64,8 @@ pub enum NodeState {
     Aggregating,
     /// Evaluates shards of the held-out data.
     Evaluating,
+    /// Only its peers reach it.
+    Suspected,
     /// Is gone.
     Lost,
 }
@@ -77,6 +79,7 @@ impl NodeState {
             Self::Contributed => "contributed",
             Self::Aggregating => "aggregating",
             Self::Evaluating => "evaluating",
+            Self::Suspected => "suspected",
             Self::Lost => "lost",
         }
     }
@@ -167,6 +170,8 @@ impl Overview {
             Event::NodeJoined { node, profile } => self.join(*node, profile),
             Event::NodeRejoined { node, profile } => self.join(*node, profile),
             Event::NodeLost { node, .. } => self.set(node, NodeState::Lost),
+            Event::NodeSuspected { node, .. } => self.set(node, NodeState::Suspected),
+            Event::NodeHeard { node } => self.set(node, NodeState::Waiting),
             Event::LinkMeasured { node, link } => {
                 if let Some(node) = self.nodes.get_mut(node) {
                     node.link = Some(*link);
@@ -232,7 +237,8 @@ impl Overview {
     }
 
     fn set_all(&mut self, state: NodeState) {
-        self.nodes.values_mut().filter(|node| node.state != NodeState::Lost).for_each(|node| node.set(state));
+        let heard = |node: &&mut NodeView| !matches!(node.state, NodeState::Lost | NodeState::Suspected);
+        self.nodes.values_mut().filter(heard).for_each(|node| node.set(state));
     }
 }
 

@@ -33,6 +33,7 @@ pub fn lines(overview: &Overview, training: Option<Duration>, width: usize) -> V
     for node in nodes {
         let style = match node.state {
             NodeState::Lost => style().red(),
+            NodeState::Suspected => style().yellow(),
             NodeState::Training => style(),
             _ => style().green(),
         };

@@ -8,8 +8,8 @@ use crate::fleet::{DEADLINE_MS, Fleet, plan};
 
 /// A journal of version 1, one entry a line. It is never changed; later versions get files of their own.
 const JOURNAL: &str = include_str!("journal-v1.hex");
-const ROOT: &str = "218708c0d482c679d72dbca5e2da81a397f07be9f856b3b5bfdc7311b2f7c702";
-const EVENTS: &str = "03545496cd71a06dc4c5e47f6563089889507c2136165b18d16edbd2907ecc33";
+const ROOT: &str = "c03d3694ff9ad028d1007c2141c25901df722516f2b8a2a22d82ca82c0533fb3";
+const EVENTS: &str = "0b9e160b7a142f00d5ca9cd1252869da1ab132433ba04026a7c4c8f6771c4d19";
 
 /// Every kind of command and of report, in a short life.
 fn history() -> Fleet {
@@ -39,6 +39,9 @@ fn history() -> Fleet {
     assert!(matches!(fleet.state.job_status(&job), Some(JobStatus::Over(Outcome::Finished { .. }))));
     let tree = RoundPlan { rounds: 1, topology: Topology::Tree { fan_in: 2 }, ..plan() };
     let tree = fleet.submit("tree", tree);
+    let (node, reached_by, now_ms) = (fleet.id(2), fleet.ids([1]), fleet.now_ms);
+    fleet.apply(Command::NodeSuspected { node, reached_by, now_ms }).unwrap();
+    fleet.apply(Command::NodeHeard { node, now_ms }).unwrap();
     assert!(fleet.finish(&tree, 20));
     fleet
 }

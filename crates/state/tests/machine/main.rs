@@ -9,5 +9,6 @@ mod jobs;
 mod journal;
 mod links;
 mod membership;
+mod suspicion;
 mod training;
 mod tree;
