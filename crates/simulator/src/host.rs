@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use zoo_content::Digest;
-use zoo_protocol::{JobDescription, NodeId, NodeProfile, Peer, Report, Work};
+use zoo_protocol::{JobDescription, Link, NodeId, NodeProfile, Peer, Report, Work};
 use zoo_state::{Command, Detector, Event, Finding, LossCause, State};
 
 use crate::Bug;
@@ -27,6 +27,7 @@ pub enum Request {
     },
     Heartbeat,
     Report(Report),
+    Measured(Link),
     /// Whether it reached a node that is silent for the orchestrator.
     Probed {
         subject: NodeId,
@@ -161,6 +162,9 @@ impl Host {
                 Request::Report(report) if current => {
                     apply(&mut self.state, Command::Reported { node, report, now_ms });
                 }
+                Request::Measured(link) if current => {
+                    apply(&mut self.state, Command::LinkMeasured { node, link, now_ms });
+                }
                 Request::Probed { subject, reached } if current => {
                     self.detector.answered(node, &subject, reached);
                 }
@@ -174,7 +178,11 @@ impl Host {
                     apply(&mut self.state, Command::NodeLost { node, cause, now_ms });
                 }
                 // Heard, or from a conversation that another one has replaced.
-                Request::Heartbeat | Request::Report(_) | Request::Probed { .. } | Request::Gone(_) => {}
+                Request::Heartbeat
+                | Request::Report(_)
+                | Request::Measured(_)
+                | Request::Probed { .. }
+                | Request::Gone(_) => {}
             }
         }
         let asks = self.bug != Some(Bug::AsksNobody);

@@ -336,7 +336,9 @@ impl<'a> World<'a> {
             Happening::Heartbeat { node, life, session } => {
                 if self.talks(node, life, session) {
                     self.check_heard(node);
-                    self.request(node, session, Request::Heartbeat);
+                    let rtt_ms = 2 * self.faults.latency_max_ms;
+                    let news = self.nodes[node].link_news(rtt_ms);
+                    self.request(node, session, news.map_or(Request::Heartbeat, Request::Measured));
                     self.after(HEARTBEAT_MS, Happening::Heartbeat { node, life, session });
                 }
             }
