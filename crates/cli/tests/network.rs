@@ -231,3 +231,31 @@ fn a_node_leaves_or_drains_when_asked_and_takes_no_more_than_it_may() {
     top.interrupt_quietly();
     up.interrupt("stopped");
 }
+
+#[test]
+fn a_node_rests_outside_of_its_hours_and_hears_who_asks_it_to_leave() {
+    let bench = Bench::new();
+    let (up, ticket) = Running::orchestrator(&bench);
+    #[expect(clippy::disallowed_methods, reason = "the node goes by the same clock")]
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let hour = now.as_secs() / 3600 + 2;
+    let later = format!("{}-{}", hour % 24, (hour + 1) % 24);
+    let join = ["join", &ticket, "--dir", "owl", "--hours", &later, "--json"];
+    let mut owl = Running::start(&bench, &join);
+    let seconds = owl.event("resting")["seconds"].as_u64().unwrap();
+    assert!((3000..=7200).contains(&seconds), "{seconds} s until {later}");
+    let status = bench.zoo(["status", "--network", &ticket, "--json"]).succeeds().events().remove(0);
+    assert_eq!(status["live"], json!(0), "it is not there");
+    bench.zoo(["leave", "--dir", "owl"]).succeeds();
+    owl.event("left");
+    drop(up);
+
+    for (more, message) in [
+        (&["--hours", "25-7"][..], "\"25\" is no time of the day"),
+        (&["--hours", "night"][..], "\"night\" is not from one time to another"),
+        (&["--hours", "7-7"][..], "hours from a time to the same time are none"),
+        (&["--hours", "22-7", "--utc-offset", "CET"][..], "\"CET\" is no offset from UTC"),
+    ] {
+        bench.zoo([&["join", &ticket][..], more].concat()).refuses(message);
+    }
+}

@@ -14,10 +14,10 @@ use zoo_protocol::{NodeId, Peer};
 
 use crate::endpoint::{BLOBS_ALPN, TrafficCounters, connect, lock};
 use crate::limits::{
-    FETCHING_MAX, FIRST_BYTE_TIMEOUT, PIECE_BYTES, PROGRESS_TIMEOUT, REMEMBERED_PEERS_MAX,
+    FETCHING_MAX, FIRST_BYTE_TIMEOUT, PIECE_BYTES, PING_TIMEOUT, PROGRESS_TIMEOUT, REMEMBERED_PEERS_MAX,
     SPEED_MIN_BYTES_PER_SECOND, UNREACHABLE_MEMORY,
 };
-use crate::serve::Status;
+use crate::serve::{PING, Status};
 use crate::{FetchError, FetchFailure, Traffic};
 
 pub(crate) use crate::serve::BlobServer;
@@ -106,6 +106,18 @@ impl BlobClient {
             }
         }
         Err(FetchError { digest: *digest, attempts })
+    }
+
+    /// Whether `peer` gives a sign of life.
+    pub(crate) async fn is_alive(&self, peer: &Peer) -> bool {
+        let answer = async {
+            let slot = self.slot(peer.node);
+            let connection = self.connection(&slot, peer).await?;
+            let mut download = Download { received_bytes: 0, traffic: &self.traffic };
+            let (_, [status]) = download.ask(&connection, &PING).await?;
+            Ok::<_, FetchFailure>(Status::from_byte(status).is_some())
+        };
+        timeout(PING_TIMEOUT, answer).await.is_ok_and(|answer| answer.is_ok_and(|is_status| is_status))
     }
 
     async fn fetch(
@@ -224,11 +236,7 @@ impl Download<'_> {
         digest: &Digest,
         max_bytes: u64,
     ) -> Result<Vec<u8>, FetchFailure> {
-        let (mut send, mut receive) = connection.open_bi().await.map_err(|cause| self.lost(&cause))?;
-        send.write_all(digest.as_bytes()).await.map_err(|cause| self.lost(&cause))?;
-        send.finish().map_err(|cause| self.lost(&cause))?;
-
-        let [status] = self.read_array(&mut receive).await?;
+        let (mut receive, [status]) = self.ask(connection, digest).await?;
         match Status::from_byte(status) {
             Some(Status::Held) => {}
             Some(Status::Absent) => return Err(FetchFailure::Absent),
@@ -242,6 +250,19 @@ impl Download<'_> {
             return Err(FetchFailure::TooLarge { bytes, max_bytes });
         }
         self.read_body(&mut receive, bytes).await
+    }
+
+    /// Asks for a blob; the answer begins with a status.
+    async fn ask(
+        &mut self,
+        connection: &Connection,
+        digest: &Digest,
+    ) -> Result<(RecvStream, [u8; 1]), FetchFailure> {
+        let (mut send, mut receive) = connection.open_bi().await.map_err(|cause| self.lost(&cause))?;
+        send.write_all(digest.as_bytes()).await.map_err(|cause| self.lost(&cause))?;
+        send.finish().map_err(|cause| self.lost(&cause))?;
+        let status = self.read_array(&mut receive).await?;
+        Ok((receive, status))
     }
 
     async fn read_array<const N: usize>(

@@ -221,6 +221,11 @@ impl Endpoint {
         self.inner.services.peers.fetch_from_any(peers, digest, max_bytes).await
     }
 
+    /// Whether `peer` gives a sign of life within [`crate::limits::PING_TIMEOUT`].
+    pub async fn is_alive(&self, peer: &Peer) -> bool {
+        self.inner.services.peers.is_alive(peer).await
+    }
+
     /// Ends every connection, telling the other sides, and frees the socket.
     pub async fn close(&self) {
         lock(&self.inner.services.control).take();

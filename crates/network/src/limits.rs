@@ -43,6 +43,9 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// A peer that could not be reached is not tried again for this long.
 pub const UNREACHABLE_MEMORY: Duration = Duration::from_secs(1);
 
+/// A peer that is asked for a sign of life gives it within this time.
+pub const PING_TIMEOUT: Duration = Duration::from_millis(700);
+
 /// A peer starts to answer a blob request within this time: it may have to
 /// read and hash the blob, and has others to serve.
 pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(15);

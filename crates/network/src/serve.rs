@@ -2,6 +2,7 @@
 //!
 //! A request is one stream: the 32 bytes of a digest. The answer: one status
 //! byte ([`Status`]); if it is `Held`, the size as u64 little-endian and the bytes.
+//! The digest of 32 zero bytes asks for a sign of life: the status comes at once.
 //! Both ends of a connection may ask, whoever opened it.
 
 use std::fmt;
@@ -19,6 +20,9 @@ use crate::endpoint::{TrafficCounters, lock};
 use crate::limits::{ARRIVAL_TIMEOUT, CONNECT_TIMEOUT, PROGRESS_TIMEOUT, SERVING_MAX};
 use crate::meter::{Arrived, Meter};
 use crate::pace::Pace;
+
+/// Nobody has a blob of this digest: asking for it asks for a sign of life, which comes before all that waits.
+pub(crate) const PING: Digest = Digest::from_bytes([0; 32]);
 
 /// First byte of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +88,10 @@ impl BlobServer {
             .map_err(|_| "no digest in time".to_string())?
             .map_err(|cause| cause.to_string())?;
         let digest = Digest::from_bytes(digest);
+        if digest == PING {
+            self.write(&mut send, &[Status::Absent as u8]).await?;
+            return send.finish().map_err(|cause| cause.to_string());
+        }
 
         let permit = self.serving.acquire().await.map_err(|cause| cause.to_string())?;
         let store = lock(&self.store).clone();

@@ -17,7 +17,7 @@ use zoo_network::limits::IDLE_TIMEOUT;
 use zoo_protocol::{
     FromOrchestrator, JobDescription, JobId, Link, NodeId, NodeProfile, Peer, RefusedSummand, Report, Work,
 };
-use zoo_state::{Command, Event, LossCause, Refusal, State};
+use zoo_state::{Command, Detector, Event, Finding, LossCause, Refusal, State};
 
 use crate::JournalError;
 use crate::clock::Clock;
@@ -27,6 +27,8 @@ use crate::journal::{Entry, Events, Journal, Replayed};
 const INPUTS_MAX: usize = 1024;
 /// Heartbeats that a slow watcher may be behind before it misses some.
 const STATUSES_MAX: usize = 1024;
+/// Silent nodes that one worker is asked about at once.
+const PROBES_MAX: usize = 8;
 
 /// Tells the connections of one node apart.
 pub(crate) type SessionId = u64;
@@ -40,6 +42,8 @@ pub(crate) enum Input {
     Alive { node: NodeId, session: SessionId, status: FromOrchestrator },
     /// A worker measured its link.
     Measured { node: NodeId, session: SessionId, link: Link },
+    /// A worker tried to reach one that is silent here.
+    Probed { witness: NodeId, session: SessionId, subject: NodeId, reached: bool },
     /// A worker reported.
     Reported { node: NodeId, session: SessionId, report: Report },
     /// A worker's connection ended.
@@ -57,6 +61,8 @@ pub(crate) struct Joined {
     pub(crate) session: SessionId,
     /// What to do, always the latest. Closed when another connection of the node takes over.
     pub(crate) assignments: watch::Receiver<Assignment>,
+    /// Silent nodes that it is asked to reach.
+    pub(crate) probes: mpsc::Receiver<Peer>,
 }
 
 /// What a worker should be doing, and who may hold the blobs it needs, the likeliest first.
@@ -101,8 +107,10 @@ pub(crate) struct Host {
     timing: Timing,
     /// The orchestrator's own blob service.
     home: Peer,
-    /// Until when each live node has to be heard of. Volatile: never in the journal.
-    leases: BTreeMap<NodeId, Instant>,
+    /// The leases of live nodes. Volatile: never in the journal.
+    detector: Detector,
+    /// From when on its time is counted.
+    started: Instant,
     sessions: BTreeMap<NodeId, Session>,
     next_session: SessionId,
     inputs: mpsc::Receiver<Input>,
@@ -118,6 +126,7 @@ pub(crate) struct Host {
 struct Session {
     id: SessionId,
     assignments: watch::Sender<Assignment>,
+    probes: mpsc::Sender<Peer>,
 }
 
 enum Answer {
@@ -135,8 +144,10 @@ impl Host {
         timing: Timing,
     ) -> (Self, HostHandle) {
         let Replayed { state, latest_ms, .. } = replayed;
-        let lease_end = Instant::now() + IDLE_TIMEOUT + timing.lease;
-        let leases = state.live().map(|(node, _)| (*node, lease_end)).collect();
+        let lease_ms = timing.lease.as_millis() as u64;
+        let mut detector = Detector::new(lease_ms);
+        let first_lease_ms = IDLE_TIMEOUT.as_millis() as u64 + lease_ms;
+        state.live().for_each(|(node, _)| detector.expect(*node, first_lease_ms));
         let (input_sender, inputs) = mpsc::channel(INPUTS_MAX);
         let (head, head_receiver) = watch::channel(Head { events: journal.next_event(), root: state.root() });
         let (peers, peers_receiver) = watch::channel(Vec::new());
@@ -154,7 +165,8 @@ impl Host {
             clock: Clock::start(latest_ms),
             timing,
             home,
-            leases,
+            detector,
+            started: Instant::now(),
             sessions: BTreeMap::new(),
             next_session: 0,
             inputs,
@@ -200,6 +212,10 @@ impl Host {
                 // Nobody may be watching.
                 let _ = self.statuses.send(status);
             }
+            Input::Probed { witness, session, subject, reached } if self.is_current(&witness, session) => {
+                self.renew(witness);
+                self.detector.answered(witness, &subject, reached);
+            }
             Input::Measured { node, session, link } if self.is_current(&node, session) => {
                 self.renew(node);
                 if let Err(refusal) = self.apply(Command::LinkMeasured { node, link, now_ms }) {
@@ -212,6 +228,12 @@ impl Host {
                     warn!(%node, %refusal, "report refused");
                 }
             }
+            // Its peers reach it: that the connection is given up at last is no news.
+            Input::Gone { node, session, cause: LossCause::Disconnected }
+                if self.is_current(&node, session) && self.state.is_suspect(&node) =>
+            {
+                self.sessions.remove(&node);
+            }
             Input::Gone { node, session, cause } if self.is_current(&node, session) => self.lose(node, cause),
             Input::Submitted { job, reply } => {
                 let id = job.id();
@@ -220,7 +242,11 @@ impl Host {
                 self.answers.push(Answer::Submitted(reply, answer));
             }
             // From a connection that another one has replaced.
-            Input::Alive { .. } | Input::Measured { .. } | Input::Reported { .. } | Input::Gone { .. } => {}
+            Input::Alive { .. }
+            | Input::Probed { .. }
+            | Input::Measured { .. }
+            | Input::Reported { .. }
+            | Input::Gone { .. } => {}
         }
     }
 
@@ -238,36 +264,69 @@ impl Host {
         self.next_session += 1;
         let idle = Assignment { work: Work::Idle, peers: Vec::new() };
         let (sender, assignments) = watch::channel(idle);
-        self.sessions.insert(node, Session { id: session, assignments: sender });
-        Ok(Joined { session, assignments })
+        let (asking, probes) = mpsc::channel(PROBES_MAX);
+        self.sessions.insert(node, Session { id: session, assignments: sender, probes: asking });
+        Ok(Joined { session, assignments, probes })
     }
 
     fn lose(&mut self, node: NodeId, cause: LossCause) {
-        self.sessions.remove(&node);
-        self.leases.remove(&node);
+        self.part_with(&node);
         let now_ms = self.clock.now_ms();
         if let Err(refusal) = self.apply(Command::NodeLost { node, cause, now_ms }) {
             warn!(%node, %refusal, "loss refused");
         }
     }
 
-    /// Loses the nodes whose lease is over, and lets the state know of a deadline that has passed.
+    fn part_with(&mut self, node: &NodeId) {
+        self.sessions.remove(node);
+        self.detector.forget(node);
+    }
+
+    /// Asks about silent nodes, loses those that nobody reaches, and lets the state know of a deadline that has passed.
     fn expire(&mut self) {
-        let now = Instant::now();
-        let silent: Vec<NodeId> =
-            self.leases.iter().filter(|(_, end)| **end <= now).map(|(node, _)| *node).collect();
-        for node in silent {
-            self.lose(node, LossCause::LeaseExpired);
-        }
+        let sessions = &self.sessions;
+        let findings =
+            self.detector.look(self.started.elapsed().as_millis() as u64, |node| sessions.contains_key(node));
         let now_ms = self.clock.now_ms();
+        for finding in findings {
+            match finding {
+                Finding::Ask { node, witnesses } => self.ask(node, &witnesses),
+                Finding::Dead { node } => self.lose(node, LossCause::LeaseExpired),
+                Finding::Reached { node, by: reached_by } if !self.state.is_suspect(&node) => {
+                    let suspected = Command::NodeSuspected { node, reached_by, now_ms };
+                    if let Err(refusal) = self.apply(suspected) {
+                        debug!(node = %node.short(), %refusal, "those who reached it are gone themselves");
+                        self.lose(node, LossCause::LeaseExpired);
+                    }
+                }
+                Finding::Reached { .. } => {}
+            }
+        }
         if self.state.next_deadline_ms().is_some_and(|deadline_ms| deadline_ms <= now_ms) {
             self.apply(Command::Tick { now_ms }).expect("time is never refused");
+        }
+    }
+
+    fn ask(&mut self, node: NodeId, witnesses: &[NodeId]) {
+        let Some(known) = self.state.nodes().get(&node) else { return };
+        let peer = Peer { node, addresses: known.addresses.clone() };
+        for witness in witnesses {
+            let session = self.sessions.get(witness);
+            if session.is_none_or(|session| session.probes.try_send(peer.clone()).is_err()) {
+                self.detector.answered(*witness, &node, false);
+            }
         }
     }
 
     /// A refused command has changed nothing and is not journaled.
     fn apply(&mut self, command: Command) -> Result<(), Refusal> {
         let events = self.state.apply(&command)?;
+        for event in &events {
+            // Time alone may lose a suspect.
+            if let Event::NodeLost { node, .. } = event {
+                self.part_with(node);
+            }
+        }
         self.pending.push(Entry { command, events });
         Ok(())
     }
@@ -308,7 +367,9 @@ impl Host {
             changed
         });
         let is_concerned = |node: &NodeId| concerned.is_none_or(|nodes| nodes.contains(node));
-        for (node, session) in self.sessions.iter().filter(|(node, _)| is_concerned(node)) {
+        // What a suspect should do it is told when it is heard again: the same as before, most likely.
+        let hears = |node: &NodeId| is_concerned(node) && !self.state.is_suspect(node);
+        for (node, session) in self.sessions.iter().filter(|(node, _)| hears(node)) {
             let work = self.state.work_for(node);
             let peers = self.state.sources_for(node, &work, &peers, &self.home.node);
             let assignment = Assignment { work, peers };
@@ -323,7 +384,11 @@ impl Host {
     }
 
     fn renew(&mut self, node: NodeId) {
-        self.leases.insert(node, Instant::now() + self.timing.lease);
+        self.detector.heard(node, self.started.elapsed().as_millis() as u64);
+        if self.state.is_suspect(&node) {
+            let now_ms = self.clock.now_ms();
+            self.apply(Command::NodeHeard { node, now_ms }).expect("a suspect is known");
+        }
     }
 
     fn is_current(&self, node: &NodeId, session: SessionId) -> bool {

@@ -91,7 +91,7 @@ impl Context {
         mut stream: Stream,
         joined: Result<Joined, String>,
     ) -> Result<(), SessionError> {
-        let Joined { session, assignments } = match joined {
+        let Joined { session, assignments, probes } = match joined {
             Ok(joined) => joined,
             Err(cause) => {
                 reject(stream, cause).await;
@@ -100,7 +100,7 @@ impl Context {
         };
         let welcomed = send_within(stream.send(&self.welcome())).await;
         let (sender, receiver) = stream.split();
-        let mut worker = Worker { context: self, node, session, sender, receiver, assignments };
+        let mut worker = Worker { context: self, node, session, sender, receiver, assignments, probes };
         let outcome = match welcomed {
             Ok(()) => worker.run().await,
             Err(cause) => Err(cause),
@@ -174,6 +174,7 @@ struct Worker<'a> {
     sender: Sender,
     receiver: Receiver,
     assignments: tokio::sync::watch::Receiver<Assignment>,
+    probes: tokio::sync::mpsc::Receiver<Peer>,
 }
 
 /// How a worker's session ends well.
@@ -196,6 +197,7 @@ impl Worker<'_> {
                     let Assignment { work, peers } = self.assignments.borrow_and_update().clone();
                     send(&mut self.sender, &FromOrchestrator::Work { work, peers }).await?;
                 }
+                Some(peer) = self.probes.recv() => send(&mut self.sender, &FromOrchestrator::Probe(peer)).await?,
                 message = self.receiver.recv() => match message? {
                     None => return Ok(Parting::Ended),
                     Some(ToOrchestrator::Leave) => return Ok(Parting::Left),
@@ -209,6 +211,9 @@ impl Worker<'_> {
         let (node, session) = (self.node, self.session);
         let input = match message {
             ToOrchestrator::Report(report) => Input::Reported { node, session, report },
+            ToOrchestrator::Probed { node: subject, reached } => {
+                Input::Probed { witness: node, session, subject, reached }
+            }
             ToOrchestrator::Measured(link) => Input::Measured { node, session, link },
             ToOrchestrator::Heartbeat { step, loss_bits, tokens_per_second, sent_bytes, received_bytes } => {
                 let status = FromOrchestrator::NodeStatus {

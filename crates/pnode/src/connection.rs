@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use zoo_network::{ControlReceiver, ControlSender, Endpoint, Ticket};
 use zoo_protocol::{FromOrchestrator, Link, NodeId, Peer, Rejection, Report, ToOrchestrator, VERSION, Work};
@@ -16,6 +17,8 @@ use crate::progress::Progress;
 const HEARTBEAT: Duration = Duration::from_millis(500);
 /// What is new of the link is told so often at most; the orchestrator takes no more.
 const LINK_INTERVAL: Duration = Duration::from_secs(15);
+/// Silent nodes that this one tries to reach at once; of more it says that it did not.
+const PROBES_MAX: usize = 8;
 /// The orchestrator accepts or rejects within this time.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
 /// A message is taken by the transport within this time.
@@ -113,10 +116,12 @@ impl Connection {
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut told = ToldLink::default();
+        let mut probes = JoinSet::new();
         loop {
             let message = tokio::select! {
                 received = receiver.recv() => {
                     match received.map_err(|cause| cause.to_string())? {
+                        Some(FromOrchestrator::Probe(peer)) => self.probe(peer, &mut probes),
                         Some(message) => hear(&self.news, message).await,
                         None => return Err("the orchestrator closed the connection".into()),
                     }
@@ -126,6 +131,10 @@ impl Connection {
                 _ = heartbeat.tick() => match told.news(self.endpoint.link(), Instant::now()) {
                     Some(link) => ToOrchestrator::Measured(link),
                     None => heartbeat_of(&self.progress, &self.endpoint),
+                },
+                Some(probed) = probes.join_next() => match probed {
+                    Ok((node, reached)) => ToOrchestrator::Probed { node, reached },
+                    Err(cause) => return Err(cause.to_string()),
                 },
                 () = leave(&mut self.leaving) => ToOrchestrator::Leave,
             };
@@ -138,6 +147,15 @@ impl Connection {
                 return Ok(());
             }
         }
+    }
+}
+
+impl Connection {
+    /// Tries to reach a node that the orchestrator does not hear.
+    fn probe(&self, peer: Peer, probes: &mut JoinSet<(NodeId, bool)>) {
+        let has_time = probes.len() < PROBES_MAX;
+        let endpoint = self.endpoint.clone();
+        probes.spawn(async move { (peer.node, has_time && endpoint.is_alive(&peer).await) });
     }
 }
 

@@ -72,6 +72,13 @@ pub enum ToOrchestrator {
     Leave,
     /// What a worker's transfers say of its link. Sent only when it is news ([`Link::is_news_after`]).
     Measured(Link),
+    /// Whether a worker reached the node of a [`FromOrchestrator::Probe`].
+    Probed {
+        /// The node that was to be reached.
+        node: NodeId,
+        /// It answered.
+        reached: bool,
+    },
 }
 
 impl Message for ToOrchestrator {
@@ -91,6 +98,7 @@ impl Message for ToOrchestrator {
             Self::Hello { role: Role::Client, .. }
             | Self::Heartbeat { .. }
             | Self::Watch { .. }
+            | Self::Probed { .. }
             | Self::Leave => Ok(()),
         }
     }
@@ -169,6 +177,8 @@ pub enum FromOrchestrator {
     StateRoot(Digest),
     /// A watcher has been told everything that had happened when it asked; what follows is live.
     CaughtUp,
+    /// A node is silent here: the worker is asked to reach it, and to say so with [`ToOrchestrator::Probed`].
+    Probe(Peer),
 }
 
 impl Message for FromOrchestrator {
@@ -183,6 +193,7 @@ impl Message for FromOrchestrator {
                 limits::explanation("reason of a rejection", reason)
             }
             Self::Refused(reason) => limits::explanation("reason of a refusal", reason),
+            Self::Probe(peer) => peer.validate(),
             Self::Rejected(Rejection::Version { .. })
             | Self::Accepted(_)
             | Self::Event { .. }

@@ -24,6 +24,8 @@ pub struct Faults {
     pub node_leave_ms: u64,
     /// Mean time until a group of nodes is cut off from the others.
     pub partition_ms: u64,
+    /// Mean time until a wire between a node and the orchestrator is cut for a while, over which peers do not talk.
+    pub orchestrator_cut_ms: u64,
     /// Mean time until a node's disk is full for a while.
     pub full_disk_ms: u64,
     /// The slowest node is so many times slower than the fastest.
@@ -51,6 +53,7 @@ impl Faults {
             wiped_in_1000: 0,
             node_leave_ms: 0,
             partition_ms: 0,
+            orchestrator_cut_ms: 0,
             full_disk_ms: 0,
             slowness: 1,
             orchestrator_crash_in_1000: 0,
@@ -72,6 +75,7 @@ impl Faults {
             wiped_in_1000: 100,
             node_leave_ms: 240_000,
             partition_ms: 30_000,
+            orchestrator_cut_ms: 60_000,
             full_disk_ms: 120_000,
             slowness: 8,
             orchestrator_crash_in_1000: 30,

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use zoo_content::Digest;
-use zoo_protocol::{JobDescription, NodeId, NodeProfile, Peer, Report, Work};
-use zoo_state::{Command, Event, LossCause, State};
+use zoo_protocol::{JobDescription, Link, NodeId, NodeProfile, Peer, Report, Work};
+use zoo_state::{Command, Detector, Event, Finding, LossCause, State};
 
 use crate::Bug;
 
@@ -22,9 +22,17 @@ pub type SessionId = u64;
 /// What happens to the orchestrator.
 #[derive(Clone, Debug)]
 pub enum Request {
-    Join { profile: NodeProfile },
+    Join {
+        profile: NodeProfile,
+    },
     Heartbeat,
     Report(Report),
+    Measured(Link),
+    /// Whether it reached a node that is silent for the orchestrator.
+    Probed {
+        subject: NodeId,
+        reached: bool,
+    },
     Gone(LossCause),
 }
 
@@ -43,6 +51,8 @@ pub struct Published {
     pub welcomed: Vec<(NodeId, SessionId)>,
     /// Conversations that the orchestrator has ended.
     pub closed: Vec<(NodeId, SessionId)>,
+    /// Who is asked to reach whom.
+    pub probes: Vec<(NodeId, SessionId, NodeId)>,
     /// What has changed for whom.
     pub assignments: Vec<(NodeId, SessionId, Assignment)>,
 }
@@ -65,7 +75,7 @@ pub struct Host {
     /// Its clock minus virtual time, ms; the clock never goes back over a restart.
     skew_ms: u64,
     latest_ms: u64,
-    leases: BTreeMap<NodeId, u64>,
+    detector: Detector,
     sessions: BTreeMap<NodeId, (SessionId, Assignment)>,
     waiting: Vec<(NodeId, SessionId, Request)>,
     submissions: Vec<JobDescription>,
@@ -85,7 +95,7 @@ impl Host {
             durable: Vec::new(),
             skew_ms: 0,
             latest_ms: 0,
-            leases: BTreeMap::new(),
+            detector: Detector::new(LEASE_MS),
             sessions: BTreeMap::new(),
             waiting: Vec::new(),
             submissions: Vec::new(),
@@ -108,7 +118,7 @@ impl Host {
     pub fn has_work(&self, now: u64) -> bool {
         !self.waiting.is_empty()
             || !self.submissions.is_empty()
-            || self.leases.values().any(|end| *end <= now)
+            || self.detector.is_due(now)
             || self.state.next_deadline_ms().is_some_and(|deadline| deadline <= self.clock(now))
     }
 
@@ -117,7 +127,7 @@ impl Host {
         let now_ms = self.clock(now);
         self.latest_ms = now_ms;
         let mut entries: Vec<(Command, Vec<Event>)> = Vec::new();
-        let (mut welcomed, mut closed) = (Vec::new(), Vec::new());
+        let (mut welcomed, mut closed, mut probes) = (Vec::new(), Vec::new(), Vec::new());
         let mut apply = |state: &mut State, command: Command| {
             // A refused command has changed nothing and is not journaled.
             if let Ok(events) = state.apply(&command) {
@@ -132,37 +142,76 @@ impl Host {
         for (node, session, request) in std::mem::take(&mut self.waiting) {
             let current = self.sessions.get(&node).is_some_and(|(known, _)| *known == session)
                 || self.bug == Some(Bug::HearsReplacedConversations);
+            if current && !matches!(request, Request::Gone(_) | Request::Join { .. }) {
+                self.detector.heard(node, now);
+                if self.state.is_suspect(&node) {
+                    apply(&mut self.state, Command::NodeHeard { node, now_ms });
+                }
+            }
             match request {
                 Request::Join { profile } => {
                     let joined = Command::NodeJoined { node, profile, addresses: Vec::new(), now_ms };
                     if apply(&mut self.state, joined) {
-                        self.leases.insert(node, now + LEASE_MS);
+                        self.detector.heard(node, now);
                         let idle = Assignment { work: Work::Idle, peers: Vec::new() };
                         let replaced = self.sessions.insert(node, (session, idle));
                         closed.extend(replaced.map(|(replaced, _)| (node, replaced)));
                         welcomed.push((node, session));
                     }
                 }
-                Request::Heartbeat if current => _ = self.leases.insert(node, now + LEASE_MS),
                 Request::Report(report) if current => {
-                    self.leases.insert(node, now + LEASE_MS);
                     apply(&mut self.state, Command::Reported { node, report, now_ms });
+                }
+                Request::Measured(link) if current => {
+                    apply(&mut self.state, Command::LinkMeasured { node, link, now_ms });
+                }
+                Request::Probed { subject, reached } if current => {
+                    self.detector.answered(node, &subject, reached);
+                }
+                // Its peers reach it: that the connection is given up at last is no news.
+                Request::Gone(LossCause::Disconnected) if current && self.state.is_suspect(&node) => {
+                    self.sessions.remove(&node);
                 }
                 Request::Gone(cause) if current => {
                     self.sessions.remove(&node);
-                    self.leases.remove(&node);
+                    self.detector.forget(&node);
                     apply(&mut self.state, Command::NodeLost { node, cause, now_ms });
                 }
-                // From a conversation that another one has replaced.
-                Request::Heartbeat | Request::Report(_) | Request::Gone(_) => {}
+                // Heard, or from a conversation that another one has replaced.
+                Request::Heartbeat
+                | Request::Report(_)
+                | Request::Measured(_)
+                | Request::Probed { .. }
+                | Request::Gone(_) => {}
             }
         }
-        let silent: Vec<NodeId> =
-            self.leases.iter().filter(|(_, end)| **end <= now).map(|(node, _)| *node).collect();
-        for node in silent {
-            closed.extend(self.sessions.remove(&node).map(|(session, _)| (node, session)));
-            self.leases.remove(&node);
-            apply(&mut self.state, Command::NodeLost { node, cause: LossCause::LeaseExpired, now_ms });
+        let asks = self.bug != Some(Bug::AsksNobody);
+        for finding in self.detector.look(now, |node| asks && self.sessions.contains_key(node)) {
+            match finding {
+                Finding::Ask { node, witnesses } => {
+                    let session = |witness: &NodeId| self.sessions.get(witness).map(|(session, _)| *session);
+                    let asked =
+                        witnesses.iter().filter_map(|witness| Some((*witness, session(witness)?, node)));
+                    probes.extend(asked);
+                }
+                Finding::Reached { node, by: reached_by } => {
+                    let was_suspect = self.state.is_suspect(&node);
+                    if !was_suspect
+                        && !apply(&mut self.state, Command::NodeSuspected { node, reached_by, now_ms })
+                    {
+                        apply(
+                            &mut self.state,
+                            Command::NodeLost { node, cause: LossCause::LeaseExpired, now_ms },
+                        );
+                    }
+                }
+                Finding::Dead { node } => {
+                    apply(
+                        &mut self.state,
+                        Command::NodeLost { node, cause: LossCause::LeaseExpired, now_ms },
+                    );
+                }
+            }
         }
         let is_due = self.state.next_deadline_ms().is_some_and(|deadline| deadline <= now_ms);
         if is_due {
@@ -173,6 +222,14 @@ impl Host {
             return None;
         }
         let events: Vec<Event> = entries.iter().flat_map(|(_, events)| events.clone()).collect();
+        for event in &events {
+            if let Event::NodeLost { node, .. } = event
+                && !self.state.nodes().get(node).is_some_and(|known| known.live)
+            {
+                closed.extend(self.sessions.remove(node).map(|(session, _)| (*node, session)));
+                self.detector.forget(node);
+            }
+        }
         if crash != Crash::BeforeWrite {
             self.durable.extend(entries.iter().map(|(command, _)| command.to_bytes()));
             self.root = self.root.map(|_| self.state.root());
@@ -188,7 +245,7 @@ impl Host {
             Some(nodes) => self.publish(nodes.into_iter().flatten().collect::<BTreeSet<_>>()),
             None => self.publish(self.sessions.keys().copied().collect::<BTreeSet<_>>()),
         };
-        Some(Published { events, welcomed, closed, assignments })
+        Some(Published { events, welcomed, closed, probes, assignments })
     }
 
     /// Starts again from what is durable; `skew_ms` is how far the clock is ahead now.
@@ -214,7 +271,8 @@ impl Host {
         self.skew_ms = skew_ms;
         self.waiting.clear();
         self.sessions.clear();
-        self.leases = self.state.live().map(|(node, _)| (*node, now + 2 * LEASE_MS)).collect();
+        self.detector = Detector::new(LEASE_MS);
+        self.state.live().for_each(|(node, _)| self.detector.expect(*node, now + 2 * LEASE_MS));
         Ok(events)
     }
 
@@ -235,6 +293,9 @@ impl Host {
         peers.sort_by_key(|peer| peer.node);
         let mut changed = Vec::new();
         for node in &nodes {
+            if self.state.is_suspect(node) {
+                continue;
+            }
             let Some((session, current)) = self.sessions.get_mut(node) else { continue };
             let work = self.state.work_for(node);
             let assignment =

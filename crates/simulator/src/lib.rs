@@ -59,6 +59,8 @@ pub enum Bug {
     HearsReplacedConversations,
     /// Nodes add whatever they fetch.
     AddsGarbage,
+    /// Who is silent counts as lost, whatever its peers would say.
+    AsksNobody,
 }
 
 /// What came of it.
@@ -82,6 +84,8 @@ pub struct Outcome {
     pub node_crashes: u64,
     /// Times the orchestrator was killed.
     pub orchestrator_crashes: u64,
+    /// Times a node was silent for the orchestrator and alive for its peers.
+    pub suspicions: u64,
 }
 
 /// Runs a network until its job is over, or should be.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use zoo_agent::rounds::{Retention, Rounds};
 use zoo_agent::{Agent, Assignment};
 use zoo_content::Digest;
-use zoo_protocol::{NodeId, NodeKey, NodeProfile, Speeds};
+use zoo_protocol::{Link, NodeId, NodeKey, NodeProfile, Speeds};
 
 use crate::host::SessionId;
 
@@ -19,6 +19,9 @@ pub enum Honesty {
     /// Refuses whatever others contribute.
     Slanderer,
 }
+
+/// Less than this says nothing of a link, bytes.
+const MEASURED_BYTES_MIN: u64 = 256 << 10;
 
 pub struct Node {
     pub honesty: Honesty,
@@ -52,6 +55,8 @@ pub struct Process {
     /// Fetches that somebody waits for, by the number of the attempt.
     pub fetches: BTreeMap<Digest, u64>,
     pub running: Option<Assignment>,
+    /// What this process has told of its link.
+    pub told: Option<Link>,
 }
 
 impl Node {
@@ -85,6 +90,7 @@ impl Node {
             attempts: 0,
             fetches: BTreeMap::new(),
             running: None,
+            told: None,
         });
     }
 
@@ -108,6 +114,14 @@ impl Node {
             upload_kib_per_s: 0,
             software: "simulator".into(),
         }
+    }
+
+    /// What is new of its link, once enough went through it.
+    pub fn link_news(&mut self, rtt_ms: u64) -> Option<Link> {
+        let link = Link::new(self.bytes_per_ms * 1000 / 1024, rtt_ms);
+        let process = self.process.as_mut().filter(|_| self.sent_bytes >= MEASURED_BYTES_MIN)?;
+        let is_news = process.told.is_none_or(|told| link.is_news_after(&told));
+        is_news.then(|| *process.told.insert(link))
     }
 
     /// Keeps a blob; false when the disk is full.

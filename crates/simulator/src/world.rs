@@ -3,6 +3,10 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
+use crate::chance::Chance;
+use crate::host::{Crash, Host, LEASE_MS, Published, Request, SessionId, TICK_MS};
+use crate::node::{Honesty, Node};
+use crate::{Bug, Faults, Options, Outcome, work};
 use zoo_agent::needs::{BlobKind, Need, round_of};
 use zoo_agent::{Assignment, Effect, Input, Outcome as TaskOutcome, Task};
 use zoo_content::Digest;
@@ -10,19 +14,20 @@ use zoo_protocol::{
     Form, JobDescription, JobId, NodeId, NodeKey, Peer, Profile, RefusedSummand, Report, RoundPlan, Summand,
     decode, encode,
 };
-use zoo_state::{Event, FaultKind, JobStatus, LossCause, Outcome as JobOutcome, invariants};
-
-use crate::chance::Chance;
-use crate::host::{Crash, Host, Published, Request, SessionId, TICK_MS};
-use crate::node::{Honesty, Node};
-use crate::{Bug, Faults, Options, Outcome, work};
+use zoo_state::{
+    Event, FaultKind, JobStatus, LossCause, Outcome as JobOutcome, SUSPICION_MS, WITNESSES_MAX, invariants,
+};
 
 /// Between two heartbeats, ms.
 const HEARTBEAT_MS: u64 = 1_000;
 /// A broken conversation is noticed after so long, ms.
 const NOTICE_MS: u64 = 2_000;
+/// The orchestrator notices it after so long, ms: its leases are over before.
+const GIVE_UP_MS: u64 = 7_000;
 /// Who talks for so long is known, ms.
 const HEARD_MS: u64 = 15_000;
+/// Who was killed counts as lost after so long, ms: two leases with what answers take, and what was on its way.
+const DECLARED_MS: u64 = 2 * (LEASE_MS + LEASE_MS / 3) + 6_000;
 /// Longest wait before another attempt, ms.
 const RETRY_MAX_MS: u64 = 10_000;
 /// A round waits so long for a contribution, ms.
@@ -56,6 +61,19 @@ enum Happening {
         session: SessionId,
         work: zoo_protocol::Work,
         peers: Vec<Peer>,
+    },
+    /// A process is asked to reach another node.
+    Probe {
+        node: usize,
+        life: u64,
+        session: SessionId,
+        subject: usize,
+    },
+    /// A killed process counts as lost by now.
+    Declared {
+        node: usize,
+        life: u64,
+        killed: u64,
     },
     /// A process notices that its conversation broke.
     Broken {
@@ -105,6 +123,13 @@ enum Happening {
     Heal {
         group: u64,
     },
+    /// The wire between a node and the orchestrator is cut.
+    OrchestratorCut {
+        node: usize,
+    },
+    Splice {
+        node: usize,
+    },
     FullDisk {
         node: usize,
     },
@@ -129,6 +154,10 @@ pub struct World<'a> {
     next_attempt: u64,
     /// Nodes on the other side of a cut, by the number of the cut.
     cut_off: BTreeMap<u64, BTreeSet<usize>>,
+    /// Nodes that reach their peers and not the orchestrator.
+    muted: BTreeSet<usize>,
+    /// When the orchestrator last heard of each node.
+    heard_at: Vec<u64>,
     weather: Chance,
     wires: Chance,
     job: JobDescription,
@@ -149,6 +178,7 @@ struct History {
     bytes_moved: u64,
     node_crashes: u64,
     orchestrator_crashes: u64,
+    suspicions: u64,
 }
 
 impl<'a> World<'a> {
@@ -205,6 +235,8 @@ impl<'a> World<'a> {
             next_session: 0,
             next_attempt: 0,
             cut_off: BTreeMap::new(),
+            muted: BTreeSet::new(),
+            heard_at: vec![0; options.nodes],
             weather: Chance::new(options.seed, "weather"),
             wires: Chance::new(options.seed, "wires"),
             job,
@@ -221,6 +253,7 @@ impl<'a> World<'a> {
             self.expect(self.faults.node_crash_ms, Happening::NodeCrash { node });
             self.expect(self.faults.node_leave_ms, Happening::NodeLeave { node });
             self.expect(self.faults.full_disk_ms, Happening::FullDisk { node });
+            self.expect(self.faults.orchestrator_cut_ms, Happening::OrchestratorCut { node });
         }
         self.expect(self.faults.partition_ms, Happening::Partition);
         let end = self.faults.until_ms + PATIENCE_MS * (u64::from(self.options.rounds) + 1);
@@ -283,6 +316,9 @@ impl<'a> World<'a> {
             Happening::HostRestart => self.host_restart(),
             Happening::Request { node, session, request } => {
                 if self.host_is_up {
+                    if !matches!(request, Request::Gone(_)) {
+                        self.heard_at[node] = self.now;
+                    }
                     self.host.take(self.nodes[node].id, session, request);
                 }
             }
@@ -292,6 +328,12 @@ impl<'a> World<'a> {
                     self.tell(node, Input::WorkChanged { work, peers });
                 }
             }
+            Happening::Probe { node, life, session, subject } => {
+                if self.talks(node, life, session) {
+                    self.probe(node, session, subject);
+                }
+            }
+            Happening::Declared { node, life, killed } => self.check_declared(node, life, killed),
             Happening::Broken { node, life, session } => {
                 if self.talks(node, life, session) {
                     self.process(node).session = None;
@@ -303,7 +345,9 @@ impl<'a> World<'a> {
             Happening::Heartbeat { node, life, session } => {
                 if self.talks(node, life, session) {
                     self.check_heard(node);
-                    self.request(node, session, Request::Heartbeat);
+                    let rtt_ms = 2 * self.faults.latency_max_ms;
+                    let news = self.nodes[node].link_news(rtt_ms);
+                    self.request(node, session, news.map_or(Request::Heartbeat, Request::Measured));
                     self.after(HEARTBEAT_MS, Happening::Heartbeat { node, life, session });
                 }
             }
@@ -341,6 +385,8 @@ impl<'a> World<'a> {
             }
             Happening::Partition => self.partition(),
             Happening::Heal { group } => _ = self.cut_off.remove(&group),
+            Happening::OrchestratorCut { node } => self.cut_from_orchestrator(node),
+            Happening::Splice { node } => _ = self.muted.remove(&node),
             Happening::FullDisk { node } => {
                 self.nodes[node].full_until = self.now + self.weather.between(1_000, 20_000);
                 self.expect(self.faults.full_disk_ms, Happening::FullDisk { node });
@@ -422,6 +468,11 @@ impl World<'_> {
             let life = self.nodes[node].life;
             self.after(NOTICE_MS, Happening::Broken { node, life, session });
         }
+        for (id, session, subject) in published.probes {
+            let (node, subject) = (self.by_id[&id], self.by_id[&subject]);
+            let life = self.nodes[node].life;
+            self.send_to(node, session, Happening::Probe { node, life, session, subject });
+        }
         for (id, session, assignment) in published.assignments {
             let node = self.by_id[&id];
             let life = self.nodes[node].life;
@@ -459,6 +510,8 @@ impl World<'_> {
                 Event::Fault { node, kind, .. } => {
                     self.violation(format!("{} is honest and at fault: it {kind}", node.short()));
                 }
+                Event::NodeSuspected { .. } => self.history.suspicions += 1,
+                Event::NodeLost { node, cause } => self.check_lost(node, *cause),
                 // Bad weather can end a job; whoever wants it submits it again.
                 Event::JobFailed { .. } => {
                     self.history.finished.clear();
@@ -490,6 +543,50 @@ impl World<'_> {
         }
     }
 
+    /// Who is alive, and silent only because its wire to the orchestrator is cut, is not lost while its peers reach it, for as long
+    /// as they are waited for. Where other things go wrong as well, nobody may have been there to say so.
+    fn check_lost(&mut self, node: &NodeId, cause: LossCause) {
+        let index = self.by_id[node];
+        if !self.muted.contains(&index) {
+            return;
+        }
+        let faults = self.faults;
+        let is_fair = faults.partition_ms == 0
+            && faults.loss_in_1000 == 0
+            && faults.orchestrator_crash_in_1000 == 0
+            && faults.duplicates_in_1000 == 0;
+        let others = || (0..self.nodes.len()).filter(|other| *other != index);
+        let has_talked = |other: usize| {
+            let since = |process: &crate::node::Process| process.session.map(|_| process.session_since);
+            let since = self.nodes[other].process.as_ref().and_then(since);
+            since.is_some_and(|since| since + 3 * LEASE_MS < self.now) && !self.muted.contains(&other)
+        };
+        let witnesses = others().filter(|other| has_talked(*other)).count();
+        // Three are asked, and any of those who are not well may be among them.
+        let well = others().count() - witnesses < WITNESSES_MAX && witnesses > 0;
+        let heard = self.heard_at[index];
+        let in_time = self.now < heard + LEASE_MS + SUSPICION_MS;
+        let process = self.nodes[index].process.as_ref();
+        let is_the_same = process.is_some_and(|process| (1..=heard).contains(&process.session_since));
+        if is_fair && well && in_time && is_the_same {
+            self.violation(format!("{} counts as lost ({cause}), and its peers reach it", node.short()));
+        }
+    }
+
+    /// Who was killed counts as lost once two leases are over, in the second of which its peers were asked again.
+    fn check_declared(&mut self, node: usize, life: u64, killed: u64) {
+        let is_dead = self.nodes[node].process.is_none() && self.nodes[node].life == life;
+        let known = self.host.state.nodes().get(&self.nodes[node].id);
+        if is_dead && self.host_is_up && self.host_up_since <= killed && known.is_some_and(|known| known.live)
+        {
+            let name = self.nodes[node].id.short();
+            self.violation(format!(
+                "{name} was killed at {:.3} s and is still waited for",
+                killed as f64 / 1000.0
+            ));
+        }
+    }
+
     /// A finished round's checkpoint is whole on some disk.
     fn check_recoverable(&mut self, checkpoint: &Digest) {
         let holds = |disk: &BTreeSet<Digest>| {
@@ -507,8 +604,9 @@ impl World<'_> {
         self.wires.between(1, self.faults.latency_max_ms.max(1))
     }
 
+    /// Whether a node cannot reach the orchestrator.
     fn is_cut_off(&self, node: usize) -> bool {
-        self.cut_off.values().any(|group| group.contains(&node))
+        self.muted.contains(&node) || self.cut_off.values().any(|group| group.contains(&node))
     }
 
     /// Whether two nodes are on the same side of every cut.
@@ -551,12 +649,12 @@ impl World<'_> {
         self.after(latency, Happening::Request { node, session, request });
     }
 
-    /// Both sides notice after a while.
+    /// Both sides notice after a while: the orchestrator by what it does not hear, long before it gives the connection up.
     fn break_conversation(&mut self, node: usize, session: SessionId) {
         let life = self.nodes[node].life;
         self.after(NOTICE_MS, Happening::Broken { node, life, session });
         let request = Request::Gone(LossCause::Disconnected);
-        self.after(NOTICE_MS, Happening::Request { node, session, request });
+        self.after(GIVE_UP_MS, Happening::Request { node, session, request });
     }
 
     fn break_conversations(&mut self, of: impl Fn(usize) -> bool) {
@@ -576,6 +674,21 @@ impl World<'_> {
         let length = self.weather.between(500, 15_000);
         self.after(length, Happening::Heal { group: number });
         self.expect(self.faults.partition_ms, Happening::Partition);
+    }
+
+    fn cut_from_orchestrator(&mut self, node: usize) {
+        self.muted.insert(node);
+        self.break_conversations(|other| other == node);
+        let length = self.weather.between(500, 25_000);
+        self.after(length, Happening::Splice { node });
+        self.expect(self.faults.orchestrator_cut_ms, Happening::OrchestratorCut { node });
+    }
+
+    /// A node tries to reach another, and says what came of it.
+    fn probe(&mut self, node: usize, session: SessionId, subject: usize) {
+        let reached = self.nodes[subject].process.is_some() && self.reach(node, subject);
+        let subject = self.nodes[subject].id;
+        self.request(node, session, Request::Probed { subject, reached });
     }
 }
 
@@ -605,6 +718,8 @@ impl World<'_> {
         if let Some(session) = session {
             self.break_conversation(node, session);
         }
+        let (life, killed) = (self.nodes[node].life, self.now);
+        self.after(DECLARED_MS, Happening::Declared { node, life, killed });
         self.after(away, Happening::NodeStart { node });
     }
 
@@ -856,6 +971,7 @@ impl World<'_> {
             refused: self.history.refused,
             node_crashes: self.history.node_crashes,
             orchestrator_crashes: self.history.orchestrator_crashes,
+            suspicions: self.history.suspicions,
             violations: self.history.violations,
         }
     }

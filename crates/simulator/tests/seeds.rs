@@ -39,17 +39,18 @@ fn in_fair_weather_every_node_takes_part_and_nothing_is_lost() {
 
 #[test]
 fn a_thousand_seeds_with_every_fault_break_no_invariant() {
-    let (mut crashes, mut orchestrators, mut refused) = (0, 0, 0);
+    let (mut crashes, mut orchestrators, mut refused, mut suspicions) = (0, 0, 0, 0);
     for (seed, outcome) in run(0..1000, |seed| options(50, 3, seed, Faults::all())) {
         assert_eq!(outcome.violations, Vec::<String>::new(), "seed {seed}");
         assert_eq!(outcome.rounds_committed, 3, "seed {seed}");
         crashes += outcome.node_crashes;
         orchestrators += outcome.orchestrator_crashes;
         refused += outcome.refused;
+        suspicions += outcome.suspicions;
     }
     assert!(
-        crashes > 10_000 && orchestrators > 1_000 && refused > 2_000,
-        "the weather was too fair: {crashes}, {orchestrators}, {refused}"
+        crashes > 10_000 && orchestrators > 1_000 && refused > 2_000 && suspicions > 1_000,
+        "the weather was too fair: {crashes}, {orchestrators}, {refused}, {suspicions}"
     );
 }
 
@@ -90,4 +91,29 @@ fn planted_mistakes_are_found() {
         let (seed, outcome) = first.unwrap_or_else(|| panic!("{bug:?} is not found in 100 seeds"));
         println!("{bug:?}: seed {seed}: {}", outcome.violations[0]);
     }
+}
+
+/// Nothing but wires to the orchestrator that are cut, and now and then a node that is killed.
+fn cuts() -> Faults {
+    Faults { orchestrator_cut_ms: 300_000, node_crash_ms: 600_000, ..Faults::default() }
+}
+
+#[test]
+fn who_is_cut_from_the_orchestrator_alone_is_suspected_and_not_lost_while_its_peers_reach_it() {
+    let mut suspicions = 0;
+    for (seed, outcome) in run(0..300, |seed| options(20, 4, seed, cuts())) {
+        assert_eq!(outcome.violations, Vec::<String>::new(), "seed {seed}");
+        suspicions += outcome.suspicions;
+    }
+    assert!(suspicions > 100, "the weather was too fair: {suspicions}");
+}
+
+#[test]
+fn an_orchestrator_that_asks_nobody_is_found() {
+    let bug = Some(Bug::AsksNobody);
+    let found = run(0..20, |seed| Options { bug, ..options(20, 4, seed, cuts()) });
+    let first = found.iter().find(|(_, outcome)| !outcome.violations.is_empty());
+    let (seed, outcome) = first.expect("nodes count as lost that their peers reach");
+    println!("seed {seed}: {}", outcome.violations[0]);
+    assert!(outcome.violations[0].contains("its peers reach it"), "{}", outcome.violations[0]);
 }

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use zoo_protocol::{JobDescription, Link, Message, NodeId, NodeProfile, Peer, Report, WireError};
 
+use crate::WITNESSES_MAX;
+
 /// Version of the journal's encoding. Variants and their fields are never changed or
 /// removed; new variants are appended. Anything else raises this number.
 const JOURNAL_VERSION: u8 = 1;
@@ -65,6 +67,22 @@ pub enum Command {
         /// When.
         now_ms: u64,
     },
+    /// A node was not heard of for its lease, but others reach it: it is not lost yet. Harmless for one that is suspected already.
+    NodeSuspected {
+        /// Who.
+        node: NodeId,
+        /// Who reached it: from 1 to [`WITNESSES_MAX`](crate::WITNESSES_MAX).
+        reached_by: Vec<NodeId>,
+        /// When.
+        now_ms: u64,
+    },
+    /// A suspected node was heard again. Harmless for everybody else.
+    NodeHeard {
+        /// Who.
+        node: NodeId,
+        /// When.
+        now_ms: u64,
+    },
 }
 
 /// How the loss of a node was noticed.
@@ -76,6 +94,8 @@ pub enum LossCause {
     Left,
     /// Its connection broke.
     Disconnected,
+    /// Its peers reached it, and it was still not heard of.
+    Unheard,
 }
 
 impl fmt::Display for LossCause {
@@ -84,6 +104,7 @@ impl fmt::Display for LossCause {
             LossCause::LeaseExpired => "not heard of for too long",
             LossCause::Left => "said goodbye",
             LossCause::Disconnected => "connection lost",
+            LossCause::Unheard => "only its peers could reach it, for too long",
         })
     }
 }
@@ -109,7 +130,16 @@ impl Message for Command {
             Command::JobSubmitted { job, .. } => job.validate(),
             Command::Reported { report, .. } => report.validate(),
             Command::LinkMeasured { link, .. } => link.validate(),
-            Command::NodeLost { .. } | Command::Tick { .. } => Ok(()),
+            Command::NodeSuspected { reached_by, .. } => {
+                let (witnesses, most) = (reached_by.len() as u64, WITNESSES_MAX as u64);
+                let what = "witnesses of a node";
+                if witnesses > most {
+                    Err(WireError::Limit { what, actual: witnesses, limit: most })
+                } else {
+                    Ok(())
+                }
+            }
+            Command::NodeLost { .. } | Command::NodeHeard { .. } | Command::Tick { .. } => Ok(()),
         }
     }
 }
@@ -123,6 +153,8 @@ impl Command {
             | Command::JobSubmitted { now_ms, .. }
             | Command::Reported { now_ms, .. }
             | Command::LinkMeasured { now_ms, .. }
+            | Command::NodeSuspected { now_ms, .. }
+            | Command::NodeHeard { now_ms, .. }
             | Command::Tick { now_ms } => *now_ms,
         }
     }

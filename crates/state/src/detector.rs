@@ -100,7 +100,8 @@ impl Detector {
 
     /// Looks at all leases. `is_there` says whom the host can ask.
     pub fn look(&mut self, now_ms: u64, is_there: impl Fn(&NodeId) -> bool) -> Vec<Finding> {
-        let late: Vec<NodeId> = self.nodes.iter().filter(|(_, it)| self.is_late(it, now_ms)).map(|(id, _)| *id).collect();
+        let late: Vec<NodeId> =
+            self.nodes.iter().filter(|(_, it)| self.is_late(it, now_ms)).map(|(id, _)| *id).collect();
         if late.is_empty() {
             return Vec::new();
         }
@@ -231,7 +232,7 @@ mod tests {
     fn only_those_who_were_asked_are_heard_and_a_heartbeat_ends_the_question() {
         let mut detector = Detector::new(LEASE_MS);
         (0..3).for_each(|node| detector.heard(id(node), 0));
-        [1, 2].map(|node| detector.heard(id(node), 2_000));
+        (1..3).for_each(|node| detector.heard(id(node), 2_000));
         assert_eq!(detector.look(2_000, |_| true).len(), 1);
         detector.answered(id(9), &id(0), true);
         assert_eq!(detector.clone().look(3_000, |_| true), [Finding::Dead { node: id(0) }]);

@@ -217,6 +217,18 @@ pub enum Event {
         /// What its transfers say.
         link: Link,
     },
+    /// A node is silent for the orchestrator and alive for its peers: it keeps its place in the round for a while.
+    NodeSuspected {
+        /// Who.
+        node: NodeId,
+        /// Who reached it.
+        reached_by: Vec<NodeId>,
+    },
+    /// A suspected node was heard again.
+    NodeHeard {
+        /// Who.
+        node: NodeId,
+    },
 }
 
 impl Message for Event {

@@ -275,12 +275,12 @@ impl Gathering {
         }
         if let Some(committee) = &mut self.committee {
             let present = committee.iter().filter(|node| is_there(node) && !useless.contains(node)).count();
-            let links = Links::among(there.iter(), nodes);
-            let rank = |node: &&NodeId| {
-                let upload = links.upload(node).ilog2();
-                (Reverse(upload), links.distance(node), Digest::of(&encode(&(seed, **node))))
-            };
             if present < COMMITTEE.min(there.len()) {
+                let links = Links::among(there.iter(), nodes);
+                let rank = |node: &&NodeId| {
+                    let upload = links.upload(node).ilog2();
+                    (Reverse(upload), links.distance(node), Digest::of(&encode(&(seed, **node))))
+                };
                 let mut others: Vec<&NodeId> =
                     there.iter().filter(|node| !committee.contains(*node)).collect();
                 others.sort_by_cached_key(rank);

@@ -19,6 +19,7 @@ pub fn check(state: &State) -> Checked {
     check_accounts(state)?;
     check_jobs(state)?;
     check_checkpoints(state)?;
+    check_suspects(state)?;
     check_work(state)?;
     state.running.as_ref().map_or(Ok(()), |running| check_running(state, running))
 }
@@ -82,10 +83,19 @@ fn check_checkpoints(state: &State) -> Checked {
     Ok(())
 }
 
-/// Who is gone or barred has no work; and if anybody is there to do it, somebody has work.
+/// Whoever is suspected is there, and will be heard or lost.
+fn check_suspects(state: &State) -> Checked {
+    ensure(state.suspects.keys().all(|id| state.is_live(id)), || "somebody is suspected and lost".into())?;
+    ensure(state.suspects.is_empty() || state.next_deadline_ms().is_some(), || {
+        "nothing bounds the wait for a suspect".into()
+    })
+}
+
+/// Who is gone or barred has no work, and a suspect none but its window; and if anybody is there to do it, somebody has work.
 fn check_work(state: &State) -> Checked {
     let eligible = state.eligible();
-    for id in state.nodes.keys().filter(|id| eligible.binary_search(id).is_err()) {
+    let suspects_work = |id: &NodeId| state.is_suspect(id) && matches!(state.work_for(id), Work::Train(_));
+    for id in state.nodes.keys().filter(|id| eligible.binary_search(id).is_err() && !suspects_work(id)) {
         ensure(state.work_for(id) == Work::Idle, || format!("{id:?} has work without being there"))?;
     }
     let Some(running) = &state.running else { return Ok(()) };
@@ -93,7 +103,8 @@ fn check_work(state: &State) -> Checked {
         Phase::Waiting => running.description.plan.minimum_nodes as usize,
         _ => 1,
     };
-    let somebody_works = eligible.iter().any(|id| state.work_for(id) != Work::Idle);
+    let somebody_works =
+        eligible.iter().chain(state.suspects.keys()).any(|id| state.work_for(id) != Work::Idle);
     ensure(somebody_works || eligible.len() < enough, || {
         format!("{} nodes are there and nobody works, in {:?}", eligible.len(), running.phase)
     })?;

@@ -45,6 +45,7 @@ impl State {
         });
         let (account, measured) = known.map(|node| (node.account, node.measured)).unwrap_or_default();
         self.nodes.insert(id, Node { profile, addresses, live: true, account, measured });
+        self.suspects.remove(&id);
         self.set_seat(&id, SeatState::Lost, SeatState::Working);
         self.ask_again(&id);
         Ok(())
@@ -69,6 +70,7 @@ impl State {
         // Goodbye, broken connection and expired lease may all tell of the same loss.
         if node.live {
             node.live = false;
+            self.suspects.remove(&id);
             events.push(Event::NodeLost { node: id, cause });
             self.set_seat(&id, SeatState::Working, SeatState::Lost);
         }
@@ -81,10 +83,12 @@ impl State {
         }
     }
 
-    /// Live nodes that are not barred from the current round, ordered. Empty when no job runs.
+    /// Live nodes that are heard and not barred from the current round, ordered: those who get something to do. Empty when no job
+    /// runs.
     pub(crate) fn eligible(&self) -> Vec<NodeId> {
         let Some(running) = &self.running else { return Vec::new() };
-        self.live().map(|(id, _)| *id).filter(|id| !running.is_barred(id)).collect()
+        let heard = self.live().map(|(id, _)| *id).filter(|id| !self.is_suspect(id));
+        heard.filter(|id| !running.is_barred(id)).collect()
     }
 
     pub(crate) fn is_live(&self, id: &NodeId) -> bool {

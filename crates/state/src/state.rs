@@ -26,6 +26,8 @@ pub struct State {
     pub(crate) checkpoints: Checkpoints,
     /// Tokens of all finished rounds of all jobs: what the accounts have to sum up to.
     pub(crate) tokens: u64,
+    /// Live nodes that only their peers hear, and since when.
+    pub(crate) suspects: BTreeMap<NodeId, u64>,
 }
 
 /// Why bytes are not a state.
@@ -59,6 +61,7 @@ impl State {
             finished: VecDeque::new(),
             checkpoints: Checkpoints::default(),
             tokens: 0,
+            suspects: BTreeMap::new(),
         }
     }
 
@@ -79,8 +82,13 @@ impl State {
             Command::LinkMeasured { node, link, now_ms } => {
                 self.measure(*node, *link, *now_ms, &mut events)?
             }
+            Command::NodeSuspected { node, reached_by, now_ms } => {
+                self.suspect(*node, reached_by, *now_ms, &mut events)?;
+            }
+            Command::NodeHeard { node, .. } => self.hear(*node, &mut events)?,
             Command::Tick { .. } => {}
         }
+        self.lose_suspects(command.now_ms(), &mut events);
         self.settle(command.now_ms(), &mut events);
         debug_assert_eq!(invariants::check(self), Ok(()), "after {command:?}");
         Ok(events)
@@ -122,6 +130,10 @@ impl State {
     /// When time alone would next change something: a [`Command::Tick`] before it changes nothing
     /// and need not be journaled.
     pub fn next_deadline_ms(&self) -> Option<u64> {
+        self.phase_deadline_ms().into_iter().chain(self.suspicion_end_ms()).min()
+    }
+
+    fn phase_deadline_ms(&self) -> Option<u64> {
         let running = self.running.as_ref()?;
         let since_ms = match &running.phase {
             Phase::Waiting => None,

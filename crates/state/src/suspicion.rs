@@ -30,7 +30,8 @@ impl State {
         if !node.live {
             return Err(Refusal::NotLive(id));
         }
-        let can_tell = |witness: &NodeId| *witness != id && self.is_live(witness) && !self.is_suspect(witness);
+        let can_tell =
+            |witness: &NodeId| *witness != id && self.is_live(witness) && !self.is_suspect(witness);
         if reached_by.is_empty() || !reached_by.iter().all(can_tell) {
             return Err(Refusal::Invalid(format!("nobody who is there reaches node {}", id.short())));
         }

@@ -13,7 +13,7 @@ const SOURCES: usize = 64;
 impl State {
     /// What a node should be doing now. A node that has lost its connection or its process
     /// asks again and carries on; a node that is not live, has answered, or has no part in the
-    /// phase is idle.
+    /// phase is idle. A suspect goes on with its window; what others can do as well is theirs.
     pub fn work_for(&self, node: &NodeId) -> Work {
         let Some(running) = self.running.as_ref().filter(|running| !running.is_barred(node)) else {
             return Work::Idle;
@@ -23,6 +23,7 @@ impl State {
         }
         match &running.phase {
             Phase::Waiting => Work::Idle,
+            Phase::Aggregating(_) | Phase::Evaluating(_) if self.is_suspect(node) => Work::Idle,
             Phase::Training(training) => match training.seats.get(node) {
                 Some(seat) if seat.state == SeatState::Working => {
                     running.window_of(node).map_or(Work::Idle, Work::Train)
@@ -86,11 +87,18 @@ impl State {
         }
         let mut concerned = BTreeSet::new();
         match command {
-            Command::NodeJoined { .. } | Command::NodeLost { .. } if self.nodes.len() <= MAX_PEERS => {
+            Command::NodeJoined { .. }
+            | Command::NodeLost { .. }
+            | Command::NodeSuspected { .. }
+            | Command::NodeHeard { .. }
+                if self.nodes.len() <= MAX_PEERS =>
+            {
                 return None;
             }
             Command::NodeJoined { node, .. }
             | Command::NodeLost { node, .. }
+            | Command::NodeSuspected { node, .. }
+            | Command::NodeHeard { node, .. }
             | Command::Reported { node, .. } => {
                 concerned.insert(*node);
             }
@@ -113,6 +121,8 @@ impl State {
                 | Event::NodeLost { .. }
                 | Event::WorkFailed { .. }
                 | Event::LinkMeasured { .. }
+                | Event::NodeSuspected { .. }
+                | Event::NodeHeard { .. }
                 | Event::JobAccepted { .. } => {}
                 Event::PartSummed { sum, .. } => concerned.extend(waiting_for(*sum)),
                 Event::PartMoved { sum, node, .. } => {

@@ -1,19 +1,22 @@
 //! `zoo join`: a PNode in the foreground.
 
+mod hours;
 mod teller;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use tokio::pin;
 use tokio::time::sleep;
-use zoo_home::Wish;
+use zoo_home::{Home, Wish};
 use zoo_network::Ticket;
 use zoo_pnode::{PNodeOptions, Retention};
 
+use self::hours::{Schedule, UtcOffset, wall_clock_s};
 use self::teller::Teller;
 use crate::commands::up::home_directory;
 use crate::foreground;
@@ -25,7 +28,8 @@ const WISH_INTERVAL: Duration = Duration::from_millis(300);
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  zoo join zoo1ab...                       with all threads of this machine\n  \
-                        zoo join zoo1ab... --threads 2 --name lynx\n\n\
+                        zoo join zoo1ab... --threads 2 --name lynx\n  \
+                        zoo join zoo1ab... --hours 22-7 --utc-offset +2   at night\n\n\
                         The node opens no port that others must reach from outside, runs no code it is sent, and\n\
                         keeps its key in its directory: joining again with the same directory is the same node."
 )]
@@ -47,6 +51,12 @@ pub struct Join {
     /// Where the node is, in words that its network agrees on; nodes of one region fetch from each other first
     #[arg(long, value_name = "WORD", default_value = "")]
     region: String,
+    /// Hours of the day in which the node works, such as 22-7 or 22:30-6:45; when they end it finishes its round and rests
+    #[arg(long, value_name = "FROM-UNTIL")]
+    hours: Option<String>,
+    /// The clock that --hours means, such as +2 or -3:30 [default: UTC]
+    #[arg(long, value_name = "OFFSET", requires = "hours", allow_hyphen_values = true)]
+    utc_offset: Option<String>,
     /// What others see this node called
     #[arg(long, default_value = "volunteer")]
     name: String,
@@ -67,18 +77,24 @@ impl Join {
         foreground::block_on(self.work())
     }
 
+    fn schedule(&self) -> Result<Option<Schedule>> {
+        let Some(hours) = &self.hours else { return Ok(None) };
+        let offset = self.utc_offset.as_deref().map_or(Ok(UtcOffset::default()), str::parse)?;
+        Ok(Some(Schedule { hours: hours.parse()?, offset }))
+    }
+
     async fn work(self) -> Result<()> {
         let ticket: Ticket = self.ticket.parse()?;
         let told_to_stop = foreground::told_to_stop(self.exit_with_stdin)?;
         let teller = Arc::new(Teller::new(self.json));
-        let listen = self.listen.unwrap_or_else(|| listen_for(&ticket));
-        let events = teller.clone();
-        let directory = self.dir.unwrap_or_else(|| home_directory("node"));
+        let schedule = self.schedule()?;
+        let directory = self.dir.clone().unwrap_or_else(|| home_directory("node"));
         let wishes = wishes(directory.clone(), teller.clone());
+        let events = teller.clone();
         let options = PNodeOptions {
             directory,
+            listen: self.listen.unwrap_or_else(|| listen_for(&ticket)),
             ticket,
-            listen,
             name: self.name,
             threads: self.threads,
             region: self.region,
@@ -95,7 +111,27 @@ impl Join {
                 () = wishes => {}
             }
         };
-        zoo_pnode::run(options, stop).await?;
+        pin!(stop);
+        loop {
+            if let Some(schedule) = schedule.filter(|schedule| !schedule.is_open(wall_clock_s())) {
+                let is_over = rest(&schedule, &options.directory, &teller, &mut stop).await;
+                if is_over {
+                    break;
+                }
+            }
+            let mut is_over = false;
+            let ends = async {
+                tokio::select! {
+                    () = &mut stop => is_over = true,
+                    () = end_of(schedule, &teller) => {}
+                }
+            };
+            zoo_pnode::run(options.clone(), ends).await?;
+            // Without hours nothing but a stop ends it.
+            if is_over || schedule.is_none() {
+                break;
+            }
+        }
         if let Some(cause) = teller.why_nobody_answered() {
             bail!(
                 "the orchestrator cannot be reached: {}\n\
@@ -105,6 +141,32 @@ impl Join {
         }
         teller.left();
         Ok(())
+    }
+}
+
+/// Waits until the hours begin; true if the node was told to stop instead.
+async fn rest(
+    schedule: &Schedule,
+    directory: &Path,
+    teller: &Teller,
+    stop: &mut (impl Future<Output = ()> + Unpin),
+) -> bool {
+    // The directory stays the node's own, so that `zoo leave` finds somebody. The last step of a task may still hold it.
+    let _home = Home::open(directory).ok();
+    teller.rests(schedule, schedule.until_change(wall_clock_s()));
+    tokio::select! {
+        () = stop => true,
+        () = schedule.reaches(true, wall_clock_s) => false,
+    }
+}
+
+/// Completes when the hours are over and the network does not wait for anything that the node has begun; never without hours.
+async fn end_of(schedule: Option<Schedule>, teller: &Teller) {
+    let Some(schedule) = schedule else { return std::future::pending().await };
+    schedule.reaches(false, wall_clock_s).await;
+    teller.drains(&schedule);
+    while teller.owes() {
+        sleep(WISH_INTERVAL).await;
     }
 }
 

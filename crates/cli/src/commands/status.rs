@@ -40,7 +40,7 @@ impl Status {
         );
         for node in view.overview.nodes.values().take(LISTED_MAX) {
             let (name, link, region) = (harmless(&node.name), link(node.link), harmless(&node.region));
-            let line = format!("  {name:<16} {:<12} {link:<20} {region}", node.state.word());
+            let line = format!("  {name:<16} {:<12} {link:<20} {region}", node.word());
             println!("{}", line.trim_end());
         }
         match view.running() {
@@ -72,7 +72,7 @@ fn status_line(orchestrator: &str, view: &NetworkView) -> Value {
             json!({
                 "node": id,
                 "name": node.name,
-                "state": node.state.word(),
+                "state": node.word(),
                 "tokens_per_s": node.tokens_per_second,
                 "region": node.region,
                 "upload_limit_kib_per_s": Some(node.upload_limit_kib_per_s).filter(|limit| *limit > 0),

@@ -54,6 +54,15 @@ pub fn sentence(event: &Event, overview: &Overview) -> Option<String> {
             format!("{} joined: {threads}, {}, {speed}", name(node), profile.isa)
         }
         Event::NodeLost { node, cause } => format!("{} is lost: {cause}", name(node)),
+        Event::NodeSuspected { node, reached_by } => {
+            let witnesses: Vec<String> = reached_by.iter().map(name).collect();
+            format!(
+                "{} is silent, but {} can reach it: it keeps its place for a while",
+                name(node),
+                witnesses.join(", ")
+            )
+        }
+        Event::NodeHeard { node } => format!("{} is heard again", name(node)),
         Event::NodeRejoined { node, .. } => format!("{} is back, with the key it had", name(node)),
         Event::RoundWaiting { round, nodes, minimum, .. } => {
             format!("round {} waits for nodes: {nodes} of at least {minimum}", round + 1)

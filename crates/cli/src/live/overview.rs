@@ -37,8 +37,10 @@ pub struct Overview {
 pub struct NodeView {
     /// What it calls itself.
     pub name: String,
-    /// What it does.
+    /// What it does, or did when it was last heard.
     pub state: NodeState,
+    /// Whether only its peers reach it.
+    pub suspected: bool,
     /// Inner step within its window.
     pub step: u32,
     /// Speed, tokens per second.
@@ -172,7 +174,12 @@ impl Overview {
         match event {
             Event::NodeJoined { node, profile } => self.join(*node, profile),
             Event::NodeRejoined { node, profile } => self.join(*node, profile),
-            Event::NodeLost { node, .. } => self.set(node, NodeState::Lost),
+            Event::NodeLost { node, .. } => {
+                self.suspect(node, false);
+                self.set(node, NodeState::Lost);
+            }
+            Event::NodeSuspected { node, .. } => self.suspect(node, true),
+            Event::NodeHeard { node } => self.suspect(node, false),
             Event::LinkMeasured { node, link } => {
                 if let Some(node) = self.nodes.get_mut(node) {
                     node.link = Some(*link);
@@ -215,6 +222,7 @@ impl Overview {
         let view = self.nodes.entry(node).or_insert_with(|| NodeView {
             name: String::new(),
             state: NodeState::Waiting,
+            suspected: false,
             step: 0,
             tokens_per_second: Profile::ALL
                 .map(|one| profile.speeds.of(one))
@@ -231,7 +239,14 @@ impl Overview {
         view.name.clone_from(&profile.name);
         view.region.clone_from(&profile.region);
         view.upload_limit_kib_per_s = profile.upload_kib_per_s;
+        view.suspected = false;
         view.set(NodeState::Waiting);
+    }
+
+    fn suspect(&mut self, node: &NodeId, suspected: bool) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.suspected = suspected;
+        }
     }
 
     fn set(&mut self, node: &NodeId, state: NodeState) {
@@ -246,6 +261,11 @@ impl Overview {
 }
 
 impl NodeView {
+    /// What it does, in a word.
+    pub fn word(&self) -> &'static str {
+        if self.suspected { "suspected" } else { self.state.word() }
+    }
+
     /// Bytes of blobs it has sent, in all processes it ran in.
     pub fn sent_bytes(&self) -> u64 {
         self.earlier.sent_bytes + self.current.sent_bytes
@@ -397,6 +417,23 @@ mod tests {
         };
         hear(&mut overview, evaluated);
         assert_eq!((state(&overview), overview.bits_per_byte.as_slice()), (NodeState::Lost, &[2.5][..]));
+    }
+
+    #[test]
+    fn a_suspect_is_one_until_it_is_heard_or_lost() {
+        let mut overview = overview();
+        let words = |overview: &Overview| overview.nodes[&NODE].word();
+        hear(&mut overview, Event::NodeJoined { node: NODE, profile: profile() });
+        let suspected = || Event::NodeSuspected { node: NODE, reached_by: vec![NodeId([2; 32])] };
+        hear(&mut overview, suspected());
+        let (job, attempt) = (Digest::of(b"job"), 0);
+        hear(&mut overview, Event::RoundSealed { job, round: 1, attempt, contributors: vec![], tokens: 0 });
+        assert_eq!(words(&overview), "suspected");
+        hear(&mut overview, Event::NodeHeard { node: NODE });
+        assert_eq!(words(&overview), "aggregating");
+        hear(&mut overview, suspected());
+        hear(&mut overview, Event::NodeLost { node: NODE, cause: LossCause::Unheard });
+        assert_eq!(words(&overview), "lost");
     }
 
     #[test]

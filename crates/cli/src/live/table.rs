@@ -32,6 +32,7 @@ pub fn lines(overview: &Overview, training: Option<Duration>, width: usize) -> V
     nodes.sort_by(|one, other| one.name.cmp(&other.name));
     for node in nodes {
         let style = match node.state {
+            _ if node.suspected => style().yellow(),
             NodeState::Lost => style().red(),
             NodeState::Training => style(),
             _ => style().green(),
@@ -70,7 +71,7 @@ fn node_row(node: &NodeView, overview: &Overview, curve_width: usize) -> String 
     };
     let (sent, received) = (bytes(node.sent_bytes()), bytes(node.received_bytes()));
     row(
-        [&node.name, node.state.word(), &step, &loss, &speed, &sent, &received, &link(node.link)],
+        [&node.name, node.word(), &step, &loss, &speed, &sent, &received, &link(node.link)],
         &sparkline(&node.losses, curve_width),
     )
 }

@@ -231,6 +231,8 @@ fn subject(command: &Command) -> Option<NodeId> {
         Command::NodeJoined { node, .. }
         | Command::NodeLost { node, .. }
         | Command::Reported { node, .. }
+        | Command::NodeSuspected { node, .. }
+        | Command::NodeHeard { node, .. }
         | Command::LinkMeasured { node, .. } => Some(*node),
         _ => None,
     }
@@ -251,6 +253,8 @@ fn what(command: &Command) -> &'static str {
         Command::Reported { report: Report::Failed { .. }, .. } => "reports a failure",
         Command::Reported { report: Report::Summed { .. }, .. } => "reports a part of a round, added",
         Command::LinkMeasured { .. } => "measured its link",
+        Command::NodeSuspected { .. } => "is silent here, and its peers reach it",
+        Command::NodeHeard { .. } => "is heard again",
         Command::Tick { .. } => "time passes",
     }
 }
@@ -265,6 +269,8 @@ fn node_of(event: &Event) -> Option<&NodeId> {
         | Event::ContributionMissed { node, .. }
         | Event::PartSummed { node, .. }
         | Event::LinkMeasured { node, .. }
+        | Event::NodeSuspected { node, .. }
+        | Event::NodeHeard { node }
         | Event::Fault { node, .. } => Some(node),
         _ => None,
     }

@@ -272,3 +272,18 @@ async fn a_link_is_measured_by_what_arrives_through_it() {
     assert!(link.rtt_ms >= 1, "{link:?}");
     assert_eq!(client.link(), None, "who only fetches has nothing to say");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sign_of_life_is_given_by_who_is_there_whether_it_serves_or_not() {
+    let (asking, there, serving) =
+        (endpoint(42).await, endpoint(43).await, serving(44, &[b"something"]).await);
+    assert!(asking.is_alive(&there.peer()).await);
+    assert!(asking.is_alive(&serving.peer()).await);
+    let (gone, since) = (there.peer(), Instant::now());
+    there.close().await;
+    assert!(!asking.is_alive(&gone).await);
+    assert!(since.elapsed() < QUICK, "the dead are not waited for");
+    // Somebody else who has taken the address proves to be somebody else.
+    let impostor = Peer { node: gone.node, addresses: serving.addresses() };
+    assert!(!asking.is_alive(&impostor).await);
+}

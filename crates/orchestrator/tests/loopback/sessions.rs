@@ -198,3 +198,49 @@ async fn a_commitment_that_somebody_else_signed_or_nobody_asked_for_changes_noth
     let mut watch = watcher.watch(0).await.unwrap();
     event_like(&mut watch, |event| matches!(event, Event::ContributionAccepted { .. })).await;
 }
+
+/// A worker that says it is there, and of whoever it is asked about, whether it reached them.
+async fn witness(mut stream: Stream, reached: bool) {
+    let mut beat = tokio::time::interval(Duration::from_millis(LEASE_MS / 5));
+    loop {
+        let message = tokio::select! {
+            message = stream.recv() => match message {
+                Ok(Some(FromOrchestrator::Probe(peer))) => ToOrchestrator::Probed { node: peer.node, reached },
+                Ok(Some(_)) => continue,
+                Ok(None) | Err(_) => return,
+            },
+            _ = beat.tick() => heartbeat(1),
+        };
+        if stream.send(&message).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn others_are_asked_about_a_silent_worker_and_their_word_decides() {
+    for reached in [true, false] {
+        let directory = tempfile::tempdir().unwrap();
+        let orchestrator = start(&options(directory.path()), None).await;
+        let watcher = client(&orchestrator, 16).await;
+        let mut watch = watcher.watch(0).await.unwrap();
+        let (other, silent) = (endpoint(17).await, endpoint(18).await);
+        let witness = tokio::spawn(witness(join(&other, orchestrator.ticket()).await, reached));
+        let mut stream = join(&silent, orchestrator.ticket()).await;
+        let event = event_like(&mut watch, |event| {
+            matches!(event, Event::NodeSuspected { .. } | Event::NodeLost { .. })
+        })
+        .await;
+        if reached {
+            let by = vec![other.id()];
+            assert_eq!(event, Event::NodeSuspected { node: silent.id(), reached_by: by });
+            // Two leases later it is still nothing worse.
+            tokio::time::sleep(Duration::from_millis(2 * LEASE_MS)).await;
+            stream.send(&heartbeat(1)).await.unwrap();
+            assert_eq!(next_event(&mut watch).await.1, Event::NodeHeard { node: silent.id() });
+        } else {
+            assert_eq!(event, Event::NodeLost { node: silent.id(), cause: LossCause::LeaseExpired });
+        }
+        witness.abort();
+    }
+}

@@ -7,7 +7,9 @@ use zoo_content::{BlobStore, Digest, FileStore, StoreError};
 use zoo_model::ModelConfig;
 use zoo_network::Ticket;
 use zoo_pnode::{PNodeError, PNodeEvent};
-use zoo_protocol::{FromOrchestrator, Rejection, Report, ToOrchestrator, TrainWindow, VERSION, Work};
+use zoo_protocol::{
+    FromOrchestrator, NodeId, Peer, Rejection, Report, ToOrchestrator, TrainWindow, VERSION, Work,
+};
 use zoo_training::{Share, TrainingSpec, equal_shares};
 
 use crate::orchestrator::{Conversation, Job, Node, Orchestrator, PATIENCE, report, tell, trained};
@@ -268,4 +270,31 @@ async fn a_model_that_does_not_fit_into_memory_is_reported() {
     let Report::Failed { reason, .. } = report(&mut conversation).await else { panic!("not failed") };
     assert!(reason.contains("MiB"), "{reason}");
     node.shut_down().await.1.unwrap();
+}
+
+/// What the node says of another one that it is asked to reach.
+async fn probe(conversation: &mut Conversation, peer: &Peer) -> (NodeId, bool) {
+    conversation.send(&FromOrchestrator::Probe(peer.clone())).await.unwrap();
+    let answer = async {
+        loop {
+            match conversation.recv().await.unwrap().expect("the node is there") {
+                ToOrchestrator::Probed { node, reached } => return (node, reached),
+                ToOrchestrator::Heartbeat { .. } => {}
+                other => panic!("not an answer: {other:?}"),
+            }
+        }
+    };
+    timeout(PATIENCE, answer).await.expect("an answer in time")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_says_whether_it_reaches_one_that_is_silent_for_the_orchestrator() {
+    let mut orchestrator = Orchestrator::start().await;
+    let _asked = Node::start(orchestrator.endpoint.ticket());
+    let (_, mut conversation) = orchestrator.welcome().await;
+    let silent = Node::start(orchestrator.endpoint.ticket());
+    let (peer, _silence) = orchestrator.welcome().await;
+    assert_eq!(probe(&mut conversation, &peer).await, (peer.node, true));
+    silent.shut_down().await.1.unwrap();
+    assert_eq!(probe(&mut conversation, &peer).await, (peer.node, false));
 }

@@ -35,6 +35,7 @@ fn name_to(message: &ToOrchestrator) -> &'static str {
         ToOrchestrator::Watch { .. } => "to.watch",
         ToOrchestrator::Leave => "to.leave",
         ToOrchestrator::Measured(_) => "to.measured",
+        ToOrchestrator::Probed { .. } => "to.probed",
     }
 }
 
@@ -54,6 +55,7 @@ fn name_from(message: &FromOrchestrator) -> &'static str {
         FromOrchestrator::NodeStatus { .. } => "from.node_status",
         FromOrchestrator::StateRoot(_) => "from.state_root",
         FromOrchestrator::CaughtUp => "from.caught_up",
+        FromOrchestrator::Probe(_) => "from.probe",
     }
 }
 

@@ -187,6 +187,7 @@ pub fn every_to_orchestrator() -> Vec<ToOrchestrator> {
         ToOrchestrator::Watch { from: 300 },
         ToOrchestrator::Leave,
         ToOrchestrator::Measured(Link { upload_kib_per_s: 1_250, rtt_ms: 18 }),
+        ToOrchestrator::Probed { node: key().id(), reached: true },
     ];
     messages.extend(reports().into_iter().map(ToOrchestrator::Report));
     messages
@@ -211,6 +212,7 @@ pub fn every_from_orchestrator() -> Vec<FromOrchestrator> {
         },
         FromOrchestrator::StateRoot(digest("state")),
         FromOrchestrator::CaughtUp,
+        FromOrchestrator::Probe(Peer { node: key().id(), addresses: addresses() }),
     ];
     messages.extend(works().into_iter().map(|work| FromOrchestrator::Work { work, peers: peers() }));
     messages

@@ -1,7 +1,7 @@
 //! The bytes of every event. They are in journals and on the wire, so they never change: new variants and their lines are added.
 
 use zoo_content::Digest;
-use zoo_protocol::{NodeId, Share, decode, encode};
+use zoo_protocol::{Link, NodeId, Share, decode, encode};
 use zoo_state::{Event, Failure, FaultKind, LossCause, Missed, Restart};
 
 use crate::fleet::{plan, profile};
@@ -53,6 +53,9 @@ fn name(event: &Event) -> &'static str {
         Event::JobFailed { why: Failure::SequencesExhausted, .. } => "job_failed.sequences_exhausted",
         Event::PartSummed { .. } => "part_summed",
         Event::PartMoved { .. } => "part_moved",
+        Event::LinkMeasured { .. } => "link_measured",
+        Event::NodeSuspected { .. } => "node_suspected",
+        Event::NodeHeard { .. } => "node_heard",
     }
 }
 
@@ -83,6 +86,7 @@ fn events() -> Vec<Event> {
             checkpoint: digest("checkpoint"),
             holders: vec![node],
             tokens: 1 << 40,
+            step: 60,
         },
         Event::EvaluationFinished {
             job,
@@ -95,6 +99,9 @@ fn events() -> Vec<Event> {
         Event::JobFinished { job, checkpoint: digest("checkpoint"), tokens: 1 << 40 },
         Event::PartSummed { job, round, sum: 300, node, bytes: 1 << 40 },
         Event::PartMoved { job, round, sum: 300, node: Some(node) },
+        Event::LinkMeasured { node, link: Link { upload_kib_per_s: 1 << 20, rtt_ms: 300 } },
+        Event::NodeSuspected { node, reached_by: vec![node, NodeId([0xdd; 32])] },
+        Event::NodeHeard { node },
     ];
     let causes = [LossCause::LeaseExpired, LossCause::Left, LossCause::Disconnected];
     events.extend(causes.map(|cause| Event::NodeLost { node, cause }));

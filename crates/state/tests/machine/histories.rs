@@ -31,6 +31,9 @@ enum Action {
     /// A report on its way arrives, and will once more.
     Duplicate(usize),
     Measure(usize, u64, u64),
+    /// Silent for the orchestrator, and reached by another.
+    Suspect(usize, usize),
+    Hear(usize),
     Tick(u64),
     Deadline,
     Lie(Lie),
@@ -56,6 +59,8 @@ fn action() -> impl Strategy<Value = Action> {
         3 => any::<usize>().prop_map(Action::Deliver),
         1 => any::<usize>().prop_map(Action::Duplicate),
         1 => (0..NODES, 1u64..10_000, 1u64..300).prop_map(|(node, kib, ms)| Action::Measure(node, kib, ms)),
+        2 => (0..NODES, 0..NODES).prop_map(|(node, witness)| Action::Suspect(node, witness)),
+        1 => (0..NODES).prop_map(Action::Hear),
         2 => (0_u64..50).prop_map(Action::Tick),
         1 => Just(Action::Deadline),
         3 => lie().prop_map(Action::Lie),
@@ -140,6 +145,16 @@ impl History {
             Action::Measure(node, kib, ms) => {
                 let (link, now_ms) = (Link::new(kib, ms), fleet.now_ms);
                 let _ = fleet.apply(Command::LinkMeasured { node: fleet.id(node), link, now_ms });
+            }
+            // Suspects get nothing to do: too many of them, and nobody is left to agree with.
+            Action::Suspect(node, witness) if weather.floods => {
+                let (reached_by, now_ms) = (fleet.ids([witness]), fleet.now_ms);
+                let _ = fleet.apply(Command::NodeSuspected { node: fleet.id(node), reached_by, now_ms });
+            }
+            Action::Suspect(..) => {}
+            Action::Hear(node) => {
+                let now_ms = fleet.now_ms;
+                fleet.apply(Command::NodeHeard { node: fleet.id(node), now_ms }).unwrap();
             }
             Action::Tick(ms) => fleet.tick(ms),
             Action::Deadline => fleet.tick(if weather.deadlines { DEADLINE_MS } else { 0 }),

@@ -39,9 +39,12 @@ fn history() -> Fleet {
     assert!(matches!(fleet.state.job_status(&job), Some(JobStatus::Over(Outcome::Finished { .. }))));
     let tree = RoundPlan { steps: 3, topology: Topology::Tree { fan_in: 2 }, ..plan() };
     let tree = fleet.submit("tree", tree);
+    let (node, reached_by, now_ms) = (fleet.id(2), fleet.ids([1]), fleet.now_ms);
+    fleet.apply(Command::NodeSuspected { node, reached_by, now_ms }).unwrap();
+    fleet.apply(Command::NodeHeard { node, now_ms }).unwrap();
     assert!(fleet.finish(&tree, 20));
     fleet.join(0);
-    let refused = fleet.submit("refused", RoundPlan { rounds: 1, ..plan() });
+    let refused = fleet.submit("refused", RoundPlan { steps: 3, ..plan() });
     (0..3).for_each(|node| fleet.step(node));
     for node in 0..2 {
         let Aggregate { job, round, attempt, .. } = fleet.aggregate(node);

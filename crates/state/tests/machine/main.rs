@@ -11,6 +11,7 @@ mod journal;
 mod judging;
 mod links;
 mod membership;
+mod suspicion;
 mod tempo;
 mod training;
 mod tree;

@@ -9,7 +9,8 @@ use tokio::sync::Notify;
 use zoo_pnode::{PNodeEvent, Snapshot};
 use zoo_protocol::{Form, RefusedSummand, Report, Summand, Work, encode};
 
-use crate::live::format::{bytes, count, harmless, several, speeds};
+use super::hours::Schedule;
+use crate::live::format::{bytes, clock, count, harmless, several, speeds};
 use crate::live::print_line;
 
 /// An orchestrator that was never reached is given up after this time; one that was is not.
@@ -21,13 +22,14 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Teller {
     json: bool,
-    started: Instant,
     told: Mutex<Told>,
     gave_up: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Told {
+    /// When the node last began to look for the orchestrator.
+    began: Option<Instant>,
     was_connected: bool,
     nobody_answers: Option<String>,
     work: Option<Work>,
@@ -39,7 +41,7 @@ struct Told {
 impl Teller {
     /// For programs if `json`.
     pub fn new(json: bool) -> Self {
-        Self { json, started: Instant::now(), told: Mutex::default(), gave_up: Notify::new() }
+        Self { json, told: Mutex::default(), gave_up: Notify::new() }
     }
 
     /// Completes if the orchestrator could not be reached from the start.
@@ -55,6 +57,25 @@ impl Teller {
     /// Whether the network waits for something that this node has begun.
     pub fn owes(&self) -> bool {
         self.told().owes
+    }
+
+    /// Says that it is not the time to work.
+    pub fn rests(&self, schedule: &Schedule, until_change: Duration) {
+        self.told().owes = false;
+        if self.json {
+            print_line(&json!({ "event": "resting", "seconds": until_change.as_secs() }));
+        } else {
+            say(&format!("resting: this node works from {schedule}, again in {}", clock(until_change)));
+        }
+    }
+
+    /// Says that the hours are over.
+    pub fn drains(&self, schedule: &Schedule) {
+        if self.json {
+            print_line(&json!({ "event": "draining" }));
+        } else {
+            say(&format!("the hours are over (from {schedule}): finishing what was begun"));
+        }
     }
 
     /// Says goodbye.
@@ -79,9 +100,10 @@ impl Teller {
     fn follow(&self, event: &PNodeEvent) {
         let mut told = self.told();
         match event {
+            PNodeEvent::Ready { .. } => told.began = Some(Instant::now()),
             PNodeEvent::Connected { .. } => told.was_connected = true,
             PNodeEvent::Disconnected { cause, .. }
-                if !told.was_connected && self.started.elapsed() >= PATIENCE =>
+                if !told.was_connected && told.began.is_some_and(|began| began.elapsed() >= PATIENCE) =>
             {
                 told.nobody_answers = Some(cause.clone());
                 self.gave_up.notify_one();
