@@ -23,6 +23,7 @@ mod file;
 pub mod hex;
 mod memory;
 mod merkle;
+pub mod slice;
 
 pub use blob::{BlobStore, MAX_BLOB_BYTES, Mismatch, StoreError, VerifiedBlob};
 pub use digest::{Digest, Hasher, ParseDigestError};
