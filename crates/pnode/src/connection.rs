@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use zoo_network::{ControlReceiver, ControlSender, Endpoint, Ticket};
-use zoo_protocol::{FromOrchestrator, NodeId, Peer, Rejection, Report, ToOrchestrator, VERSION, Work};
+use zoo_protocol::{FromOrchestrator, Keep, NodeId, Peer, Rejection, Report, ToOrchestrator, VERSION, Work};
 
 use crate::PNodeError;
 use crate::backoff;
@@ -28,6 +28,8 @@ pub(crate) enum News {
     Connected(NodeId),
     /// The orchestrator said what to do.
     Work { work: Work, peers: Vec<Peer> },
+    /// The orchestrator said what to keep.
+    Keep { keeps: Vec<Keep>, peers: Vec<Peer> },
     /// It broke; it is taken up again after a wait.
     Disconnected { cause: String, retry_in: Duration },
 }
@@ -141,9 +143,11 @@ async fn leave(leaving: &mut watch::Receiver<bool>) {
 }
 
 async fn hear(news: &mpsc::Sender<News>, message: FromOrchestrator) {
-    if let FromOrchestrator::Work { work, peers } = message {
-        tell(news, News::Work { work, peers }).await;
-    } // the rest is not for workers
+    match message {
+        FromOrchestrator::Work { work, peers } => tell(news, News::Work { work, peers }).await,
+        FromOrchestrator::Keep { keeps, peers } => tell(news, News::Keep { keeps, peers }).await,
+        _ => {} // the rest is not for workers
+    }
 }
 
 /// Waits while the daemon is behind. A daemon that is gone ends this task as well.

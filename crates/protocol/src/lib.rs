@@ -9,6 +9,7 @@
 
 mod identity;
 mod job;
+mod keep;
 pub mod limits;
 mod message;
 mod sealed;
@@ -16,7 +17,8 @@ mod wire;
 mod work;
 
 pub use identity::{NodeId, NodeKey, NodeProfile, ParseNodeIdError, Speeds};
-pub use job::{JobDescription, JobId, ParseTopologyError, RoundPlan, Topology};
+pub use job::{CheckpointPlan, JobDescription, JobId, ParseTopologyError, RoundPlan, Topology};
+pub use keep::{Challenge, Keep};
 pub use limits::MAX_JOB_BLOBS;
 pub use message::{FromOrchestrator, Peer, Rejection, Role, ToOrchestrator};
 pub use sealed::{SealError, Sealed, Statement};

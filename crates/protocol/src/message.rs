@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
 
 use crate::limits::{self, MAX_JOB_BLOBS, MAX_PEERS};
-use crate::{JobDescription, JobId, Message, NodeId, NodeProfile, Report, WireError, Work};
+use crate::{JobDescription, JobId, Keep, Message, NodeId, NodeProfile, Report, WireError, Work};
 
 /// In which role somebody connects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,6 +166,13 @@ pub enum FromOrchestrator {
     StateRoot(Digest),
     /// A watcher has been told everything that had happened when it asked; what follows is live.
     CaughtUp,
+    /// What the worker should be keeping now, all of it.
+    Keep {
+        /// The checkpoints, at most [`limits::MAX_KEEPS`].
+        keeps: Vec<Keep>,
+        /// Who holds those that it has not said to hold.
+        peers: Vec<Peer>,
+    },
 }
 
 impl Message for FromOrchestrator {
@@ -174,6 +181,11 @@ impl Message for FromOrchestrator {
             Self::Welcome { peers } => validate_peers(peers),
             Self::Work { work, peers } => {
                 work.validate()?;
+                validate_peers(peers)
+            }
+            Self::Keep { keeps, peers } => {
+                limits::at_most("checkpoints to keep", keeps.len() as u64, limits::MAX_KEEPS as u64)?;
+                keeps.iter().try_for_each(Keep::validate)?;
                 validate_peers(peers)
             }
             Self::Rejected(Rejection::Invalid(reason)) => {

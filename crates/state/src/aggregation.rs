@@ -437,8 +437,8 @@ impl State {
         let Some(running) = &mut self.running else { return };
         running.tokens += tokens;
         let Running { job, round, tokens, .. } = *running;
-        let record = Checkpoint { digest: checkpoint, holders: holders.iter().copied().collect() };
-        self.checkpoints.record(job, round, record);
+        let record = Checkpoint::new(checkpoint, holders.iter().copied().collect());
+        self.checkpoints.record(&running.description, job, round, record);
         events.push(Event::RoundFinished { job, round, checkpoint, holders, tokens });
         self.end_round(checkpoint, events);
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
-use zoo_protocol::{JobDescription, Message, NodeId, NodeProfile, Peer, Report, WireError};
+use zoo_protocol::{Challenge, JobDescription, JobId, Message, NodeId, NodeProfile, Peer, Report, WireError};
 
 /// Version of the journal's encoding. Variants and their fields are never changed or
 /// removed; new variants are appended. Anything else raises this number.
@@ -56,6 +56,19 @@ pub enum Command {
         /// The time it is.
         now_ms: u64,
     },
+    /// The host challenges a holder of a checkpoint to prove that it holds a part of it, which the host drew at random.
+    Challenged {
+        /// Whom.
+        node: NodeId,
+        /// The job.
+        job: JobId,
+        /// The round that ended with the checkpoint.
+        round: u32,
+        /// What is to be proved.
+        challenge: Challenge,
+        /// When.
+        now_ms: u64,
+    },
 }
 
 /// How the loss of a node was noticed.
@@ -99,6 +112,7 @@ impl Message for Command {
             }
             Command::JobSubmitted { job, .. } => job.validate(),
             Command::Reported { report, .. } => report.validate(),
+            Command::Challenged { challenge, .. } => challenge.validate(),
             Command::NodeLost { .. } | Command::Tick { .. } => Ok(()),
         }
     }
@@ -112,6 +126,7 @@ impl Command {
             | Command::NodeLost { now_ms, .. }
             | Command::JobSubmitted { now_ms, .. }
             | Command::Reported { now_ms, .. }
+            | Command::Challenged { now_ms, .. }
             | Command::Tick { now_ms } => *now_ms,
         }
     }

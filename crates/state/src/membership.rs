@@ -27,6 +27,7 @@ impl State {
         id: NodeId,
         profile: &NodeProfile,
         addresses: &[SocketAddr],
+        now_ms: u64,
         events: &mut Vec<Event>,
     ) -> Result<(), Refusal> {
         if !self.nodes.contains_key(&id) && self.nodes.len() >= MAX_NODES {
@@ -45,6 +46,7 @@ impl State {
         self.nodes.insert(id, Node { profile, addresses, live: true, account });
         self.set_seat(&id, SeatState::Lost, SeatState::Working);
         self.ask_again(&id);
+        self.ask_keeper_again(&id, now_ms);
         Ok(())
     }
 

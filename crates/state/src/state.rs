@@ -70,15 +70,19 @@ impl State {
         command.validate()?;
         let mut events = Vec::new();
         match command {
-            Command::NodeJoined { node, profile, addresses, .. } => {
-                self.join(*node, profile, addresses, &mut events)?;
+            Command::NodeJoined { node, profile, addresses, now_ms } => {
+                self.join(*node, profile, addresses, *now_ms, &mut events)?;
             }
             Command::NodeLost { node, cause, .. } => self.lose(*node, *cause, &mut events)?,
             Command::JobSubmitted { job, .. } => self.submit(job, &mut events)?,
             Command::Reported { node, report, now_ms } => self.report(*node, report, *now_ms, &mut events)?,
             Command::Tick { .. } => {}
+            Command::Challenged { node, job, round, challenge, now_ms } => {
+                self.challenge(*node, (*job, *round), *challenge, *now_ms)?;
+            }
         }
         self.settle(command.now_ms(), &mut events);
+        self.tend_checkpoints(command.now_ms(), &mut events);
         debug_assert_eq!(invariants::check(self), Ok(()), "after {command:?}");
         Ok(events)
     }
@@ -109,6 +113,10 @@ impl State {
             Report::Evaluated { job, round, shard, nats_bits, tokens, bytes } => {
                 self.evaluated(job, round, shard, ShardScore { node, nats_bits, tokens, bytes })
             }
+            Report::Kept { job, round, ask } => self.kept(node, (job, round), ask, now_ms, events),
+            Report::Proved { job, round, nonce, ref proof } => {
+                self.proved(node, (job, round), nonce, proof, now_ms, events)
+            }
             Report::Failed { job, round, ref reason } => self.failed(node, job, round, reason, events),
         }
     }
@@ -116,6 +124,10 @@ impl State {
     /// When time alone would next change something: a [`Command::Tick`] before it changes nothing
     /// and need not be journaled.
     pub fn next_deadline_ms(&self) -> Option<u64> {
+        self.round_deadline_ms().into_iter().chain(self.keeping_deadline_ms()).min()
+    }
+
+    pub(crate) fn round_deadline_ms(&self) -> Option<u64> {
         let running = self.running.as_ref()?;
         let since_ms = match &running.phase {
             Phase::Waiting => None,
@@ -153,7 +165,7 @@ impl State {
         self.finished.iter()
     }
 
-    /// The checkpoints that are remembered.
+    /// The checkpoints that are kept.
     pub fn checkpoints(&self) -> &Checkpoints {
         &self.checkpoints
     }

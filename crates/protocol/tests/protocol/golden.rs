@@ -30,6 +30,8 @@ fn name_to(message: &ToOrchestrator) -> &'static str {
         ToOrchestrator::Report(Report::Evaluated { .. }) => "to.report.evaluated",
         ToOrchestrator::Report(Report::Failed { .. }) => "to.report.failed",
         ToOrchestrator::Report(Report::Summed { .. }) => "to.report.summed",
+        ToOrchestrator::Report(Report::Kept { .. }) => "to.report.kept",
+        ToOrchestrator::Report(Report::Proved { .. }) => "to.report.proved",
         ToOrchestrator::Submit { .. } => "to.submit",
         ToOrchestrator::Watch { .. } => "to.watch",
         ToOrchestrator::Leave => "to.leave",
@@ -52,6 +54,7 @@ fn name_from(message: &FromOrchestrator) -> &'static str {
         FromOrchestrator::NodeStatus { .. } => "from.node_status",
         FromOrchestrator::StateRoot(_) => "from.state_root",
         FromOrchestrator::CaughtUp => "from.caught_up",
+        FromOrchestrator::Keep { .. } => "from.keep",
     }
 }
 

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use zoo_content::Digest;
 use zoo_protocol::{
-    Aggregate, Commitment, Evaluate, Form, FromOrchestrator, JobDescription, NodeId, NodeKey, NodeProfile,
-    Peer, Profile, Rejection, Report, Role, RoundPlan, Sealed, Share, Speeds, Sum, Summand, ToOrchestrator,
-    Topology, TrainWindow, VNodeUpdate, Work,
+    Aggregate, Challenge, CheckpointPlan, Commitment, Evaluate, Form, FromOrchestrator, JobDescription, Keep,
+    NodeId, NodeKey, NodeProfile, Peer, Profile, Rejection, Report, Role, RoundPlan, Sealed, Share, Speeds,
+    Sum, Summand, ToOrchestrator, Topology, TrainWindow, VNodeUpdate, Work,
 };
 
 pub fn key() -> NodeKey {
@@ -59,6 +59,7 @@ pub fn job() -> JobDescription {
             contribution_deadline_ms: 30_000,
             topology: Topology::Tree { fan_in: 32 },
         },
+        checkpoints: CheckpointPlan { redundancy: 3, interval: 300, keep: 2 },
     }
 }
 
@@ -110,6 +111,8 @@ fn reports() -> Vec<Report> {
         },
         Report::Failed { job, round, reason: "no space left\nhint: free some".into() },
         Report::Summed { job, round, attempt, sum: 300, sums: updates() },
+        Report::Kept { job, round, ask: 300 },
+        Report::Proved { job, round, nonce: 1 << 40, proof: vec![0, 1, 2, 255] },
     ]
 }
 
@@ -148,6 +151,19 @@ pub fn works() -> Vec<Work> {
             summands: vec![summand(Form::Contribution), summand(Form::Sum(32))],
         }),
     ]
+}
+
+fn keeps() -> Vec<Keep> {
+    let challenge = Challenge::of_chunk(1 << 40, digest("vnode"), 1_048_641, 1 << 33);
+    [None, Some(challenge)]
+        .map(|challenge| Keep {
+            job: digest("job"),
+            round: 299,
+            checkpoint: digest("checkpoint"),
+            ask: 7,
+            challenge,
+        })
+        .into()
 }
 
 fn summand(form: Form) -> Summand {
@@ -196,5 +212,6 @@ pub fn every_from_orchestrator() -> Vec<FromOrchestrator> {
         FromOrchestrator::CaughtUp,
     ];
     messages.extend(works().into_iter().map(|work| FromOrchestrator::Work { work, peers: peers() }));
+    messages.push(FromOrchestrator::Keep { keeps: keeps(), peers: peers() });
     messages
 }

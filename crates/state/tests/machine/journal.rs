@@ -8,8 +8,8 @@ use crate::fleet::{DEADLINE_MS, Fleet, plan};
 
 /// A journal of version 1, one entry a line. It is never changed; later versions get files of their own.
 const JOURNAL: &str = include_str!("journal-v1.hex");
-const ROOT: &str = "9ac083dfc4569608ec104a17525e338fda80da126e68508c6f209a67a4cf5f27";
-const EVENTS: &str = "273040fb66b8da4a6d82982f64c9d325844aa8e1242091fbb5f22f2d85caeb57";
+const ROOT: &str = "57c5d618ae97c01bfc5386cd35c13a3b860e168c208fa251f247e7ee4f59b127";
+const EVENTS: &str = "f66ad53ad8d58831db5ca10335604d4b108917d319154f7193570585e5e9a8ef";
 
 /// Every kind of command and of report, in a short life.
 fn history() -> Fleet {
@@ -32,6 +32,8 @@ fn history() -> Fleet {
     fleet.step(2);
     fleet.tick(DEADLINE_MS);
     fleet.join(1);
+    fleet.keep(2);
+    fleet.challenge(2, 7, Some(5_000)).unwrap();
     fleet.lose(0);
     assert!(fleet.finish(&job, 20));
     assert!(matches!(fleet.state.job_status(&job), Some(JobStatus::Over(Outcome::Finished { .. }))));

@@ -7,6 +7,7 @@ mod fleet;
 mod histories;
 mod jobs;
 mod journal;
+mod keeping;
 mod membership;
 mod training;
 mod tree;

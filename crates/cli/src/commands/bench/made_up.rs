@@ -126,6 +126,7 @@ fn job() -> JobDescription {
             contribution_deadline_ms: 1 << 40,
             topology: Topology::Auto,
         },
+        checkpoints: CheckpointPlan::default(),
     }
 }
 

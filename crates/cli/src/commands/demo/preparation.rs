@@ -36,7 +36,14 @@ pub fn prepare(demo: &Demo) -> Result<PreparedJob> {
     let prepared = zoo_data::prepare(&data_options(demo)?, &mut |_| {})?;
     let Prepared { tokenizer, training, held_out, .. } = &prepared;
     let spec = specification(demo, tokenizer.vocab_size());
-    let job = Job::new(format!("demo {}", demo.preset), spec, tokenizer, training, held_out, plan(demo))?;
+    let job = Job::new(
+        format!("demo {}", demo.preset),
+        spec,
+        tokenizer,
+        training,
+        held_out,
+        (plan(demo), CheckpointPlan::default()),
+    )?;
     Ok(PreparedJob { job, prepared })
 }
 
