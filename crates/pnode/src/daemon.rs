@@ -372,8 +372,8 @@ impl Fetch {
             self.home.store().contains(&self.digest)
         };
         if !held {
-            let fetched =
-                self.endpoint.fetch_from_any(&self.sources, &self.digest, self.need.max_bytes).await;
+            let (sources, max_bytes, store) = (&self.sources, self.need.max_bytes, self.home.store());
+            let fetched = self.endpoint.fetch_resumably(sources, &self.digest, max_bytes, store).await;
             self.keep(fetched.map_err(|cause| cause.to_string())?).await?;
         }
         if self.need.kind.is_manifest() { self.read_manifest().await } else { Ok(Vec::new()) }

@@ -124,6 +124,9 @@ impl Home {
                 self.store.remove(&blob)?;
             }
         }
+        // What has arrived of a blob that is still wanted stays.
+        let rounds = self.rounds().clone();
+        self.store.remove_partials(|blob| rounds.uses(blob))?;
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use std::thread::available_parallelism;
 
 use anyhow::{Context, Result};
 use zoo_data::{CargoSource, HeldOut, Options, Prepared, Source, TokenizerChoice};
-use zoo_protocol::{Profile, RoundPlan, Topology};
+use zoo_protocol::{CheckpointPlan, Profile, RoundPlan, Topology};
 use zoo_training::{Outer, Schedule, SparseSettings, TrainingSpec, UpdateFormat};
 
 use super::Demo;
