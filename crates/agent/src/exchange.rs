@@ -1,8 +1,11 @@
 //! What goes into the agent, and what comes out.
 
+use std::collections::BTreeSet;
+
 use zoo_content::Digest;
 use zoo_protocol::{
-    Aggregate, Commitment, Evaluate, Peer, RefusedSummand, Report, Sum, TrainWindow, VNodeUpdate, Work,
+    Aggregate, Challenge, Commitment, Evaluate, JobId, Keep, Peer, RefusedSummand, Report, Sum, TrainWindow,
+    VNodeUpdate, Work,
 };
 
 use crate::needs::Need;
@@ -69,6 +72,13 @@ pub enum Input {
         /// Who may hold the blobs it names.
         peers: Vec<Peer>,
     },
+    /// The orchestrator said what this node should be keeping now, all of it.
+    KeepsChanged {
+        /// The checkpoints.
+        keeps: Vec<Keep>,
+        /// Who holds those that this node has not said to hold.
+        peers: Vec<Peer>,
+    },
     /// A blob is in the store.
     Fetched {
         /// Which.
@@ -87,6 +97,19 @@ pub enum Input {
     },
     /// The wait that [`Effect::RetryAfter`] asked for is over.
     Retry(Assignment),
+    /// The wait that [`Effect::RetryKeepAfter`] asked for is over.
+    RetryKeep,
+    /// What [`Effect::Prove`] came to.
+    Proved {
+        /// The job.
+        job: JobId,
+        /// The round.
+        round: u32,
+        /// Of the challenge.
+        nonce: u64,
+        /// The proof; empty if the blob is not here any more.
+        proof: Vec<u8>,
+    },
     /// A task came to its end.
     TaskFinished {
         /// Of which assignment.
@@ -106,7 +129,8 @@ pub enum Input {
 /// Something to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Make sure the store holds a blob; answer with `Fetched` or `FetchFailed`.
+    /// Make sure the store holds a blob; answer with `Fetched` or `FetchFailed`. What is under way already, because work or keeping
+    /// needs it, is not fetched twice.
     Fetch {
         /// Which.
         digest: Digest,
@@ -135,4 +159,27 @@ pub enum Effect {
     },
     /// Tell the orchestrator.
     Report(Report),
+    /// These blobs belong to a checkpoint that is to be kept: let none of them go until it is released.
+    Hold {
+        /// Its manifest.
+        checkpoint: Digest,
+        /// Some of its blobs, here or not.
+        blobs: Vec<Digest>,
+    },
+    /// Of all the checkpoints that were ever to be kept, only these still are.
+    HoldOnly(BTreeSet<Digest>),
+    /// Wait, the longer the more `failures` there were, then say `RetryKeep`.
+    RetryKeepAfter {
+        /// Failures in a row, from 1.
+        failures: u32,
+    },
+    /// Show that a part of a blob is here; answer with `Proved`.
+    Prove {
+        /// The job.
+        job: JobId,
+        /// The round.
+        round: u32,
+        /// What is to be shown.
+        challenge: Challenge,
+    },
 }

@@ -16,11 +16,14 @@ use zoo_protocol::{
     Aggregate, NodeId, NodeKey, Peer, RefusedSummand, Report, Sealed, Sum, Summand, Work, limits,
 };
 
+use crate::keeping::Keeping;
 use crate::needs::{BlobKind, Need};
 
 mod exchange;
+mod keeping;
 pub mod needs;
 pub mod rounds;
+mod swarm;
 
 pub use exchange::{Assignment, Effect, Input, Outcome, Task};
 
@@ -58,6 +61,7 @@ pub struct Agent {
     fetching: BTreeSet<Digest>,
     /// The latest work that was done, with its report.
     finished: Option<(Work, Report)>,
+    keeping: Keeping,
 }
 
 impl Agent {
@@ -75,6 +79,7 @@ impl Agent {
             needed: BTreeMap::new(),
             fetching: BTreeSet::new(),
             finished: None,
+            keeping: Keeping::default(),
         }
     }
 
@@ -94,6 +99,20 @@ impl Agent {
                 if work != self.work {
                     self.adopt(work, &mut effects);
                 }
+            }
+            Input::KeepsChanged { keeps, peers } => {
+                self.keeping.told(keeps, peers, &mut effects);
+                let unwanted = self.keeping.unwanted().into_iter();
+                let forgotten = unwanted.filter(|digest| !self.fetching.contains(digest));
+                effects.extend(forgotten.map(Effect::Forget));
+                self.keeping.fetch(&self.key.id(), &mut effects);
+            }
+            Input::RetryKeep => {
+                self.keeping.retry();
+                self.keeping.fetch(&self.key.id(), &mut effects);
+            }
+            Input::Proved { job, round, nonce, proof } => {
+                effects.push(Effect::Report(Report::Proved { job, round, nonce, proof }));
             }
             Input::Fetched { digest, lists } => self.fetched(digest, lists, &mut effects),
             Input::FetchFailed { digest, reason, wrong } => {
@@ -151,7 +170,7 @@ impl Agent {
         let Stage::Gathering { missing } = &self.stage else { return };
         for (digest, (need, _)) in missing {
             let wanted = need.kind.outlives_the_round() || self.needed.contains_key(digest);
-            if !wanted && self.fetching.remove(digest) {
+            if !wanted && self.fetching.remove(digest) && !self.keeping.wants(digest) {
                 effects.push(Effect::Forget(*digest));
             }
         }
@@ -169,31 +188,20 @@ impl Agent {
     /// `which` accepts.
     fn fetch_missing(&mut self, which: impl Fn(u32) -> bool, effects: &mut Vec<Effect>) {
         let Stage::Gathering { missing } = &self.stage else { return };
-        for (digest, (need, tries)) in missing {
-            if which(*tries) && self.fetching.insert(*digest) {
-                let sources = self.sources(digest, need.kind);
-                effects.push(Effect::Fetch { digest: *digest, need: *need, sources });
+        let me = self.key.id();
+        for (digest, (need, tries)) in swarm::in_turn(&me, missing.clone()) {
+            if which(tries) && self.fetching.insert(digest) {
+                let maker = if let BlobKind::Update(maker) = need.kind { Some(maker) } else { None };
+                let sources = swarm::sources(&me, &digest, maker, &self.peers);
+                effects.push(Effect::Fetch { digest, need, sources });
             }
         }
     }
 
-    /// Whom to ask for a blob: its maker first, the others from a place in the list that
-    /// depends on the blob and on who asks, so that no single peer is asked for everything.
-    fn sources(&self, digest: &Digest, kind: BlobKind) -> Vec<Peer> {
-        let me = self.key.id();
-        let mut sources: Vec<Peer> = self.peers.iter().filter(|peer| peer.node != me).cloned().collect();
-        if !sources.is_empty() {
-            let start = usize::from(digest.as_bytes()[0] ^ me.0[0]) % sources.len();
-            sources.rotate_left(start);
-        }
-        if let BlobKind::Update(maker) = kind {
-            sources.sort_by_key(|peer| peer.node != maker); // stable
-        }
-        sources
-    }
-
     fn fetched(&mut self, digest: Digest, lists: Vec<(Digest, u64)>, effects: &mut Vec<Effect>) {
         self.fetching.remove(&digest);
+        self.keeping.fetched(digest, &lists, effects);
+        self.keeping.fetch(&self.key.id(), effects);
         let Stage::Gathering { missing } = &mut self.stage else { return };
         let Some((need, _)) = missing.remove(&digest) else { return };
         if need.kind == BlobKind::Manifest {
@@ -221,6 +229,7 @@ impl Agent {
         effects: &mut Vec<Effect>,
     ) {
         self.fetching.remove(&digest);
+        self.keeping.failed(&digest, effects);
         let Stage::Gathering { missing } = &mut self.stage else { return };
         // One missing blob is reason enough: the others are not reported one by one.
         let reported = missing.values().any(|(_, tries)| *tries >= FETCH_TRIES_BEFORE_REPORT);
@@ -340,5 +349,6 @@ fn name_of(kind: BlobKind) -> &'static str {
         BlobKind::CheckpointPart => "checkpoint",
         BlobKind::Data => "data",
         BlobKind::Update(_) => "update",
+        BlobKind::KeptManifest | BlobKind::KeptPart => "kept checkpoint",
     }
 }

@@ -19,6 +19,10 @@ pub enum BlobKind {
     Data,
     /// The encoded update, or the sum of updates, of one VNode, made by this node.
     Update(NodeId),
+    /// The manifest of a checkpoint that the node is asked to keep.
+    KeptManifest,
+    /// One of the blobs that such a manifest lists.
+    KeptPart,
 }
 
 impl BlobKind {
@@ -26,6 +30,16 @@ impl BlobKind {
     /// fetching it is worth finishing although the round has moved on.
     pub fn outlives_the_round(self) -> bool {
         matches!(self, Self::Program | Self::Data)
+    }
+
+    /// Whether it is fetched to be kept. Then it is not a round's, and what the store has of it is looked at again.
+    pub fn is_kept(self) -> bool {
+        matches!(self, Self::KeptManifest | Self::KeptPart)
+    }
+
+    /// Whether it lists other blobs.
+    pub fn is_manifest(self) -> bool {
+        matches!(self, Self::Manifest | Self::KeptManifest)
     }
 }
 
@@ -42,6 +56,8 @@ pub struct Need {
 pub const PROGRAM: Need = Need { kind: BlobKind::Program, max_bytes: SPEC_BYTES_MAX as u64 };
 /// The need for a checkpoint's manifest.
 pub const MANIFEST: Need = Need { kind: BlobKind::Manifest, max_bytes: MANIFEST_BYTES_MAX as u64 };
+/// The need for the manifest of a checkpoint that is to be kept.
+pub const KEPT_MANIFEST: Need = Need { kind: BlobKind::KeptManifest, ..MANIFEST };
 /// The need for tokenised data.
 pub const DATA: Need = Need { kind: BlobKind::Data, max_bytes: MAX_BLOB_BYTES };
 
@@ -49,6 +65,11 @@ impl Need {
     /// The need for something that a manifest lists with this size.
     pub fn checkpoint_part(bytes: u64) -> Self {
         Self { kind: BlobKind::CheckpointPart, max_bytes: bytes.min(MAX_BLOB_BYTES) }
+    }
+
+    /// The same of a checkpoint that is to be kept.
+    pub fn kept_part(bytes: u64) -> Self {
+        Self { kind: BlobKind::KeptPart, ..Self::checkpoint_part(bytes) }
     }
 }
 

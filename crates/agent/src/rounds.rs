@@ -36,6 +36,9 @@ pub struct Rounds {
     format: u32,
     /// The job that was worked for last comes last.
     jobs: Vec<JobRounds>,
+    /// Checkpoints that the node is asked to keep, by their manifests, and the blobs they are made of.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    held: BTreeMap<Digest, BTreeSet<Digest>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +57,7 @@ struct Round {
 
 impl Default for Rounds {
     fn default() -> Self {
-        Self { format: FORMAT, jobs: Vec::new() }
+        Self { format: FORMAT, jobs: Vec::new(), held: BTreeMap::new() }
     }
 }
 
@@ -91,6 +94,18 @@ impl Rounds {
         rounds.get(&round.checked_sub(1)?)?.replica_out
     }
 
+    /// Remembers that these blobs belong to a checkpoint that is to be kept.
+    pub fn hold(&mut self, checkpoint: Digest, blobs: impl IntoIterator<Item = Digest>) {
+        self.held.entry(checkpoint).or_default().extend(blobs);
+    }
+
+    /// Only these checkpoints still are to be kept; returns the blobs that nothing remembered uses then.
+    pub fn hold_only(&mut self, checkpoints: &BTreeSet<Digest>) -> BTreeSet<Digest> {
+        let before = self.blobs();
+        self.held.retain(|checkpoint, _| checkpoints.contains(checkpoint));
+        &before - &self.blobs()
+    }
+
     /// Forgets what `retention` does not cover; returns the blobs that nothing remembered uses.
     pub fn forget(&mut self, retention: Retention) -> BTreeSet<Digest> {
         let before = self.blobs();
@@ -104,13 +119,18 @@ impl Rounds {
         &before - &self.blobs()
     }
 
-    /// Whether a remembered round uses `blob`.
+    /// Whether a remembered round uses `blob`, or a checkpoint that is kept.
     pub fn uses(&self, blob: &Digest) -> bool {
-        self.jobs.iter().flat_map(|job| job.rounds.values()).any(|round| round.blobs.contains(blob))
+        self.sets().any(|blobs| blobs.contains(blob))
     }
 
     fn blobs(&self) -> BTreeSet<Digest> {
-        self.jobs.iter().flat_map(|job| job.rounds.values()).flat_map(|round| &round.blobs).copied().collect()
+        self.sets().flatten().copied().collect()
+    }
+
+    fn sets(&self) -> impl Iterator<Item = &BTreeSet<Digest>> {
+        let rounds = self.jobs.iter().flat_map(|job| job.rounds.values());
+        rounds.map(|round| &round.blobs).chain(self.held.values())
     }
 
     fn round(&mut self, job: JobId, round: u32) -> &mut Round {
@@ -158,6 +178,19 @@ mod tests {
             assert_eq!(rounds.forget(keep_two), gone, "{uses:?}");
             assert_eq!(rounds.forget(keep_two), BTreeSet::new(), "{uses:?}: nothing goes twice");
         }
+    }
+
+    #[test]
+    fn what_is_kept_outlasts_its_round_until_it_is_released() {
+        let mut rounds = job("job", &[(0, "manifest"), (0, "part"), (0, "other")]);
+        rounds.hold(digest("manifest"), [digest("manifest")]);
+        rounds.hold(digest("manifest"), [digest("part"), digest("shared")]);
+        rounds.note(digest("job"), 1, digest("shared"));
+        assert_eq!(rounds.forget(Retention { rounds: 1, jobs: 1 }), BTreeSet::from([digest("other")]));
+        assert_eq!(Rounds::from_json(&rounds.to_json()).as_ref(), Ok(&rounds));
+        assert_eq!(rounds.hold_only(&BTreeSet::from([digest("manifest")])), BTreeSet::new());
+        let gone = rounds.hold_only(&BTreeSet::new());
+        assert_eq!(gone, BTreeSet::from([digest("manifest"), digest("part")]));
     }
 
     #[test]

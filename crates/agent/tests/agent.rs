@@ -5,8 +5,8 @@ use std::sync::Arc;
 use zoo_agent::{Agent, Effect, Input, Outcome, Task};
 use zoo_content::Digest;
 use zoo_protocol::{
-    Aggregate, Commitment, Evaluate, Form, NodeId, NodeKey, Peer, Profile, RefusedSummand, Report, Share,
-    Sum, Summand, TrainWindow, VNodeUpdate, Work,
+    Aggregate, Challenge, Commitment, Evaluate, Form, Keep, NodeId, NodeKey, Peer, Profile, RefusedSummand,
+    Report, Share, Sum, Summand, TrainWindow, VNodeUpdate, Work,
 };
 
 fn digest(name: &str) -> Digest {
@@ -133,6 +133,12 @@ fn words(effects: &[Effect]) -> Vec<String> {
                 format!("run {kind} as {assignment}")
             }
             Effect::Cancel => "cancel".into(),
+            Effect::Hold { checkpoint, blobs } => format!("hold {} of {}", blobs.len(), name(checkpoint)),
+            Effect::HoldOnly(held) => {
+                format!("hold only{}", held.iter().map(|held| format!(" {}", name(held))).collect::<String>())
+            }
+            Effect::RetryKeepAfter { failures } => format!("retry keep after {failures}"),
+            Effect::Prove { challenge, .. } => format!("prove {}", challenge.nonce),
             Effect::RetryAfter { assignment, failures } => format!("retry {assignment} after {failures}"),
             Effect::Report(report) => match report {
                 Report::Trained(sealed) => {
@@ -146,6 +152,8 @@ fn words(effects: &[Effect]) -> Vec<String> {
                 Report::Refused { summands, .. } => format!("report refused {}", summands[0].maker.short()),
                 Report::Evaluated { shard, .. } => format!("report evaluated {shard}"),
                 Report::Summed { sum, sums, .. } => format!("report summed {sum}: {}", sums[0].vnode),
+                Report::Kept { round, ask, .. } => format!("report kept {round} as asked {ask}"),
+                Report::Proved { nonce, proof, .. } => format!("report proof {nonce}: {}", proof.len()),
                 Report::Failed { reason, .. } => {
                     format!("report failed: {}", &reason[..reason.len().min(10)])
                 }
@@ -534,4 +542,105 @@ fn a_long_reason_is_cut_to_what_a_report_carries() {
     let effects = agent.handle(Input::TaskFailed { assignment: 1, reason: "é".repeat(1000) });
     let Effect::Report(Report::Failed { reason, .. }) = &effects[0] else { panic!("{effects:?}") };
     assert_eq!(*reason, "é".repeat(256));
+}
+
+fn keep(round: u32, ask: u32) -> Keep {
+    let checkpoint = digest(&format!("base {round}"));
+    Keep { job: digest("job"), round, checkpoint, ask, challenge: None }
+}
+
+fn keeps(keeps: &[Keep]) -> Input {
+    Input::KeepsChanged { keeps: keeps.to_vec(), peers: peers(&[1, 2, 3]) }
+}
+
+#[test]
+fn what_is_to_be_kept_is_fetched_whole_and_reported_beside_the_work() {
+    play(
+        &mut agent(),
+        vec![
+            (keeps(&[keep(0, 1)]), &["hold 1 of base 0", "hold only base 0", "fetch base 0"]),
+            (keeps(&[keep(0, 1)]), &[]),
+            (told(train(1)), &["fetch base 1", "fetch data", "fetch program"]),
+            (listing("base 0", &["part a", "part b"]), &["hold 2 of base 0", "fetch part a", "fetch part b"]),
+            (fetched("part a"), &[]),
+            (fetched("part b"), &["report kept 0 as asked 1"]),
+            (fetched("part b"), &[]),
+            (keeps(&[keep(0, 2)]), &["hold 1 of base 0", "fetch base 0"]),
+            (listing("base 0", &[]), &["hold 0 of base 0", "report kept 0 as asked 2"]),
+            (keeps(&[]), &["hold only"]),
+        ],
+    );
+}
+
+#[test]
+fn what_work_and_keeping_both_need_serves_both() {
+    play(
+        &mut agent(),
+        vec![
+            (told(train(0)), &["fetch base 0", "fetch data", "fetch program"]),
+            (keeps(&[keep(0, 1)]), &["hold 1 of base 0", "hold only base 0", "fetch base 0"]),
+            (listing("base 0", &["part a"]), &["hold 1 of base 0", "fetch part a", "fetch part a"]),
+            (told(Work::Idle), &[]),
+            (fetched("part a"), &["report kept 0 as asked 1"]),
+        ],
+    );
+}
+
+#[test]
+fn a_released_checkpoint_is_fetched_no_further_unless_work_needs_it() {
+    play(
+        &mut agent(),
+        vec![
+            (keeps(&[keep(0, 1)]), &["hold 1 of base 0", "hold only base 0", "fetch base 0"]),
+            (listing("base 0", &["part a"]), &["hold 1 of base 0", "fetch part a"]),
+            (
+                keeps(&[keep(1, 1)]),
+                &["hold 1 of base 1", "hold only base 1", "forget part a", "fetch base 1"],
+            ),
+            (told(train(1)), &["fetch base 1", "fetch data", "fetch program"]),
+            (keeps(&[]), &["hold only"]),
+        ],
+    );
+}
+
+#[test]
+fn what_cannot_be_had_is_tried_again_after_one_wait() {
+    play(
+        &mut agent(),
+        vec![
+            (keeps(&[keep(0, 1)]), &["hold 1 of base 0", "hold only base 0", "fetch base 0"]),
+            (listing("base 0", &["part a", "part b"]), &["hold 2 of base 0", "fetch part a", "fetch part b"]),
+            (failed("part a"), &["retry keep after 1"]),
+            (failed("part b"), &[]),
+            (Input::RetryKeep, &["fetch part a", "fetch part b"]),
+            (fetched("part b"), &[]),
+            (failed("part a"), &["retry keep after 1"]),
+            (Input::RetryKeep, &["fetch part a"]),
+            (fetched("part a"), &["report kept 0 as asked 1"]),
+        ],
+    );
+}
+
+#[test]
+fn a_new_process_lets_go_of_what_the_last_one_kept() {
+    play(&mut agent(), vec![(keeps(&[]), &["hold only"]), (keeps(&[]), &[])]);
+}
+
+#[test]
+fn a_challenge_is_answered_once() {
+    let challenge = |nonce| Challenge::of_chunk(nonce, digest("part a"), 5_000, 2);
+    let asked = |nonce| Keep { challenge: Some(challenge(nonce)), ..keep(0, 1) };
+    let proved = Input::Proved { job: digest("job"), round: 0, nonce: 7, proof: vec![1; 9] };
+    play(
+        &mut agent(),
+        vec![
+            (keeps(&[keep(0, 1)]), &["hold 1 of base 0", "hold only base 0", "fetch base 0"]),
+            (listing("base 0", &[]), &["hold 0 of base 0", "report kept 0 as asked 1"]),
+            (keeps(&[asked(7)]), &["prove 7"]),
+            (keeps(&[asked(7)]), &[]),
+            (proved, &["report proof 7: 9"]),
+            (keeps(&[keep(0, 1)]), &[]),
+            (keeps(&[asked(8)]), &["prove 8"]),
+        ],
+    );
 }

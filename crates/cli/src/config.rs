@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zoo_data::HeldOut;
 use zoo_kernels::Profile;
-use zoo_protocol::{RoundPlan, Stretch, Topology};
+use zoo_protocol::limits::{MAX_KEPT_CHECKPOINTS, MAX_REDUNDANCY};
+use zoo_protocol::{CheckpointPlan, RoundPlan, Stretch, Topology};
 use zoo_storage::Address;
 use zoo_training::{SpecError, TrainingSpec, preset};
 
@@ -60,6 +61,8 @@ pub struct RunConfig {
     pub log_every: u64,
     /// How a network trains it; unused on one machine.
     pub rounds: Rounds,
+    /// Which checkpoints a network keeps; unused on one machine.
+    pub checkpoint: Checkpoints,
     /// What to train and how: all that decides the bits of the result, with the data.
     pub training: TrainingSpec,
 }
@@ -92,6 +95,25 @@ impl Rounds {
         let rounds = Stretch { from_step: warmup_steps, inner_steps: least, most_inner_steps: most };
         let warmup = (warmup_steps > 0).then_some(alone);
         warmup.into_iter().chain((warmup_steps < steps).then_some(rounds)).collect()
+    }
+}
+
+/// Which checkpoints of a job a network keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Checkpoints {
+    /// So many nodes keep each, in different regions if there are any.
+    pub redundancy: u32,
+    /// Beside the newest, that of every so manieth round is kept.
+    pub interval: u32,
+    /// Of those, so many are; older ones go.
+    pub keep: u32,
+}
+
+impl Default for Checkpoints {
+    fn default() -> Self {
+        let CheckpointPlan { redundancy, interval, keep } = CheckpointPlan::default();
+        Self { redundancy, interval, keep }
     }
 }
 
@@ -168,6 +190,7 @@ impl RunConfig {
             checkpoint_storage: None,
             log_every: 10,
             rounds: Rounds::default(),
+            checkpoint: Checkpoints::default(),
             training: preset.spec,
         })
     }
@@ -234,6 +257,17 @@ impl RunConfig {
                 return refuse(field, "0 is not possible".to_owned(), "write at least 1");
             }
         }
+        let Checkpoints { redundancy, interval, keep } = self.checkpoint;
+        for (field, value, least, most) in [
+            ("checkpoint.redundancy", redundancy, 1, MAX_REDUNDANCY),
+            ("checkpoint.interval", interval, 1, u32::MAX.into()),
+            ("checkpoint.keep", keep, 0, MAX_KEPT_CHECKPOINTS),
+        ] {
+            if !(least..=most).contains(&value.into()) {
+                let hint = format!("write {least} to {most}");
+                return refuse(field, format!("{value} is not possible"), &hint);
+            }
+        }
         self.training.validate().map_err(|error| SpecError { field: written(&error.field), ..error })
     }
 
@@ -252,13 +286,20 @@ impl RunConfig {
         }
     }
 
+    /// What a network keeps, as it is told.
+    pub fn checkpoint_plan(&self) -> CheckpointPlan {
+        let Checkpoints { redundancy, interval, keep } = self.checkpoint;
+        CheckpointPlan { redundancy, interval, keep }
+    }
+
     /// Refuses to continue a run as another one.
     ///
     /// # Errors
     /// Names every key that differs from `started`, the configuration the run was started with.
     pub fn check_continues(&self, started: &Self) -> Result<()> {
         let differences = layers::differences(&started.to_value(), &self.to_value());
-        let fixed = |path: &str| !FREE_ON_RESUME.contains(&path) && !path.starts_with("rounds.");
+        let of_networks = |path: &str| path.starts_with("rounds.") || path.starts_with("checkpoint.");
+        let fixed = |path: &str| !FREE_ON_RESUME.contains(&path) && !of_networks(path);
         let fixed: Vec<String> = differences
             .into_iter()
             .filter(|difference| fixed(&difference.path))

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use zoo_content::{BlobStore, Digest, MAX_BLOB_BYTES, MemoryStore};
 use zoo_model::{Network, Tokenizer, hugging_face};
 use zoo_orchestrator::Client;
-use zoo_protocol::{JobDescription, Peer, RoundPlan};
+use zoo_protocol::{CheckpointPlan, JobDescription, Peer, RoundPlan};
 use zoo_training::{
     Checkpoint, Dataset, MANIFEST_BYTES_MAX, Manifest, SPEC_BYTES_MAX, Trainer, TrainingSpec,
 };
@@ -36,7 +36,7 @@ impl Job {
         tokenizer: &Tokenizer,
         training: &Dataset,
         held_out: &Dataset,
-        plan: RoundPlan,
+        (plan, checkpoints): (RoundPlan, CheckpointPlan),
     ) -> Result<Self> {
         let tokenizer = tokenizer.to_json();
         spec.tokenizer = Some(Digest::of(&tokenizer));
@@ -56,9 +56,16 @@ impl Job {
             training_data: training.digest(),
             held_out_data: held_out.digest(),
             plan,
+            checkpoints,
         };
         Ok(Self { description, blobs, store: Arc::new(store), spec })
     }
+}
+
+/// The blobs that a checkpoint's manifest lists, with their sizes.
+pub fn listed(manifest: &[u8]) -> Option<Vec<(Digest, u64)>> {
+    let manifest = Manifest::from_bytes(manifest).ok()?;
+    Some(manifest.blobs().map(|blob| (blob.digest, blob.bytes)).collect())
 }
 
 /// A checkpoint and what it takes to use it, as the network has them.

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::partial::{self, Partial};
 use crate::{BlobStore, Digest, MAX_BLOB_BYTES, StoreError, VerifiedBlob};
 
 /// Hex digits that name the directory of a blob; the others name its file.
@@ -22,6 +23,8 @@ const SHARD_DIGITS: usize = 2;
 const SHARDS: u32 = 256;
 const LOCK_FILE: &str = "lock";
 const TEMPORARY_SUFFIX: &str = ".tmp";
+/// Where blobs are that have arrived in part.
+const PARTIAL: &str = "partial";
 
 /// When blobs have reached the disk, so that they survive a loss of power.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +61,8 @@ impl FileStore {
             let path = root.join(format!("{shard:02x}"));
             fs::create_dir_all(&path).map_err(|cause| StoreError::of("create", &path, cause))?;
         }
+        let path = root.join(PARTIAL);
+        fs::create_dir_all(&path).map_err(|cause| StoreError::of("create", &path, cause))?;
         sync_directory(&root)?;
         let path = root.join(LOCK_FILE);
         let lock = File::options().create(true).append(true).open(&path);
@@ -71,6 +76,37 @@ impl FileStore {
     /// The directory.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// What has arrived of a blob, if anything has and it is not over `bytes_max`.
+    pub fn partial(&self, digest: &Digest, bytes_max: u64) -> Result<Option<Partial>, StoreError> {
+        let path = self.partial_path(digest);
+        Partial::open(path.clone(), bytes_max).map_err(|cause| StoreError::of("read", &path, cause))
+    }
+
+    /// Makes room for a blob of this size, which has been proved, to arrive in part.
+    pub fn begin(&self, digest: &Digest, bytes: u64) -> Result<Partial, StoreError> {
+        let path = self.partial_path(digest);
+        Partial::create(path.clone(), bytes).map_err(|cause| StoreError::of("write", &path, cause))
+    }
+
+    /// Removes what has arrived of blobs that are not wanted.
+    pub fn remove_partials(&self, is_wanted: impl Fn(&Digest) -> bool) -> Result<(), StoreError> {
+        let path = self.root.join(PARTIAL);
+        let partials = partial::list(&path).map_err(|cause| StoreError::of("list", &path, cause))?;
+        partials.iter().filter(|digest| !is_wanted(digest)).try_for_each(|digest| self.remove_partial(digest))
+    }
+
+    fn remove_partial(&self, digest: &Digest) -> Result<(), StoreError> {
+        let path = self.partial_path(digest);
+        match fs::remove_file(&path) {
+            Err(cause) if cause.kind() != ErrorKind::NotFound => Err(StoreError::of("remove", &path, cause)),
+            _ => Ok(()),
+        }
+    }
+
+    fn partial_path(&self, digest: &Digest) -> PathBuf {
+        self.root.join(PARTIAL).join(digest.to_string())
     }
 
     /// Waits until everything that was put before has reached the disk.
@@ -163,6 +199,7 @@ impl FileStore {
                 self.unflushed().insert(path.clone());
             }
         }
+        self.remove_partial(digest)?;
         if self.durability == Durability::Later {
             return Ok(());
         }

@@ -23,9 +23,12 @@ mod file;
 pub mod hex;
 mod memory;
 mod merkle;
+mod partial;
+pub mod slice;
 
 pub use blob::{BlobStore, MAX_BLOB_BYTES, Mismatch, StoreError, VerifiedBlob};
 pub use digest::{Digest, Hasher, ParseDigestError};
 pub use file::{Durability, FileStore};
 pub use memory::MemoryStore;
 pub use merkle::{InclusionProof, merkle_root};
+pub use partial::{LEAF_BYTES, Partial};

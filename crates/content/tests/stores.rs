@@ -6,7 +6,9 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use zoo_content::{BlobStore, Digest, Durability, FileStore, MemoryStore, StoreError, VerifiedBlob};
+use zoo_content::{
+    BlobStore, Digest, Durability, FileStore, LEAF_BYTES, MemoryStore, StoreError, VerifiedBlob,
+};
 
 const BLOBS: [&[u8]; 4] = [b"", b"one", b"two, which is longer", &[0xa5; 100_000]];
 
@@ -217,4 +219,51 @@ fn a_process_killed_while_it_writes_leaves_only_whole_blobs() {
 
 fn child_blob(i: u64) -> Vec<u8> {
     i.to_le_bytes().repeat(50_000)
+}
+
+#[test]
+fn what_arrived_in_part_is_there_after_a_restart_and_goes_when_the_blob_is_stored() {
+    let directory = tempfile::tempdir().unwrap();
+    let blob: Vec<u8> = (0..3 * LEAF_BYTES + 5).map(|at| (at % 251) as u8).collect();
+    let (digest, bytes) = (Digest::of(&blob), blob.len() as u64);
+    let leaf = |leaf: usize| {
+        let at = leaf * LEAF_BYTES as usize;
+        &blob[at..blob.len().min(at + LEAF_BYTES as usize)]
+    };
+    {
+        let store = FileStore::open(directory.path()).unwrap();
+        assert!(store.partial(&digest, bytes).unwrap().is_none());
+        let mut partial = store.begin(&digest, bytes).unwrap();
+        partial.keep(3, leaf(3)).unwrap();
+        partial.keep(1, leaf(1)).unwrap();
+    }
+    let store = FileStore::open(directory.path()).unwrap();
+    assert!(store.partial(&digest, bytes - 1).unwrap().is_none(), "over the limit");
+    let mut partial = store.partial(&digest, bytes).unwrap().unwrap();
+    let here: Vec<bool> = (0..5).map(|leaf| partial.has(leaf)).collect();
+    assert_eq!((partial.bytes(), here), (bytes, vec![false, true, false, true, false]));
+    partial.keep(0, leaf(0)).unwrap();
+    assert!(!partial.is_whole());
+    partial.keep(2, leaf(2)).unwrap();
+    assert!(partial.is_whole() && !store.contains(&digest));
+    let whole = partial.finish(digest).unwrap().unwrap();
+    store.keep(&whole).unwrap();
+    assert_eq!(store.get(&digest).unwrap().bytes(), blob);
+    assert!(store.partial(&digest, bytes).unwrap().is_none());
+    assert_eq!(store.list().unwrap(), [digest]);
+}
+
+#[test]
+fn a_partial_blob_whose_bytes_have_changed_is_thrown_away_and_so_is_one_that_nobody_wants() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = FileStore::open(directory.path()).unwrap();
+    let [blob, other] = [Digest::of(b"some bytes"), Digest::of(b"others")];
+    store.begin(&blob, 10).unwrap().keep(0, b"same bytes").unwrap();
+    let partial = store.partial(&blob, 10).unwrap().unwrap();
+    assert!(partial.is_whole() && partial.finish(blob).unwrap().is_err());
+    assert!(store.partial(&blob, 10).unwrap().is_none());
+    store.begin(&blob, 10).unwrap();
+    store.begin(&other, 10).unwrap();
+    store.remove_partials(|digest| *digest == blob).unwrap();
+    assert!(store.partial(&blob, 10).unwrap().is_some() && store.partial(&other, 10).unwrap().is_none());
 }

@@ -1,32 +1,21 @@
-//! The side of the blob exchange that wants blobs.
+//! The side of the blob exchange that wants blobs: connections to those who may have them.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use iroh::endpoint::{Connection, IncomingAddr, ReadError, ReadExactError, RecvStream, VarInt};
+use iroh::endpoint::{Connection, IncomingAddr, VarInt};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use zoo_content::{Digest, VerifiedBlob};
 use zoo_protocol::{NodeId, Peer};
 
+use crate::download::{Download, Found, Wish};
 use crate::endpoint::{BLOBS_ALPN, TrafficCounters, connect, lock};
-use crate::limits::{
-    FETCHING_MAX, FIRST_BYTE_TIMEOUT, PIECE_BYTES, PING_TIMEOUT, PROGRESS_TIMEOUT, REMEMBERED_PEERS_MAX,
-    SPEED_MIN_BYTES_PER_SECOND, UNREACHABLE_MEMORY,
-};
-use crate::serve::{PING, Status};
-use crate::{FetchError, FetchFailure, Traffic};
+use crate::limits::{FETCHING_MAX, PING_TIMEOUT, REMEMBERED_PEERS_MAX, SLICE_TIMEOUT, UNREACHABLE_MEMORY};
+use crate::{FetchFailure, Traffic};
 
 pub(crate) use crate::serve::BlobServer;
-
-/// Memory reserved for a blob before any of it has arrived: a peer's word alone gets no more.
-const RESERVED_BYTES_MAX: u64 = 1 << 20;
-
-/// Blobs up to this size are hashed on the spot, larger ones on a thread that may block.
-const HASHED_IN_PLACE_BYTES_MAX: usize = 256 << 10;
 
 /// Fetches blobs, over one connection per peer that is used again.
 #[derive(Debug)]
@@ -74,6 +63,11 @@ impl BlobClient {
         Self { iroh, id, server, traffic, fetching: Semaphore::new(FETCHING_MAX), peers: Mutex::default() }
     }
 
+    /// Who asks.
+    pub(crate) fn id(&self) -> NodeId {
+        self.id
+    }
+
     /// Blobs can be asked of `node` over the connection that it opened.
     pub(crate) fn adopt(&self, node: NodeId, from: IncomingAddr, connection: Connection) {
         *lock(&self.slot(node).incoming) = Some((from, connection));
@@ -91,52 +85,33 @@ impl BlobClient {
         datagrams
     }
 
-    pub(crate) async fn fetch_from_any(
-        &self,
-        peers: &[Peer],
-        digest: &Digest,
-        max_bytes: u64,
-    ) -> Result<VerifiedBlob, FetchError> {
-        let mut attempts = Vec::new();
-        for peer in peers {
-            let _permit = self.fetching.acquire().await.expect("the semaphore is never closed");
-            match self.fetch(peer, digest, max_bytes).await {
-                Ok(blob) => return Ok(blob),
-                Err(failure) => attempts.push((peer.node, failure)),
-            }
-        }
-        Err(FetchError { digest: *digest, attempts })
-    }
-
     /// Whether `peer` gives a sign of life.
     pub(crate) async fn is_alive(&self, peer: &Peer) -> bool {
         let answer = async {
             let slot = self.slot(peer.node);
             let connection = self.connection(&slot, peer).await?;
-            let mut download = Download { received_bytes: 0, traffic: &self.traffic };
-            let (_, [status]) = download.ask(&connection, &PING).await?;
-            Ok::<_, FetchFailure>(Status::from_byte(status).is_some())
+            Download::new(&self.traffic).ping(&connection).await
         };
-        timeout(PING_TIMEOUT, answer).await.is_ok_and(|answer| answer.is_ok_and(|is_status| is_status))
+        timeout(PING_TIMEOUT, answer).await.is_ok_and(|answer| answer.is_ok())
     }
 
-    async fn fetch(
+    /// Fetches some leaves of a blob from `peer`, one slice at a time of all that are fetched. `found` hears the blob's size once it can be
+    /// believed, and every leaf that was checked.
+    pub(crate) async fn download(
         &self,
         peer: &Peer,
-        digest: &Digest,
-        max_bytes: u64,
-    ) -> Result<VerifiedBlob, FetchFailure> {
+        wish: &Wish,
+        found: &mut (dyn FnMut(Found<'_>) -> Result<(), FetchFailure> + Send),
+    ) -> Result<(), FetchFailure> {
         if peer.node == self.id {
             return Err(FetchFailure::Itself);
         }
         let slot = self.slot(peer.node);
         let connection = self.connection(&slot, peer).await?;
-        let mut download = Download { received_bytes: 0, traffic: &self.traffic };
-        let patience = FIRST_BYTE_TIMEOUT + Duration::from_secs(max_bytes / SPEED_MIN_BYTES_PER_SECOND);
-        let outcome = timeout(patience, download.run(&connection, digest, max_bytes)).await;
-        let outcome =
-            outcome.unwrap_or(Err(FetchFailure::Stalled { received_bytes: download.received_bytes }));
-        verify(*digest, outcome?).await
+        let _permit = self.fetching.acquire().await.expect("the semaphore is never closed");
+        let mut download = Download::new(&self.traffic);
+        let outcome = timeout(SLICE_TIMEOUT, download.run(&connection, wish, found)).await;
+        outcome.unwrap_or_else(|_| Err(download.stalled()))
     }
 
     /// The peer's slot. When too many peers are remembered, one is forgotten: its connection
@@ -221,118 +196,4 @@ impl Drop for Slot {
             connection.close(VarInt::from_u32(0), b"");
         }
     }
-}
-
-/// One blob on its way here.
-struct Download<'a> {
-    received_bytes: u64,
-    traffic: &'a TrafficCounters,
-}
-
-impl Download<'_> {
-    async fn run(
-        &mut self,
-        connection: &Connection,
-        digest: &Digest,
-        max_bytes: u64,
-    ) -> Result<Vec<u8>, FetchFailure> {
-        let (mut receive, [status]) = self.ask(connection, digest).await?;
-        match Status::from_byte(status) {
-            Some(Status::Held) => {}
-            Some(Status::Absent) => return Err(FetchFailure::Absent),
-            Some(Status::Unreadable) => return Err(FetchFailure::Unreadable),
-            None => return Err(FetchFailure::Protocol("unknown status")),
-        }
-        let bytes = u64::from_le_bytes(self.read_array(&mut receive).await?);
-        if bytes > max_bytes {
-            // The rest is not wanted; a stream that has ended by itself is as good.
-            let _ = receive.stop(VarInt::from_u32(0));
-            return Err(FetchFailure::TooLarge { bytes, max_bytes });
-        }
-        self.read_body(&mut receive, bytes).await
-    }
-
-    /// Asks for a blob; the answer begins with a status.
-    async fn ask(
-        &mut self,
-        connection: &Connection,
-        digest: &Digest,
-    ) -> Result<(RecvStream, [u8; 1]), FetchFailure> {
-        let (mut send, mut receive) = connection.open_bi().await.map_err(|cause| self.lost(&cause))?;
-        send.write_all(digest.as_bytes()).await.map_err(|cause| self.lost(&cause))?;
-        send.finish().map_err(|cause| self.lost(&cause))?;
-        let status = self.read_array(&mut receive).await?;
-        Ok((receive, status))
-    }
-
-    async fn read_array<const N: usize>(
-        &mut self,
-        receive: &mut RecvStream,
-    ) -> Result<[u8; N], FetchFailure> {
-        let mut array = [0; N];
-        match timeout(FIRST_BYTE_TIMEOUT, receive.read_exact(&mut array)).await {
-            Err(_) => Err(self.stalled()),
-            Ok(Err(ReadExactError::FinishedEarly(_))) => {
-                Err(FetchFailure::Protocol("it ends within its header"))
-            }
-            Ok(Err(ReadExactError::ReadError(cause))) => Err(self.lost(&read_cause(cause))),
-            Ok(Ok(())) => {
-                self.count(N);
-                Ok(array)
-            }
-        }
-    }
-
-    async fn read_body(&mut self, receive: &mut RecvStream, bytes: u64) -> Result<Vec<u8>, FetchFailure> {
-        let mut body = Vec::with_capacity(bytes.min(RESERVED_BYTES_MAX) as usize);
-        loop {
-            match timeout(PROGRESS_TIMEOUT, receive.read_chunk(PIECE_BYTES)).await {
-                Err(_) => return Err(self.stalled()),
-                Ok(Err(cause)) => return Err(self.lost(&read_cause(cause))),
-                Ok(Ok(Some(piece))) => {
-                    self.count(piece.len());
-                    if (body.len() + piece.len()) as u64 > bytes {
-                        return Err(FetchFailure::Protocol("it is longer than announced"));
-                    }
-                    body.extend_from_slice(&piece);
-                }
-                Ok(Ok(None)) if (body.len() as u64) < bytes => {
-                    return Err(FetchFailure::Protocol("it is shorter than announced"));
-                }
-                Ok(Ok(None)) => return Ok(body),
-            }
-        }
-    }
-
-    fn count(&mut self, bytes: usize) {
-        self.received_bytes += bytes as u64;
-        self.traffic.received.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    fn stalled(&self) -> FetchFailure {
-        FetchFailure::Stalled { received_bytes: self.received_bytes }
-    }
-
-    fn lost(&self, cause: &dyn ToString) -> FetchFailure {
-        FetchFailure::Lost { received_bytes: self.received_bytes, cause: cause.to_string() }
-    }
-}
-
-/// What lies behind "connection lost".
-fn read_cause(error: ReadError) -> String {
-    match error {
-        ReadError::ConnectionLost(cause) => cause.to_string(),
-        other => other.to_string(),
-    }
-}
-
-async fn verify(digest: Digest, bytes: Vec<u8>) -> Result<VerifiedBlob, FetchFailure> {
-    let verified = if bytes.len() <= HASHED_IN_PLACE_BYTES_MAX {
-        VerifiedBlob::verify(digest, bytes)
-    } else {
-        tokio::task::spawn_blocking(move || VerifiedBlob::verify(digest, bytes))
-            .await
-            .expect("hashing does not panic and is not aborted")
-    };
-    verified.map_err(FetchFailure::False)
 }

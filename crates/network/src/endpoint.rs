@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::debug;
-use zoo_content::{BlobStore, Digest, VerifiedBlob};
+use zoo_content::{BlobStore, Digest, FileStore, VerifiedBlob};
 use zoo_protocol::limits::MAX_ADDRESSES;
 use zoo_protocol::{FromOrchestrator, Link, NodeId, NodeKey, Peer, ToOrchestrator};
 
@@ -22,10 +22,10 @@ use crate::limits::{
     CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX, CONTROL_BACKLOG_MAX, IDLE_TIMEOUT, KEEP_ALIVE,
     STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
 };
-use crate::{FetchError, NetworkError, Ticket};
+use crate::{FetchError, NetworkError, Ticket, swarm};
 
 const CONTROL_ALPN: &[u8] = b"zoo/control";
-pub(crate) const BLOBS_ALPN: &[u8] = b"zoo/blobs/1";
+pub(crate) const BLOBS_ALPN: &[u8] = b"zoo/blobs/2";
 
 /// With what an [`Endpoint`] is bound.
 #[derive(Clone, Copy, Debug)]
@@ -210,7 +210,7 @@ impl Endpoint {
         self.fetch_from_any(std::slice::from_ref(peer), digest, max_bytes).await
     }
 
-    /// Asks `peers` one after the other, in the order given, until one delivers.
+    /// Asks `peers`, in the order given, until one has the blob; a large blob is fetched from several at once.
     /// Each is given up after the times in [`crate::limits`]; the error says what became of each.
     pub async fn fetch_from_any(
         &self,
@@ -218,7 +218,19 @@ impl Endpoint {
         digest: &Digest,
         max_bytes: u64,
     ) -> Result<VerifiedBlob, FetchError> {
-        self.inner.services.peers.fetch_from_any(peers, digest, max_bytes).await
+        swarm::fetch(self.inner.services.peers.clone(), peers, *digest, max_bytes, None).await
+    }
+
+    /// The same, but what has arrived of a large blob is kept in `store` until the blob is, also if this process ends: the next fetch
+    /// goes on from there.
+    pub async fn fetch_resumably(
+        &self,
+        peers: &[Peer],
+        digest: &Digest,
+        max_bytes: u64,
+        store: &FileStore,
+    ) -> Result<VerifiedBlob, FetchError> {
+        swarm::fetch(self.inner.services.peers.clone(), peers, *digest, max_bytes, Some(store)).await
     }
 
     /// Whether `peer` gives a sign of life within [`crate::limits::PING_TIMEOUT`].

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use zoo_content::{Digest, Mismatch};
+use zoo_content::Digest;
+use zoo_content::slice::SliceError;
 use zoo_protocol::{MAX_FRAME_BYTES, NodeId, WireError};
 
 /// Why an endpoint or a conversation failed.
@@ -130,7 +131,10 @@ pub enum FetchFailure {
     },
     /// It sent other bytes than were asked for.
     #[error("sent false bytes: {0}")]
-    False(Mismatch),
+    False(SliceError),
+    /// What it sent cannot be kept here.
+    #[error("sent what cannot be kept: {0}")]
+    Unkept(String),
     /// It sent something that is not an answer.
     #[error("answered against the protocol: {0}")]
     Protocol(&'static str),

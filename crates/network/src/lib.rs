@@ -6,7 +6,7 @@
 //! - `zoo/control`: one long-lived stream of length-prefixed messages between an
 //!   orchestrator and whoever connects to it ([`ControlStream`]). The first message
 //!   carries the version, so a stranger gets an answer instead of a failed handshake.
-//! - `zoo/blobs/1`: one short stream per blob ([`Endpoint::fetch`]). What arrives is
+//! - `zoo/blobs/2`: one short stream per slice of a blob ([`Endpoint::fetch`]). What arrives is
 //!   hashed before anybody sees it.
 //!
 //! Both sides are authenticated by their ed25519 keys: a [`zoo_protocol::NodeId`] on
@@ -41,12 +41,14 @@
 mod blobs;
 mod callers;
 mod control;
+mod download;
 mod endpoint;
 mod error;
 pub mod limits;
 mod meter;
 mod pace;
 mod serve;
+mod swarm;
 mod ticket;
 
 pub use control::{ControlConnection, ControlReceiver, ControlSender, ControlStream};

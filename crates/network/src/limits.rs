@@ -14,6 +14,9 @@ pub const SERVING_MAX: usize = 16;
 /// Blobs being fetched at once; further fetches wait their turn.
 pub const FETCHING_MAX: usize = 16;
 
+/// Peers that one blob is fetched from at once.
+pub const SOURCES_MAX: usize = 4;
+
 /// Streams one peer may have open on one connection.
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 64;
 
@@ -53,12 +56,11 @@ pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Between two pieces of one blob passes at most this time, on both sides.
 pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Slowest average speed at which a blob is still waited for, bytes per second.
-pub const SPEED_MIN_BYTES_PER_SECOND: u64 = 64 << 10;
+/// A slice of a blob, at most 1 MiB, is here within this time. What of it has arrived by then stays.
+pub const SLICE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What was written last of a blob has arrived within this time: a stream's window, at the slowest speed.
-pub const ARRIVAL_TIMEOUT: Duration =
-    Duration::from_secs(STREAM_WINDOW_BYTES as u64 / SPEED_MIN_BYTES_PER_SECOND);
+/// What was written of a slice has arrived within this time.
+pub const ARRIVAL_TIMEOUT: Duration = SLICE_TIMEOUT;
 
 /// How long a close waits for the last messages to arrive.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);

@@ -15,11 +15,13 @@ use tracing::{debug, info, warn};
 use zoo_content::Digest;
 use zoo_network::limits::IDLE_TIMEOUT;
 use zoo_protocol::{
-    FromOrchestrator, JobDescription, JobId, Link, NodeId, NodeProfile, Peer, RefusedSummand, Report, Work,
+    Challenge, FromOrchestrator, JobDescription, JobId, Keep, Link, NodeId, NodeProfile, Peer,
+    RefusedSummand, Report, Work,
 };
 use zoo_state::{Command, Detector, Event, Finding, LossCause, Refusal, State};
 
 use crate::JournalError;
+use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::journal::{Entry, Events, Journal, Replayed};
 
@@ -48,6 +50,8 @@ pub(crate) enum Input {
     Reported { node: NodeId, session: SessionId, report: Report },
     /// A worker's connection ended.
     Gone { node: NodeId, session: SessionId, cause: LossCause },
+    /// A holder of a checkpoint is to prove that it is one.
+    Challenge { node: NodeId, job: JobId, round: u32, challenge: Challenge },
     /// A client submitted a job whose blobs are here.
     Submitted { job: JobDescription, reply: Reply<JobId> },
 }
@@ -65,11 +69,19 @@ pub(crate) struct Joined {
     pub(crate) probes: mpsc::Receiver<Peer>,
 }
 
-/// What a worker should be doing, and who may hold the blobs it needs, the likeliest first.
+/// What a worker should be doing and keeping, and who may hold the blobs it needs for either, the likeliest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Assignment {
     pub(crate) work: Work,
     pub(crate) peers: Vec<Peer>,
+    pub(crate) keeps: Vec<Keep>,
+    pub(crate) keep_peers: Vec<Peer>,
+}
+
+impl Assignment {
+    pub(crate) fn idle() -> Self {
+        Self { work: Work::Idle, peers: Vec::new(), keeps: Vec::new(), keep_peers: Vec::new() }
+    }
 }
 
 /// How far the journal is.
@@ -98,6 +110,8 @@ pub(crate) struct Timing {
     pub(crate) lease: Duration,
     /// Leases and deadlines are looked at so often.
     pub(crate) tick: Duration,
+    /// A holder of a checkpoint is challenged so often, if at all.
+    pub(crate) audit: Duration,
 }
 
 pub(crate) struct Host {
@@ -121,6 +135,8 @@ pub(crate) struct Host {
     pending: Vec<Entry>,
     /// Given once what is pending is durable.
     answers: Vec<Answer>,
+    /// Who draws challenges, if holders of checkpoints are checked.
+    auditor: Option<mpsc::Sender<Audit>>,
 }
 
 struct Session {
@@ -175,15 +191,23 @@ impl Host {
             statuses,
             pending: Vec::new(),
             answers: Vec::new(),
+            auditor: None,
         };
         host.publish(None);
         (host, handle)
+    }
+
+    /// From now on holders of checkpoints are checked by this auditor.
+    pub(crate) fn audit_with(&mut self, auditor: mpsc::Sender<Audit>) {
+        self.auditor = Some(auditor);
     }
 
     /// Works until `stop` says so or the journal fails. Closes the journal.
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), JournalError> {
         let mut ticks = interval(self.timing.tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut audits = interval(self.timing.audit);
+        audits.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch = Vec::with_capacity(INPUTS_MAX);
         loop {
             tokio::select! {
@@ -191,6 +215,7 @@ impl Host {
                 _ = stop.wait_for(|stop| *stop) => break,
                 _ = self.inputs.recv_many(&mut batch, INPUTS_MAX) => {}
                 _ = ticks.tick() => {}
+                _ = audits.tick(), if self.auditor.is_some() => self.audit(),
             }
             // All that waited is taken before leases are looked at: a heartbeat may be among it.
             batch.drain(..).for_each(|input| self.take(input));
@@ -234,6 +259,12 @@ impl Host {
             {
                 self.sessions.remove(&node);
             }
+            Input::Challenge { node, job, round, challenge } => {
+                let command = Command::Challenged { node, job, round, challenge, now_ms };
+                if let Err(refusal) = self.apply(command) {
+                    debug!(node = %node.short(), %refusal, "no longer a holder");
+                }
+            }
             Input::Gone { node, session, cause } if self.is_current(&node, session) => self.lose(node, cause),
             Input::Submitted { job, reply } => {
                 let id = job.id();
@@ -262,8 +293,7 @@ impl Host {
         self.renew(node);
         let session = self.next_session;
         self.next_session += 1;
-        let idle = Assignment { work: Work::Idle, peers: Vec::new() };
-        let (sender, assignments) = watch::channel(idle);
+        let (sender, assignments) = watch::channel(Assignment::idle());
         let (asking, probes) = mpsc::channel(PROBES_MAX);
         self.sessions.insert(node, Session { id: session, assignments: sender, probes: asking });
         Ok(Joined { session, assignments, probes })
@@ -316,6 +346,28 @@ impl Host {
                 self.detector.answered(*witness, &node, false);
             }
         }
+    }
+
+    /// Has one of the holders of checkpoints challenged, each as likely as the others.
+    fn audit(&self) {
+        let (holders, mut random) = (self.state.challengeable(), [0; 32]);
+        if holders.is_empty() || getrandom::fill(&mut random).is_err() {
+            return;
+        }
+        let (words, _) = random.as_chunks::<8>();
+        let [who, draw @ ..] = [0, 1, 2, 3].map(|at: usize| u64::from_le_bytes(words[at]));
+        let (job, round, node) = holders[(who % holders.len() as u64) as usize];
+        let Some(checkpoint) = self.state.checkpoints().get(&job, round).map(|kept| kept.digest) else {
+            return;
+        };
+        let holders = self.state.holders(&checkpoint).into_iter();
+        let peer = |node: NodeId| {
+            let addresses = self.state.nodes().get(&node)?.addresses.clone();
+            Some(Peer { node, addresses })
+        };
+        let audit = Audit { node, job, round, checkpoint, holders: holders.filter_map(peer).collect(), draw };
+        // An auditor that is behind gets the next one.
+        let _ = self.auditor.as_ref().map(|auditor| auditor.try_send(audit));
     }
 
     /// A refused command has changed nothing and is not journaled.
@@ -371,8 +423,12 @@ impl Host {
         let hears = |node: &NodeId| is_concerned(node) && !self.state.is_suspect(node);
         for (node, session) in self.sessions.iter().filter(|(node, _)| hears(node)) {
             let work = self.state.work_for(node);
-            let peers = self.state.sources_for(node, &work, &peers, &self.home.node);
-            let assignment = Assignment { work, peers };
+            let assignment = Assignment {
+                peers: self.state.sources_for(node, &work, &peers, &self.home.node),
+                work,
+                keeps: self.state.keeps_for(node),
+                keep_peers: self.state.keep_sources_for(node, &peers),
+            };
             session.assignments.send_if_modified(|current| {
                 let changed = *current != assignment;
                 if changed {

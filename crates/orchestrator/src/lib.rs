@@ -33,6 +33,7 @@
 //!     listen: "127.0.0.1:4040".parse()?,
 //!     lease_ms: zoo_orchestrator::LEASE_MS,
 //!     tick_ms: zoo_orchestrator::TICK_MS,
+//!     audits: None,
 //! })
 //! .await?;
 //! println!("zoo join {}", orchestrator.ticket());
@@ -41,6 +42,7 @@
 //! # }
 //! ```
 
+mod audit;
 mod client;
 mod clock;
 mod home;
@@ -51,6 +53,7 @@ mod orchestrator;
 mod sessions;
 mod watching;
 
+pub use audit::{Audits, Lists};
 pub use client::{Client, ClientError, NodeStatus, Notice, Watch};
 pub use journal::JournalError;
 pub use orchestrator::{LEASE_MS, Orchestrator, OrchestratorError, OrchestratorOptions, TICK_MS};

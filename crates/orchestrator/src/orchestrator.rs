@@ -12,6 +12,7 @@ use zoo_content::{BlobStore, Digest, FileStore, StoreError};
 use zoo_home::HomeError;
 use zoo_network::{BindOptions, ControlConnection, Endpoint, NetworkError, Ticket};
 
+use crate::audit::{self, AUDITS_MAX, Audits};
 use crate::home::Home;
 use crate::host::{Head, Host, Timing};
 use crate::intake::INTAKES_MAX;
@@ -22,6 +23,8 @@ use crate::sessions::Context;
 pub const LEASE_MS: u64 = 3_000;
 /// A good tick, ms.
 pub const TICK_MS: u64 = 250;
+/// Where holders are not audited, the host looks for nothing so often.
+const SELDOM: Duration = Duration::from_secs(3600);
 /// Conversations held at once; more are turned away.
 const SESSIONS_MAX: usize = 1024;
 
@@ -37,6 +40,8 @@ pub struct OrchestratorOptions {
     pub lease_ms: u64,
     /// Leases and deadlines are looked at so often, ms.
     pub tick_ms: u64,
+    /// How holders of checkpoints are checked; `None`: not at all.
+    pub audits: Option<Audits>,
 }
 
 /// Why an orchestrator does not start, or had to stop.
@@ -82,7 +87,7 @@ pub struct Orchestrator {
 impl Orchestrator {
     /// Opens the directory, replays the journal, listens.
     pub async fn start(options: OrchestratorOptions) -> Result<Self, OrchestratorError> {
-        let OrchestratorOptions { directory, listen, lease_ms, tick_ms } = options;
+        let OrchestratorOptions { directory, listen, lease_ms, tick_ms, audits } = options;
         if tick_ms == 0 || lease_ms <= tick_ms {
             return Err(OrchestratorError::Timing { lease_ms, tick_ms });
         }
@@ -96,9 +101,18 @@ impl Orchestrator {
         endpoint.serve_blobs(store.clone());
         let ticket = endpoint.ticket();
         home.remember_ticket(&ticket)?;
-        let timing = Timing { lease: Duration::from_millis(lease_ms), tick: Duration::from_millis(tick_ms) };
-        let (host, handle) = Host::new(journal, replayed, endpoint.peer(), timing);
+        let timing = Timing {
+            lease: Duration::from_millis(lease_ms),
+            tick: Duration::from_millis(tick_ms),
+            audit: audits.map_or(SELDOM, |audits| audits.every.max(Duration::from_millis(tick_ms))),
+        };
+        let (mut host, handle) = Host::new(journal, replayed, endpoint.peer(), timing);
         let head = handle.head.clone();
+        if let Some(Audits { lists, .. }) = audits {
+            let (auditor, asked) = mpsc::channel(AUDITS_MAX);
+            host.audit_with(auditor);
+            tokio::spawn(audit::run(asked, lists, endpoint.clone(), handle.inputs.clone()));
+        }
         let (stop, stopped) = watch::channel(false);
         let context = Context {
             host: handle,

@@ -187,6 +187,8 @@ impl Worker<'_> {
     async fn run(&mut self) -> Result<Parting, SessionError> {
         // The first assignment is news as well.
         self.assignments.mark_changed();
+        let mut told = Assignment::idle();
+        let mut is_first = true;
         loop {
             tokio::select! {
                 changed = self.assignments.changed() => {
@@ -194,8 +196,15 @@ impl Worker<'_> {
                         // The lease ended, or another connection of this node took over.
                         return Ok(Parting::Ended);
                     }
-                    let Assignment { work, peers } = self.assignments.borrow_and_update().clone();
-                    send(&mut self.sender, &FromOrchestrator::Work { work, peers }).await?;
+                    let now = self.assignments.borrow_and_update().clone();
+                    let Assignment { work, peers, keeps, keep_peers } = now.clone();
+                    if is_first || (&told.work, &told.peers) != (&work, &peers) {
+                        send(&mut self.sender, &FromOrchestrator::Work { work, peers }).await?;
+                    }
+                    if is_first || (&told.keeps, &told.keep_peers) != (&keeps, &keep_peers) {
+                        send(&mut self.sender, &FromOrchestrator::Keep { keeps, peers: keep_peers }).await?;
+                    }
+                    (told, is_first) = (now, false);
                 }
                 Some(peer) = self.probes.recv() => send(&mut self.sender, &FromOrchestrator::Probe(peer)).await?,
                 message = self.receiver.recv() => match message? {

@@ -7,7 +7,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use zoo_network::{ControlReceiver, ControlSender, Endpoint, Ticket};
-use zoo_protocol::{FromOrchestrator, Link, NodeId, Peer, Rejection, Report, ToOrchestrator, VERSION, Work};
+use zoo_protocol::{
+    FromOrchestrator, Keep, Link, NodeId, Peer, Rejection, Report, ToOrchestrator, VERSION, Work,
+};
 
 use crate::PNodeError;
 use crate::backoff;
@@ -33,6 +35,8 @@ pub(crate) enum News {
     Connected(NodeId),
     /// The orchestrator said what to do.
     Work { work: Work, peers: Vec<Peer> },
+    /// The orchestrator said what to keep.
+    Keep { keeps: Vec<Keep>, peers: Vec<Peer> },
     /// It broke; it is taken up again after a wait.
     Disconnected { cause: String, retry_in: Duration },
 }
@@ -181,9 +185,11 @@ async fn leave(leaving: &mut watch::Receiver<bool>) {
 }
 
 async fn hear(news: &mpsc::Sender<News>, message: FromOrchestrator) {
-    if let FromOrchestrator::Work { work, peers } = message {
-        tell(news, News::Work { work, peers }).await;
-    } // the rest is not for workers
+    match message {
+        FromOrchestrator::Work { work, peers } => tell(news, News::Work { work, peers }).await,
+        FromOrchestrator::Keep { keeps, peers } => tell(news, News::Keep { keeps, peers }).await,
+        _ => {} // the rest is not for workers
+    }
 }
 
 /// Waits while the daemon is behind. A daemon that is gone ends this task as well.

@@ -1,6 +1,6 @@
 //! The shell around the agent: sockets, disk, threads, time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::num::NonZero;
@@ -17,7 +17,7 @@ use zoo_agent::{Agent, Effect, Input};
 use zoo_content::{BlobStore, Digest, VerifiedBlob};
 use zoo_kernels::isa::{self, Isa};
 use zoo_network::{BindOptions, Endpoint, FetchError, FetchFailure, Ticket};
-use zoo_protocol::{JobId, Peer, RefusedSummand, Report, Role, ToOrchestrator, VERSION};
+use zoo_protocol::{Challenge, JobId, Peer, RefusedSummand, Report, Role, ToOrchestrator, VERSION};
 use zoo_training::Manifest;
 
 use crate::PNodeError;
@@ -25,6 +25,7 @@ use crate::backoff;
 use crate::connection::{Connection, News};
 use crate::event::{EventSink, PNodeEvent};
 use crate::home::Home;
+use crate::keeping;
 use crate::profile::{self, About, MemoryLimit};
 use crate::progress::Progress;
 use crate::task::TaskError;
@@ -234,6 +235,7 @@ impl Node {
                 }
                 self.handle(Input::WorkChanged { work, peers });
             }
+            News::Keep { keeps, peers } => self.handle(Input::KeepsChanged { keeps, peers }),
         }
     }
 
@@ -275,6 +277,20 @@ impl Node {
                     let _ = inputs.send(Input::Retry(assignment)).await;
                 });
             }
+            Effect::Hold { checkpoint, blobs } => {
+                self.home.hold(checkpoint, blobs);
+                self.write_down_and_remove(BTreeSet::new());
+            }
+            Effect::HoldOnly(held) => self.write_down_and_remove(self.home.hold_only(&held)),
+            Effect::RetryKeepAfter { failures } => {
+                let wait = backoff::wait(failures, RETRY_WAIT_MAX);
+                let inputs = self.inputs_sender.clone();
+                self.errands.spawn(async move {
+                    sleep(wait).await;
+                    let _ = inputs.send(Input::RetryKeep).await;
+                });
+            }
+            Effect::Prove { job, round, challenge } => self.prove(job, round, challenge),
             Effect::Report(report) => {
                 if let Report::Refused { round, summands, .. } = &report {
                     for RefusedSummand { maker, reason, .. } in summands {
@@ -289,13 +305,35 @@ impl Node {
         }
     }
 
+    /// What cannot be written down now is with the next change.
+    fn write_down_and_remove(&mut self, gone: BTreeSet<Digest>) {
+        let home = self.home.clone();
+        self.errands.spawn(async move {
+            if let Ok(Err(cause)) = spawn_blocking(move || home.write_down_and_remove(gone)).await {
+                warn!(%cause, "what this node keeps is not written down");
+            }
+        });
+    }
+
+    fn prove(&mut self, job: JobId, round: u32, challenge: Challenge) {
+        let (home, inputs) = (self.home.clone(), self.inputs_sender.clone());
+        self.errands.spawn(async move {
+            let proof = spawn_blocking(move || keeping::prove(&home, &challenge)).await;
+            let proof = proof.expect("reading and hashing do not panic");
+            let _ = inputs.send(Input::Proved { job, round, nonce: challenge.nonce, proof }).await;
+        });
+    }
+
     fn fetch(&mut self, digest: Digest, need: Need, sources: Vec<Peer>) {
-        let Some((job, round)) = needs::round_of(self.agent.work()) else { return };
+        let noted_for = if need.kind.is_kept() { None } else { needs::round_of(self.agent.work()) };
+        if self.fetches.contains_key(&digest) {
+            // Under way for work or to be kept, and now needed for the other as well.
+            return noted_for.into_iter().for_each(|(job, round)| self.home.note(job, round, digest));
+        }
         let fetch = Fetch {
             home: self.home.clone(),
             endpoint: self.endpoint.clone(),
-            job,
-            round,
+            noted_for,
             digest,
             need,
             sources,
@@ -329,8 +367,8 @@ impl From<String> for Failure {
 struct Fetch {
     home: Arc<Home>,
     endpoint: Endpoint,
-    job: JobId,
-    round: u32,
+    /// The round that uses it, unless it is fetched to be kept.
+    noted_for: Option<(JobId, u32)>,
     digest: Digest,
     need: Need,
     sources: Vec<Peer>,
@@ -340,17 +378,25 @@ impl Fetch {
     /// Returns when the store holds the blob; what it lists, if it is a manifest.
     async fn run(self) -> Result<Vec<(Digest, u64)>, Failure> {
         // Before looking, so that it is not tidied away in between.
-        self.home.note(self.job, self.round, self.digest);
-        let held = self.home.store().contains(&self.digest);
+        if let Some((job, round)) = self.noted_for {
+            self.home.note(job, round, self.digest);
+        }
+        let held = if self.need.kind.is_kept() {
+            let (home, digest) = (self.home.clone(), self.digest);
+            spawn_blocking(move || keeping::is_whole(&home, &digest))
+                .await
+                .map_err(|panic| panic.to_string())?
+        } else {
+            self.home.store().contains(&self.digest)
+        };
         if !held {
-            let fetched =
-                self.endpoint.fetch_from_any(&self.sources, &self.digest, self.need.max_bytes).await;
+            let (sources, max_bytes, store) = (&self.sources, self.need.max_bytes, self.home.store());
+            let fetched = self.endpoint.fetch_resumably(sources, &self.digest, max_bytes, store).await;
             let fetched = fetched
                 .map_err(|cause| Failure { wrong: self.wrong_answer(&cause), ..cause.to_string().into() })?;
             self.keep(fetched).await?;
         }
-        let is_manifest = self.need.kind == BlobKind::Manifest;
-        if is_manifest { Ok(self.read_manifest().await?) } else { Ok(Vec::new()) }
+        if self.need.kind.is_manifest() { Ok(self.read_manifest().await?) } else { Ok(Vec::new()) }
     }
 
     /// What the maker of an update answered that no maker should: everything else may come right.

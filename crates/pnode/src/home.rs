@@ -6,6 +6,7 @@
 //! blobs/       the store
 //! ```
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -46,6 +47,7 @@ pub struct Home {
     directory: zoo_home::Home,
     store: Arc<FileStore>,
     rounds: Mutex<Rounds>,
+    writing: Mutex<()>,
     retention: Retention,
 }
 
@@ -59,7 +61,13 @@ impl Home {
                 .map_err(|cause| HomeError::Rounds { path: directory.path(ROUNDS), cause })?,
         };
         let store = FileStore::open_with(directory.path("blobs"), Durability::Later)?;
-        Ok(Self { directory, store: Arc::new(store), rounds: Mutex::new(rounds), retention })
+        Ok(Self {
+            directory,
+            store: Arc::new(store),
+            rounds: Mutex::new(rounds),
+            writing: Mutex::new(()),
+            retention,
+        })
     }
 
     /// The node's key.
@@ -87,14 +95,28 @@ impl Home {
         self.rounds().replica_before(job, round).filter(|state| self.store.contains(state))
     }
 
+    /// Remembers that these blobs belong to a checkpoint that is to be kept.
+    pub fn hold(&self, checkpoint: Digest, blobs: Vec<Digest>) {
+        self.rounds().hold(checkpoint, blobs);
+    }
+
+    /// Remembers that of all checkpoints only these still are to be kept; gives the blobs that nothing uses then.
+    pub fn hold_only(&self, checkpoints: &BTreeSet<Digest>) -> BTreeSet<Digest> {
+        self.rounds().hold_only(checkpoints)
+    }
+
     /// Writes down what was noted, then removes the blobs of rounds that are no longer remembered.
     /// A crash between the two leaves blobs behind, never a record of blobs that are gone.
     pub fn tidy(&self) -> Result<(), HomeError> {
-        let (json, gone) = {
-            let mut rounds = self.rounds();
-            let gone = rounds.forget(self.retention);
-            (rounds.to_json(), gone)
-        };
+        let gone = self.rounds().forget(self.retention);
+        self.write_down_and_remove(gone)
+    }
+
+    /// Writes down what was noted, then removes these blobs.
+    pub fn write_down_and_remove(&self, gone: BTreeSet<Digest>) -> Result<(), HomeError> {
+        // One at a time: an older record must not overwrite a newer one.
+        let _writing = self.writing.lock().expect("nothing panics while it holds this lock");
+        let json = self.rounds().to_json();
         self.directory.write(ROUNDS, &json)?;
         for blob in gone {
             // It may have been noted anew in the meantime.
@@ -102,6 +124,9 @@ impl Home {
                 self.store.remove(&blob)?;
             }
         }
+        // What has arrived of a blob that is still wanted stays.
+        let rounds = self.rounds().clone();
+        self.store.remove_partials(|blob| rounds.uses(blob))?;
         Ok(())
     }
 

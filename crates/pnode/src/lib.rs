@@ -24,6 +24,7 @@ mod daemon;
 mod error;
 mod event;
 pub mod home;
+mod keeping;
 mod profile;
 mod progress;
 

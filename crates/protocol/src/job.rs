@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
 use zoo_kernels::Profile;
 
-use crate::limits::{self, MAX_EVALUATION_SHARDS, MAX_FAN_IN, MAX_NAME_BYTES, MAX_STRETCHES};
+use crate::limits::{
+    self, MAX_EVALUATION_SHARDS, MAX_FAN_IN, MAX_KEPT_CHECKPOINTS, MAX_NAME_BYTES, MAX_REDUNDANCY,
+    MAX_STRETCHES,
+};
 use crate::{Message, WireError, encode};
 
 /// Digest of a [`JobDescription`]'s encoding: the same job has the same id everywhere.
@@ -31,6 +34,8 @@ pub struct JobDescription {
     pub held_out_data: Digest,
     /// How the rounds run.
     pub plan: RoundPlan,
+    /// Which checkpoints nodes keep, and how many of them.
+    pub checkpoints: CheckpointPlan,
 }
 
 impl JobDescription {
@@ -56,7 +61,35 @@ impl Message for JobDescription {
             limits::at_least("fan_in", fan_in.into(), 2)?;
             limits::at_most("fan_in", fan_in.into(), MAX_FAN_IN)?;
         }
-        Ok(())
+        let CheckpointPlan { redundancy, interval, keep } = self.checkpoints;
+        limits::positive("redundancy", redundancy.into())?;
+        limits::at_most("redundancy", redundancy.into(), MAX_REDUNDANCY)?;
+        limits::positive("interval", interval.into())?;
+        limits::at_most("keep", keep.into(), MAX_KEPT_CHECKPOINTS)
+    }
+}
+
+/// Which checkpoints of a job nodes keep. The newest always is, and so is the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointPlan {
+    /// So many nodes keep each, at most [`MAX_REDUNDANCY`].
+    pub redundancy: u32,
+    /// Beside the newest, that of every so manieth round is kept.
+    pub interval: u32,
+    /// Of those, so many are; older ones go. At most [`MAX_KEPT_CHECKPOINTS`], and 0 keeps the newest alone.
+    pub keep: u32,
+}
+
+impl Default for CheckpointPlan {
+    fn default() -> Self {
+        Self { redundancy: 3, interval: 10, keep: 2 }
+    }
+}
+
+impl CheckpointPlan {
+    /// Whether the checkpoint that `round` ended with is kept also when there are newer ones.
+    pub fn outlasts(&self, round: u32) -> bool {
+        (u64::from(round) + 1).is_multiple_of(self.interval.into())
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod identity;
 mod job;
+mod keep;
 pub mod limits;
 mod link;
 mod message;
@@ -17,7 +18,8 @@ mod wire;
 mod work;
 
 pub use identity::{NodeId, NodeKey, NodeProfile, ParseNodeIdError, Speeds};
-pub use job::{JobDescription, JobId, ParseTopologyError, RoundPlan, Stretch, Topology};
+pub use job::{CheckpointPlan, JobDescription, JobId, ParseTopologyError, RoundPlan, Stretch, Topology};
+pub use keep::{Challenge, Keep};
 pub use limits::MAX_JOB_BLOBS;
 pub use link::Link;
 pub use message::{FromOrchestrator, Peer, Rejection, Role, ToOrchestrator};

@@ -30,6 +30,15 @@ pub const MAX_JOB_BLOBS: usize = 8192;
 /// Most shards that held-out data is evaluated in.
 pub const MAX_EVALUATION_SHARDS: u64 = 4096;
 
+/// Most nodes that keep a checkpoint.
+pub const MAX_REDUNDANCY: u64 = 64;
+/// Most checkpoints of a job that are kept beside its newest.
+pub const MAX_KEPT_CHECKPOINTS: u64 = 64;
+/// Most checkpoints that one node is asked to keep.
+pub const MAX_KEEPS: usize = 512;
+/// Longest proof that a part of a blob is held, bytes: a chunk, and 64 for every level of the largest blob.
+pub const MAX_PROOF_BYTES: usize = 4096;
+
 /// An explanation fit to send: at most [`MAX_REASON_BYTES`], and of the control characters
 /// only line ends, so that it cannot steer the terminal it is shown on.
 pub fn reason(text: impl ToString) -> String {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
 
 use crate::limits::{self, MAX_JOB_BLOBS, MAX_PEERS};
-use crate::{JobDescription, JobId, Link, Message, NodeId, NodeProfile, Report, WireError, Work};
+use crate::{JobDescription, JobId, Keep, Link, Message, NodeId, NodeProfile, Report, WireError, Work};
 
 /// In which role somebody connects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -179,6 +179,13 @@ pub enum FromOrchestrator {
     CaughtUp,
     /// A node is silent here: the worker is asked to reach it, and to say so with [`ToOrchestrator::Probed`].
     Probe(Peer),
+    /// What the worker should be keeping now, all of it.
+    Keep {
+        /// The checkpoints, at most [`limits::MAX_KEEPS`].
+        keeps: Vec<Keep>,
+        /// Who holds those that it has not said to hold.
+        peers: Vec<Peer>,
+    },
 }
 
 impl Message for FromOrchestrator {
@@ -187,6 +194,11 @@ impl Message for FromOrchestrator {
             Self::Welcome { peers } => validate_peers(peers),
             Self::Work { work, peers } => {
                 work.validate()?;
+                validate_peers(peers)
+            }
+            Self::Keep { keeps, peers } => {
+                limits::at_most("checkpoints to keep", keeps.len() as u64, limits::MAX_KEEPS as u64)?;
+                keeps.iter().try_for_each(Keep::validate)?;
                 validate_peers(peers)
             }
             Self::Rejected(Rejection::Invalid(reason)) => {

@@ -251,6 +251,27 @@ pub enum Report {
         /// All of them, each with its reason.
         summands: Vec<RefusedSummand>,
     },
+    /// All of a checkpoint that the node is asked to keep is there.
+    Kept {
+        /// The job.
+        job: JobId,
+        /// The round that ended with it.
+        round: u32,
+        /// Which asking this answers.
+        ask: u32,
+    },
+    /// The answer to a challenge.
+    Proved {
+        /// The job.
+        job: JobId,
+        /// The round.
+        round: u32,
+        /// Of the challenge.
+        nonce: u64,
+        /// The part and what it takes to check it (`zoo_content::slice`), at most [`limits::MAX_PROOF_BYTES`]; empty if the node finds
+        /// that it does not hold the blob any more.
+        proof: Vec<u8>,
+    },
 }
 
 /// A summand that cannot be added, whoever tries: what is wrong with it is in its bytes or in what was said of them.
@@ -321,7 +342,12 @@ impl Message for Report {
                 let mut reasons = summands.iter().map(|refused| &refused.reason);
                 reasons.try_for_each(|reason| limits::explanation("reason of a refusal", reason))
             }
-            Self::Aggregated { .. } | Self::Missing { .. } | Self::Evaluated { .. } => Ok(()),
+            Self::Proved { proof, .. } => {
+                limits::at_most("bytes of a proof", proof.len() as u64, limits::MAX_PROOF_BYTES as u64)
+            }
+            Self::Aggregated { .. } | Self::Missing { .. } | Self::Evaluated { .. } | Self::Kept { .. } => {
+                Ok(())
+            }
         }
     }
 }

@@ -28,6 +28,12 @@ pub struct Faults {
     pub orchestrator_cut_ms: u64,
     /// Mean time until a node's disk is full for a while.
     pub full_disk_ms: u64,
+    /// Mean time until a blob on a node's disk rots: it is there and its bytes are others.
+    pub rot_ms: u64,
+    /// Mean time until all holders of a checkpoint but one are killed and lose it at once.
+    pub drill_ms: u64,
+    /// Nodes of 1,000 that say they keep checkpoints and do not.
+    pub pretenders_in_1000: u64,
     /// The slowest node is so many times slower than the fastest.
     pub slowness: u64,
     /// Writes of 1,000 after or before which the orchestrator is killed.
@@ -55,6 +61,9 @@ impl Faults {
             partition_ms: 0,
             orchestrator_cut_ms: 0,
             full_disk_ms: 0,
+            rot_ms: 0,
+            drill_ms: 0,
+            pretenders_in_1000: 0,
             slowness: 1,
             orchestrator_crash_in_1000: 0,
             clock_skew_ms: 0,
@@ -77,6 +86,9 @@ impl Faults {
             partition_ms: 30_000,
             orchestrator_cut_ms: 60_000,
             full_disk_ms: 120_000,
+            rot_ms: 120_000,
+            drill_ms: 0,
+            pretenders_in_1000: 50,
             slowness: 8,
             orchestrator_crash_in_1000: 30,
             clock_skew_ms: 5_000,

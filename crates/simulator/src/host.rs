@@ -6,15 +6,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use zoo_content::Digest;
-use zoo_protocol::{JobDescription, Link, NodeId, NodeProfile, Peer, Report, Work};
+use zoo_protocol::{Challenge, JobDescription, Keep, Link, NodeId, NodeProfile, Peer, Report, Work};
 use zoo_state::{Command, Detector, Event, Finding, LossCause, State};
 
-use crate::Bug;
+use crate::chance::Chance;
+use crate::{Bug, work};
 
 /// A node that was not heard of for so long is lost, ms.
 pub const LEASE_MS: u64 = 5_000;
 /// Leases and deadlines are looked at, and what waits is written, so often, ms.
 pub const TICK_MS: u64 = 25;
+
+/// A holder of a checkpoint is challenged so often, ms.
+pub const AUDIT_MS: u64 = 1_000;
 
 /// Tells the conversations of one node apart.
 pub type SessionId = u64;
@@ -41,6 +45,8 @@ pub enum Request {
 pub struct Assignment {
     pub work: Work,
     pub peers: Vec<Peer>,
+    pub keeps: Vec<Keep>,
+    pub keep_peers: Vec<Peer>,
 }
 
 /// What the others may hear after a write.
@@ -76,9 +82,13 @@ pub struct Host {
     skew_ms: u64,
     latest_ms: u64,
     detector: Detector,
-    sessions: BTreeMap<NodeId, (SessionId, Assignment)>,
+    /// With what each was told last.
+    sessions: BTreeMap<NodeId, (SessionId, Option<Assignment>)>,
     waiting: Vec<(NodeId, SessionId, Request)>,
     submissions: Vec<JobDescription>,
+    /// Random numbers for audits, and when the next is.
+    draws: Chance,
+    next_audit: u64,
     /// Blobs of jobs.
     pub disk: BTreeSet<Digest>,
     bug: Option<Bug>,
@@ -86,7 +96,7 @@ pub struct Host {
 
 impl Host {
     /// `crashes` says whether it will ever have to restart.
-    pub fn new(id: NodeId, crashes: bool, bug: Option<Bug>) -> Self {
+    pub fn new(id: NodeId, crashes: bool, draws: Chance, bug: Option<Bug>) -> Self {
         let state = State::new();
         Self {
             id,
@@ -99,6 +109,8 @@ impl Host {
             sessions: BTreeMap::new(),
             waiting: Vec::new(),
             submissions: Vec::new(),
+            draws,
+            next_audit: 0,
             disk: BTreeSet::new(),
             bug,
         }
@@ -118,6 +130,7 @@ impl Host {
     pub fn has_work(&self, now: u64) -> bool {
         !self.waiting.is_empty()
             || !self.submissions.is_empty()
+            || self.next_audit <= now
             || self.detector.is_due(now)
             || self.state.next_deadline_ms().is_some_and(|deadline| deadline <= self.clock(now))
     }
@@ -153,8 +166,7 @@ impl Host {
                     let joined = Command::NodeJoined { node, profile, addresses: Vec::new(), now_ms };
                     if apply(&mut self.state, joined) {
                         self.detector.heard(node, now);
-                        let idle = Assignment { work: Work::Idle, peers: Vec::new() };
-                        let replaced = self.sessions.insert(node, (session, idle));
+                        let replaced = self.sessions.insert(node, (session, None));
                         closed.extend(replaced.map(|(replaced, _)| (node, replaced)));
                         welcomed.push((node, session));
                     }
@@ -211,6 +223,14 @@ impl Host {
                         Command::NodeLost { node, cause: LossCause::LeaseExpired, now_ms },
                     );
                 }
+            }
+        }
+        if self.next_audit <= now {
+            self.next_audit = now + AUDIT_MS;
+            if let Some(challenged) = draw_challenge(&self.state, &mut self.draws, now_ms)
+                && self.bug != Some(Bug::NeverAudits)
+            {
+                apply(&mut self.state, challenged);
             }
         }
         let is_due = self.state.next_deadline_ms().is_some_and(|deadline| deadline <= now_ms);
@@ -298,13 +318,31 @@ impl Host {
             }
             let Some((session, current)) = self.sessions.get_mut(node) else { continue };
             let work = self.state.work_for(node);
-            let assignment =
-                Assignment { peers: self.state.sources_for(node, &work, &peers, &self.id), work };
-            if *current != assignment {
-                current.clone_from(&assignment);
+            let asks = self.bug != Some(Bug::AsksNobodyToKeep);
+            let assignment = Assignment {
+                peers: self.state.sources_for(node, &work, &peers, &self.id),
+                work,
+                keeps: if asks { self.state.keeps_for(node) } else { Vec::new() },
+                keep_peers: self.state.keep_sources_for(node, &peers),
+            };
+            if current.as_ref() != Some(&assignment) {
+                *current = Some(assignment.clone());
                 changed.push((*node, *session, assignment));
             }
         }
         changed
     }
+}
+
+/// A challenge of one of the holders, drawn as the real host draws it.
+fn draw_challenge(state: &State, draws: &mut Chance, now_ms: u64) -> Option<Command> {
+    let holders = state.challengeable();
+    let (job, round, node) =
+        *holders.get(draws.between(0, (holders.len() as u64).checked_sub(1)?) as usize)?;
+    let parts = work::parts(&state.checkpoints().get(&job, round)?.digest);
+    let (part, _) = parts[draws.between(0, parts.len() as u64 - 1) as usize];
+    let blob = work::bytes_of_part(&part);
+    let (nonce, place) = (draws.between(0, u64::MAX - 1), draws.between(0, u64::MAX - 1));
+    let challenge = Challenge::of_chunk(nonce, Digest::of(&blob), blob.len() as u64, place);
+    Some(Command::Challenged { node, job, round, challenge, now_ms })
 }

@@ -5,10 +5,10 @@
 //! gives one history; a seed that breaks an invariant is a test.
 //!
 //! ```
-//! use zoo_simulator::{Faults, Options, Topology, simulate};
+//! use zoo_simulator::{CheckpointPlan, Faults, Options, Topology, simulate};
 //!
-//! let (topology, faults) = (Topology::Auto, Faults::all());
-//! let outcome = simulate(&Options { nodes: 5, rounds: 2, topology, seed: 1, faults, bug: None });
+//! let (topology, checkpoints, faults) = (Topology::Auto, CheckpointPlan::default(), Faults::all());
+//! let outcome = simulate(&Options { nodes: 5, rounds: 2, topology, checkpoints, seed: 1, faults, bug: None });
 //! assert_eq!(outcome.violations, Vec::<String>::new());
 //! assert_eq!(outcome.rounds_committed, 2);
 //! ```
@@ -22,6 +22,7 @@
 mod chance;
 mod faults;
 mod host;
+mod keeping;
 mod node;
 mod work;
 mod world;
@@ -29,7 +30,7 @@ mod world;
 pub use faults::Faults;
 use serde::Serialize;
 use zoo_content::Digest;
-pub use zoo_protocol::Topology;
+pub use zoo_protocol::{CheckpointPlan, Topology};
 
 /// A network to simulate.
 #[derive(Clone, Debug)]
@@ -40,6 +41,8 @@ pub struct Options {
     pub rounds: u32,
     /// How contributions come together.
     pub topology: Topology,
+    /// Which checkpoints are kept.
+    pub checkpoints: CheckpointPlan,
     /// What decides everything.
     pub seed: u64,
     /// What goes wrong.
@@ -61,6 +64,10 @@ pub enum Bug {
     AddsGarbage,
     /// Who is silent counts as lost, whatever its peers would say.
     AsksNobody,
+    /// Nobody has to prove that it holds a checkpoint.
+    NeverAudits,
+    /// Nobody is told what to keep.
+    AsksNobodyToKeep,
 }
 
 /// What came of it.
@@ -86,6 +93,8 @@ pub struct Outcome {
     pub orchestrator_crashes: u64,
     /// Times a node was silent for the orchestrator and alive for its peers.
     pub suspicions: u64,
+    /// Times that all holders of a checkpoint but one were killed.
+    pub drills: u64,
 }
 
 /// Runs a network until its job is over, or should be.

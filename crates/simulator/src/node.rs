@@ -6,9 +6,11 @@ use std::sync::Arc;
 use zoo_agent::rounds::{Retention, Rounds};
 use zoo_agent::{Agent, Assignment};
 use zoo_content::Digest;
-use zoo_protocol::{Link, NodeId, NodeKey, NodeProfile, Speeds};
+use zoo_content::slice::{CHUNK_BYTES, Outline};
+use zoo_protocol::{Challenge, Link, NodeId, NodeKey, NodeProfile, Speeds};
 
 use crate::host::SessionId;
+use crate::work;
 
 /// How honest a node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +43,10 @@ pub struct Node {
     pub full_until: u64,
     pub sent_bytes: u64,
     pub received_bytes: u64,
+    /// Blobs on the disk whose bytes are others. Whoever reads one notices.
+    pub rotten: BTreeSet<Digest>,
+    /// Whether it says that it keeps checkpoints and does not.
+    pub pretends: bool,
 }
 
 /// What is gone after `kill -9`.
@@ -78,6 +84,8 @@ impl Node {
             full_until: 0,
             sent_bytes: 0,
             received_bytes: 0,
+            rotten: BTreeSet::new(),
+            pretends: false,
         }
     }
 
@@ -98,6 +106,7 @@ impl Node {
         self.process = None;
         if wipe {
             self.disk.clear();
+            self.rotten.clear();
             self.rounds = Rounds::default();
         }
     }
@@ -129,14 +138,46 @@ impl Node {
         let fits = now >= self.full_until || self.disk.contains(&blob);
         if fits {
             self.disk.insert(blob);
+            self.rotten.remove(&blob);
         }
         fits
+    }
+
+    /// Whether a blob is here as it was stored.
+    pub fn has(&self, blob: &Digest) -> bool {
+        self.disk.contains(blob) && !self.rotten.contains(blob)
+    }
+
+    /// Whether a checkpoint is here, whole.
+    pub fn has_checkpoint(&self, checkpoint: &Digest) -> bool {
+        self.has(checkpoint) && work::parts(checkpoint).iter().all(|(part, _)| self.has(part))
+    }
+
+    /// What meets a challenge; nothing if the blob is not here, or not as it was.
+    pub fn prove(&self, challenge: &Challenge) -> Vec<u8> {
+        let bytes = self.disk.iter().map(|blob| (blob, work::bytes_of_part(blob)));
+        let found = bytes.into_iter().find(|(_, bytes)| Digest::of(bytes) == challenge.blob);
+        let Some((_, bytes)) = found.filter(|(blob, _)| self.has(blob)) else { return Vec::new() };
+        let part = challenge.offset..challenge.offset + u64::from(challenge.length);
+        Outline::of(&bytes, CHUNK_BYTES).prove(part, |at| &bytes[at])
+    }
+
+    /// Keeps none but these checkpoints.
+    pub fn hold_only(&mut self, checkpoints: &BTreeSet<Digest>) {
+        for blob in self.rounds.hold_only(checkpoints) {
+            self.forget(&blob);
+        }
+    }
+
+    fn forget(&mut self, blob: &Digest) {
+        self.disk.remove(blob);
+        self.rotten.remove(blob);
     }
 
     /// Forgets the blobs of rounds long past, as the real node does.
     pub fn tidy(&mut self) {
         for blob in self.rounds.forget(Retention::default()) {
-            self.disk.remove(&blob);
+            self.forget(&blob);
         }
     }
 }

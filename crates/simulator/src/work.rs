@@ -101,6 +101,11 @@ pub fn parts(checkpoint: &Digest) -> Vec<(Digest, u64)> {
     VNODES.map(|vnode| (Digest::of(&[vnode.as_bytes(), checkpoint.as_bytes()].concat()), PART_BYTES)).to_vec()
 }
 
+/// What stands for the bytes of a part of a checkpoint.
+pub fn bytes_of_part(part: &Digest) -> Vec<u8> {
+    part.as_bytes().repeat(100)
+}
+
 /// Nats, tokens and bytes of a shard.
 pub fn evaluate(work: &Evaluate) -> (f64, u64, u64) {
     (f64::from(work.shard + 1) * 1.5, 10, 40)

@@ -3,10 +3,6 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
-use crate::chance::Chance;
-use crate::host::{Crash, Host, LEASE_MS, Published, Request, SessionId, TICK_MS};
-use crate::node::{Honesty, Node};
-use crate::{Bug, Faults, Options, Outcome, work};
 use zoo_agent::needs::{BlobKind, Need, round_of};
 use zoo_agent::{Assignment, Effect, Input, Outcome as TaskOutcome, Task};
 use zoo_content::Digest;
@@ -18,6 +14,11 @@ use zoo_state::{
     Event, FaultKind, JobStatus, LossCause, Outcome as JobOutcome, SUSPICION_MS, WITNESSES_MAX, invariants,
 };
 
+use crate::chance::Chance;
+use crate::host::{Crash, Host, LEASE_MS, Published, Request, SessionId, TICK_MS};
+use crate::node::{Honesty, Node};
+use crate::{Bug, Faults, Options, Outcome, host, work};
+
 /// Between two heartbeats, ms.
 const HEARTBEAT_MS: u64 = 1_000;
 /// A broken conversation is noticed after so long, ms.
@@ -25,7 +26,7 @@ const NOTICE_MS: u64 = 2_000;
 /// The orchestrator notices it after so long, ms: its leases are over before.
 const GIVE_UP_MS: u64 = 7_000;
 /// Who talks for so long is known, ms.
-const HEARD_MS: u64 = 15_000;
+pub const HEARD_MS: u64 = 15_000;
 /// Who was killed counts as lost after so long, ms: two leases with what answers take, and what was on its way.
 const DECLARED_MS: u64 = 2 * (LEASE_MS + LEASE_MS / 3) + 6_000;
 /// Longest wait before another attempt, ms.
@@ -59,8 +60,7 @@ enum Happening {
         node: usize,
         life: u64,
         session: SessionId,
-        work: zoo_protocol::Work,
-        peers: Vec<Peer>,
+        assignment: host::Assignment,
     },
     /// A process is asked to reach another node.
     Probe {
@@ -133,23 +133,40 @@ enum Happening {
     FullDisk {
         node: usize,
     },
+    RetryKeep {
+        node: usize,
+        life: u64,
+    },
+    /// A challenge was worked on.
+    Proved {
+        node: usize,
+        life: u64,
+        input: Input,
+    },
+    Rot {
+        node: usize,
+    },
+    Drill,
 }
+
+/// A challenge is worked on for so long, ms.
+const PROOF_MS: u64 = 50;
 
 /// The orchestrator as a source of blobs.
 const HOST: usize = usize::MAX;
 
 pub struct World<'a> {
-    options: &'a Options,
+    pub options: &'a Options,
     faults: &'a Faults,
-    now: u64,
+    pub now: u64,
     queue: BinaryHeap<Reverse<(u64, u64)>>,
     happenings: BTreeMap<u64, Happening>,
     next_happening: u64,
-    host: Host,
+    pub host: Host,
     host_is_up: bool,
     host_up_since: u64,
-    nodes: Vec<Node>,
-    by_id: BTreeMap<NodeId, usize>,
+    pub nodes: Vec<Node>,
+    pub by_id: BTreeMap<NodeId, usize>,
     next_session: SessionId,
     next_attempt: u64,
     /// Nodes on the other side of a cut, by the number of the cut.
@@ -158,15 +175,15 @@ pub struct World<'a> {
     muted: BTreeSet<usize>,
     /// When the orchestrator last heard of each node.
     heard_at: Vec<u64>,
-    weather: Chance,
-    wires: Chance,
+    pub weather: Chance,
+    pub wires: Chance,
     job: JobDescription,
-    history: History,
+    pub history: History,
 }
 
 /// What anybody has seen, and what may not be taken back.
 #[derive(Default)]
-struct History {
+pub struct History {
     events: Vec<Event>,
     log: Vec<u8>,
     finished: BTreeMap<(JobId, u32), Digest>,
@@ -179,6 +196,9 @@ struct History {
     node_crashes: u64,
     orchestrator_crashes: u64,
     suspicions: u64,
+    is_finished: bool,
+    is_over: bool,
+    pub drills: u64,
 }
 
 impl<'a> World<'a> {
@@ -195,7 +215,9 @@ impl<'a> World<'a> {
             };
             Node::new(options.seed, index, honesty, 20 * slowness, 1_000_000 / 1000 / slowness)
         };
-        let nodes: Vec<Node> = (0..options.nodes).map(node).collect();
+        let mut nodes: Vec<Node> = (0..options.nodes).map(node).collect();
+        let mut liars = Chance::new(options.seed, "pretenders");
+        nodes.iter_mut().for_each(|node| node.pretends = liars.in_1000(faults.pretenders_in_1000));
         let by_id = nodes.iter().enumerate().map(|(index, node)| (node.id, index)).collect();
         let name = |what: &str| Digest::of(&[&options.seed.to_le_bytes(), what.as_bytes()].concat());
         let job = JobDescription {
@@ -215,9 +237,11 @@ impl<'a> World<'a> {
                 contribution_deadline_ms: DEADLINE_MS,
                 topology: options.topology,
             },
+            checkpoints: options.checkpoints,
         };
-        let mut host =
-            Host::new(NodeKey::from_seed([255; 32]).id(), faults.orchestrator_crash_in_1000 > 0, options.bug);
+        let crashes = faults.orchestrator_crash_in_1000 > 0;
+        let draws = Chance::new(options.seed, "audits");
+        let mut host = Host::new(NodeKey::from_seed([255; 32]).id(), crashes, draws, options.bug);
         host.disk.extend([job.program, job.initial, job.training_data, job.held_out_data]);
         host.disk.extend(work::parts(&job.initial).into_iter().map(|(part, _)| part));
         Self {
@@ -254,8 +278,10 @@ impl<'a> World<'a> {
             self.expect(self.faults.node_leave_ms, Happening::NodeLeave { node });
             self.expect(self.faults.full_disk_ms, Happening::FullDisk { node });
             self.expect(self.faults.orchestrator_cut_ms, Happening::OrchestratorCut { node });
+            self.expect(self.faults.rot_ms, Happening::Rot { node });
         }
         self.expect(self.faults.partition_ms, Happening::Partition);
+        self.expect(self.faults.drill_ms, Happening::Drill);
         let end = self.faults.until_ms + PATIENCE_MS * (u64::from(self.options.rounds) + 1);
         while !self.is_over() {
             let Some(Reverse((time, number))) = self.queue.pop() else {
@@ -281,8 +307,7 @@ impl<'a> World<'a> {
     }
 
     fn is_over(&self) -> bool {
-        // Only what is durable and seen counts.
-        self.history.events.iter().rev().take(8).any(|event| matches!(event, Event::JobFinished { .. }))
+        self.history.is_over
     }
 
     fn at(&mut self, time: u64, happening: Happening) {
@@ -305,7 +330,7 @@ impl<'a> World<'a> {
         }
     }
 
-    fn violation(&mut self, what: String) {
+    pub fn violation(&mut self, what: String) {
         let line = format!("at {:.3} s: {what}", self.now as f64 / 1000.0);
         self.history.violations.push(line);
     }
@@ -323,9 +348,9 @@ impl<'a> World<'a> {
                 }
             }
             Happening::Welcome { node, life, session } => self.welcomed(node, life, session),
-            Happening::Assigned { node, life, session, work, peers } => {
+            Happening::Assigned { node, life, session, assignment } => {
                 if self.talks(node, life, session) {
-                    self.tell(node, Input::WorkChanged { work, peers });
+                    self.assigned(node, session, assignment);
                 }
             }
             Happening::Probe { node, life, session, subject } => {
@@ -334,6 +359,24 @@ impl<'a> World<'a> {
                 }
             }
             Happening::Declared { node, life, killed } => self.check_declared(node, life, killed),
+            Happening::RetryKeep { node, life } => {
+                if self.lives(node, life) {
+                    self.tell(node, Input::RetryKeep);
+                }
+            }
+            Happening::Proved { node, life, input } => {
+                if self.lives(node, life) {
+                    self.tell(node, input);
+                }
+            }
+            Happening::Rot { node } => {
+                self.rot(node);
+                self.expect(self.faults.rot_ms, Happening::Rot { node });
+            }
+            Happening::Drill => {
+                self.drill();
+                self.expect(self.faults.drill_ms, Happening::Drill);
+            }
             Happening::Broken { node, life, session } => {
                 if self.talks(node, life, session) {
                     self.process(node).session = None;
@@ -420,6 +463,11 @@ impl World<'_> {
         if looks && let Err(broken) = invariants::check(&self.host.state) {
             self.violation(broken);
         }
+        if looks {
+            self.check_holders();
+            // Only what is durable and seen counts.
+            self.history.is_over = self.history.is_finished && self.is_repaired();
+        }
         if crash != Crash::None {
             self.host_is_up = false;
             self.history.orchestrator_crashes += 1;
@@ -476,8 +524,7 @@ impl World<'_> {
         for (id, session, assignment) in published.assignments {
             let node = self.by_id[&id];
             let life = self.nodes[node].life;
-            let (work, peers) = (assignment.work, assignment.peers);
-            self.send_to(node, session, Happening::Assigned { node, life, session, work, peers });
+            self.send_to(node, session, Happening::Assigned { node, life, session, assignment });
         }
     }
 
@@ -512,6 +559,7 @@ impl World<'_> {
                 }
                 Event::NodeSuspected { .. } => self.history.suspicions += 1,
                 Event::NodeLost { node, cause } => self.check_lost(node, *cause),
+                Event::JobFinished { .. } => self.history.is_finished = true,
                 // Bad weather can end a job; whoever wants it submits it again.
                 Event::JobFailed { .. } => {
                     self.history.finished.clear();
@@ -589,10 +637,7 @@ impl World<'_> {
 
     /// A finished round's checkpoint is whole on some disk.
     fn check_recoverable(&mut self, checkpoint: &Digest) {
-        let holds = |disk: &BTreeSet<Digest>| {
-            disk.contains(checkpoint) && work::parts(checkpoint).iter().all(|(part, _)| disk.contains(part))
-        };
-        if !self.nodes.iter().any(|node| holds(&node.disk)) {
+        if !self.nodes.iter().any(|node| node.has_checkpoint(checkpoint)) {
             self.violation(format!("nobody holds the finished checkpoint {}", checkpoint.short()));
         }
     }
@@ -630,7 +675,7 @@ impl World<'_> {
     }
 
     /// A message from a node to the orchestrator.
-    fn request(&mut self, node: usize, session: SessionId, request: Request) {
+    pub fn request(&mut self, node: usize, session: SessionId, request: Request) {
         if self.is_lost(node) {
             return self.break_conversation(node, session);
         }
@@ -707,7 +752,7 @@ impl World<'_> {
         self.nodes[node].life == life && known == Some(session)
     }
 
-    fn kill(&mut self, node: usize, away: u64) {
+    pub fn kill(&mut self, node: usize, away: u64) {
         if self.nodes[node].process.is_none() {
             return;
         }
@@ -756,7 +801,7 @@ impl World<'_> {
         }
     }
 
-    fn tell(&mut self, node: usize, input: Input) {
+    pub fn tell(&mut self, node: usize, input: Input) {
         for effect in self.process(node).agent.handle(input) {
             self.perform(node, effect);
         }
@@ -776,6 +821,17 @@ impl World<'_> {
             Effect::RetryAfter { assignment, failures } => {
                 let wait = (250 << failures.min(7).saturating_sub(1)).min(RETRY_MAX_MS);
                 self.after(wait, Happening::Retry { node, life, assignment });
+            }
+            Effect::Hold { checkpoint, blobs } => self.nodes[node].rounds.hold(checkpoint, blobs),
+            Effect::HoldOnly(held) => self.nodes[node].hold_only(&held),
+            Effect::RetryKeepAfter { failures } => {
+                let wait = (250 << failures.min(7).saturating_sub(1)).min(RETRY_MAX_MS);
+                self.after(wait, Happening::RetryKeep { node, life });
+            }
+            Effect::Prove { job, round, challenge } => {
+                let proof = self.nodes[node].prove(&challenge);
+                let input = Input::Proved { job, round, nonce: challenge.nonce, proof };
+                self.after(PROOF_MS, Happening::Proved { node, life, input });
             }
             Effect::Report(report) => {
                 if let Some(session) = self.process(node).session {
@@ -798,12 +854,17 @@ impl World<'_> {
     }
 
     fn fetch(&mut self, node: usize, digest: Digest, need: Need, sources: &[Peer]) {
+        if !need.kind.is_kept() {
+            self.note(node, digest);
+        }
+        if self.process(node).fetches.contains_key(&digest) {
+            return;
+        }
         let attempt = self.next_attempt;
         self.next_attempt += 1;
         self.process(node).fetches.insert(digest, attempt);
-        self.note(node, digest);
         let life = self.nodes[node].life;
-        if self.nodes[node].disk.contains(&digest) {
+        if self.nodes[node].has(&digest) {
             let source = Some(node);
             return self.after(0, Happening::Fetched { node, life, attempt, digest, need, source });
         }
@@ -827,7 +888,7 @@ impl World<'_> {
             HOST => self.host_is_up && !self.is_cut_off(node) && self.host.disk.contains(digest),
             source => {
                 let there = &self.nodes[source];
-                there.process.is_some() && self.reach(source, node) && there.disk.contains(digest)
+                there.process.is_some() && self.reach(source, node) && there.has(digest)
             }
         }
     }
@@ -853,8 +914,7 @@ impl World<'_> {
                             self.nodes[source].sent_bytes += bytes;
                         }
                     }
-                    let lists =
-                        if need.kind == BlobKind::Manifest { work::parts(&digest) } else { Vec::new() };
+                    let lists = if need.kind.is_manifest() { work::parts(&digest) } else { Vec::new() };
                     Input::Fetched { digest, lists }
                 }
             }
@@ -972,6 +1032,7 @@ impl World<'_> {
             node_crashes: self.history.node_crashes,
             orchestrator_crashes: self.history.orchestrator_crashes,
             suspicions: self.history.suspicions,
+            drills: self.history.drills,
             violations: self.history.violations,
         }
     }
@@ -980,8 +1041,8 @@ impl World<'_> {
 /// Manifests are small; what a need says is the most it can be, and of parts and updates what it is.
 fn bytes_of(need: Need, _: &Digest) -> u64 {
     match need.kind {
-        BlobKind::Program | BlobKind::Manifest => 1_000,
+        BlobKind::Program | BlobKind::Manifest | BlobKind::KeptManifest => 1_000,
         BlobKind::Data => 5_000_000,
-        BlobKind::CheckpointPart | BlobKind::Update(_) => need.max_bytes,
+        BlobKind::CheckpointPart | BlobKind::KeptPart | BlobKind::Update(_) => need.max_bytes,
     }
 }

@@ -2,14 +2,15 @@
 
 use std::thread;
 
-use zoo_simulator::{Bug, Faults, Options, Outcome, Topology, simulate};
+use zoo_simulator::{Bug, CheckpointPlan, Faults, Options, Outcome, Topology, simulate};
 
 /// Every topology in turn.
 fn options(nodes: usize, rounds: u32, seed: u64, faults: Faults) -> Options {
     let topologies =
         [Topology::Auto, Topology::Star, Topology::Tree { fan_in: 4 }, Topology::Tree { fan_in: 16 }];
     let topology = topologies[seed as usize % topologies.len()];
-    Options { nodes, rounds, topology, seed, faults, bug: None }
+    let checkpoints = CheckpointPlan { redundancy: 3, interval: 2, keep: 2 };
+    Options { nodes, rounds, topology, checkpoints, seed, faults, bug: None }
 }
 
 /// Runs these seeds on all cores, and says what came of each.
@@ -84,9 +85,14 @@ fn planted_mistakes_are_found() {
         Bug::ForgetsItsLastEntry,
         Bug::HearsReplacedConversations,
         Bug::AddsGarbage,
+        Bug::NeverAudits,
+        Bug::AsksNobodyToKeep,
     ];
     for bug in bugs {
-        let found = run(0..100, |seed| Options { bug: Some(bug), ..options(10, 3, seed, Faults::all()) });
+        let found = run(0..100, |seed| match bug {
+            Bug::NeverAudits => Options { bug: Some(bug), ..options(12, 12, seed, pretence()) },
+            _ => Options { bug: Some(bug), ..options(10, 3, seed, Faults::all()) },
+        });
         let first = found.iter().find(|(_, outcome)| !outcome.violations.is_empty());
         let (seed, outcome) = first.unwrap_or_else(|| panic!("{bug:?} is not found in 100 seeds"));
         println!("{bug:?}: seed {seed}: {}", outcome.violations[0]);
@@ -116,4 +122,32 @@ fn an_orchestrator_that_asks_nobody_is_found() {
     let (seed, outcome) = first.expect("nodes count as lost that their peers reach");
     println!("seed {seed}: {}", outcome.violations[0]);
     assert!(outcome.violations[0].contains("its peers reach it"), "{}", outcome.violations[0]);
+}
+
+/// Twelve rounds, of which the last four are on every disk: older checkpoints are only with those who keep them.
+fn drilled(seed: u64) -> Options {
+    let weather = Faults { until_ms: 240_000, drill_ms: 8_000, latency_max_ms: 100, ..Faults::none() };
+    options(12, 12, seed, weather)
+}
+
+#[test]
+fn every_checkpoint_survives_the_loss_of_all_its_holders_but_one_again_and_again() {
+    let mut drills = 0;
+    for (seed, outcome) in run(0..100, drilled) {
+        assert_eq!(outcome.violations, Vec::<String>::new(), "seed {seed}");
+        drills += outcome.drills;
+    }
+    assert!(drills > 300, "only {drills} drills");
+}
+
+/// Every fourth node says that it keeps checkpoints and does not, and disks rot.
+fn pretence() -> Faults {
+    Faults { rot_ms: 20_000, pretenders_in_1000: 250, ..Faults::default() }
+}
+
+#[test]
+fn who_pretends_to_keep_checkpoints_and_what_rots_is_found_and_made_good() {
+    for (seed, outcome) in run(0..100, |seed| options(12, 12, seed, pretence())) {
+        assert_eq!(outcome.violations, Vec::<String>::new(), "seed {seed}");
+    }
 }

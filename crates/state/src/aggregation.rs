@@ -425,9 +425,9 @@ impl State {
         let Some(running) = &mut self.running else { return };
         running.tokens += tokens;
         let Running { job, round, tokens, .. } = *running;
-        let record = Checkpoint { digest: checkpoint, holders: holders.iter().copied().collect() };
-        self.checkpoints.record(job, round, record);
+        let record = Checkpoint::new(checkpoint, holders.iter().copied().collect());
         let step = running.step + u64::from(running.tempo.inner_steps);
+        self.checkpoints.record(&running.description, job, round, record);
         events.push(Event::RoundFinished { job, round, checkpoint, holders, tokens, step });
         self.end_round(checkpoint, now_ms, events);
     }

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use serde::{Deserialize, Serialize};
-use zoo_protocol::{JobDescription, Link, Message, NodeId, NodeProfile, Peer, Report, WireError};
-
 use crate::WITNESSES_MAX;
+use serde::{Deserialize, Serialize};
+use zoo_protocol::{
+    Challenge, JobDescription, JobId, Link, Message, NodeId, NodeProfile, Peer, Report, WireError,
+};
 
 /// Version of the journal's encoding. Variants and their fields are never changed or
 /// removed; new variants are appended. Anything else raises this number.
@@ -83,6 +84,19 @@ pub enum Command {
         /// When.
         now_ms: u64,
     },
+    /// The host challenges a holder of a checkpoint to prove that it holds a part of it, which the host drew at random.
+    Challenged {
+        /// Whom.
+        node: NodeId,
+        /// The job.
+        job: JobId,
+        /// The round that ended with the checkpoint.
+        round: u32,
+        /// What is to be proved.
+        challenge: Challenge,
+        /// When.
+        now_ms: u64,
+    },
 }
 
 /// How the loss of a node was noticed.
@@ -129,6 +143,7 @@ impl Message for Command {
             }
             Command::JobSubmitted { job, .. } => job.validate(),
             Command::Reported { report, .. } => report.validate(),
+            Command::Challenged { challenge, .. } => challenge.validate(),
             Command::LinkMeasured { link, .. } => link.validate(),
             Command::NodeSuspected { reached_by, .. } => {
                 let (witnesses, most) = (reached_by.len() as u64, WITNESSES_MAX as u64);
@@ -155,6 +170,7 @@ impl Command {
             | Command::LinkMeasured { now_ms, .. }
             | Command::NodeSuspected { now_ms, .. }
             | Command::NodeHeard { now_ms, .. }
+            | Command::Challenged { now_ms, .. }
             | Command::Tick { now_ms } => *now_ms,
         }
     }

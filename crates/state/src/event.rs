@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
 use zoo_protocol::{JobId, Link, Message, NodeId, NodeProfile, RoundPlan, Share, WireError};
 
-use crate::LossCause;
+use crate::{LossCause, Release};
 
 /// One thing that happened. Variants are only ever appended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -228,6 +228,35 @@ pub enum Event {
     NodeHeard {
         /// Who.
         node: NodeId,
+    },
+    /// A node is asked to keep a checkpoint.
+    CheckpointAsked {
+        /// The job.
+        job: JobId,
+        /// The round that ended with it.
+        round: u32,
+        /// Who.
+        node: NodeId,
+    },
+    /// A node that was asked to keep a checkpoint says that it has all of it.
+    CheckpointKept {
+        /// The job.
+        job: JobId,
+        /// The round that ended with it.
+        round: u32,
+        /// Who.
+        node: NodeId,
+    },
+    /// A node keeps a checkpoint no longer that still is kept.
+    CheckpointReleased {
+        /// The job.
+        job: JobId,
+        /// The round that ended with it.
+        round: u32,
+        /// Who.
+        node: NodeId,
+        /// Why.
+        why: Release,
     },
 }
 

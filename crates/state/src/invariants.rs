@@ -1,15 +1,15 @@
 //! What holds after every command, written once: for `debug_assert!`, for property tests, for
 //! simulators, and for snapshots that are read back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use zoo_protocol::{JobDescription, JobId, NodeId, Work};
 
-use crate::limits::{MAX_CHECKPOINTS_PER_JOB, MAX_FINISHED_JOBS, MAX_FRUITLESS, MAX_NODES, MAX_QUEUED_JOBS};
+use crate::limits::{MAX_FINISHED_JOBS, MAX_FRUITLESS, MAX_NODES, MAX_QUEUED_JOBS};
 use crate::round::sequences;
 use crate::{
-    Aggregating, Answer, Contribution, Evaluating, Item, Outcome, Phase, Running, SeatState, ShardState,
-    State, SumState, Training,
+    Aggregating, Answer, Checkpoint, Contribution, Evaluating, Item, JobCheckpoints, Keeper, Outcome, Phase,
+    Running, SeatState, ShardState, State, SumState, Training,
 };
 
 type Checked = Result<(), String>;
@@ -67,18 +67,17 @@ fn check_jobs(state: &State) -> Checked {
 }
 
 fn check_checkpoints(state: &State) -> Checked {
-    let mut kept: BTreeMap<JobId, usize> = BTreeMap::new();
-    for (job, round, checkpoint) in state.checkpoints.iter() {
-        ensure(!checkpoint.holders.is_empty(), || format!("nobody ever held round {round} of {job}"))?;
-        ensure(checkpoint.holders.iter().all(|holder| state.nodes.contains_key(holder)), || {
-            format!("a stranger holds round {round} of {job}")
-        })?;
-        *kept.entry(*job).or_default() += 1;
-    }
-    for (job, kept) in kept {
-        let is_running = state.running.as_ref().is_some_and(|running| running.job == job);
-        let kept_max = if is_running { MAX_CHECKPOINTS_PER_JOB } else { 1 };
-        ensure(kept <= kept_max, || format!("{kept} checkpoints of {job} are kept"))?;
+    let live = state.live().count();
+    let newest = state.running.as_ref().map(|running| running.job);
+    let newest = newest.into_iter().chain(state.finished.back().map(|finished| finished.job));
+    let newest: BTreeSet<JobId> = newest.collect();
+    for (job, JobCheckpoints { plan, rounds, .. }) in state.checkpoints.jobs() {
+        let kept_max = if newest.contains(job) { plan.keep as usize + 1 } else { 1 };
+        ensure(rounds.len() <= kept_max, || format!("{} checkpoints of {job} are kept", rounds.len()))?;
+        for (round, checkpoint) in rounds {
+            let checked = check_keepers(state, checkpoint, plan.redundancy as usize, live);
+            checked.map_err(|broken| format!("round {round} of {job}: {broken}"))?;
+        }
     }
     Ok(())
 }
@@ -88,6 +87,25 @@ fn check_suspects(state: &State) -> Checked {
     ensure(state.suspects.keys().all(|id| state.is_live(id)), || "somebody is suspected and lost".into())?;
     ensure(state.suspects.is_empty() || state.next_deadline_ms().is_some(), || {
         "nothing bounds the wait for a suspect".into()
+    })
+}
+
+/// As many live nodes keep a checkpoint as its plan says, or all that are there; and what is counted on is known.
+fn check_keepers(state: &State, checkpoint: &Checkpoint, redundancy: usize, live: usize) -> Checked {
+    let Checkpoint { keepers, holders, unfit, .. } = checkpoint;
+    let known = |node: &NodeId| state.nodes.contains_key(node);
+    ensure(keepers.keys().chain(holders).chain(unfit).all(known), || "a stranger holds it".into())?;
+    let keepers = checkpoint.keepers.iter().filter(|(node, _)| state.is_live(node));
+    let (here, holding) = keepers
+        .fold((0, 0), |(here, holding), (_, keeper)| (here + 1, holding + usize::from(keeper.holds())));
+    ensure(here >= redundancy.min(live), || format!("{here} of {live} nodes keep it, not {redundancy}"))?;
+    ensure(holding < redundancy || checkpoint.keepers.len() == redundancy, || {
+        format!("{holding} hold it and {} keep it, not {redundancy}", checkpoint.keepers.len())
+    })?;
+    let holds = |(node, keeper): (&NodeId, &Keeper)| !keeper.holds() || checkpoint.holders.contains(node);
+    ensure(checkpoint.keepers.iter().all(holds), || "who holds it is not counted".into())?;
+    ensure(checkpoint.keepers.values().all(|keeper| keeper.ask <= checkpoint.asks), || {
+        "somebody was asked who was not".into()
     })
 }
 
@@ -109,7 +127,7 @@ fn check_work(state: &State) -> Checked {
         format!("{} nodes are there and nobody works, in {:?}", eligible.len(), running.phase)
     })?;
     ensure(
-        (running.phase == Phase::Waiting || eligible.is_empty()) || state.next_deadline_ms().is_some(),
+        (running.phase == Phase::Waiting || eligible.is_empty()) || state.round_deadline_ms().is_some(),
         || "nothing bounds the wait for the nodes that work".into(),
     )
 }

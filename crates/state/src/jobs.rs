@@ -105,7 +105,9 @@ impl State {
 
     fn remember(&mut self, running: Running, outcome: Outcome) {
         let Running { job, description, tokens, .. } = running;
-        self.checkpoints.keep_last(&job);
+        if let Some(before) = self.finished.back() {
+            self.checkpoints.keep_last(&before.job);
+        }
         self.finished.push_back(FinishedJob { job, description, tokens, outcome });
         if self.finished.len() > MAX_FINISHED_JOBS
             && let Some(oldest) = self.finished.pop_front()

@@ -46,6 +46,12 @@
 //! A round that gets nowhere restarts from the same base. [`MAX_FRUITLESS`](limits::MAX_FRUITLESS)
 //! restarts that cannot be put down to everybody having left are borne; the next fails the job, loudly.
 //!
+//! # Checkpoints
+//!
+//! The newest checkpoint of a job and some older ones are *kept* ([`Checkpoints`]), each by as many nodes as its plan says, in
+//! different regions if there are any. What a node keeps is derived like its work ([`State::keeps_for`]). Holders are challenged
+//! to prove that they hold a part which nobody could foresee; who leaves, is silent or fails is replaced.
+//!
 //! # What is not done yet
 //!
 //! There is no trust protocol: nobody's training, sum or evaluation is run again. A checkpoint is
@@ -69,6 +75,7 @@ mod gathering;
 pub mod invariants;
 mod jobs;
 mod judging;
+mod keeping;
 pub mod limits;
 mod links;
 mod membership;
@@ -84,13 +91,14 @@ mod work;
 pub use accounting::Account;
 pub use activity::Activity;
 pub use aggregation::{Aggregating, Answer};
-pub use checkpoints::{Checkpoint, Checkpoints};
+pub use checkpoints::{Checkpoint, Checkpoints, JobCheckpoints};
 pub use command::{Command, JournalError, LossCause};
 pub use detector::{Detector, Finding};
 pub use evaluation::{Evaluating, ShardScore, ShardState};
 pub use event::{Event, Failure, FaultKind, Missed, Restart};
 pub use gathering::{Gathering, Item, PartialSum, SumState};
 pub use jobs::{FinishedJob, JobStatus, Outcome};
+pub use keeping::{CHALLENGE_MS, Keeper, Keeping, Release};
 pub use links::{LINK_INTERVAL_MS, Measured};
 pub use membership::Node;
 pub use refusal::Refusal;

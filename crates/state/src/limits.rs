@@ -24,8 +24,6 @@ pub const MAX_WORK_BYTES: usize = MAX_FRAME_BYTES / 4 * 3;
 pub const MAX_QUEUED_JOBS: usize = 1 << 10;
 /// Finished and failed jobs that are remembered.
 pub const MAX_FINISHED_JOBS: usize = 1 << 8;
-/// Checkpoints of a running job whose holders are remembered: the latest so many.
-pub const MAX_CHECKPOINTS_PER_JOB: usize = 8;
 /// Restarts of one round, or reassignments of one evaluation, that got nowhere although live
 /// nodes took part. One more and the job fails.
 pub const MAX_FRUITLESS: u32 = 8;

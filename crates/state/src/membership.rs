@@ -29,6 +29,7 @@ impl State {
         id: NodeId,
         profile: &NodeProfile,
         addresses: &[SocketAddr],
+        now_ms: u64,
         events: &mut Vec<Event>,
     ) -> Result<(), Refusal> {
         if !self.nodes.contains_key(&id) && self.nodes.len() >= MAX_NODES {
@@ -48,6 +49,7 @@ impl State {
         self.suspects.remove(&id);
         self.set_seat(&id, SeatState::Lost, SeatState::Working);
         self.ask_again(&id);
+        self.ask_keeper_again(&id, now_ms);
         Ok(())
     }
 

@@ -73,8 +73,8 @@ impl State {
         command.validate()?;
         let mut events = Vec::new();
         match command {
-            Command::NodeJoined { node, profile, addresses, .. } => {
-                self.join(*node, profile, addresses, &mut events)?;
+            Command::NodeJoined { node, profile, addresses, now_ms } => {
+                self.join(*node, profile, addresses, *now_ms, &mut events)?;
             }
             Command::NodeLost { node, cause, .. } => self.lose(*node, *cause, &mut events)?,
             Command::JobSubmitted { job, .. } => self.submit(job, &mut events)?,
@@ -87,9 +87,13 @@ impl State {
             }
             Command::NodeHeard { node, .. } => self.hear(*node, &mut events)?,
             Command::Tick { .. } => {}
+            Command::Challenged { node, job, round, challenge, now_ms } => {
+                self.challenge(*node, (*job, *round), *challenge, *now_ms)?;
+            }
         }
         self.lose_suspects(command.now_ms(), &mut events);
         self.settle(command.now_ms(), &mut events);
+        self.tend_checkpoints(command.now_ms(), &mut events);
         debug_assert_eq!(invariants::check(self), Ok(()), "after {command:?}");
         Ok(events)
     }
@@ -123,6 +127,10 @@ impl State {
             Report::Evaluated { job, round, shard, nats_bits, tokens, bytes } => {
                 self.evaluated(job, round, shard, ShardScore { node, nats_bits, tokens, bytes })
             }
+            Report::Kept { job, round, ask } => self.kept(node, (job, round), ask, now_ms, events),
+            Report::Proved { job, round, nonce, ref proof } => {
+                self.proved(node, (job, round), nonce, proof, now_ms, events)
+            }
             Report::Failed { job, round, ref reason } => self.failed(node, job, round, reason, events),
         }
     }
@@ -130,10 +138,11 @@ impl State {
     /// When time alone would next change something: a [`Command::Tick`] before it changes nothing
     /// and need not be journaled.
     pub fn next_deadline_ms(&self) -> Option<u64> {
-        self.phase_deadline_ms().into_iter().chain(self.suspicion_end_ms()).min()
+        let deadlines = [self.round_deadline_ms(), self.keeping_deadline_ms(), self.suspicion_end_ms()];
+        deadlines.into_iter().flatten().min()
     }
 
-    fn phase_deadline_ms(&self) -> Option<u64> {
+    pub(crate) fn round_deadline_ms(&self) -> Option<u64> {
         let running = self.running.as_ref()?;
         let since_ms = match &running.phase {
             Phase::Waiting => None,
@@ -171,7 +180,7 @@ impl State {
         self.finished.iter()
     }
 
-    /// The checkpoints that are remembered.
+    /// The checkpoints that are kept.
     pub fn checkpoints(&self) -> &Checkpoints {
         &self.checkpoints
     }

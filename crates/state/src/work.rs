@@ -77,7 +77,7 @@ impl State {
             .collect()
     }
 
-    /// Whose work may be another after a command with these events: `None` is everybody's.
+    /// Whose work, or what they keep, may be another after a command with these events: `None` is everybody's.
     ///
     /// In large networks most commands concern one node; asking all of them each time would take most of a host's time.
     pub fn concerned(&self, command: &Command, events: &[Event]) -> Option<BTreeSet<NodeId>> {
@@ -102,6 +102,7 @@ impl State {
             | Command::Reported { node, .. } => {
                 concerned.insert(*node);
             }
+            Command::Challenged { node, .. } => _ = concerned.insert(*node),
             Command::JobSubmitted { .. } | Command::LinkMeasured { .. } | Command::Tick { .. } => {}
         }
         let gathering = match self.running.as_ref().map(|running| &running.phase) {
@@ -124,6 +125,9 @@ impl State {
                 | Event::NodeSuspected { .. }
                 | Event::NodeHeard { .. }
                 | Event::JobAccepted { .. } => {}
+                Event::CheckpointAsked { node, .. }
+                | Event::CheckpointKept { node, .. }
+                | Event::CheckpointReleased { node, .. } => _ = concerned.insert(*node),
                 Event::PartSummed { sum, .. } => concerned.extend(waiting_for(*sum)),
                 Event::PartMoved { sum, node, .. } => {
                     concerned.extend(node);

@@ -138,7 +138,14 @@ impl Submit {
 fn prepare(config: &RunConfig, quiet: bool) -> Result<Job> {
     let corpus = Corpus::prepare(config, quiet)?;
     let Corpus { tokenizer, training, held_out, .. } = &corpus;
-    Job::new(config.run.clone(), corpus.spec(config), tokenizer, training, held_out, config.round_plan())
+    Job::new(
+        config.run.clone(),
+        corpus.spec(config),
+        tokenizer,
+        training,
+        held_out,
+        (config.round_plan(), config.checkpoint_plan()),
+    )
 }
 
 fn interrupted(what: &str) -> ! {

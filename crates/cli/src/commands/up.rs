@@ -3,12 +3,14 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::json;
-use zoo_orchestrator::{LEASE_MS, Orchestrator, OrchestratorOptions, TICK_MS};
+use zoo_orchestrator::{Audits, LEASE_MS, Orchestrator, OrchestratorOptions, TICK_MS};
 
 use crate::foreground;
+use crate::job::listed;
 use crate::live::print_line;
 
 /// Arguments of `zoo up`.
@@ -31,6 +33,9 @@ pub struct Up {
     exit_with_stdin: bool,
 }
 
+/// A holder of a checkpoint is challenged so often.
+const AUDIT: Duration = Duration::from_secs(30);
+
 impl Up {
     /// Runs until Ctrl-C.
     pub fn run(self) -> Result<()> {
@@ -45,6 +50,7 @@ impl Up {
             listen: self.listen,
             lease_ms: LEASE_MS,
             tick_ms: TICK_MS,
+            audits: Some(Audits { every: AUDIT, lists: listed }),
         })
         .await?;
         self.announce(&orchestrator, &directory)?;

@@ -3,3 +3,4 @@
 mod blobs;
 mod common;
 mod control;
+mod swarm;

@@ -32,6 +32,7 @@ fn commands() -> Vec<Command> {
         training_data: digest,
         held_out_data: digest,
         plan,
+        checkpoints: Default::default(),
     };
     let mut commands = vec![
         Command::NodeJoined { node, profile: profile.clone(), addresses: vec![], now_ms: 10 },

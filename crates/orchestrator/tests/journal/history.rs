@@ -125,6 +125,7 @@ fn job(minimum_nodes: u32) -> JobDescription {
             contribution_deadline_ms: 1_000_000,
             topology: Default::default(),
         },
+        checkpoints: Default::default(),
     }
 }
 

@@ -31,6 +31,7 @@ pub fn options(directory: &Path) -> OrchestratorOptions {
         listen: "127.0.0.1:0".parse().unwrap(),
         lease_ms: LEASE_MS,
         tick_ms: 50,
+        audits: None,
     }
 }
 
@@ -98,6 +99,7 @@ pub fn job(name: &str, rounds: u32, minimum_nodes: u32) -> (JobDescription, Vec<
             contribution_deadline_ms: 60_000,
             topology: Default::default(),
         },
+        checkpoints: Default::default(),
     };
     (job, inner, Arc::new(store))
 }

@@ -35,6 +35,7 @@ impl Network {
             listen: "127.0.0.1:0".parse().unwrap(),
             lease_ms: 3_000,
             tick_ms: 50,
+            audits: None,
         })
         .await
         .unwrap();
@@ -65,6 +66,7 @@ impl Network {
                 contribution_deadline_ms: 30_000,
                 topology: Default::default(),
             },
+            checkpoints: Default::default(),
         };
         let parts = job.initial.manifest().blobs().map(|blob| blob.digest).collect();
         self.client.submit(description, parts, store).await.unwrap();

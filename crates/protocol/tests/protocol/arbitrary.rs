@@ -6,9 +6,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use zoo_content::Digest;
 use zoo_protocol::{
-    Aggregate, Commitment, Evaluate, Form, FromOrchestrator, JobDescription, Link, NodeId, NodeProfile, Peer,
-    Profile, RefusedSummand, Rejection, Report, Role, RoundPlan, Sealed, Share, Speeds, Stretch, Sum,
-    Summand, ToOrchestrator, Topology, TrainWindow, VNodeUpdate, Work, limits,
+    Aggregate, Challenge, CheckpointPlan, Commitment, Evaluate, Form, FromOrchestrator, JobDescription, Keep,
+    Link, NodeId, NodeProfile, Peer, Profile, RefusedSummand, Rejection, Report, Role, RoundPlan, Sealed,
+    Share, Speeds, Stretch, Sum, Summand, ToOrchestrator, Topology, TrainWindow, VNodeUpdate, Work, limits,
 };
 
 use crate::samples::key;
@@ -82,6 +82,7 @@ prop_compose! {
         contribution_deadline_ms in 1..=u64::MAX,
         profile in any_numeric_profile(),
         topology in any_topology(),
+        (redundancy, interval, keep) in (1..=64u32, 1..=u32::MAX, 0..=64u32),
     ) -> JobDescription {
         let [program, initial, training_data, held_out_data] = blobs;
         let [sequences_per_step, evaluation_shards, minimum_nodes] = numbers;
@@ -89,7 +90,8 @@ prop_compose! {
             steps, rhythm, sequences_per_step, evaluate_every, evaluation_shards, minimum_nodes,
             contribution_deadline_ms, topology,
         };
-        JobDescription { name, program, profile, initial, training_data, held_out_data, plan }
+        let checkpoints = CheckpointPlan { redundancy, interval, keep };
+        JobDescription { name, program, profile, initial, training_data, held_out_data, plan, checkpoints }
     }
 }
 
@@ -206,7 +208,23 @@ fn any_report() -> impl Strategy<Value = Report> {
             round,
             reason: limits::reason(text)
         }),
+        place().prop_map(|(job, round, ask)| Report::Kept { job, round, ask }),
+        (place(), any::<u64>(), vec(any::<u8>(), 0..100))
+            .prop_map(|((job, round, _), nonce, proof)| Report::Proved { job, round, nonce, proof }),
     ]
+}
+
+prop_compose! {
+    fn any_keep()(
+        [job, checkpoint, blob] in [any_digest(), any_digest(), any_digest()],
+        [round, ask] in any::<[u32; 2]>(),
+        [nonce, place] in any::<[u64; 2]>(),
+        bytes in 0..=zoo_content::MAX_BLOB_BYTES,
+        challenged: bool,
+    ) -> Keep {
+        let challenge = challenged.then(|| Challenge::of_chunk(nonce, blob, bytes, place));
+        Keep { job, round, checkpoint, ask, challenge }
+    }
 }
 
 pub fn any_to_orchestrator() -> impl Strategy<Value = ToOrchestrator> {
@@ -259,5 +277,7 @@ pub fn any_from_orchestrator() -> impl Strategy<Value = FromOrchestrator> {
         ),
         any_digest().prop_map(FromOrchestrator::StateRoot),
         Just(FromOrchestrator::CaughtUp),
+        (vec(any_keep(), 0..4), any_peers())
+            .prop_map(|(keeps, peers)| FromOrchestrator::Keep { keeps, peers }),
     ]
 }

@@ -31,6 +31,8 @@ fn name_to(message: &ToOrchestrator) -> &'static str {
         ToOrchestrator::Report(Report::Failed { .. }) => "to.report.failed",
         ToOrchestrator::Report(Report::Summed { .. }) => "to.report.summed",
         ToOrchestrator::Report(Report::Refused { .. }) => "to.report.refused",
+        ToOrchestrator::Report(Report::Kept { .. }) => "to.report.kept",
+        ToOrchestrator::Report(Report::Proved { .. }) => "to.report.proved",
         ToOrchestrator::Submit { .. } => "to.submit",
         ToOrchestrator::Watch { .. } => "to.watch",
         ToOrchestrator::Leave => "to.leave",
@@ -56,6 +58,7 @@ fn name_from(message: &FromOrchestrator) -> &'static str {
         FromOrchestrator::StateRoot(_) => "from.state_root",
         FromOrchestrator::CaughtUp => "from.caught_up",
         FromOrchestrator::Probe(_) => "from.probe",
+        FromOrchestrator::Keep { .. } => "from.keep",
     }
 }
 

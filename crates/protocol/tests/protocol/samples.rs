@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use zoo_content::Digest;
 use zoo_protocol::{
-    Aggregate, Commitment, Evaluate, Form, FromOrchestrator, JobDescription, Link, NodeId, NodeKey,
-    NodeProfile, Peer, Profile, RefusedSummand, Rejection, Report, Role, RoundPlan, Sealed, Share, Speeds,
-    Stretch, Sum, Summand, ToOrchestrator, Topology, TrainWindow, VNodeUpdate, Work,
+    Aggregate, Challenge, CheckpointPlan, Commitment, Evaluate, Form, FromOrchestrator, JobDescription, Keep,
+    Link, NodeId, NodeKey, NodeProfile, Peer, Profile, RefusedSummand, Rejection, Report, Role, RoundPlan,
+    Sealed, Share, Speeds, Stretch, Sum, Summand, ToOrchestrator, Topology, TrainWindow, VNodeUpdate, Work,
 };
 
 pub fn key() -> NodeKey {
@@ -62,6 +62,7 @@ pub fn job() -> JobDescription {
             contribution_deadline_ms: 30_000,
             topology: Topology::Tree { fan_in: 32 },
         },
+        checkpoints: CheckpointPlan { redundancy: 3, interval: 300, keep: 2 },
     }
 }
 
@@ -126,6 +127,8 @@ fn reports() -> Vec<Report> {
                 })
                 .into(),
         },
+        Report::Kept { job, round, ask: 300 },
+        Report::Proved { job, round, nonce: 1 << 40, proof: vec![0, 1, 2, 255] },
     ]
 }
 
@@ -164,6 +167,19 @@ pub fn works() -> Vec<Work> {
             summands: vec![summand(Form::Contribution), summand(Form::Sum(32))],
         }),
     ]
+}
+
+fn keeps() -> Vec<Keep> {
+    let challenge = Challenge::of_chunk(1 << 40, digest("vnode"), 1_048_641, 1 << 33);
+    [None, Some(challenge)]
+        .map(|challenge| Keep {
+            job: digest("job"),
+            round: 299,
+            checkpoint: digest("checkpoint"),
+            ask: 7,
+            challenge,
+        })
+        .into()
 }
 
 fn summand(form: Form) -> Summand {
@@ -215,5 +231,6 @@ pub fn every_from_orchestrator() -> Vec<FromOrchestrator> {
         FromOrchestrator::Probe(Peer { node: key().id(), addresses: addresses() }),
     ];
     messages.extend(works().into_iter().map(|work| FromOrchestrator::Work { work, peers: peers() }));
+    messages.push(FromOrchestrator::Keep { keeps: keeps(), peers: peers() });
     messages
 }

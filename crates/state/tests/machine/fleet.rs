@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use zoo_content::Digest;
+use zoo_content::slice::{CHUNK_BYTES, Outline};
 use zoo_protocol::{
-    Aggregate, Commitment, Evaluate, JobDescription, JobId, NodeId, NodeKey, NodeProfile, Profile, Report,
-    RoundPlan, Sealed, Speeds, Sum, Summand, Topology, TrainWindow, VNodeUpdate, Work, encode,
+    Aggregate, Challenge, CheckpointPlan, Commitment, Evaluate, JobDescription, JobId, Keep, NodeId, NodeKey,
+    NodeProfile, Profile, Report, RoundPlan, Sealed, Speeds, Sum, Summand, Topology, TrainWindow,
+    VNodeUpdate, Work, encode,
 };
 use zoo_state::{Command, Event, JobStatus, LossCause, Phase, Refusal, State, invariants};
 
@@ -50,6 +52,7 @@ pub fn job(name: &str, plan: RoundPlan) -> JobDescription {
         training_data: Digest::of(b"training data"),
         held_out_data: Digest::of(b"held-out data"),
         plan,
+        checkpoints: CheckpointPlan::default(),
     }
 }
 
@@ -106,9 +109,13 @@ impl Fleet {
     }
 
     pub fn join(&mut self, node: usize) {
+        self.join_in(node, "");
+    }
+
+    pub fn join_in(&mut self, node: usize, region: &str) {
         let command = Command::NodeJoined {
             node: self.id(node),
-            profile: profile(&format!("node {node}")),
+            profile: NodeProfile { region: region.into(), ..profile(&format!("node {node}")) },
             addresses: vec![format!("127.0.0.1:{}", 4000 + node).parse().unwrap()],
             now_ms: self.now_ms,
         };
@@ -225,6 +232,45 @@ impl Fleet {
                 assert!(matches!(refusal, Refusal::NotAssigned { .. }), "{refusal}");
             }
         }
+    }
+
+    /// The node has everything that it is asked to keep, and says so.
+    pub fn keep(&mut self, node: usize) {
+        for Keep { job, round, ask, .. } in self.state.keeps_for(&self.id(node)) {
+            self.report(node, Report::Kept { job, round, ask }).unwrap();
+        }
+    }
+
+    /// The holder is challenged to prove a part of a blob of 5,000 bytes of the newest checkpoint; gives the proof, which is
+    /// reported at once if a place is given.
+    pub fn challenge(&mut self, node: usize, nonce: u64, place: Option<u64>) -> Result<Vec<u8>, Refusal> {
+        let blob = vec![7; 5_000];
+        let (job, round) = self.newest();
+        let challenge = Challenge::of_chunk(nonce, Digest::of(&blob), 5_000, place.unwrap_or(3));
+        let command = Command::Challenged { node: self.id(node), job, round, challenge, now_ms: self.now_ms };
+        self.apply(command)?;
+        let part = challenge.offset..challenge.offset + u64::from(challenge.length);
+        let proof = Outline::of(&blob, CHUNK_BYTES).prove(part, |at| &blob[at]);
+        if place.is_some() {
+            self.prove(node, nonce, proof.clone())?;
+        }
+        Ok(proof)
+    }
+
+    pub fn prove(&mut self, node: usize, nonce: u64, proof: Vec<u8>) -> Result<Vec<Event>, Refusal> {
+        let (job, round) = self.newest();
+        self.report(node, Report::Proved { job, round, nonce, proof })
+    }
+
+    fn newest(&self) -> (JobId, u32) {
+        let (job, round, _) = self.state.checkpoints().iter().last().expect("a checkpoint");
+        (*job, round)
+    }
+
+    /// Who keeps the newest checkpoint of the newest job.
+    pub fn keepers(&self) -> Vec<usize> {
+        let (_, _, newest) = self.state.checkpoints().iter().last().expect("a checkpoint");
+        (0..self.nodes.len()).filter(|node| newest.keepers.contains_key(&self.id(*node))).collect()
     }
 
     /// Every node does the work it has at its turn, once.

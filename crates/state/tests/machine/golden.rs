@@ -2,7 +2,7 @@
 
 use zoo_content::Digest;
 use zoo_protocol::{Link, NodeId, Share, decode, encode};
-use zoo_state::{Event, Failure, FaultKind, LossCause, Missed, Restart};
+use zoo_state::{Event, Failure, FaultKind, LossCause, Missed, Release, Restart};
 
 use crate::fleet::{plan, profile};
 
@@ -21,6 +21,7 @@ fn name(event: &Event) -> &'static str {
         Event::NodeLost { cause: LossCause::LeaseExpired, .. } => "node_lost.lease_expired",
         Event::NodeLost { cause: LossCause::Left, .. } => "node_lost.left",
         Event::NodeLost { cause: LossCause::Disconnected, .. } => "node_lost.disconnected",
+        Event::NodeLost { cause: LossCause::Unheard, .. } => "node_lost.unheard",
         Event::NodeRejoined { .. } => "node_rejoined",
         Event::JobAccepted { .. } => "job_accepted",
         Event::RoundWaiting { .. } => "round_waiting",
@@ -56,6 +57,14 @@ fn name(event: &Event) -> &'static str {
         Event::LinkMeasured { .. } => "link_measured",
         Event::NodeSuspected { .. } => "node_suspected",
         Event::NodeHeard { .. } => "node_heard",
+        Event::CheckpointAsked { .. } => "checkpoint_asked",
+        Event::CheckpointKept { .. } => "checkpoint_kept",
+        Event::CheckpointReleased { why: Release::Away, .. } => "checkpoint_released.away",
+        Event::CheckpointReleased { why: Release::Spare, .. } => "checkpoint_released.spare",
+        Event::CheckpointReleased { why: Release::Late, .. } => "checkpoint_released.late",
+        Event::CheckpointReleased { why: Release::Silent, .. } => "checkpoint_released.silent",
+        Event::CheckpointReleased { why: Release::Lost, .. } => "checkpoint_released.lost",
+        Event::CheckpointReleased { why: Release::False, .. } => "checkpoint_released.false",
     }
 }
 
@@ -102,8 +111,13 @@ fn events() -> Vec<Event> {
         Event::LinkMeasured { node, link: Link { upload_kib_per_s: 1 << 20, rtt_ms: 300 } },
         Event::NodeSuspected { node, reached_by: vec![node, NodeId([0xdd; 32])] },
         Event::NodeHeard { node },
+        Event::CheckpointAsked { job, round, node },
+        Event::CheckpointKept { job, round, node },
     ];
-    let causes = [LossCause::LeaseExpired, LossCause::Left, LossCause::Disconnected];
+    let releases =
+        [Release::Away, Release::Spare, Release::Late, Release::Silent, Release::Lost, Release::False];
+    events.extend(releases.map(|why| Event::CheckpointReleased { job, round, node, why }));
+    let causes = [LossCause::LeaseExpired, LossCause::Left, LossCause::Disconnected, LossCause::Unheard];
     events.extend(causes.map(|cause| Event::NodeLost { node, cause }));
     let misses =
         [Missed::Lost, Missed::Deadline, Missed::Failed("no space left".into()), Missed::Unavailable];

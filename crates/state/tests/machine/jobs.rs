@@ -1,6 +1,6 @@
 //! The queue of jobs.
 
-use zoo_protocol::{JobDescription, RoundPlan};
+use zoo_protocol::{CheckpointPlan, JobDescription, RoundPlan};
 use zoo_state::{Command, Event, JobStatus, Outcome, Phase, Refusal};
 
 use crate::fleet::{Fleet, job, plan};
@@ -65,7 +65,8 @@ fn the_final_checkpoint_stays_known_with_its_holders() {
         panic!("not finished")
     };
     assert_eq!(fleet.state.holders(&checkpoint), fleet.ids(0..3));
-    assert_eq!(fleet.state.checkpoints().iter().count(), 1);
+    let rounds: Vec<u32> = fleet.state.checkpoints().iter().map(|(_, round, _)| round).collect();
+    assert_eq!(rounds, [9, 11], "that of every tenth round, and the last");
     fleet.lose(1);
     assert_eq!(fleet.state.holders(&checkpoint), fleet.ids([0, 2]), "a lost node serves nobody");
     fleet.join(1);
@@ -79,7 +80,15 @@ fn a_plan_that_makes_no_sense_is_refused() {
         change(&mut plan);
         job("job", plan)
     };
+    let keeping = |redundancy, interval, keep| JobDescription {
+        checkpoints: CheckpointPlan { redundancy, interval, keep },
+        ..job("job", plan())
+    };
     let jobs: Vec<JobDescription> = vec![
+        keeping(0, 1, 1),
+        keeping(65, 1, 1),
+        keeping(3, 0, 1),
+        keeping(3, 1, 65),
         with(|plan| plan.steps = 0),
         with(|plan| plan.steps = u64::MAX),
         with(|plan| plan.rhythm.clear()),

@@ -34,6 +34,8 @@ fn history() -> Fleet {
     fleet.step(2);
     fleet.tick(DEADLINE_MS);
     fleet.join(1);
+    fleet.keep(2);
+    fleet.challenge(2, 7, Some(5_000)).unwrap();
     fleet.lose(0);
     assert!(fleet.finish(&job, 20));
     assert!(matches!(fleet.state.job_status(&job), Some(JobStatus::Over(Outcome::Finished { .. }))));

@@ -9,6 +9,7 @@ mod histories;
 mod jobs;
 mod journal;
 mod judging;
+mod keeping;
 mod links;
 mod membership;
 mod suspicion;

@@ -4,8 +4,8 @@ use anyhow::{Result, bail};
 use zoo_content::Digest;
 use zoo_orchestrator::journal::Entry;
 use zoo_protocol::{
-    Aggregate, Commitment, Evaluate, JobDescription, NodeKey, NodeProfile, Profile, Report, RoundPlan,
-    Sealed, Speeds, Sum, Topology, TrainWindow, VNodeUpdate, Work, encode,
+    Aggregate, CheckpointPlan, Commitment, Evaluate, JobDescription, NodeKey, NodeProfile, Profile, Report,
+    RoundPlan, Sealed, Speeds, Sum, Topology, TrainWindow, VNodeUpdate, Work, encode,
 };
 use zoo_state::{Command, LossCause, State};
 
@@ -127,6 +127,7 @@ fn job() -> JobDescription {
             contribution_deadline_ms: 1 << 40,
             topology: Topology::Auto,
         },
+        checkpoints: CheckpointPlan::default(),
     }
 }
 

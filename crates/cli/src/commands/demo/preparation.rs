@@ -4,7 +4,7 @@ use std::thread::available_parallelism;
 
 use anyhow::{Context, Result};
 use zoo_data::{CargoSource, HeldOut, Options, Prepared, Source, TokenizerChoice};
-use zoo_protocol::{Profile, RoundPlan, Topology};
+use zoo_protocol::{CheckpointPlan, Profile, RoundPlan, Topology};
 use zoo_training::{Outer, Schedule, SparseSettings, TrainingSpec, UpdateFormat};
 
 use super::Demo;
@@ -36,7 +36,14 @@ pub fn prepare(demo: &Demo) -> Result<PreparedJob> {
     let prepared = zoo_data::prepare(&data_options(demo)?, &mut |_| {})?;
     let Prepared { tokenizer, training, held_out, .. } = &prepared;
     let spec = specification(demo, tokenizer.vocab_size());
-    let job = Job::new(format!("demo {}", demo.preset), spec, tokenizer, training, held_out, plan(demo))?;
+    let job = Job::new(
+        format!("demo {}", demo.preset),
+        spec,
+        tokenizer,
+        training,
+        held_out,
+        (plan(demo), CheckpointPlan::default()),
+    )?;
     Ok(PreparedJob { job, prepared })
 }
 
