@@ -228,6 +228,7 @@ fn subject(command: &Command) -> Option<NodeId> {
     match command {
         Command::NodeJoined { node, .. }
         | Command::NodeLost { node, .. }
+        | Command::Challenged { node, .. }
         | Command::Reported { node, .. } => Some(*node),
         _ => None,
     }
@@ -246,6 +247,9 @@ fn what(command: &Command) -> &'static str {
         Command::Reported { report: Report::Evaluated { .. }, .. } => "reports an evaluated shard",
         Command::Reported { report: Report::Failed { .. }, .. } => "reports a failure",
         Command::Reported { report: Report::Summed { .. }, .. } => "reports a part of a round, added",
+        Command::Reported { report: Report::Kept { .. }, .. } => "holds a checkpoint that it is to keep",
+        Command::Reported { report: Report::Proved { .. }, .. } => "answers a challenge",
+        Command::Challenged { .. } => "is challenged to prove that it holds a checkpoint",
         _ => "time passes",
     }
 }
@@ -259,6 +263,9 @@ fn node_of(event: &Event) -> Option<&NodeId> {
         | Event::ContributionAccepted { node, .. }
         | Event::ContributionMissed { node, .. }
         | Event::PartSummed { node, .. }
+        | Event::CheckpointAsked { node, .. }
+        | Event::CheckpointKept { node, .. }
+        | Event::CheckpointReleased { node, .. }
         | Event::Fault { node, .. } => Some(node),
         _ => None,
     }
