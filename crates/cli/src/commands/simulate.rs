@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use zoo_protocol::Topology;
-use zoo_simulator::{Faults, Options, Outcome, simulate};
+use zoo_simulator::{CheckpointPlan, Faults, Options, Outcome, simulate};
 
 use crate::live::format::{bytes, count, several};
 use crate::live::print_line;
@@ -61,6 +61,7 @@ impl Simulate {
                 nodes: self.nodes.into(),
                 rounds: self.rounds,
                 topology: self.topology,
+                checkpoints: CheckpointPlan::default(),
                 seed,
                 faults: faults.clone(),
                 bug: None,

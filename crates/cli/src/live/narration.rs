@@ -71,6 +71,9 @@ pub fn sentence(event: &Event, overview: &Overview) -> Option<String> {
         Event::RoundStarted { round: first @ 0, shares, .. } => {
             format!("round {} starts on {}", of_all(first), several(shares.len() as u64, "node"))
         }
+        Event::CheckpointReleased { round, node, why, .. } if why.is_failure() => {
+            format!("{} keeps the checkpoint of round {} no longer: {why}", name(node), round + 1)
+        }
         Event::ContributionMissed { round, node, why, .. } => {
             format!("round {} goes on without {}: {why}", round + 1, name(node))
         }

@@ -230,6 +230,7 @@ fn subject(command: &Command) -> Option<NodeId> {
     match command {
         Command::NodeJoined { node, .. }
         | Command::NodeLost { node, .. }
+        | Command::Challenged { node, .. }
         | Command::Reported { node, .. }
         | Command::NodeSuspected { node, .. }
         | Command::NodeHeard { node, .. }
@@ -255,6 +256,9 @@ fn what(command: &Command) -> &'static str {
         Command::LinkMeasured { .. } => "measured its link",
         Command::NodeSuspected { .. } => "is silent here, and its peers reach it",
         Command::NodeHeard { .. } => "is heard again",
+        Command::Reported { report: Report::Kept { .. }, .. } => "holds a checkpoint that it is to keep",
+        Command::Reported { report: Report::Proved { .. }, .. } => "answers a challenge",
+        Command::Challenged { .. } => "is challenged to prove that it holds a checkpoint",
         Command::Tick { .. } => "time passes",
     }
 }
@@ -271,6 +275,9 @@ fn node_of(event: &Event) -> Option<&NodeId> {
         | Event::LinkMeasured { node, .. }
         | Event::NodeSuspected { node, .. }
         | Event::NodeHeard { node }
+        | Event::CheckpointAsked { node, .. }
+        | Event::CheckpointKept { node, .. }
+        | Event::CheckpointReleased { node, .. }
         | Event::Fault { node, .. } => Some(node),
         _ => None,
     }

@@ -11,7 +11,7 @@ fn kept(regions: &[&str], redundancy: u32) -> Fleet {
     for (node, region) in regions.iter().enumerate() {
         fleet.join_in(node, region);
     }
-    let plan = RoundPlan { rounds: 9, evaluate_every: 9, ..plan() };
+    let plan = RoundPlan { steps: 27, evaluate_every: 27, ..plan() };
     let checkpoints = CheckpointPlan { redundancy, ..CheckpointPlan::default() };
     let job = JobDescription { checkpoints, ..job("job", plan) };
     fleet.apply(Command::JobSubmitted { job, now_ms: fleet.now_ms }).unwrap();
@@ -147,7 +147,7 @@ fn only_holders_are_challenged() {
 fn a_checkpoint_that_nobody_has_to_keep_any_more_is_asked_of_nobody() {
     let mut fleet = Fleet::new(4);
     (0..4).for_each(|node| fleet.join(node));
-    let plan = RoundPlan { rounds: 11, evaluate_every: 99, ..plan() };
+    let plan = RoundPlan { steps: 33, evaluate_every: 99, ..plan() };
     let checkpoints = CheckpointPlan { redundancy: 2, interval: 3, keep: 2 };
     let job = JobDescription { checkpoints, ..job("job", plan) };
     let id = job.id();
@@ -157,7 +157,7 @@ fn a_checkpoint_that_nobody_has_to_keep_any_more_is_asked_of_nobody() {
     assert_eq!(rounds, [5, 8, 10]);
     let asked: usize = (0..4).map(|node| fleet.state.keeps_for(&fleet.id(node)).len()).sum();
     assert_eq!(asked, 3 * 2);
-    let next = fleet.submit("next", RoundPlan { rounds: 1, ..crate::fleet::plan() });
+    let next = fleet.submit("next", RoundPlan { steps: 3, ..crate::fleet::plan() });
     assert!(fleet.finish(&next, 100));
     let left = fleet.state.checkpoints().iter().filter(|(job, _, _)| **job == id).count();
     assert_eq!(left, 1, "its last");

@@ -110,6 +110,7 @@ impl Teller {
             }
             PNodeEvent::WorkChanged(work) => told.work = Some(work.clone()),
             PNodeEvent::Started(_) => told.owes = true,
+            PNodeEvent::Reported(Report::Kept { .. } | Report::Proved { .. }) => {}
             // A trained window is owed until it is aggregated: the others fetch it from here.
             PNodeEvent::Reported(report) => told.owes = matches!(report, Report::Trained(_)),
             _ => {}
@@ -164,6 +165,7 @@ impl Teller {
                 }
             },
             PNodeEvent::Progress(snapshot) => return self.progress(snapshot),
+            PNodeEvent::Reported(Report::Proved { proof, .. }) if !proof.is_empty() => return None,
             PNodeEvent::Reported(report) => reported(report),
             PNodeEvent::Trouble(cause) => format!("trouble, trying again: {cause}"),
         })
@@ -221,6 +223,10 @@ fn reported(report: &Report) -> String {
             format!("round {}: evaluated shard {} on {} tokens", round + 1, shard + 1, count(*tokens))
         }
         Report::Failed { round, reason, .. } => format!("round {}: failed: {reason}", round + 1),
+        Report::Kept { round, .. } => format!("keeping the checkpoint of round {}", round + 1),
+        Report::Proved { round, .. } => {
+            format!("a part of the checkpoint of round {} is lost or has changed", round + 1)
+        }
     }
 }
 
@@ -285,6 +291,10 @@ fn report_line(report: &Report) -> Value {
         }),
         Report::Failed { round, reason, .. } => {
             json!({ "event": "failed", "round": round, "reason": reason })
+        }
+        Report::Kept { round, ask, .. } => json!({ "event": "kept", "round": round, "ask": ask }),
+        Report::Proved { round, proof, .. } => {
+            json!({ "event": "proved", "round": round, "bytes": proof.len() })
         }
     }
 }
