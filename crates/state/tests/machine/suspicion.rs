@@ -15,7 +15,7 @@ fn hear(fleet: &mut Fleet, node: usize) -> Result<Vec<Event>, Refusal> {
 
 /// Three nodes of which the last is silent for the orchestrator; its first peer reaches it.
 fn suspected(topology: Topology, before: impl Fn(&mut Fleet)) -> Fleet {
-    let mut fleet = Fleet::running(3, RoundPlan { topology, evaluate_every: 2, ..plan() });
+    let mut fleet = Fleet::running(3, RoundPlan { topology, evaluate_every: 6, ..plan() });
     before(&mut fleet);
     let witnesses = fleet.ids([0]);
     let events = suspect(&mut fleet, 2, witnesses.clone()).unwrap();
