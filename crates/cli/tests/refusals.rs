@@ -11,6 +11,7 @@ use std::time::Duration;
 use common::{Bench, Running};
 use iroh::endpoint::presets;
 use iroh::{EndpointAddr, PublicKey, RelayMode};
+use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 use zoo_content::{BlobStore, Digest, MemoryStore, VerifiedBlob};
 use zoo_network::{BindOptions, ControlStream, Endpoint, Ticket};
@@ -18,8 +19,8 @@ use zoo_orchestrator::{Client, Notice};
 use zoo_pnode::task::{Datasets, TrainedWindow, train};
 use zoo_pnode::verify::fetch_inputs;
 use zoo_protocol::{
-    Aggregate, Commitment, FromOrchestrator, MAX_FRAME_BYTES, NodeId, NodeKey, NodeProfile, Peer, Report,
-    Role, Sealed, Speeds, ToOrchestrator, TrainWindow, VERSION, Work, encode,
+    Aggregate, Commitment, FromOrchestrator, MAX_FRAME_BYTES, Message, NodeKey, NodeProfile, Peer, Report,
+    Role, Sealed, Speeds, Statement, ToOrchestrator, TrainWindow, VERSION, WireError, Work, encode,
 };
 use zoo_state::Event;
 use zoo_training::TrainingSpec;
@@ -360,26 +361,28 @@ async fn a_contribution_to_another_round() {
     a_report_is_refused(lie, "it is for another job or round").await;
 }
 
+/// A commitment with something after it, under a good signature.
+#[derive(Serialize, Deserialize)]
+struct WithMore(Commitment, u8);
+
+impl Message for WithMore {
+    fn validate(&self) -> Result<(), WireError> {
+        Ok(())
+    }
+}
+
+impl Statement for WithMore {
+    const PURPOSE: &'static str = Commitment::PURPOSE;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_contribution_that_is_not_canonical() {
-    /// Signs whatever it is.
-    #[derive(serde::Serialize)]
-    struct Raw {
-        signer: NodeId,
-        bytes: Vec<u8>,
-        signature: Vec<u8>,
-    }
     let lie = async |liar: &mut Liar, honest: TrainedWindow| {
-        // One byte more, under a signature of another statement: what it stands for never matters.
-        let sealed = Raw {
-            signer: key().id(),
-            bytes: [encode(&honest.commitment), vec![0]].concat(),
-            signature: vec![0; 64],
-        };
-        let sealed = [vec![0], encode(&sealed)].concat();
-        liar.report(zoo_protocol::decode(&sealed).unwrap()).await;
+        let sealed = Sealed::seal(&WithMore(honest.commitment, 0), &key());
+        let trained = [vec![0], encode(&sealed)].concat();
+        liar.report(zoo_protocol::decode(&trained).unwrap()).await;
     };
-    a_report_is_refused(lie, "does not cover these bytes").await;
+    a_report_is_refused(lie, "message has 1 bytes too many").await;
 }
 
 /// The report of round 0 again, in round 1.

@@ -171,6 +171,10 @@ fn parse(bytes: &[u8]) -> Result<tokenizers::Tokenizer, TokenizerError> {
         let cause = format!("{} bytes are more than the limit of {JSON_BYTES_MAX}", bytes.len());
         return Err(TokenizerError::Malformed(cause));
     }
+    // The library panics at what is no JSON within some of its parts, where it does not expect an error any more.
+    if let Err(error) = serde_json::from_slice::<serde_json::Value>(bytes) {
+        return Err(TokenizerError::Malformed(error.to_string()));
+    }
     tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| TokenizerError::Malformed(error.to_string()))
 }
 
@@ -217,6 +221,18 @@ mod tests {
         "Ünïcödé, 日本語, emoji 🦊🦊 and\0control\u{7f}",
         "<|endoftext|> spelled out stays text",
     ];
+
+    #[test]
+    fn what_is_no_json_is_refused_wherever_it_breaks() {
+        let json = String::from_utf8(Tokenizer::bytes().to_json()).unwrap();
+        for part in ["\"decoder\":{", "\"pre_tokenizer\":{", "\"model\":{"] {
+            let at = json.find(part).unwrap() + part.len();
+            for broken in [&b"\xff"[..], b"\"a\":nu,", b"\"a\":\"\\ud800\","] {
+                let bytes = [&json.as_bytes()[..at], broken, &json.as_bytes()[at..]].concat();
+                assert!(matches!(Tokenizer::from_json(&bytes), Err(TokenizerError::Malformed(_))), "{part}");
+            }
+        }
+    }
 
     #[test]
     fn every_text_comes_back_byte_for_byte() {

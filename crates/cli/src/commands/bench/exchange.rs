@@ -74,7 +74,7 @@ impl Exchange {
             let mut fetches = JoinSet::new();
             for (at, (endpoint, _)) in self.replicas.iter().enumerate() {
                 for (of, digests) in digests.iter().enumerate().filter(|(of, _)| *of != at) {
-                    for digest in digests.iter().copied() {
+                    for &digest in digests {
                         let (endpoint, peer) = (endpoint.clone(), self.replicas[of].0.peer());
                         fetches.spawn(async move {
                             endpoint.fetch(&peer, &digest, zoo_content::MAX_BLOB_BYTES).await.map(drop)
