@@ -12,6 +12,8 @@
 //! - **The journal is the state.** Starting is replaying, from the newest snapshot that the journal's digests
 //!   vouch for; the root written last must come out again. Leases, sessions and heartbeats are volatile: after a restart every
 //!   node that was live has one fresh lease, and the transport's idle timeout, to come back.
+//! - **Silence is asked about.** Before a worker's lease ends, up to three others are asked to reach it
+//!   ([`zoo_state::Detector`]); only whom nobody reaches is lost when the lease is over.
 //! - **One clock.** Only host stamps commands, with a time that never goes back.
 //! - **Work is level-triggered.** A session knows the latest assignment, never a queue of them.
 //! - **Nobody waits for the slow.** Watchers read the journal at their own speed; who

@@ -18,7 +18,7 @@ use crate::progress::Progress;
 /// A node says that it is there so often.
 const HEARTBEAT: Duration = Duration::from_millis(500);
 /// What is new of the link is told so often at most; the orchestrator takes no more.
-const LINK_INTERVAL: Duration = Duration::from_secs(15);
+const LINK_INTERVAL: Duration = Duration::from_secs(60);
 /// Silent nodes that this one tries to reach at once; of more it says that it did not.
 const PROBES_MAX: usize = 8;
 /// The orchestrator accepts or rejects within this time.
@@ -223,6 +223,6 @@ mod tests {
         assert_eq!(told.news(Some(slow), after(100)), None);
         assert_eq!(told.news(Some(fast), after(101)), Some(fast));
         assert_eq!(told.news(Some(slow), after(102)), None, "too soon");
-        assert_eq!(told.news(Some(slow), after(116)), Some(slow));
+        assert_eq!(told.news(Some(slow), after(161)), Some(slow));
     }
 }

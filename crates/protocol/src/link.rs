@@ -20,7 +20,7 @@ impl Link {
     /// The slowest answer there may be: a minute.
     pub const RTT_MS_MAX: u32 = 60_000;
     /// Round-trip times that differ by less say nothing.
-    const RTT_NOISE_MS: u32 = 5;
+    const RTT_NOISE_MS: u32 = 20;
 
     /// A measurement, brought within the bounds.
     pub fn new(upload_kib_per_s: u64, rtt_ms: u64) -> Self {
@@ -60,8 +60,8 @@ mod tests {
             (link(900, 20), link(1_100, 24), false),
             (link(900, 20), link(1_400, 20), true),
             (link(900, 20), link(590, 20), true),
-            (link(900, 1), link(900, 6), false),
-            (link(900, 1), link(900, 7), true),
+            (link(900, 1), link(900, 21), false),
+            (link(900, 1), link(900, 22), true),
             (link(900, 200), link(900, 290), false),
             (link(900, 200), link(900, 310), true),
             (link(1, 1), link(2, 1), true),

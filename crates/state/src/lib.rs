@@ -29,7 +29,8 @@
 //! 2. **Training.** Those nodes, ordered by id, get disjoint shares of fresh sequences; the cursor
 //!    never goes back, also when a round restarts, so no two replicas ever see the same sequence.
 //!    Who joins later waits for the next round. Who is lost is a missing summand, unless it has
-//!    contributed already or is back before the seal. The round is sealed when nobody is left to
+//!    contributed already or is back before the seal; who is silent only for the orchestrator, while
+//!    its peers reach it, is waited for a little ([`SUSPICION_MS`]). The round is sealed when nobody is left to
 //!    wait for, or at the deadline.
 //! 3. **Aggregating.** Up to some number of contributions *every* live node in good standing aggregates them, not
 //!    only those who trained: a newcomer gets the checkpoint that way, and it has many holders. Beyond, they come

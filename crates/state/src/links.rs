@@ -8,7 +8,7 @@ use zoo_protocol::{Link, NodeId};
 use crate::{Event, Node, Refusal, State};
 
 /// A node is heard again about its link after at least this time, ms: the journal does not grow by the second.
-pub const LINK_INTERVAL_MS: u64 = 10_000;
+pub const LINK_INTERVAL_MS: u64 = 30_000;
 /// Nobody is taken for more than this many times as fast as is usual: a boast moves little.
 const FASTER_MAX: u64 = 4;
 /// Answers that take less than this are all alike, ms.
