@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::timeout;
 use zoo_content::{Digest, MemoryStore};
-use zoo_orchestrator::{Client, Notice, Orchestrator, OrchestratorOptions, Watch};
+use zoo_orchestrator::{Audits, Client, Notice, Orchestrator, OrchestratorOptions, Watch};
 use zoo_pnode::PNodeEvent;
 use zoo_pnode::verify::{fetch_inputs, recheck};
 use zoo_protocol::{Commitment, JobDescription, MAX_FRAME_BYTES, NodeId, NodeKey, RoundPlan, Work, decode};
-use zoo_state::Event;
-use zoo_training::{LocalJob, Share};
+use zoo_state::{Event, Release};
+use zoo_training::{LocalJob, MANIFEST_BYTES_MAX, Manifest, Share};
 
 use crate::orchestrator::{Job, Node, PATIENCE};
 use crate::survival::restart;
@@ -35,7 +36,7 @@ impl Network {
             listen: "127.0.0.1:0".parse().unwrap(),
             lease_ms: 3_000,
             tick_ms: 50,
-            audits: None,
+            audits: Some(Audits { every: Duration::from_millis(100), lists: listed }),
         })
         .await
         .unwrap();
@@ -126,6 +127,11 @@ impl Network {
     }
 }
 
+fn listed(manifest: &[u8]) -> Option<Vec<(Digest, u64)>> {
+    let manifest = Manifest::from_bytes(manifest).ok()?;
+    Some(manifest.blobs().map(|blob| (blob.digest, blob.bytes)).collect())
+}
+
 fn finished_rounds(events: &[Event]) -> Vec<Digest> {
     let checkpoint = |event: &Event| match event {
         Event::RoundFinished { checkpoint, .. } => Some(*checkpoint),
@@ -207,6 +213,51 @@ async fn a_job_survives_a_node_that_crashes_in_a_window_and_comes_back() {
     assert!(matches!(events.last(), Some(Event::JobFinished { checkpoint, .. }) if *checkpoint == last));
     for commitment in commitments(&events, ROUNDS - 1) {
         network.check(&commitment).await;
+    }
+    network.stop().await;
+}
+
+/// Every part of the last checkpoint rots on one holder's disk. An audit finds it, and the fourth node takes its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_holder_whose_disk_rots_is_found_out_and_replaced() {
+    let job = Job::new();
+    let mut network = Network::start().await;
+    network.wait_for_nodes().await;
+    network.submit(&job, 4).await;
+    let events = network.run_to_the_end().await;
+    let last = *finished_rounds(&events).last().unwrap();
+    let mut holders = Vec::new();
+    let mut seen: Vec<Event> = events;
+    while holders.len() < 3 {
+        match seen.pop() {
+            Some(Event::CheckpointKept { round, node, .. }) if round == ROUNDS - 1 => holders.push(node),
+            Some(_) => {}
+            None => seen.push(network.event().await),
+        }
+    }
+    let peers = network.client.peers().await.unwrap();
+    let endpoint = network.client.endpoint();
+    let manifest = endpoint.fetch_from_any(&peers, &last, MANIFEST_BYTES_MAX as u64).await.unwrap();
+    let unlucky = holders[0];
+    let is_it = |event: &PNodeEvent| matches!(event, PNodeEvent::Ready { node, .. } if *node == unlucky);
+    let directory = network.nodes.iter().find(|node| node.saw(is_it)).unwrap().directory.path().join("blobs");
+    for (part, _) in listed(&manifest).unwrap() {
+        let name = part.to_string();
+        std::fs::write(directory.join(&name[..2]).join(&name[2..]), "rotten").unwrap();
+    }
+    let mut replaced = false;
+    loop {
+        match network.event().await {
+            Event::CheckpointReleased { node, why, .. } => {
+                assert_eq!((node, why), (unlucky, Release::Lost));
+                replaced = true;
+            }
+            Event::CheckpointKept { node, .. } if replaced => {
+                assert!(!holders.contains(&node));
+                break;
+            }
+            _ => {}
+        }
     }
     network.stop().await;
 }

@@ -237,7 +237,9 @@ impl Fleet {
     /// The node has everything that it is asked to keep, and says so.
     pub fn keep(&mut self, node: usize) {
         for Keep { job, round, ask, .. } in self.state.keeps_for(&self.id(node)) {
-            self.report(node, Report::Kept { job, round, ask }).unwrap();
+            if let Err(refusal) = self.report(node, Report::Kept { job, round, ask }) {
+                assert!(matches!(refusal, Refusal::NotAssigned { .. }), "{refusal}");
+            }
         }
     }
 

@@ -36,6 +36,10 @@ enum Action {
     Hear(usize),
     Tick(u64),
     Deadline,
+    /// The node has what it is to keep, and says so.
+    Keep(usize),
+    /// Who holds the newest checkpoint, if the node does, is challenged, and answers or is silent.
+    Challenge(usize, Option<u64>),
     Lie(Lie),
 }
 
@@ -55,7 +59,9 @@ fn action() -> impl Strategy<Value = Action> {
         2 => node.clone().prop_map(Action::Lose),
         1 => node.clone().prop_map(Action::Wipe),
         8 => node.clone().prop_map(Action::Step),
-        3 => node.prop_map(Action::Send),
+        3 => node.clone().prop_map(Action::Send),
+        3 => node.clone().prop_map(Action::Keep),
+        1 => (node, proptest::option::of(any::<u64>())).prop_map(|(node, place)| Action::Challenge(node, place)),
         3 => any::<usize>().prop_map(Action::Deliver),
         1 => any::<usize>().prop_map(Action::Duplicate),
         1 => (0..NODES, 1u64..10_000, 1u64..300).prop_map(|(node, kib, ms)| Action::Measure(node, kib, ms)),
@@ -158,6 +164,12 @@ impl History {
             }
             Action::Tick(ms) => fleet.tick(ms),
             Action::Deadline => fleet.tick(if weather.deadlines { DEADLINE_MS } else { 0 }),
+            Action::Keep(node) => fleet.keep(node),
+            // Who holds nothing cannot be challenged; that a refusal changes nothing is checked by the fleet.
+            Action::Challenge(node, place) if fleet.state.checkpoints().iter().next().is_some() => {
+                let _ = fleet.challenge(node, 7, place);
+            }
+            Action::Challenge(..) => {}
             Action::Lie(ref lie) => self.lie(lie),
         }
     }
