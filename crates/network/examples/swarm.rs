@@ -52,16 +52,15 @@ async fn main() -> Outcome<()> {
     }
     let holders = holders(3, kib_per_s, &blobs).await?;
     let directory = tempfile::tempdir()?;
-    run(directory.path(), &holders, Some(Duration::from_millis(total / kib_per_s / 6)))?;
-    // What was on its way when the joiner died is sent by nobody any more after this.
+    let before = run(directory.path(), &holders, Some(Duration::from_millis(total / kib_per_s / 6)))?;
+    // What was on its way to the dead is sent into the void until the holders notice.
     tokio::time::sleep(Duration::from_secs(6)).await;
-    let before = sent(&holders);
+    let void = sent(&holders) - before;
     run(directory.path(), &holders, None)?;
-    let all = sent(&holders);
+    let again = sent(&holders) - before - void;
     println!(
-        "killed after {before} bytes had been sent: {} more, so {:.2} % were sent in vain or twice",
-        all - before,
-        over(all, total)
+        "killed when {before} bytes had been sent: {again} more, {:.2} % too many; and {void} into the void",
+        over(before + again, total)
     );
     Ok(())
 }
@@ -94,19 +93,20 @@ async fn holders(count: u8, kib_per_s: u64, blobs: &[Vec<u8>]) -> Outcome<Vec<En
     Ok(holders)
 }
 
-/// Runs a joiner in a process of its own, to its end or until it is killed.
-fn run(directory: &Path, holders: &[Endpoint], kill_after: Option<Duration>) -> Outcome<()> {
+/// Runs a joiner in a process of its own, to its end or until it is killed; what had been sent when it was.
+fn run(directory: &Path, holders: &[Endpoint], kill_after: Option<Duration>) -> Outcome<u64> {
     let tickets = holders.iter().map(|holder| holder.ticket().to_string());
     let mut joiner = Command::new(env::current_exe()?).arg("join").arg(directory).args(tickets).spawn()?;
     if let Some(after) = kill_after {
         std::thread::sleep(after);
         joiner.kill()?;
     }
+    let sent = sent(holders);
     let status = joiner.wait()?;
     if kill_after.is_none() && !status.success() {
         return Err("the joiner failed".into());
     }
-    Ok(())
+    Ok(sent)
 }
 
 /// Fetches all parts, each from all holders, beginning with another one each time.

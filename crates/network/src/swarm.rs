@@ -2,15 +2,17 @@
 //!
 //! The first peer that has the blob sends its end, which proves its size. A blob of more than one slice is then fetched in slices, from
 //! up to [`SOURCES_MAX`] peers at a time: who is done with one gets the next, so the fastest sends most; and when none is left, those
-//! that slow peers have not sent yet are asked of the others too. What arrived and was checked stays, whatever becomes of who sent it, and if
+//! that have been on their way for long are asked of others too. What arrived and was checked stays, whatever becomes of who sent it, and if
 //! there is a store to keep it in, also over the end of this process.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::sleep;
 use zoo_content::{Digest, FileStore, LEAF_BYTES, Partial, VerifiedBlob};
 use zoo_protocol::{NodeId, Peer};
 
@@ -20,6 +22,9 @@ use crate::endpoint::lock;
 use crate::limits::SOURCES_MAX;
 use crate::serve::SLICE_LEAVES;
 use crate::{FetchError, FetchFailure};
+
+/// A slice that has been on its way for so long is asked of another peer too.
+const LATE_AFTER: Duration = Duration::from_secs(4);
 
 /// A blob on its way from several peers.
 struct Swarm {
@@ -33,11 +38,19 @@ struct Progress {
     partial: Partial,
     /// Slices that nobody was asked for, in the order in which they are.
     open: VecDeque<u32>,
-    /// Slices that somebody was asked for, and how many are.
-    asked: BTreeMap<u32, usize>,
+    /// Slices that somebody was asked for: since when, and how many are.
+    asked: BTreeMap<u32, (Instant, usize)>,
     /// Peers that were not asked yet, the likeliest first.
     sources: VecDeque<Peer>,
     attempts: Vec<(NodeId, FetchFailure)>,
+}
+
+/// What a peer is to be asked for.
+enum Next {
+    Slice(u32, Range<u32>),
+    /// Nothing yet: all that is missing is on its way.
+    Wait,
+    Nothing,
 }
 
 /// Fetches a blob; in part from `store` if there is one and a process has left something there.
@@ -152,7 +165,15 @@ impl Swarm {
     /// Takes one peer after the other, and fetches from each until it fails or nothing is missing.
     async fn work(self: Arc<Self>) {
         while let Some(peer) = self.next_source() {
-            while let Some((slice, leaves)) = self.next_slice() {
+            loop {
+                let (slice, leaves) = match self.next() {
+                    Next::Slice(slice, leaves) => (slice, leaves),
+                    Next::Wait => {
+                        sleep(LATE_AFTER / 8).await;
+                        continue;
+                    }
+                    Next::Nothing => return,
+                };
                 let wish = Wish { digest: self.digest, max_bytes: self.max_bytes, leaves: Some(leaves) };
                 let mut found = |found: Found<'_>| self.keep(&found);
                 let outcome = self.client.download(&peer, &wish, &mut found).await;
@@ -168,20 +189,25 @@ impl Swarm {
         lock(&self.progress).sources.pop_front()
     }
 
-    /// What to ask for next: what nobody was asked for, or else what one other peer was.
-    fn next_slice(&self) -> Option<(u32, Range<u32>)> {
+    /// What to ask for next: what nobody was asked for, or else what another peer has not sent for long.
+    fn next(&self) -> Next {
         let Progress { partial, open, asked, .. } = &mut *lock(&self.progress);
         while let Some(slice) = open.pop_front() {
             if let Some(leaves) = missing(partial, slice) {
-                *asked.entry(slice).or_default() += 1;
-                return Some((slice, leaves));
+                asked.entry(slice).or_insert((Instant::now(), 0)).1 += 1;
+                return Next::Slice(slice, leaves);
             }
         }
-        asked.iter_mut().filter(|(_, times)| **times == 1).find_map(|(slice, times)| {
-            let leaves = missing(partial, *slice)?;
-            *times += 1;
-            Some((*slice, leaves))
-        })
+        let mut next = Next::Nothing;
+        for (slice, (since, times)) in asked {
+            let Some(leaves) = missing(partial, *slice) else { continue };
+            if *times == 1 && since.elapsed() >= LATE_AFTER {
+                *times += 1;
+                return Next::Slice(*slice, leaves);
+            }
+            next = Next::Wait;
+        }
+        next
     }
 
     fn keep(&self, found: &Found<'_>) -> Result<(), FetchFailure> {
@@ -198,7 +224,7 @@ impl Swarm {
     /// A peer is done with a slice, one way or the other. One that sent something before it stalled is given another.
     fn settle(&self, slice: u32, outcome: Result<(), FetchFailure>) -> Result<(), FetchFailure> {
         let Progress { partial, open, asked, .. } = &mut *lock(&self.progress);
-        if let Some(times) = asked.get_mut(&slice) {
+        if let Some((_, times)) = asked.get_mut(&slice) {
             *times -= 1;
             if *times == 0 {
                 asked.remove(&slice);

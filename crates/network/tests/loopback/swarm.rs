@@ -43,7 +43,7 @@ async fn every_holder_sends_a_part() {
     assert_eq!(within(LONG, fetched).await.unwrap().bytes(), blob);
     let sent: Vec<u64> = holders.iter().map(|holder| holder.traffic().sent_bytes).collect();
     assert!(sent.iter().all(|sent| *sent >= MIB as u64), "{sent:?}");
-    // At the end some slices are asked of two.
+    // What is late is asked of two.
     let twice = client.traffic().received_bytes - blob.len() as u64;
     assert!(twice < 4 * MIB as u64, "{twice} bytes more than the blob");
 }
