@@ -158,7 +158,7 @@ fn missing(partial: &Partial, slice: u32) -> Option<Range<u32>> {
     let leaves = slice * SLICE_LEAVES..((slice + 1) * SLICE_LEAVES).min(partial.leaves() as u32);
     let mut missing = leaves.filter(|leaf| !partial.has(*leaf as usize));
     let first = missing.next()?;
-    Some(first..missing.last().unwrap_or(first) + 1)
+    Some(first..missing.next_back().unwrap_or(first) + 1)
 }
 
 impl Swarm {

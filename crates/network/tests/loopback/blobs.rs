@@ -39,7 +39,8 @@ fn overhead(bytes: u64) -> u64 {
     let leaves = bytes.div_ceil(LEAF_BYTES).max(1);
     let slices = leaves.div_ceil(16);
     let nodes = |slice: u64| {
-        let (mut nodes, mut trees) = (0, vec![0..leaves]);
+        let (mut nodes, mut trees) = (0, Vec::new());
+        trees.push(0..leaves);
         while let Some(tree) = trees.pop() {
             let size = tree.end - tree.start;
             if size > 1 && tree.start < (slice + 1) * 16 && slice * 16 < tree.end {
