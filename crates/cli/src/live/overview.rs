@@ -374,7 +374,7 @@ mod tests {
             &mut overview,
             Event::RoundStarted { job, round: 1, start: 1, base, shares: vec![(NODE, share)] },
         );
-        overview.finished_rounds = 1;
+        (overview.finished_rounds, overview.finished_steps) = (1, 10);
         overview.hear(&status(5, 10));
         assert_eq!((state(&overview), overview.done()), (NodeState::Training, 1.5 / 4.0));
 
