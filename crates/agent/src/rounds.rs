@@ -45,6 +45,9 @@ pub struct Rounds {
 #[serde(deny_unknown_fields)]
 struct JobRounds {
     job: JobId,
+    /// The round that was worked in last. A job that failed and is tried again begins anew.
+    #[serde(default)]
+    latest: u32,
     rounds: BTreeMap<u32, Round>,
 }
 
@@ -112,6 +115,11 @@ impl Rounds {
         let surplus = self.jobs.len().saturating_sub(retention.jobs);
         self.jobs.drain(..surplus);
         for job in &mut self.jobs {
+            let newest = job.rounds.keys().next_back().copied().unwrap_or_default();
+            if newest.saturating_sub(job.latest) as usize >= retention.rounds {
+                // The job has gone back to its start: these rounds are of the time before.
+                job.rounds.retain(|round, _| *round <= job.latest);
+            }
             while job.rounds.len() > retention.rounds {
                 job.rounds.pop_first();
             }
@@ -136,10 +144,12 @@ impl Rounds {
     fn round(&mut self, job: JobId, round: u32) -> &mut Round {
         let known = match self.jobs.iter().position(|known| known.job == job) {
             Some(at) => self.jobs.remove(at),
-            None => JobRounds { job, rounds: BTreeMap::new() },
+            None => JobRounds { job, latest: round, rounds: BTreeMap::new() },
         };
         self.jobs.push(known);
-        self.jobs.last_mut().expect("one was just pushed").rounds.entry(round).or_default()
+        let known = self.jobs.last_mut().expect("one was just pushed");
+        known.latest = round;
+        known.rounds.entry(round).or_default()
     }
 }
 
@@ -178,6 +188,15 @@ mod tests {
             assert_eq!(rounds.forget(keep_two), gone, "{uses:?}");
             assert_eq!(rounds.forget(keep_two), BTreeSet::new(), "{uses:?}: nothing goes twice");
         }
+    }
+
+    #[test]
+    fn a_job_that_is_tried_again_keeps_what_its_first_rounds_use_and_forgets_its_last() {
+        let retention = Retention { rounds: 2, jobs: 1 };
+        let mut rounds = job("job", &[(7, "old"), (8, "older"), (0, "new")]);
+        assert_eq!(rounds.forget(retention), BTreeSet::from([digest("old"), digest("older")]));
+        rounds.note(digest("job"), 1, digest("next"));
+        assert_eq!(rounds.forget(retention), BTreeSet::new());
     }
 
     #[test]
