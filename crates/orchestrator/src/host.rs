@@ -367,7 +367,9 @@ impl Host {
         };
         let audit = Audit { node, job, round, checkpoint, holders: holders.filter_map(peer).collect(), draw };
         // An auditor that is behind gets the next one.
-        let _ = self.auditor.as_ref().map(|auditor| auditor.try_send(audit));
+        if let Some(auditor) = &self.auditor {
+            let _ = auditor.try_send(audit);
+        }
     }
 
     /// A refused command has changed nothing and is not journaled.
