@@ -18,7 +18,7 @@ use crate::{
 ///
 /// The phase ends when every voter has answered, or at the deadline if by then three live nodes (or all that are there) hold a
 /// checkpoint; if not, it is put off up to three times, and where only a committee votes, others take the place of those who
-/// are silent or could not. The checkpoint that most nodes reported is the round's; an answer counts also if its node was
+/// are silent or could not; then two copies are enough, and with one the round starts again. The checkpoint that most nodes reported is the round's; an answer counts also if its node was
 /// lost since, but the round finishes only if a live node holds the checkpoint. Who was lost and came back says again
 /// what it holds: its disk may be another.
 ///
@@ -316,8 +316,15 @@ impl State {
         }
         let holds = |node: &&NodeId| matches!(aggregating.answers.get(*node), Some(Answer::Checkpoint(_)));
         let copies = there.iter().filter(holds).count();
-        if everyone_answered || copies >= COMMITTEE.min(there.len()) || aggregating.moves == MOVES_MAX {
+        if everyone_answered || copies >= COMMITTEE.min(there.len()) {
             self.tally(&voters, now_ms, events);
+        } else if aggregating.moves == MOVES_MAX {
+            // One copy may be gone already, and nobody has noticed.
+            if copies < 2.min(there.len()) {
+                self.restart_round(Restart::NotAggregated, events);
+            } else {
+                self.tally(&voters, now_ms, events);
+            }
         } else {
             aggregating.moves += 1;
             let silent = voters.iter().filter(|voter| !aggregating.answers.contains_key(voter));

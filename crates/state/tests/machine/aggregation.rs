@@ -170,14 +170,26 @@ fn at_the_deadline_who_answered_decides_and_who_is_late_can_still_hold() {
 }
 
 #[test]
-fn a_lone_answer_waits_for_company_and_decides_only_when_none_comes() {
+fn a_lone_answer_waits_for_company_and_never_decides_for_those_who_are_silent() {
     let mut fleet = sealed(3);
     fleet.step(0);
     fleet.tick(DEADLINE_MS);
     assert!(matches!(fleet.phase(), Phase::Aggregating(_)), "one copy of three is too few");
     fleet.tick(2 * DEADLINE_MS);
     assert!(matches!(fleet.phase(), Phase::Aggregating(_)));
+    fleet.news();
     fleet.tick(DEADLINE_MS);
+    assert_eq!(restarts(&fleet.news()), [Restart::NotAggregated], "it may be gone, and nobody would know");
+}
+
+#[test]
+fn after_three_deadlines_in_vain_two_copies_are_enough() {
+    let mut fleet = sealed(5);
+    [1, 3].into_iter().for_each(|node| fleet.step(node));
+    for _ in 0..4 {
+        assert!(matches!(fleet.phase(), Phase::Aggregating(_)));
+        fleet.tick(DEADLINE_MS);
+    }
     assert!(matches!(fleet.phase(), Phase::Evaluating(_)));
 }
 
