@@ -91,7 +91,7 @@ pub fn update_sparse(bytes: &[u8]) {
     if let Ok(update) = (Sparse { keep: KEEP, decay: 0.95 }).decode(bytes, &header()) {
         assert_eq!(zoo_update::sparse::encode(&update, KEEP), bytes, "an update has two encodings");
         let mut sum = Aggregate::new(3, "block.0.attention", header().layout);
-        sum.add(&update, 2).expect("what is decoded can be added");
+        sum.add(&update, 2, u64::MAX).expect("what is decoded can be added");
         sum.mean().expect("and has a mean");
     }
 }

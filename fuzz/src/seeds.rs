@@ -62,10 +62,10 @@ fn updates() -> std::io::Result<()> {
         let share = zoo_update::Header { tokens: header.tokens / 2, ..header.clone() };
         let half = sparse.encode(&share, &values, &mut Vec::new()).expect("the values fit");
         let half = sparse.decode(&half, &share).expect("it is an update");
-        (0..2).for_each(|_| sum.add(&half, 1).expect("they fit"));
+        (0..2).for_each(|_| sum.add(&half, 1, u64::MAX).expect("they fit"));
         write("partial_sum", &format!("{name}-2"), &sum.encode())?;
         let mut sum = Aggregate::new(header.round, &header.vnode, header.layout.clone());
-        sum.add(&update, 2).expect("it fits");
+        sum.add(&update, 2, u64::MAX).expect("it fits");
         write("partial_sum", name, &sum.encode())?;
         write("update_sparse", name, &bytes)?;
     }

@@ -91,10 +91,11 @@ impl Rounds {
         round.replica_out = Some(state);
     }
 
-    /// The state this replica had right before `round`, if it trained in the round before.
+    /// The state this replica had before `round`, if it trained in the round before, or in the one before that and was late.
     pub fn replica_before(&self, job: JobId, round: u32) -> Option<Digest> {
         let rounds = &self.jobs.iter().find(|known| known.job == job)?.rounds;
-        rounds.get(&round.checked_sub(1)?)?.replica_out
+        let latest = rounds.range(round.saturating_sub(2)..round).rev();
+        latest.filter_map(|(_, round)| round.replica_out).next()
     }
 
     /// Remembers that these blobs belong to a checkpoint that is to be kept.
@@ -223,10 +224,10 @@ mod tests {
     }
 
     #[test]
-    fn the_optimiser_state_is_that_of_the_round_right_before() {
+    fn the_optimiser_state_is_that_of_the_round_before_or_of_a_late_one_before_that() {
         let mut rounds = Rounds::default();
         rounds.note_replica(digest("job"), 3, digest("state"));
-        let cases = [(0, None), (3, None), (4, Some(digest("state"))), (5, None)];
+        let cases = [(0, None), (3, None), (4, Some(digest("state"))), (5, Some(digest("state"))), (6, None)];
         for (round, expected) in cases {
             assert_eq!(rounds.replica_before(digest("job"), round), expected, "round {round}");
         }

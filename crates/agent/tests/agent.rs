@@ -50,11 +50,13 @@ fn aggregate(contributors: &[u8]) -> Aggregate {
         form: Form::Contribution,
         first_vnode: 0,
         node: node(seed),
+        round: 0,
         tokens: 64,
         updates: vec![VNodeUpdate {
             vnode: "mlp".into(),
             update: digest(&format!("update {seed}")),
             bytes: 100,
+            norm: 1,
         }],
     };
     Aggregate {
@@ -64,6 +66,7 @@ fn aggregate(contributors: &[u8]) -> Aggregate {
         program: digest("program"),
         base: digest("base 0"),
         data: digest("data"),
+        norm_limits: vec![1],
         summands: contributors.iter().map(contribution).collect(),
         step: 4,
     }
@@ -360,14 +363,24 @@ fn a_contribution_that_nobody_has_is_reported_missing() {
 
 fn sum(contributors: &[u8]) -> Work {
     let Aggregate { job, round, program, summands, .. } = aggregate(contributors);
-    Work::Sum(Sum { job, round, attempt: 0, sum: 5, program, first_vnode: 0, vnodes: 1, summands })
+    Work::Sum(Sum {
+        job,
+        round,
+        attempt: 0,
+        sum: 5,
+        program,
+        first_vnode: 0,
+        vnodes: 1,
+        norm_limits: vec![1],
+        summands,
+    })
 }
 
 #[test]
 fn a_sum_needs_its_summands_and_no_checkpoint() {
     let mut agent = agent();
     agent.handle(Input::Connected);
-    let sums = vec![VNodeUpdate { vnode: "head".into(), update: digest("update 2"), bytes: 9 }];
+    let sums = vec![VNodeUpdate { vnode: "head".into(), update: digest("update 2"), bytes: 9, norm: 0 }];
     play(
         &mut agent,
         vec![

@@ -151,6 +151,7 @@ pub fn train(
         vnode: update.vnode.clone(),
         update: update.blob.digest(),
         bytes: update.blob.len() as u64,
+        norm: update.norm,
     });
     let commitment = Commitment {
         work: window.clone(),
@@ -180,8 +181,15 @@ pub fn aggregate(store: &dyn BlobStore, work: &Aggregate) -> Result<Added<Checkp
     let spec = program(store, &work.program)?;
     let base = Checkpoint::load(store, &work.base)?;
     add(store, &spec, work.round, &work.summands, |summands| {
-        let (round, step) = (work.round, work.step);
-        zoo_training::aggregate(AggregateTask { spec: &spec, base: &base, round, step, summands })
+        let (round, step, norm_limits) = (work.round, work.step, &work.norm_limits[..]);
+        zoo_training::aggregate(AggregateTask {
+            spec: &spec,
+            base: &base,
+            round,
+            step,
+            norm_limits,
+            summands,
+        })
     })
 }
 
@@ -191,7 +199,8 @@ pub fn sum(store: &dyn BlobStore, work: &Sum) -> Result<Added<Vec<(String, Verif
     let first = work.first_vnode as usize;
     let vnodes = (first, first.saturating_add(work.vnodes as usize));
     add(store, &spec, work.round, &work.summands, |summands| {
-        zoo_training::partial_sums(SumTask { spec: &spec, round: work.round, vnodes, summands })
+        let norm_limits = &work.norm_limits[..];
+        zoo_training::partial_sums(SumTask { spec: &spec, round: work.round, vnodes, norm_limits, summands })
     })
 }
 
@@ -207,14 +216,17 @@ fn add<T>(
         summand.updates.iter().map(|update| store.get(&update.update)).collect::<Result<Vec<_>, _>>()
     };
     let blobs = summands.iter().map(blobs).collect::<Result<Vec<_>, _>>()?;
+    let norms = |summand: &Summand| summand.updates.iter().map(|update| update.norm).collect::<Vec<_>>();
+    let norms: Vec<_> = summands.iter().map(norms).collect();
     let fetched: Vec<_> = summands
         .iter()
-        .zip(&blobs)
-        .map(|(summand, blobs)| zoo_training::Summand {
+        .zip(blobs.iter().zip(&norms))
+        .map(|(summand, (blobs, norms))| zoo_training::Summand {
             form: match summand.form {
-                Form::Contribution => zoo_training::Form::Updates,
+                Form::Contribution => zoo_training::Form::Updates { norms },
                 Form::Sum(contributions) => zoo_training::Form::Sums(contributions),
             },
+            round: summand.round,
             tokens: summand.tokens,
             first_vnode: summand.first_vnode as usize,
             blobs,

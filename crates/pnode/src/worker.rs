@@ -250,7 +250,7 @@ impl Bench {
         for (vnode, blob) in added {
             self.home.note(work.job, work.round, blob.digest());
             store.keep(&blob).map_err(TaskError::from)?;
-            sums.push(VNodeUpdate { vnode, update: blob.digest(), bytes: blob.len() as u64 });
+            sums.push(VNodeUpdate { vnode, update: blob.digest(), bytes: blob.len() as u64, norm: 0 });
         }
         Ok(Outcome::Summed { sums })
     }

@@ -68,6 +68,8 @@ pub struct VNodeUpdate {
     pub update: Digest,
     /// Size of the encoded update, bytes.
     pub bytes: u64,
+    /// Its Euclidean norm in units of `2^-24`, rounded down; 0 of a sum.
+    pub norm: u64,
 }
 
 /// Everything a replica says about one window, signed as sent.
@@ -98,6 +100,8 @@ pub struct Summand {
     pub node: NodeId,
     /// Whether it is a contribution or a sum.
     pub form: Form,
+    /// The round of the window that it was trained in: one before the present one if it came late, and then it weighs half.
+    pub round: u32,
     /// Tokens that stand behind it: its weight.
     pub tokens: u64,
     /// Place in the network of the VNode that `updates` begins with.
@@ -132,6 +136,8 @@ pub struct Sum {
     pub first_vnode: u32,
     /// Number of VNodes.
     pub vnodes: u32,
+    /// The norm that updates of each of these are clipped to: the median of the round.
+    pub norm_limits: Vec<u64>,
     /// What goes in; each has those VNodes and no others.
     pub summands: Vec<Summand>,
 }
@@ -151,6 +157,8 @@ pub struct Aggregate {
     pub base: Digest,
     /// Tokenised training data (recorded in the new manifest).
     pub data: Digest,
+    /// The norm that updates of each VNode are clipped to: the median of the round.
+    pub norm_limits: Vec<u64>,
     /// What goes in: together every VNode of every contribution once.
     pub summands: Vec<Summand>,
     /// Inner step of the job after the round.
@@ -292,10 +300,14 @@ impl Message for Work {
         match self {
             Self::Idle => Ok(()),
             Self::Train(window) => window.share.validate(),
-            Self::Aggregate(task) => summands(&task.summands),
+            Self::Aggregate(task) => {
+                limits::at_most("limits of norms", task.norm_limits.len() as u64, MAX_VNODES as u64)?;
+                summands(&task.summands)
+            }
             Self::Sum(task) => {
                 limits::positive("vnodes of a sum", task.vnodes.into())?;
                 limits::at_most("vnodes of a sum", task.vnodes.into(), MAX_VNODES as u64)?;
+                limits::at_most("limits of norms", task.norm_limits.len() as u64, task.vnodes.into())?;
                 summands(&task.summands)
             }
             Self::Evaluate(task) => {

@@ -2,7 +2,7 @@
 
 use zoo_content::Digest;
 use zoo_protocol::{
-    Aggregate, Commitment, Evaluate, RefusedSummand, Sum, Summand, TrainWindow, VNodeUpdate, encode,
+    Aggregate, Commitment, Evaluate, Form, RefusedSummand, Sum, Summand, TrainWindow, VNodeUpdate, encode,
 };
 
 /// VNodes of the simulated model.
@@ -21,8 +21,12 @@ const SEQUENCE_TOKENS: u64 = 64;
 /// What a replica commits to, and the blobs it then holds.
 pub fn train(window: &TrainWindow, replica_in: Option<Digest>) -> (Commitment, Vec<(Digest, u64)>) {
     let name = |what: &str| Digest::of(&[what.as_bytes(), &encode(window), &encode(&replica_in)].concat());
-    let updates =
-        VNODES.map(|vnode| VNodeUpdate { vnode: vnode.into(), update: name(vnode), bytes: UPDATE_BYTES });
+    let update = |vnode: &str| {
+        let update = name(vnode);
+        let norm = 1_000 + u64::from(update.as_bytes()[0]);
+        VNodeUpdate { vnode: vnode.into(), update, bytes: UPDATE_BYTES, norm }
+    };
+    let updates = VNODES.map(update);
     let mut blobs: Vec<(Digest, u64)> = updates.iter().map(|update| (update.update, update.bytes)).collect();
     blobs.push((name("replica"), REPLICA_BYTES));
     let share = window.share;
@@ -68,8 +72,9 @@ pub fn refusal(summand: &Summand) -> RefusedSummand {
 
 /// The checkpoint that an aggregation comes to: a function of the contributions, whichever attempt and tree it is.
 pub fn aggregate(work: &Aggregate) -> Digest {
-    let contributions: Vec<Digest> =
-        (0..VNODES.len() as u32).map(|vnode| combined(&work.summands, vnode)).collect();
+    let contributions: Vec<Digest> = (0..VNODES.len() as u32)
+        .map(|vnode| combined(&work.summands, vnode, work.norm_limits[vnode as usize]))
+        .collect();
     Digest::of(&encode(&(work.program, work.base, work.step, contributions)))
 }
 
@@ -78,19 +83,27 @@ pub fn sum(work: &Sum) -> Vec<VNodeUpdate> {
     let places = work.first_vnode..work.first_vnode.saturating_add(work.vnodes);
     let sum = |vnode: u32| VNodeUpdate {
         vnode: VNODES[vnode as usize].into(),
-        update: combined(&work.summands, vnode),
+        update: combined(&work.summands, vnode, work.norm_limits[(vnode - work.first_vnode) as usize]),
         bytes: SUM_BYTES,
+        norm: 0,
     };
     places.map(sum).collect()
 }
 
-/// Something that depends on which contributions to a VNode stand behind the summands, and not on how they came together: their
-/// digests, exclusive-ored. What is added twice is as if it were not there, so a tree that loses or doubles something shows.
-fn combined(summands: &[Summand], vnode: u32) -> Digest {
+/// Something that depends on which contributions to a VNode stand behind the summands, of which round and how clipped, and not on
+/// how they came together: their digests, exclusive-ored. What is added twice is as if it were not there, so a tree that loses or
+/// doubles something shows.
+fn combined(summands: &[Summand], vnode: u32, norm_limit: u64) -> Digest {
     let mut combined = [0; 32];
     for summand in summands {
         let update = vnode.checked_sub(summand.first_vnode).and_then(|at| summand.updates.get(at as usize));
-        let bytes = update.iter().flat_map(|update| update.update.as_bytes());
+        let added = update.map(|update| match summand.form {
+            Form::Contribution => {
+                Digest::of(&encode(&(update.update, summand.round, update.norm.min(norm_limit))))
+            }
+            Form::Sum(_) => update.update,
+        });
+        let bytes = added.iter().flat_map(|added| added.as_bytes());
         combined.iter_mut().zip(bytes).for_each(|(all, byte)| *all ^= byte);
     }
     Digest::from_bytes(combined)
@@ -101,9 +114,9 @@ pub fn parts(checkpoint: &Digest) -> Vec<(Digest, u64)> {
     VNODES.map(|vnode| (Digest::of(&[vnode.as_bytes(), checkpoint.as_bytes()].concat()), PART_BYTES)).to_vec()
 }
 
-/// What stands for the bytes of a part of a checkpoint.
-pub fn bytes_of_part(part: &Digest) -> Vec<u8> {
-    part.as_bytes().repeat(100)
+/// What stands for the bytes of a blob of a checkpoint: its manifest, or a part.
+pub fn bytes_of_blob(blob: &Digest) -> Vec<u8> {
+    blob.as_bytes().repeat(100)
 }
 
 /// Nats, tokens and bytes of a shard.

@@ -75,6 +75,7 @@ impl State {
             return Activity::Waiting;
         };
         match &running.phase {
+            _ if running.late_window(node).is_some() => Activity::Training,
             Phase::Training(training)
                 if training.seats.get(node).is_some_and(|seat| seat.state == SeatState::Working) =>
             {

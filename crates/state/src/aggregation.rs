@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
 use zoo_protocol::{JobId, NodeId, VNodeUpdate};
+use zoo_update::norm_limit;
 
 use crate::gathering::COMMITTEE;
 use crate::round::winner;
@@ -55,6 +56,8 @@ pub struct Aggregating {
     pub silent: BTreeSet<NodeId>,
     /// What is aggregated.
     pub contributions: BTreeMap<NodeId, Contribution>,
+    /// The norm that updates of each VNode are clipped to: the median of what is said of them.
+    pub norm_limits: Vec<u64>,
     /// The partial sums, and who takes the outer step.
     pub gathering: Gathering,
     /// Contributions that nodes of the tree cannot fetch, and which nodes say so.
@@ -149,6 +152,14 @@ impl Aggregating {
     }
 }
 
+fn norm_limits(contributions: &BTreeMap<NodeId, Contribution>) -> Vec<u64> {
+    let norm = |vnode: usize| {
+        move |contribution: &Contribution| contribution.updates.get(vnode).map_or(0, |update| update.norm)
+    };
+    let vnodes = contributions.values().next().map_or(0, |contribution| contribution.updates.len());
+    (0..vnodes).map(|vnode| norm_limit(contributions.values().map(norm(vnode)))).collect()
+}
+
 /// Which attempt a report of aggregation is about.
 pub(crate) struct Attempt {
     pub(crate) job: JobId,
@@ -178,6 +189,7 @@ impl State {
             since_ms: None,
             moves: 0,
             silent: BTreeSet::new(),
+            norm_limits: norm_limits(&contributions),
             contributions,
             gathering,
             claims: BTreeMap::new(),

@@ -258,6 +258,15 @@ pub enum Event {
         /// Why.
         why: Release,
     },
+    /// A round is sealed without a participant, which goes on with its window: what it comes to counts half in the next round.
+    ContributionLate {
+        /// The job.
+        job: JobId,
+        /// The round.
+        round: u32,
+        /// Who.
+        node: NodeId,
+    },
 }
 
 impl Message for Event {

@@ -197,9 +197,10 @@ impl Gathering {
         self.committee.as_ref().is_none_or(|committee| committee.contains(node))
     }
 
-    /// What is said of items to who adds them.
+    /// What is said of items of a round to who adds them.
     pub(crate) fn summands(
         &self,
+        round: u32,
         items: &[Item],
         vnodes: Range<usize>,
         contributions: &BTreeMap<NodeId, Contribution>,
@@ -208,6 +209,7 @@ impl Gathering {
             Item::Contribution(node) => contributions.get(node).map(|given| Summand {
                 node: *node,
                 form: Form::Contribution,
+                round: given.round,
                 tokens: given.tokens,
                 first_vnode: vnodes.start as u32,
                 updates: given.updates.get(vnodes.clone()).unwrap_or_default().to_vec(),
@@ -218,6 +220,7 @@ impl Gathering {
                 Some(Summand {
                     node: *node,
                     form: Form::Sum(sum.contributions),
+                    round,
                     tokens: sum.tokens,
                     first_vnode: sum.first_vnode,
                     updates: updates.clone(),
@@ -367,7 +370,8 @@ mod tests {
     use super::*;
 
     fn updates(bytes: &[u64]) -> Vec<VNodeUpdate> {
-        let update = |bytes: &u64| VNodeUpdate { vnode: "v".into(), update: Digest::of(b""), bytes: *bytes };
+        let update =
+            |bytes: &u64| VNodeUpdate { vnode: "v".into(), update: Digest::of(b""), bytes: *bytes, norm: 0 };
         bytes.iter().map(update).collect()
     }
 

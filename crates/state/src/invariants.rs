@@ -9,7 +9,7 @@ use crate::limits::{MAX_FINISHED_JOBS, MAX_FRUITLESS, MAX_NODES, MAX_QUEUED_JOBS
 use crate::round::sequences;
 use crate::{
     Aggregating, Answer, Checkpoint, Contribution, Evaluating, Item, JobCheckpoints, Keeper, Outcome, Phase,
-    Running, SeatState, ShardState, State, SumState, Training,
+    Running, Seat, SeatState, ShardState, State, SumState, Training,
 };
 
 type Checked = Result<(), String>;
@@ -112,7 +112,10 @@ fn check_keepers(state: &State, checkpoint: &Checkpoint, redundancy: usize, live
 /// Who is gone or barred has no work, and a suspect none but its window; and if anybody is there to do it, somebody has work.
 fn check_work(state: &State) -> Checked {
     let eligible = state.eligible();
-    let suspects_work = |id: &NodeId| state.is_suspect(id) && matches!(state.work_for(id), Work::Train(_));
+    let is_late =
+        |id: &NodeId| state.running.as_ref().is_some_and(|running| running.late_window(id).is_some());
+    let suspects_work =
+        |id: &NodeId| (state.is_suspect(id) || is_late(id)) && matches!(state.work_for(id), Work::Train(_));
     for id in state.nodes.keys().filter(|id| eligible.binary_search(id).is_err() && !suspects_work(id)) {
         ensure(state.work_for(id) == Work::Idle, || format!("{id:?} has work without being there"))?;
     }
@@ -158,12 +161,33 @@ fn check_running(state: &State, running: &Running) -> Checked {
         Some(finished) => state.checkpoints.get(job, finished).map(|kept| kept.digest),
     };
     ensure(base == Some(running.base), || format!("round {round} does not build on the one before"))?;
+    check_late(state, running)?;
     match &running.phase {
         Phase::Waiting => Ok(()),
         Phase::Training(training) => check_training(state, running, training),
         Phase::Aggregating(aggregating) => check_aggregating(state, running, aggregating),
         Phase::Evaluating(evaluating) => check_evaluating(state, running, evaluating),
     }
+}
+
+/// Who is late is here, has no part in this round, and is not needed.
+fn check_late(state: &State, running: &Running) -> Checked {
+    for (id, late) in &running.late {
+        let round = late.window.round;
+        let is_before = match running.phase {
+            Phase::Aggregating(_) | Phase::Evaluating(_) => round <= running.round,
+            Phase::Waiting | Phase::Training(_) => round < running.round,
+        };
+        ensure(is_before && round + 1 >= running.round, || format!("{id:?} is late in round {round}"))?;
+        if late.given.is_some() {
+            continue;
+        }
+        let has_seat = matches!(&running.phase, Phase::Training(training) if training.seats.contains_key(id));
+        ensure(state.is_live(id) && !running.is_barred(id) && !has_seat, || {
+            format!("{id:?} is late without being there, or with a seat")
+        })?;
+    }
+    ensure(running.latecomers().next().is_none() || state.can_spare(0), || "the late are needed".into())
 }
 
 fn check_training(state: &State, running: &Running, training: &Training) -> Checked {
@@ -175,6 +199,10 @@ fn check_training(state: &State, running: &Running, training: &Training) -> Chec
     let working = training.seats.values().filter(|seat| seat.state == SeatState::Working).count();
     ensure(working == training.working as usize, || {
         format!("{working} nodes train, {} are counted", training.working)
+    })?;
+    let contributed = |seat: &&Seat| matches!(seat.state, SeatState::Contributed(_));
+    ensure(training.seats.values().filter(contributed).count() == training.contributed as usize, || {
+        format!("{} contributions are counted", training.contributed)
     })?;
     let (mut end, mut in_step) = (None, 0u64);
     let inner_steps = running.tempo.inner_steps;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use zoo_protocol::{NodeId, NodeProfile};
 
 use crate::limits::MAX_NODES;
-use crate::{Account, Answer, Event, LossCause, Measured, Phase, Refusal, Running, SeatState, State};
+use crate::{Account, Answer, Event, LossCause, Measured, Missed, Phase, Refusal, Running, SeatState, State};
 
 /// A node that has joined at least once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +75,7 @@ impl State {
             self.suspects.remove(&id);
             events.push(Event::NodeLost { node: id, cause });
             self.set_seat(&id, SeatState::Working, SeatState::Lost);
+            self.end_late(|node, _| (*node == id).then_some(Missed::Lost), events);
         }
         Ok(())
     }
@@ -85,12 +86,12 @@ impl State {
         }
     }
 
-    /// Live nodes that are heard and not barred from the current round, ordered: those who get something to do. Empty when no job
-    /// runs.
+    /// Live nodes that are heard, not barred from the current round and not busy with a window of the round before, ordered: those
+    /// who get something to do. Empty when no job runs.
     pub(crate) fn eligible(&self) -> Vec<NodeId> {
         let Some(running) = &self.running else { return Vec::new() };
         let heard = self.live().map(|(id, _)| *id).filter(|id| !self.is_suspect(id));
-        heard.filter(|id| !running.is_barred(id)).collect()
+        heard.filter(|id| !running.is_barred(id) && running.late_window(id).is_none()).collect()
     }
 
     pub(crate) fn is_live(&self, id: &NodeId) -> bool {

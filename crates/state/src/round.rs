@@ -9,7 +9,10 @@ use zoo_protocol::{JobDescription, JobId, NodeId, Share};
 use crate::limits::{MAX_FRUITLESS, MAX_PARTICIPANTS};
 use crate::shares::Pace;
 use crate::tempo::Tempo;
-use crate::{Aggregating, Evaluating, Event, Failure, FaultKind, Restart, Seat, SeatState, State, Training};
+use crate::{
+    Aggregating, Evaluating, Event, Failure, FaultKind, Late, Missed, Restart, Seat, SeatState, State,
+    Training,
+};
 
 /// The job that runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +45,8 @@ pub struct Running {
     pub paces: BTreeMap<NodeId, Pace>,
     /// Nodes that were at fault, and through which round they are barred.
     pub barred: BTreeMap<NodeId, u32>,
+    /// Windows that go on although their round is sealed.
+    pub late: BTreeMap<NodeId, Late>,
     /// Where the round stands.
     pub phase: Phase,
 }
@@ -75,6 +80,7 @@ impl Running {
             tokens: 0,
             paces: BTreeMap::new(),
             barred: BTreeMap::new(),
+            late: BTreeMap::new(),
             phase: Phase::Waiting,
         }
     }
@@ -102,7 +108,10 @@ impl State {
     /// Moves on as far as can be without another command. It ends: a phase begins only when there
     /// is somebody to wait for, and whatever gets nowhere is counted against [`MAX_FRUITLESS`].
     pub(crate) fn settle(&mut self, now_ms: u64, events: &mut Vec<Event>) {
-        while self.advance(now_ms, events) {}
+        self.call_late_back(events);
+        while self.advance(now_ms, events) {
+            self.call_late_back(events);
+        }
     }
 
     fn advance(&mut self, now_ms: u64, events: &mut Vec<Event>) -> bool {
@@ -171,6 +180,11 @@ impl State {
             running.fruitless += 1;
         }
         events.push(Event::RoundRestarted { job, round, why });
+        // What this start began is over; what came late for the round before still counts.
+        self.end_late(|_, late| (late.window.round == round).then_some(Missed::Deadline), events);
+        if let Some(running) = &mut self.running {
+            running.late.retain(|_, late| late.window.round < round);
+        }
         self.wait_for_nodes(events);
     }
 
@@ -209,6 +223,7 @@ impl State {
         let Some(running) = &mut self.running else { return };
         let Running { job, round, .. } = *running;
         running.barred.insert(node, round + 1);
+        running.late.remove(&node);
         self.credit(&node, |account| account.faults += 1);
         events.push(Event::Fault { job, round, node, kind });
     }

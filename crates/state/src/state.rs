@@ -146,7 +146,9 @@ impl State {
         let running = self.running.as_ref()?;
         let since_ms = match &running.phase {
             Phase::Waiting => None,
-            Phase::Training(training) => Some(training.started_ms),
+            Phase::Training(training) => {
+                return Some(training.ends_ms(running.deadline_after(training.started_ms)));
+            }
             Phase::Aggregating(aggregating) => {
                 return aggregating.deadline_ms(running.description.plan.contribution_deadline_ms);
             }

@@ -19,6 +19,10 @@ pub struct Training {
     pub seats: BTreeMap<NodeId, Seat>,
     /// How many of them still work.
     pub working: u32,
+    /// How many have contributed.
+    pub contributed: u32,
+    /// Since when there is a quorum.
+    pub quorum_ms: Option<u64>,
     /// What is said of the contributions so far, bytes.
     pub bytes: u64,
 }
@@ -50,6 +54,8 @@ pub enum SeatState {
 pub struct Contribution {
     /// Digest of the commitment's canonical encoding.
     pub commitment: Digest,
+    /// The round of the window it was trained in.
+    pub round: u32,
     /// Tokens it was trained on.
     pub tokens: u64,
     /// Sequences it was trained on: those of the node's share.
@@ -77,8 +83,8 @@ impl Contribution {
     pub(crate) fn wire_bytes(&self) -> usize {
         const VARINT_MAX: usize = 10;
         const DIGEST: usize = 32;
-        let update = |update: &VNodeUpdate| update.vnode.len() + 2 * VARINT_MAX + DIGEST;
-        DIGEST + 2 * VARINT_MAX + self.updates.iter().map(update).sum::<usize>()
+        let update = |update: &VNodeUpdate| update.vnode.len() + 3 * VARINT_MAX + DIGEST;
+        DIGEST + 3 * VARINT_MAX + self.updates.iter().map(update).sum::<usize>()
     }
 }
 
@@ -86,7 +92,7 @@ impl Training {
     /// Everybody works.
     pub(crate) fn new(started_ms: u64, seats: BTreeMap<NodeId, Seat>) -> Self {
         let working = seats.len() as u32;
-        Self { started_ms, seats, working, bytes: 0 }
+        Self { started_ms, seats, working, contributed: 0, quorum_ms: None, bytes: 0 }
     }
 
     /// Notes how far a participant is, if there is such a participant and it was as far as `from` says.
@@ -94,13 +100,19 @@ impl Training {
         let Some(seat) = self.seats.get_mut(node).filter(|seat| from(&seat.state)) else { return };
         self.working -= u32::from(seat.state == SeatState::Working);
         self.working += u32::from(to == SeatState::Working);
+        let has_contributed = |state: &SeatState| u32::from(matches!(state, SeatState::Contributed(_)));
+        self.contributed -= has_contributed(&seat.state);
+        self.contributed += has_contributed(&to);
         seat.state = to;
     }
 }
 
 impl Running {
-    /// The window that a participant was assigned, in the training phase.
+    /// The window that a node was assigned: in the training phase, or late.
     pub(crate) fn window_of(&self, node: &NodeId) -> Option<TrainWindow> {
+        if let Some(window) = self.late_window(node) {
+            return Some(window.clone());
+        }
         let Phase::Training(training) = &self.phase else { return None };
         let seat = training.seats.get(node)?;
         Some(TrainWindow {
@@ -115,16 +127,48 @@ impl Running {
         })
     }
 
-    /// The contribution that this start of the round has accepted from a node.
-    fn accepted_from(&self, node: &NodeId) -> Option<&Contribution> {
-        match &self.phase {
+    /// Takes a contribution to the window that its node was assigned, which began at the returned time.
+    fn accept(&mut self, node: NodeId, contribution: Contribution) -> Result<u64, Refusal> {
+        let mut late = self.late.iter().filter_map(|(of, late)| Some((of, late.given.as_ref()?)));
+        if let Some((of, _)) = late.find(|(_, given)| given.updates == contribution.updates) {
+            return Err(Refusal::Repeated { node, of: *of });
+        }
+        if let Phase::Training(training) = &self.phase
+            && let Some((of, _)) = training.seats.iter().find(|(_, seat)| seat.state.repeats(&contribution))
+        {
+            return Err(Refusal::Repeated { node, of: *of });
+        }
+        if let Some(late) = self.late.get_mut(&node).filter(|late| late.given.is_none()) {
+            late.given = Some(contribution);
+            return Ok(late.started_ms);
+        }
+        let Phase::Training(training) = &mut self.phase else {
+            return Err(Refusal::NotAssigned { node, why: "the round is sealed" });
+        };
+        let said = training.bytes + contribution.wire_bytes() as u64;
+        if said > MAX_ROUND_BYTES {
+            return Err(Refusal::RoundFull);
+        }
+        training.bytes = said;
+        training.set(&node, |_| true, SeatState::Contributed(contribution));
+        Ok(training.started_ms)
+    }
+
+    /// The contribution to `round` that was accepted from a node, by this start of it.
+    fn accepted_from(&self, node: &NodeId, round: u32) -> Option<&Contribution> {
+        let late = self.late.get(node).and_then(|late| late.given.as_ref());
+        if late.is_some_and(|given| given.round == round) {
+            return late;
+        }
+        let in_time = match &self.phase {
             Phase::Training(training) => match &training.seats.get(node)?.state {
                 SeatState::Contributed(contribution) => Some(contribution),
                 _ => None,
             },
             Phase::Aggregating(aggregating) => aggregating.contributions.get(node),
             Phase::Waiting | Phase::Evaluating(_) => None,
-        }
+        };
+        in_time.filter(|given| given.round == round)
     }
 }
 
@@ -162,14 +206,17 @@ impl State {
         let commitment = sealed.open()?;
         let not_assigned = |why| Refusal::NotAssigned { node, why };
         let running = self.running.as_mut().ok_or_else(|| not_assigned("no job runs"))?;
-        let Running { job, round, .. } = *running;
-        if (commitment.work.job, commitment.work.round) != (job, round) {
-            return Err(not_assigned("it is for another job or round"));
-        }
+        let (job, round) = (commitment.work.job, commitment.work.round);
         let digest = Digest::of(&zoo_protocol::encode(&commitment));
-        if let Some(accepted) = running.accepted_from(&node) {
+        if job == running.job
+            && let Some(accepted) = running.accepted_from(&node, round)
+        {
             let duplicate = accepted.commitment == digest;
             return if duplicate { Ok(()) } else { Err(Refusal::AnsweredOtherwise(node)) };
+        }
+        let late = running.late_window(&node).map(|window| window.round);
+        if (job, round) != (running.job, late.unwrap_or(running.round)) {
+            return Err(not_assigned("it is for another job or round"));
         }
         let assigned = running
             .window_of(&node)
@@ -186,22 +233,10 @@ impl State {
         }
         let Commitment { tokens, updates, mean_loss_bits, .. } = commitment;
         let sequences = sequences(&assigned.share);
-        let contribution = Contribution { commitment: digest, tokens, sequences, updates };
-        let Phase::Training(training) = &mut running.phase else {
-            return Err(not_assigned("the round is sealed"));
-        };
-        if let Some((of, _)) = training.seats.iter().find(|(_, seat)| seat.state.repeats(&contribution)) {
-            return Err(Refusal::Repeated { node, of: *of });
-        }
-        let said = training.bytes + contribution.wire_bytes() as u64;
-        if said > MAX_ROUND_BYTES {
-            return Err(Refusal::RoundFull);
-        }
+        let contribution = Contribution { commitment: digest, round, tokens, sequences, updates };
         let bytes = contribution.updates.iter().fold(0, |sum: u64, update| sum.saturating_add(update.bytes));
-        training.bytes = said;
-        training.set(&node, |_| true, SeatState::Contributed(contribution));
-        let elapsed_ms = now_ms.saturating_sub(training.started_ms);
-        running.note_pace(node, sequences, elapsed_ms);
+        let started_ms = running.accept(node, contribution)?;
+        running.note_pace(node, sequences, now_ms.saturating_sub(started_ms));
         self.credit(&node, |account| account.contributions += 1);
         let commitment = digest;
         events.push(Event::ContributionAccepted {
@@ -218,24 +253,38 @@ impl State {
 
     pub(crate) fn advance_training(&mut self, now_ms: u64, events: &mut Vec<Event>) -> bool {
         let Some(running) = &mut self.running else { return false };
-        let Phase::Training(training) = &running.phase else { return false };
-        if training.working > 0 && now_ms < running.deadline_after(training.started_ms) {
+        let plan = &running.description.plan;
+        let Phase::Training(training) = &mut running.phase else { return false };
+        let deadline_ms = training.started_ms.saturating_add(plan.contribution_deadline_ms);
+        if training.quorum_ms.is_none() && training.has_quorum(plan.minimum_nodes) {
+            training.quorum_ms = Some(now_ms);
+        }
+        if training.working > 0 && now_ms < training.ends_ms(deadline_ms) {
             return false;
         }
         let (seats, elapsed_ms) = (training.seats.clone(), now_ms.saturating_sub(training.started_ms));
-        for (node, seat) in seats.iter().filter(|(_, seat)| seat.state == SeatState::Working) {
-            running.note_lateness(*node, sequences(&seat.share), elapsed_ms);
-        }
+        let late = seats.iter().filter(|(_, seat)| seat.state == SeatState::Working);
+        let late: Vec<(NodeId, u64)> = late.map(|(node, seat)| (*node, sequences(&seat.share))).collect();
+        late.iter().for_each(|(node, sequences)| running.note_lateness(*node, *sequences, elapsed_ms));
+        let windows = late.iter().filter_map(|(node, _)| Some((*node, running.window_of(node)?))).collect();
         let mut contributions = BTreeMap::new();
         let mut everyone_lost = true;
         for (node, seat) in seats {
             everyone_lost &= seat.state == SeatState::Lost;
             match seat.state {
                 SeatState::Contributed(contribution) => _ = contributions.insert(node, contribution),
-                SeatState::Working => self.miss(node, Missed::Deadline, events),
+                SeatState::Working => {}
                 SeatState::Lost => self.miss(node, Missed::Lost, events),
                 SeatState::Failed(reason) => self.miss(node, Missed::Failed(reason), events),
             }
+        }
+        if !contributions.is_empty() {
+            self.take_late(&mut contributions, events);
+        }
+        if !contributions.is_empty() && self.can_spare(late.len()) {
+            self.let_go_on(windows, events);
+        } else {
+            late.iter().for_each(|(node, _)| self.miss(*node, Missed::Deadline, events));
         }
         if contributions.is_empty() {
             let why = if everyone_lost { Restart::EveryoneLost } else { Restart::NoContribution };

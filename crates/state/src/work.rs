@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use zoo_protocol::limits::MAX_PEERS;
 use zoo_protocol::{Aggregate, Evaluate, JobId, NodeId, Peer, Sum, Work};
 
-use crate::{Aggregating, Answer, Command, Event, PartialSum, Phase, Refusal, Running, SeatState, State};
+use crate::{
+    Aggregating, Answer, Command, Event, Missed, PartialSum, Phase, Refusal, Running, SeatState, State,
+};
 
 /// Peers that a node is told of beside those who are likely to have what it needs.
 const SOURCES: usize = 64;
@@ -20,6 +22,9 @@ impl State {
         };
         if !self.is_live(node) {
             return Work::Idle;
+        }
+        if let Some(window) = running.late_window(node) {
+            return Work::Train(window.clone());
         }
         match &running.phase {
             Phase::Waiting => Work::Idle,
@@ -115,8 +120,9 @@ impl State {
         concerned.extend(gathering.and_then(|gathering| gathering.committee.as_ref()).into_iter().flatten());
         for event in events {
             match event {
+                Event::ContributionMissed { node, .. } => _ = concerned.insert(*node),
                 Event::ContributionAccepted { .. }
-                | Event::ContributionMissed { .. }
+                | Event::ContributionLate { .. }
                 | Event::NodeJoined { .. }
                 | Event::NodeRejoined { .. }
                 | Event::NodeLost { .. }
@@ -153,8 +159,14 @@ impl State {
             return Err(not_assigned("it has no work that could fail"));
         }
         let running = self.running.as_mut().ok_or_else(|| not_assigned("no job runs"))?;
-        if (job, round) != (running.job, running.round) {
+        let late = running.late_window(&node).map(|window| window.round);
+        if (job, round) != (running.job, late.unwrap_or(running.round)) {
             return Err(not_assigned("it is for another job or round"));
+        }
+        if late.is_some() {
+            events.push(Event::WorkFailed { job, round, node, reason: reason.to_owned() });
+            self.end_late(|late, _| (*late == node).then(|| Missed::Failed(reason.to_owned())), events);
+            return Ok(());
         }
         match &mut running.phase {
             Phase::Waiting => {}
@@ -172,7 +184,7 @@ impl State {
 
 impl Running {
     fn aggregation_for(&self, node: &NodeId, aggregating: &Aggregating) -> Work {
-        let Aggregating { attempt, contributions, gathering, answers, .. } = aggregating;
+        let Aggregating { attempt, contributions, norm_limits, gathering, answers, .. } = aggregating;
         let (job, round, program) = (self.job, self.round, self.description.program);
         if let Some(number) = gathering.open_for(node) {
             let PartialSum { first_vnode, vnodes, items, .. } = &gathering.sums[number as usize];
@@ -185,7 +197,8 @@ impl Running {
                 program,
                 first_vnode: *first_vnode,
                 vnodes: *vnodes,
-                summands: gathering.summands(items, places, contributions),
+                norm_limits: norm_limits.get(places.clone()).unwrap_or_default().to_vec(),
+                summands: gathering.summands(round, items, places, contributions),
             });
         }
         if !gathering.is_voter(node) || answers.contains_key(node) || !gathering.are_there(&gathering.top) {
@@ -199,7 +212,8 @@ impl Running {
             program,
             base: self.base,
             data: self.description.training_data,
-            summands: gathering.summands(&gathering.top, 0..vnodes, contributions),
+            norm_limits: norm_limits.clone(),
+            summands: gathering.summands(round, &gathering.top, 0..vnodes, contributions),
             step: self.step + u64::from(self.tempo.inner_steps),
         })
     }

@@ -1,7 +1,8 @@
 //! The outer step: from the contributions of a round to the next checkpoint.
 //!
-//! Per VNode the updates are summed as integers, weighted by tokens, so the mean pseudo-gradient `g`
-//! has the same bits for any order of the contributions. The step is SGD, in f32, every operation
+//! Per VNode the updates are summed as integers, weighted by tokens and clipped to the round's median norm, so the mean
+//! pseudo-gradient `g` has the same bits for any order of the contributions. What was trained a round ago and came late weighs
+//! half. The step is SGD, in f32, every operation
 //! rounded on its own:
 //!
 //! ```text
@@ -15,7 +16,9 @@
 use zoo_content::VerifiedBlob;
 use zoo_kernels::clip;
 use zoo_model::{Network, Parameter, VNode};
-use zoo_update::{Aggregate, Header, UpdateError, weight_of_tokens};
+use zoo_update::{
+    Aggregate, Header, Update, UpdateError, norm_limit, weight_of_late_tokens, weight_of_tokens,
+};
 
 use crate::checkpoint::{Checkpoint, Progress, VNodeState};
 use crate::error::TrainError;
@@ -26,7 +29,9 @@ use crate::spec::{Outer, TrainingSpec};
 #[derive(Clone, Copy, Debug)]
 pub struct Summand<'a> {
     /// Which of the two.
-    pub form: Form,
+    pub form: Form<'a>,
+    /// The round of the window that it was trained in, or that it sums up.
+    pub round: u32,
     /// Tokens that it stands for: its weight.
     pub tokens: u64,
     /// Place in the network of the VNode that `blobs` begins with.
@@ -36,17 +41,26 @@ pub struct Summand<'a> {
 }
 
 impl<'a> Summand<'a> {
-    /// One replica's contribution: the encoded update of every VNode.
-    pub fn contribution(tokens: u64, updates: &'a [VerifiedBlob]) -> Self {
-        Self { form: Form::Updates, tokens, first_vnode: 0, blobs: updates }
+    /// One replica's contribution: the encoded update of every VNode, and the norms it says they have.
+    pub fn contribution(round: u32, tokens: u64, norms: &'a [u64], updates: &'a [VerifiedBlob]) -> Self {
+        Self { form: Form::Updates { norms }, round, tokens, first_vnode: 0, blobs: updates }
+    }
+
+    /// What it says of the VNode at `place`, if anything: the blob, and its place in the summand.
+    fn blob(&self, place: usize) -> Option<(usize, &'a VerifiedBlob)> {
+        let at = place.checked_sub(self.first_vnode)?;
+        self.blobs.get(at).map(|blob| (at, blob))
     }
 }
 
 /// How a summand is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum Form<'a> {
     /// As the updates of one replica.
-    Updates,
+    Updates {
+        /// The norm that it says each has ([`Update::norm`]).
+        norms: &'a [u64],
+    },
     /// As sums over this many contributions.
     Sums(u32),
 }
@@ -62,6 +76,8 @@ pub struct AggregateTask<'a> {
     pub round: u32,
     /// Inner step of the job after the round.
     pub step: u64,
+    /// What the updates of each VNode are clipped to ([`zoo_update::norm_limit`]), in network order.
+    pub norm_limits: &'a [u64],
     /// What goes in; neither the order nor how contributions were summed up before matters.
     pub summands: &'a [Summand<'a>],
 }
@@ -75,6 +91,8 @@ pub struct SumTask<'a> {
     pub round: u32,
     /// Places of the VNodes in the network.
     pub vnodes: (usize, usize),
+    /// What the updates of each of these are clipped to.
+    pub norm_limits: &'a [u64],
     /// What goes in; each has those VNodes and perhaps more.
     pub summands: &'a [Summand<'a>],
 }
@@ -91,11 +109,12 @@ pub fn partial_sums(task: SumTask<'_>) -> Result<Vec<(String, VerifiedBlob)>, Tr
             format!("there are no vnodes {first} to {end} in a network of {}", network.vnodes().len());
         TrainError::Contribution(cause)
     })?;
-    let sum = |(place, vnode): (usize, &VNode)| {
-        let sum = sum(task.spec, task.round, task.summands, first + place, vnode)?;
+    check_limits(task.norm_limits, vnodes.len())?;
+    let sum = |((place, vnode), &limit): ((usize, &VNode), &u64)| {
+        let sum = sum(task.spec, task.round, task.summands, first + place, vnode, limit)?;
         Ok((vnode.id().to_owned(), VerifiedBlob::new(sum.encode())))
     };
-    vnodes.iter().enumerate().map(sum).collect()
+    vnodes.iter().enumerate().zip(task.norm_limits).map(sum).collect()
 }
 
 /// Looks at one summand by itself: whether it can be added, with others of its round.
@@ -111,9 +130,23 @@ pub fn inspect(spec: &TrainingSpec, round: u32, summand: Summand<'_>) -> Result<
         return Err(outside(&summand, vnodes.len()));
     };
     for (place, vnode) in covered.iter().enumerate() {
-        sum(spec, round, &[summand], summand.first_vnode + place, vnode)?;
+        sum(spec, round, &[summand], summand.first_vnode + place, vnode, u64::MAX)?;
     }
     Ok(())
+}
+
+/// What the updates of each VNode are clipped to, from what every contribution says of their norms.
+pub fn norm_limits(norms: &[Vec<u64>]) -> Vec<u64> {
+    let vnodes = norms.first().map_or(0, Vec::len);
+    let said = |vnode: usize| norms.iter().map(move |of_one| of_one.get(vnode).copied().unwrap_or(0));
+    (0..vnodes).map(|vnode| norm_limit(said(vnode))).collect()
+}
+
+fn check_limits(limits: &[u64], vnodes: usize) -> Result<(), TrainError> {
+    if limits.len() == vnodes {
+        return Ok(());
+    }
+    Err(TrainError::Contribution(format!("{} limits of norms for {vnodes} vnodes", limits.len())))
 }
 
 fn check_tokens(spec: &TrainingSpec, summand: &Summand<'_>) -> Result<(), TrainError> {
@@ -139,11 +172,13 @@ pub fn aggregate(task: AggregateTask<'_>) -> Result<Checkpoint, TrainError> {
     let base = task.base;
     let mut network = base.network(task.spec)?;
     let sequences = contributed_sequences(&task, network.vnodes().len())?;
+    check_limits(task.norm_limits, network.vnodes().len())?;
     let mut momentum =
         (task.spec.outer.momentum > 0.0).then(|| load_momentum(task.spec, base)).transpose()?;
     let mut vnodes = Vec::with_capacity(base.vnodes.len());
     for place in 0..base.vnodes.len() {
-        let sum = sum(task.spec, task.round, task.summands, place, &network.vnodes()[place])?;
+        let limit = task.norm_limits[place];
+        let sum = sum(task.spec, task.round, task.summands, place, &network.vnodes()[place], limit)?;
         let vnode = &mut network.vnodes_mut()[place];
         let mean = sum.mean().map_err(|cause| update_error(vnode, cause))?;
         let velocity = momentum.as_mut().map(|momentum| &mut momentum.vnodes_mut()[place]);
@@ -183,13 +218,14 @@ fn contributed_sequences(task: &AggregateTask<'_>, vnodes: usize) -> Result<u64,
     }
 }
 
-/// The sum of what the summands say of the VNode at `place`.
+/// The sum of what the summands say of the VNode at `place`, each update clipped to `norm_limit`.
 fn sum(
     spec: &TrainingSpec,
     round: u32,
     summands: &[Summand<'_>],
     place: usize,
     vnode: &VNode,
+    norm_limit: u64,
 ) -> Result<Aggregate, TrainError> {
     let codec = spec.update.codec();
     let sum = || {
@@ -197,13 +233,13 @@ fn sum(
         let mut sum = Aggregate::new(round, vnode.id(), layout.clone());
         let mut expected = Header { round, vnode: vnode.id().to_owned(), tokens: 0, layout };
         for summand in summands {
-            let at = place.checked_sub(summand.first_vnode);
-            let Some(blob) = at.and_then(|at| summand.blobs.get(at)) else { continue };
-            expected.tokens = summand.tokens;
+            let Some((at, blob)) = summand.blob(place) else { continue };
+            (expected.round, expected.tokens) = (summand.round, summand.tokens);
             match summand.form {
-                Form::Updates => {
+                Form::Updates { norms } => {
                     let update = codec.decode(blob.bytes(), &expected)?;
-                    sum.add(&update, weight_of_tokens(summand.tokens))?;
+                    check_norm(&update, norms.get(at).copied())?;
+                    sum.add(&update, weight(summand, round), norm_limit)?;
                 }
                 Form::Sums(contributions) => {
                     sum.merge(&Aggregate::decode(blob.bytes(), &expected, contributions)?)?;
@@ -213,6 +249,24 @@ fn sum(
         Ok(sum)
     };
     sum().map_err(|cause| update_error(vnode, cause))
+}
+
+fn weight(summand: &Summand<'_>, round: u32) -> u64 {
+    if summand.round < round {
+        weight_of_late_tokens(summand.tokens)
+    } else {
+        weight_of_tokens(summand.tokens)
+    }
+}
+
+/// Limits follow from what is said of norms, so who says less than is true would shorten everybody else.
+fn check_norm(update: &Update, said: Option<u64>) -> Result<(), UpdateError> {
+    let actual = update.norm();
+    if said == Some(actual) {
+        return Ok(());
+    }
+    let expected = said.map_or("none".into(), |said| said.to_string());
+    Err(UpdateError::Unexpected { what: "a norm of", expected, actual: actual.to_string() })
 }
 
 fn update_error(vnode: &VNode, cause: UpdateError) -> TrainError {

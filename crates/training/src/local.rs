@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use zoo_content::VerifiedBlob;
 
-use crate::aggregate::{AggregateTask, Summand, aggregate};
+use crate::aggregate::{AggregateTask, Summand, aggregate, norm_limits};
 use crate::checkpoint::Checkpoint;
 use crate::dataset::Dataset;
 use crate::error::TrainError;
@@ -78,15 +78,18 @@ impl<'a> LocalJob<'a> {
         let blobs =
             |result: &&WindowResult| result.updates.iter().map(|update| update.blob.clone()).collect();
         let updates: Vec<Vec<VerifiedBlob>> = trained.iter().map(blobs).collect();
-        let contributions = trained.iter().zip(&updates);
-        let summands: Vec<Summand> =
-            contributions.map(|(result, updates)| Summand::contribution(result.tokens(), updates)).collect();
+        let norms: Vec<Vec<u64>> = trained.iter().map(|result| result.norms()).collect();
+        let contributions = trained.iter().zip(&updates).zip(&norms);
+        let summands: Vec<Summand> = contributions
+            .map(|((result, updates), norms)| Summand::contribution(round, result.tokens(), norms, updates))
+            .collect();
         let inner_steps = trained.iter().map(|result| result.leaves.len() as u64).max().unwrap_or(0);
         aggregate(AggregateTask {
             spec: self.spec,
             base: &self.checkpoint,
             round,
             step: self.checkpoint.progress.step + inner_steps,
+            norm_limits: &norm_limits(&norms),
             summands: &summands,
         })
     }

@@ -68,12 +68,19 @@ pub struct VNodeUpdate {
     pub vnode: String,
     /// The encoded update.
     pub blob: VerifiedBlob,
+    /// Its norm ([`zoo_update::Update::norm`]).
+    pub norm: u64,
 }
 
 impl WindowResult {
     /// Tokens trained on: the weight of the contribution.
     pub fn tokens(&self) -> u64 {
         self.loss.tokens
+    }
+
+    /// The norms of the updates, in network order.
+    pub fn norms(&self) -> Vec<u64> {
+        self.updates.iter().map(|update| update.norm).collect()
     }
 }
 
@@ -159,10 +166,12 @@ fn pseudo_gradient(
         let vnode = local.id().to_owned();
         let mut encode = || {
             let header = Header { round: task.round, vnode: vnode.clone(), tokens, layout: layout(local)? };
-            codec.encode(&header, &difference, residual)
+            let bytes = codec.encode(&header, &difference, residual)?;
+            let norm = codec.decode(&bytes, &header)?.norm();
+            Ok((bytes, norm))
         };
         match encode() {
-            Ok(bytes) => Ok(VNodeUpdate { vnode, blob: VerifiedBlob::new(bytes) }),
+            Ok((bytes, norm)) => Ok(VNodeUpdate { vnode, blob: VerifiedBlob::new(bytes), norm }),
             Err(cause) => Err(TrainError::Update { vnode, cause }),
         }
     };

@@ -9,7 +9,7 @@ use zoo_content::{InclusionProof, VerifiedBlob};
 use zoo_training::{
     AggregateTask, Checkpoint, Dataset, Form, LocalJob, Outer, Share, SparseSettings, SumTask, Summand,
     TrainError, Trainer, TrainingSpec, UpdateFormat, WindowResult, WindowTask, aggregate, equal_shares,
-    partial_sums, train_window,
+    norm_limits, partial_sums, train_window,
 };
 
 const REPLICAS: usize = 4;
@@ -33,13 +33,28 @@ fn merge(
     base: &Checkpoint,
     results: &[&WindowResult],
 ) -> Result<Checkpoint, TrainError> {
-    let updates: Vec<_> = results.iter().map(|result| blobs(result)).collect();
-    let contributions: Vec<_> = results
-        .iter()
-        .zip(&updates)
-        .map(|(result, updates)| Summand::contribution(result.tokens(), updates))
-        .collect();
-    aggregate(AggregateTask { spec, base, round: 0, step: 3, summands: &contributions })
+    let (updates, norms) = given(results.iter().copied());
+    let contributions = contributions(0, results, &updates, &norms);
+    let norm_limits = &norm_limits(&norms);
+    aggregate(AggregateTask { spec, base, round: 0, step: 3, norm_limits, summands: &contributions })
+}
+
+/// The updates of every result, and the norms it says they have.
+fn given<'a>(
+    results: impl Iterator<Item = &'a WindowResult> + Clone,
+) -> (Vec<Vec<VerifiedBlob>>, Vec<Vec<u64>>) {
+    (results.clone().map(blobs).collect(), results.map(WindowResult::norms).collect())
+}
+
+fn contributions<'a>(
+    round: u32,
+    results: &[&WindowResult],
+    updates: &'a [Vec<VerifiedBlob>],
+    norms: &'a [Vec<u64>],
+) -> Vec<Summand<'a>> {
+    let each = results.iter().zip(updates).zip(norms);
+    each.map(|((result, updates), norms)| Summand::contribution(round, result.tokens(), norms, updates))
+        .collect()
 }
 
 #[test]
@@ -53,28 +68,27 @@ fn any_tree_of_partial_sums_gives_the_same_checkpoint() {
         let all: Vec<&WindowResult> = results.iter().collect();
         let at_once = name(&merge(&spec, &base, &all).unwrap());
 
-        let updates: Vec<_> = results.iter().map(blobs).collect();
-        let leaves: Vec<Summand> = results
-            .iter()
-            .zip(&updates)
-            .map(|(result, updates)| Summand::contribution(result.tokens(), updates))
-            .collect();
+        let (updates, norms) = given(results.iter());
+        let leaves = contributions(0, &all, &updates, &norms);
+        let norm_limits = norm_limits(&norms);
         let vnodes = updates[0].len();
         // The VNodes in three parts; of the first, contributions in twos, then all; of the others all at once.
         let sums = |vnodes: (usize, usize), summands: &[Summand]| -> Vec<VerifiedBlob> {
-            let task = SumTask { spec: &spec, round: 0, vnodes, summands };
+            let norm_limits = &norm_limits[vnodes.0..vnodes.1];
+            let task = SumTask { spec: &spec, round: 0, vnodes, norm_limits, summands };
             partial_sums(task).unwrap().into_iter().map(|(_, sum)| sum).collect()
         };
         let of = |count: usize, first_vnode, blobs| {
             let form = Form::Sums(count as u32);
-            Summand { form, tokens: count as u64 * results[0].tokens(), first_vnode, blobs }
+            Summand { form, round: 0, tokens: count as u64 * results[0].tokens(), first_vnode, blobs }
         };
         let pairs: Vec<_> = leaves.chunks(2).map(|pair| (pair.len(), sums((0, 2), pair))).collect();
         let inner: Vec<Summand> = pairs.iter().rev().map(|(count, blobs)| of(*count, 0, blobs)).collect();
         let parts = [sums((0, 2), &inner), sums((2, 3), &leaves), sums((3, vnodes), &leaves)];
         let firsts = [0, 2, 3];
         let top: Vec<Summand> = parts.iter().zip(firsts).map(|(blobs, first)| of(5, first, blobs)).collect();
-        let task = AggregateTask { spec: &spec, base: &base, round: 0, step: 3, summands: &top };
+        let norm_limits = &norm_limits[..];
+        let task = AggregateTask { spec: &spec, base: &base, round: 0, step: 3, norm_limits, summands: &top };
         assert_eq!(name(&aggregate(task).unwrap()), at_once, "{update:?}");
 
         let gap = AggregateTask { summands: &top[1..], ..task };
@@ -155,15 +169,13 @@ fn apart_equals_together(update: UpdateFormat) {
                 result
             })
             .collect();
-        let updates: Vec<_> = results.iter().map(blobs).collect();
-        let contributions: Vec<_> = results
-            .iter()
-            .zip(&updates)
-            .rev()
-            .map(|(result, updates)| Summand::contribution(result.tokens(), updates))
-            .collect();
-        let step = base.progress.step + 4;
-        let task = AggregateTask { spec: &spec, base: &base, round, step, summands: &contributions };
+        let (updates, norms) = given(results.iter());
+        let all: Vec<&WindowResult> = results.iter().collect();
+        let mut contributions = contributions(round, &all, &updates, &norms);
+        contributions.reverse();
+        let (step, norm_limits) = (base.progress.step + 4, &norm_limits(&norms)[..]);
+        let task =
+            AggregateTask { spec: &spec, base: &base, round, step, norm_limits, summands: &contributions };
         base = aggregate(task).unwrap();
         assert_eq!(name(&base), name(job.checkpoint()), "after round {round}");
     }
@@ -204,11 +216,13 @@ fn the_outer_step_is_the_documented_arithmetic() {
         let gradient = zoo_update::dense::decode(result.updates[0].blob.bytes()).unwrap().values()[7];
         let gradient = (f64::from(gradient) / f64::from(1 << 24)) as f32;
         let updates = blobs(&result);
-        let contributions = [Summand::contribution(result.tokens(), &updates)];
+        let norms = result.norms();
+        let contributions = [Summand::contribution(round, result.tokens(), &norms, &updates)];
         let before = base.network(&spec).unwrap().vnodes()[0].parameters()[0].value[7];
-        base =
-            aggregate(AggregateTask { spec: &spec, base: &base, round, step: 0, summands: &contributions })
-                .unwrap();
+        let (step, norm_limits) = (0, &norms[..]);
+        let task =
+            AggregateTask { spec: &spec, base: &base, round, step, norm_limits, summands: &contributions };
+        base = aggregate(task).unwrap();
         let after = base.network(&spec).unwrap().vnodes()[0].parameters()[0].value[7];
         expected_velocity = outer.momentum * expected_velocity + gradient;
         let expected = before - outer.learning_rate * (gradient + outer.momentum * expected_velocity);
@@ -322,7 +336,7 @@ fn contributions_that_do_not_belong_are_refused_by_vnode() {
     swapped.swap(1, 2);
     let mut cut = good.clone();
     cut[1] = VerifiedBlob::new(good[1].bytes()[..good[1].bytes().len() - 1].to_vec());
-    let tokens = result.tokens();
+    let (tokens, norms) = (result.tokens(), result.norms());
     let cases: [(&[VerifiedBlob], u64, u32, &str); 7] = [
         (&swapped, tokens, 0, "vnode"),
         (&cut, tokens, 0, result.updates[1].vnode.as_str()),
@@ -333,13 +347,91 @@ fn contributions_that_do_not_belong_are_refused_by_vnode() {
         (&good, tokens, 1, "round"),
     ];
     for (updates, tokens, round, message) in cases {
-        let contributions = [Summand::contribution(tokens, updates)];
-        let task = AggregateTask { spec: &spec, base: &base, round, step: 1, summands: &contributions };
+        let contributions = [Summand::contribution(round, tokens, &norms, updates)];
+        let (step, norm_limits) = (1, &norms[..]);
+        let task =
+            AggregateTask { spec: &spec, base: &base, round, step, norm_limits, summands: &contributions };
         let error = aggregate(task).unwrap_err().to_string();
         assert!(error.contains(message), "{message}: {error}");
     }
-    let nobody = AggregateTask { spec: &spec, base: &base, round: 0, step: 1, summands: &[] };
+    let nobody =
+        AggregateTask { spec: &spec, base: &base, round: 0, step: 1, norm_limits: &norms, summands: &[] };
     assert!(aggregate(nobody).is_err());
+    let mut less = norms.clone();
+    less[1] -= 1;
+    let contributions = [Summand::contribution(0, tokens, &less, &good)];
+    let understated = AggregateTask { summands: &contributions, ..nobody };
+    let error = aggregate(understated).unwrap_err().to_string();
+    assert!(error.contains(&result.updates[1].vnode) && error.contains("a norm of"), "{error}");
+    let unlimited = AggregateTask { norm_limits: &norms[1..], summands: &contributions, ..nobody };
+    assert!(aggregate(unlimited).unwrap_err().to_string().contains("limits of norms"));
+}
+
+/// How far every parameter of the first VNode is from where it was.
+fn moved(spec: &TrainingSpec, before: &Checkpoint, after: &Checkpoint) -> Vec<f64> {
+    let values = |checkpoint: &Checkpoint| -> Vec<f32> {
+        let network = checkpoint.network(spec).unwrap();
+        let parameters = network.vnodes()[0].parameters();
+        parameters.iter().flat_map(|parameter| parameter.value.iter().copied()).collect()
+    };
+    values(before).into_iter().zip(values(after)).map(|(a, b)| f64::from(a - b)).collect()
+}
+
+#[test]
+fn a_long_contribution_moves_the_model_no_further_than_the_median() {
+    let data = text();
+    // Of three replicas one went on for far longer than was asked for.
+    let spec = spec();
+    let base = first_checkpoint(&spec, &data);
+    let share = |first_sequence, inner_steps| Share { first_sequence, sequences_per_step: 4, inner_steps };
+    let results = [share(0, 2), share(8, 2), share(16, 24)].map(|share| window(&spec, &data, &base, share));
+    let all: Vec<&WindowResult> = results.iter().collect();
+    let (updates, norms) = given(results.iter());
+    let limits = norm_limits(&norms);
+    // The last VNode has no parameters of its own: its head is tied.
+    assert!((0..limits.len() - 1).all(|vnode| 3 * limits[vnode] < norms[2][vnode]), "{norms:?}");
+    let norm_of_move = |norm_limits: &[u64]| {
+        let summands = contributions(0, &all, &updates, &norms);
+        let task =
+            AggregateTask { spec: &spec, base: &base, round: 0, step: 2, norm_limits, summands: &summands };
+        let moved = moved(&spec, &base, &aggregate(task).unwrap());
+        moved.iter().map(|by| by * by).sum::<f64>().sqrt() * f64::from(1 << 24)
+    };
+    // By its weight the long one is six sevenths of the round.
+    assert!(norm_of_move(&vec![u64::MAX; limits.len()]) > 2.0 * limits[0] as f64);
+    assert!(norm_of_move(&limits) <= 1.0001 * limits[0] as f64);
+}
+
+#[test]
+fn a_contribution_that_comes_a_round_late_counts_half() {
+    let (spec, data) = (spec(), text());
+    let base = first_checkpoint(&spec, &data);
+    let window = |round, first_sequence| {
+        let share = Share { first_sequence, sequences_per_step: 4, inner_steps: 2 };
+        let task =
+            WindowTask { spec: &spec, data: &data, base: &base, replica: None, round, first_step: 0, share };
+        train_window(task, &mut go_on).unwrap()
+    };
+    let results = [window(6, 0), window(7, 8)];
+    let (updates, norms) = given(results.iter());
+    let unlimited = vec![u64::MAX; norms[0].len()];
+    let aggregated = |rounds: [u32; 2]| {
+        let tokens = results[0].tokens();
+        let summand = |at: usize| Summand::contribution(rounds[at], tokens, &norms[at], &updates[at]);
+        let summands = [summand(0), summand(1)];
+        let (round, step, norm_limits) = (7, 2, &unlimited[..]);
+        aggregate(AggregateTask { spec: &spec, base: &base, round, step, norm_limits, summands: &summands })
+    };
+    let moved = moved(&spec, &base, &aggregated([6, 7]).unwrap());
+    let gradients = |at: usize| zoo_update::dense::decode(updates[at][0].bytes()).unwrap().values();
+    for (by, (late, in_time)) in moved.iter().zip(gradients(0).into_iter().zip(gradients(1))) {
+        let expected = (f64::from(late) / 2.0 + f64::from(in_time)) / 1.5 / f64::from(1 << 24);
+        assert!((by - expected).abs() < 1e-7, "{by} {expected}");
+    }
+    for rounds in [[7, 7], [6, 6], [6, 8]] {
+        let error = aggregated(rounds).unwrap_err().to_string();
+        assert!(error.contains("round"), "an update says of which round it is: {error}");
+    }
 }
 
 #[test]

@@ -9,11 +9,25 @@ use crate::{Header, Layout, SCALE_EXPONENT, Update, UpdateError};
 /// the order. Checking the weight is therefore all the checking there is.
 pub const MAX_TOTAL_WEIGHT: u64 = u32::MAX as u64;
 
-/// The usual weight of a contribution: its tokens in units of 256 (a chunk of the numeric
-/// profile), rounded up. A round of almost `2^40` tokens is then within [`MAX_TOTAL_WEIGHT`].
-/// Contributions of less than a chunk count as one.
+/// The weight of a contribution: its tokens in units of 4, rounded up. A round of almost `2^34` tokens is then within
+/// [`MAX_TOTAL_WEIGHT`], and a clipped update of a single sequence is still scaled finely.
 pub fn weight_of_tokens(tokens: u64) -> u64 {
-    tokens.div_ceil(256)
+    tokens.div_ceil(4)
+}
+
+/// The weight of a contribution that came a round too late: half, since it starts from older parameters.
+pub fn weight_of_late_tokens(tokens: u64) -> u64 {
+    weight_of_tokens(tokens).div_ceil(2)
+}
+
+/// The norm that no update of a VNode counts for more than in its round: the median of all, of two middle ones the larger.
+///
+/// So no minority, however long its updates, moves the mean further than the others' own would; and of two replicas neither is
+/// clipped for what the other says.
+pub fn norm_limit(norms: impl IntoIterator<Item = u64>) -> u64 {
+    let mut norms: Vec<u64> = norms.into_iter().collect();
+    let middle = norms.len() / 2;
+    if norms.is_empty() { u64::MAX } else { *norms.select_nth_unstable(middle).1 }
 }
 
 /// The weighted sum of the updates of one VNode in one round, and of every element the weight of those who spoke of it.
@@ -54,10 +68,11 @@ impl Aggregate {
         }
     }
 
-    /// Adds `weight` times `update`. On an error nothing was added: the update is for another
-    /// round, VNode or shape, or the weight is 0 or too much.
-    pub fn add(&mut self, update: &Update, weight: u64) -> Result<(), UpdateError> {
-        update.header().require_place(self.round, &self.vnode, &self.layout)?;
+    /// Adds `weight` times `update`, which may be of an earlier round. An update that is longer than `norm_limit` is scaled down to it:
+    /// `w' = floor(weight * norm_limit / norm)` times its elements are added, and its speakers weigh `weight`.
+    /// On an error nothing was added: the update is for another VNode or shape, or the weight is 0 or too much.
+    pub fn add(&mut self, update: &Update, weight: u64, norm_limit: u64) -> Result<(), UpdateError> {
+        update.header().require_place(&self.vnode, &self.layout)?;
         if weight == 0 {
             return Err(UpdateError::ZeroWeight);
         }
@@ -66,7 +81,8 @@ impl Aggregate {
             let spoken = self.spoken_by_all();
             update.for_each(|index, _| spoken[index] += weight as u32);
         }
-        update.for_each(|index, value| self.sums[index] += i64::from(value) * weight as i64);
+        let scaled = clipped(weight, update.norm(), norm_limit) as i64;
+        update.for_each(|index, value| self.sums[index] += i64::from(value) * scaled);
         self.contributions = self.contributions.saturating_add(1);
         self.tokens = self.tokens.saturating_add(update.header().tokens);
         self.weight = total;
@@ -177,4 +193,9 @@ impl Aggregate {
         let total = self.weight.saturating_add(more);
         if total > MAX_TOTAL_WEIGHT { Err(UpdateError::Weight(total)) } else { Ok(total) }
     }
+}
+
+/// `weight`, less what an update of `norm` is too long. Never more than `weight`.
+fn clipped(weight: u64, norm: u64, limit: u64) -> u64 {
+    if norm <= limit { weight } else { (u128::from(weight) * u128::from(limit) / u128::from(norm)) as u64 }
 }

@@ -54,6 +54,13 @@ impl Update {
         matches!(self.body, Body::Sparse(_))
     }
 
+    /// Its Euclidean norm in units of `2^-24`, rounded down: the root of an exact sum.
+    pub fn norm(&self) -> u64 {
+        let mut squares = 0u128;
+        self.for_each(|_, value| squares += u128::from(value.unsigned_abs()).pow(2));
+        squares.isqrt() as u64
+    }
+
     /// The elements of all parameters, in the order of the layout; those that it says nothing of are zero.
     pub fn values(&self) -> Vec<i32> {
         let mut values = vec![0; self.header.layout.elements() as usize];

@@ -158,12 +158,12 @@ pub struct Header {
 impl Header {
     /// Checks that this is the header of the update that was asked for, and names the field that differs.
     pub fn require(&self, expected: &Header) -> Result<(), UpdateError> {
-        self.require_place(expected.round, &expected.vnode, &expected.layout)?;
+        require("round", &expected.round, &self.round)?;
+        self.require_place(&expected.vnode, &expected.layout)?;
         require("tokens", &expected.tokens, &self.tokens)
     }
 
-    pub(crate) fn require_place(&self, round: u32, vnode: &str, layout: &Layout) -> Result<(), UpdateError> {
-        require("round", &round, &self.round)?;
+    pub(crate) fn require_place(&self, vnode: &str, layout: &Layout) -> Result<(), UpdateError> {
         require("vnode", &vnode, &self.vnode.as_str())?;
         let [expected, actual] = [layout, &self.layout].map(|layout| layout.parameters.len());
         require("a number of parameters of", &expected, &actual)?;

@@ -15,7 +15,7 @@
 //!
 //! let update = Dense.decode(&bytes, &header)?;
 //! let mut aggregate = Aggregate::new(7, "block.0", layout);
-//! aggregate.add(&update, zoo_update::weight_of_tokens(update.header().tokens))?;
+//! aggregate.add(&update, zoo_update::weight_of_tokens(update.header().tokens), u64::MAX)?;
 //! assert_eq!(aggregate.mean()?, [0.5, -0.25, 0.0, 1.0]);
 //! # Ok::<(), zoo_update::UpdateError>(())
 //! ```
@@ -39,7 +39,7 @@ mod partial;
 mod positions;
 pub mod sparse;
 
-pub use aggregate::{Aggregate, MAX_TOTAL_WEIGHT, weight_of_tokens};
+pub use aggregate::{Aggregate, MAX_TOTAL_WEIGHT, norm_limit, weight_of_late_tokens, weight_of_tokens};
 pub use codec::{Codec, Update};
 pub use dense::Dense;
 pub use error::UpdateError;

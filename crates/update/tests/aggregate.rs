@@ -1,9 +1,14 @@
 //! Sums are the same bits in any order and any tree, and cannot overflow.
 
 use proptest::prelude::*;
-use zoo_update::{Aggregate, Header, Layout, MAX_TOTAL_WEIGHT, Shape, Update, UpdateError, weight_of_tokens};
+use zoo_update::{
+    Aggregate, Header, Layout, MAX_TOTAL_WEIGHT, Shape, Update, UpdateError, norm_limit,
+    weight_of_late_tokens, weight_of_tokens,
+};
 
 const ELEMENTS: usize = 5;
+/// Some of the random updates are longer.
+const LIMIT: u64 = 3 << 30;
 
 fn layout() -> Layout {
     layout_of([("weight", 4), ("bias", 1)])
@@ -25,7 +30,7 @@ fn empty() -> Aggregate {
 fn sum_of<'a>(contributions: impl IntoIterator<Item = &'a (Vec<i32>, u64)>) -> Aggregate {
     let mut sum = empty();
     for (values, weight) in contributions {
-        sum.add(&update(values), *weight).unwrap();
+        sum.add(&update(values), *weight, LIMIT).unwrap();
     }
     sum
 }
@@ -33,18 +38,58 @@ fn sum_of<'a>(contributions: impl IntoIterator<Item = &'a (Vec<i32>, u64)>) -> A
 #[test]
 fn the_mean_is_weighted() {
     let mut sum = empty();
-    sum.add(&update(&[1 << 24, 0, -(1 << 24), 1, i32::MAX]), 3).unwrap();
-    sum.add(&update(&[0, 1 << 24, -(1 << 24), 0, i32::MAX]), 1).unwrap();
+    sum.add(&update(&[1 << 24, 0, -(1 << 24), 1, i32::MAX]), 3, u64::MAX).unwrap();
+    sum.add(&update(&[0, 1 << 24, -(1 << 24), 0, i32::MAX]), 1, u64::MAX).unwrap();
     assert_eq!(sum.weight(), 4);
     assert_eq!(sum.sums()[..4], [3 << 24, 1 << 24, -(4 << 24), 3]);
     assert_eq!(sum.mean().unwrap(), [0.75, 0.25, -1.0, 0.75 * (-24f32).exp2(), 128.0]);
 }
 
 #[test]
-fn a_weight_is_tokens_in_units_of_256_rounded_up() {
-    for (tokens, weight) in [(0, 0), (1, 1), (256, 1), (257, 2), (8192, 32), (u64::MAX, 1 << 56)] {
+fn a_weight_is_tokens_in_units_of_4_rounded_up_and_half_of_it_a_round_late() {
+    for (tokens, weight, late) in
+        [(0, 0, 0), (1, 1, 1), (4, 1, 1), (5, 2, 1), (8192, 2048, 1024), (u64::MAX, 1 << 62, 1 << 61)]
+    {
         assert_eq!(weight_of_tokens(tokens), weight, "{tokens} tokens");
+        assert_eq!(weight_of_late_tokens(tokens), late, "{tokens} tokens");
     }
+}
+
+#[test]
+fn a_norm_is_the_root_of_an_exact_sum_rounded_down() {
+    for (values, norm) in [
+        ([0; ELEMENTS], 0),
+        ([3, 0, -4, 0, 0], 5),
+        ([1, 1, 0, 0, 0], 1),
+        ([i32::MIN; ELEMENTS], 4_801_919_417),
+        ([1 << 24, 0, 0, 0, 1], 1 << 24),
+    ] {
+        assert_eq!(update(&values).norm(), norm, "{values:?}");
+    }
+}
+
+#[test]
+fn the_limit_of_norms_is_their_median() {
+    for (norms, limit) in [
+        (&[][..], u64::MAX),
+        (&[7], 7),
+        (&[9, 7], 9),
+        (&[1, u64::MAX, 7], 7),
+        (&[5, 1, u64::MAX, 7], 7),
+        (&[0, 0, 0, 4, 4], 0),
+    ] {
+        assert_eq!(norm_limit(norms.iter().copied()), limit, "{norms:?}");
+    }
+}
+
+#[test]
+fn a_long_update_counts_for_no_more_than_the_limit_and_its_weight_stays() {
+    let mut sum = empty();
+    sum.add(&update(&[300, 0, -400, 0, 0]), 7, 50).unwrap();
+    assert_eq!((sum.weight(), sum.sums()), (7, &[0, 0, 0, 0, 0][..]), "less than a unit of weight is none");
+    sum.add(&update(&[300, 0, -400, 0, 0]), 1000, 50).unwrap();
+    sum.add(&update(&[30, 0, -40, 0, 0]), 1000, 50).unwrap();
+    assert_eq!((sum.weight(), sum.sums()), (2007, &[60_000, 0, -80_000, 0, 0][..]));
 }
 
 #[test]
@@ -56,7 +101,7 @@ fn the_extremes_within_the_limit_do_not_overflow() {
     ] {
         let mut sum = empty();
         for &weight in &weights {
-            sum.add(&update(&[value; ELEMENTS]), weight).unwrap();
+            sum.add(&update(&[value; ELEMENTS]), weight, u64::MAX).unwrap();
         }
         let exact = i128::from(value) * i128::from(sum.weight());
         assert!(sum.sums().iter().all(|&sum| i128::from(sum) == exact));
@@ -64,8 +109,11 @@ fn the_extremes_within_the_limit_do_not_overflow() {
 
         let before = sum.clone();
         let more = MAX_TOTAL_WEIGHT - sum.weight() + 1;
-        assert_eq!(sum.add(&update(&[1; ELEMENTS]), more), Err(UpdateError::Weight(MAX_TOTAL_WEIGHT + 1)));
-        assert!(matches!(sum.add(&update(&[1; ELEMENTS]), u64::MAX), Err(UpdateError::Weight(_))));
+        assert_eq!(
+            sum.add(&update(&[1; ELEMENTS]), more, u64::MAX),
+            Err(UpdateError::Weight(MAX_TOTAL_WEIGHT + 1))
+        );
+        assert!(matches!(sum.add(&update(&[1; ELEMENTS]), u64::MAX, u64::MAX), Err(UpdateError::Weight(_))));
         assert_eq!(sum.merge(&before.clone()), Err(UpdateError::Weight(2 * before.weight())));
         assert_eq!(sum, before, "an error adds nothing");
     }
@@ -75,7 +123,7 @@ fn the_extremes_within_the_limit_do_not_overflow() {
 fn what_does_not_belong_is_not_added() {
     let mut sum = empty();
     assert_eq!(sum.mean(), Err(UpdateError::Empty));
-    assert_eq!(sum.add(&update(&[0; ELEMENTS]), 0), Err(UpdateError::ZeroWeight));
+    assert_eq!(sum.add(&update(&[0; ELEMENTS]), 0, u64::MAX), Err(UpdateError::ZeroWeight));
     let right = update(&[1; ELEMENTS]).header().clone();
     let wrong = [
         Header { round: 2, ..right.clone() },
@@ -86,9 +134,12 @@ fn what_does_not_belong_is_not_added() {
     ];
     for header in wrong {
         let mut other = Aggregate::new(header.round, header.vnode.clone(), header.layout.clone());
+        // What was trained a round ago may come late; sums are of one round.
+        let is_late = header.round != 1;
         let update = Update::new(header, vec![1; ELEMENTS]).unwrap();
-        assert!(matches!(sum.add(&update, 1), Err(UpdateError::Unexpected { .. })));
-        other.add(&update, 1).unwrap();
+        let added = sum.clone().add(&update, 1, u64::MAX);
+        assert!(is_late && added.is_ok() || matches!(added, Err(UpdateError::Unexpected { .. })));
+        other.add(&update, 1, u64::MAX).unwrap();
         assert!(matches!(sum.merge(&other), Err(UpdateError::Unexpected { .. })));
     }
     assert_eq!(sum, empty());
@@ -132,7 +183,7 @@ proptest! {
     ) {
         let mut parts = vec![empty(); 4];
         for ((values, weight), &group) in all.iter().zip(&group) {
-            parts[group].add(&update(values), *weight).unwrap();
+            parts[group].add(&update(values), *weight, LIMIT).unwrap();
         }
         prop_assert_eq!(merged(parts, &choices), sum_of(&all));
     }
@@ -155,7 +206,12 @@ proptest! {
         let sum = sum_of(&all);
         let weight: u64 = all.iter().map(|(_, weight)| weight).sum();
         for (i, mean) in sum.mean().unwrap().into_iter().enumerate() {
-            let exact: i128 = all.iter().map(|(values, weight)| i128::from(values[i]) * i128::from(*weight)).sum();
+            let clipped = |values: &Vec<i32>, weight: u64| {
+                let norm = update(values).norm();
+                if norm > LIMIT { u128::from(weight) * u128::from(LIMIT) / u128::from(norm) } else { weight.into() }
+            };
+            let scaled = |(values, weight): &(Vec<i32>, u64)| i128::from(values[i]) * clipped(values, *weight) as i128;
+            let exact: i128 = all.iter().map(scaled).sum();
             prop_assert_eq!(i128::from(sum.sums()[i]), exact);
             let expected = exact as f64 / weight as f64 * (-24f64).exp2();
             prop_assert_eq!(mean.to_bits(), (expected as f32).to_bits());

@@ -24,7 +24,7 @@ fn update(codec: &dyn Codec, tokens: u64, gradient: &[f32]) -> Update {
 fn sum<'a>(updates: impl IntoIterator<Item = &'a Update>) -> Aggregate {
     let mut sum = empty();
     for update in updates {
-        sum.add(update, weight_of_tokens(update.header().tokens)).unwrap();
+        sum.add(update, weight_of_tokens(update.header().tokens), u64::MAX).unwrap();
     }
     sum
 }
@@ -121,7 +121,7 @@ fn the_encoding_is_what_it_always_was() {
         layout: Layout::new([("w", Shape::vector(3))]).unwrap(),
     };
     let mut sum = Aggregate::new(1, "head", header(0).layout);
-    sum.add(&Update::new(header(256), vec![3, 0, -5]).unwrap(), 2).unwrap();
+    sum.add(&Update::new(header(256), vec![3, 0, -5]).unwrap(), 2, u64::MAX).unwrap();
     let bytes = sum.encode();
     let body = &bytes[bytes.len() - 16..];
     // One contribution, weight 2, all spoke; width 5; 12, 0, 19.

@@ -124,7 +124,7 @@ fn the_mean_of_an_element_is_over_those_who_spoke_of_it() {
     let sparse = [one_at(3, 1.0), one_at(3, 0.25), one_at(5, 2.0)];
     let sum = |order: &[&Update]| {
         let mut sum = Aggregate::new(3, "block.1", header.layout.clone());
-        order.iter().for_each(|update| sum.add(update, 2).unwrap());
+        order.iter().for_each(|update| sum.add(update, 2, u64::MAX).unwrap());
         sum
     };
     let [a, b, c] = &sparse;

@@ -77,6 +77,13 @@ pub fn sentence(event: &Event, overview: &Overview) -> Option<String> {
         Event::ContributionMissed { round, node, why, .. } => {
             format!("round {} goes on without {}: {why}", round + 1, name(node))
         }
+        Event::ContributionLate { round, node, .. } => {
+            format!(
+                "round {} no longer waits for {}: what it comes to counts half in the next",
+                round + 1,
+                name(node)
+            )
+        }
         Event::RoundFinished { round, .. } => {
             let nodes = several(overview.contributions.len() as u64, "node");
             let (tokens, loss) = (count(overview.tokens), overview.mean_loss());

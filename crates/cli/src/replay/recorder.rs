@@ -271,6 +271,7 @@ fn node_of(event: &Event) -> Option<&NodeId> {
         | Event::WorkFailed { node, .. }
         | Event::ContributionAccepted { node, .. }
         | Event::ContributionMissed { node, .. }
+        | Event::ContributionLate { node, .. }
         | Event::PartSummed { node, .. }
         | Event::LinkMeasured { node, .. }
         | Event::NodeSuspected { node, .. }

@@ -137,7 +137,7 @@ fn commitment(window: TrainWindow) -> Commitment {
         replica_out: Digest::of(b"optimizer"),
         steps_root: Digest::of(b"steps"),
         steps: window.share.inner_steps,
-        updates: vec![VNodeUpdate { vnode: "head".into(), update, bytes: 1_000 }],
+        updates: vec![VNodeUpdate { vnode: "head".into(), update, bytes: 1_000, norm: 9 }],
         mean_loss_bits: 3f64.to_bits(),
         work: window,
     }

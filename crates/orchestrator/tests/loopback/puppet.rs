@@ -161,6 +161,7 @@ pub fn commitment(window: &TrainWindow) -> Commitment {
             vnode: "head".into(),
             update: Digest::of(&zoo_protocol::encode(window)),
             bytes: 6,
+            norm: 1,
         }],
         mean_loss_bits: 2f64.to_bits(),
     }

@@ -22,6 +22,7 @@ async fn sums(
     nodes: &mut [(Peer, Conversation)],
     peers: &[Peer],
     round: u32,
+    norm_limits: &[u64],
     contributions: Vec<Summand>,
 ) -> Vec<Summand> {
     let (vnodes, tokens) = (contributions[0].updates.len(), contributions.iter().map(|it| it.tokens).sum());
@@ -40,6 +41,7 @@ async fn sums(
             program: job.spec.digest(),
             first_vnode: part.start as u32,
             vnodes: part.len() as u32,
+            norm_limits: norm_limits[part.clone()].to_vec(),
             summands: contributions.iter().map(part_of).collect(),
         };
         let (peer, conversation) = &mut nodes[at];
@@ -49,7 +51,7 @@ async fn sums(
         };
         assert_eq!((sum, updates.len()), (at as u32, part.len()));
         let form = Form::Sum(contributions.len() as u32);
-        sums.push(Summand { node: peer.node, form, tokens, first_vnode: part.start as u32, updates });
+        sums.push(Summand { node: peer.node, form, round, tokens, first_vnode: part.start as u32, updates });
     }
     sums
 }
@@ -71,11 +73,20 @@ async fn round(
         let commitment = trained(conversation).await;
         assert_eq!(commitment.replica_in.is_some(), round > 0, "the replica's state is carried on");
         let (tokens, updates) = (commitment.tokens, commitment.updates);
-        summands.push(Summand { node: peer.node, form: Form::Contribution, tokens, first_vnode: 0, updates });
+        summands.push(Summand {
+            node: peer.node,
+            form: Form::Contribution,
+            round,
+            tokens,
+            first_vnode: 0,
+            updates,
+        });
     }
+    let norms = |given: &Summand| given.updates.iter().map(|update| update.norm).collect();
+    let norm_limits = zoo_training::norm_limits(&summands.iter().map(norms).collect::<Vec<_>>());
     // From the second round on over partial sums: the bits must be those of the first way.
     if round > 0 {
-        summands = sums(job, nodes, peers, round, summands).await;
+        summands = sums(job, nodes, peers, round, &norm_limits, summands).await;
     }
     let aggregate = Aggregate {
         job: Job::id(),
@@ -84,6 +95,7 @@ async fn round(
         program: job.spec.digest(),
         base,
         data: job.data.digest(),
+        norm_limits,
         summands,
         step: u64::from((round + 1) * INNER_STEPS),
     };

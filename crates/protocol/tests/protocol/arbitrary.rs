@@ -111,8 +111,8 @@ prop_compose! {
 }
 
 fn any_updates() -> impl Strategy<Value = Vec<VNodeUpdate>> {
-    let update = ("[a-z.0-9]{0,20}", any_digest(), 0..=zoo_content::MAX_BLOB_BYTES);
-    vec(update.prop_map(|(vnode, update, bytes)| VNodeUpdate { vnode, update, bytes }), 0..6)
+    let update = ("[a-z.0-9]{0,20}", any_digest(), 0..=zoo_content::MAX_BLOB_BYTES, any::<u64>());
+    vec(update.prop_map(|(vnode, update, bytes, norm)| VNodeUpdate { vnode, update, bytes, norm }), 0..6)
 }
 
 prop_compose! {
@@ -130,8 +130,8 @@ prop_compose! {
 }
 
 fn any_work() -> impl Strategy<Value = Work> {
-    let aggregate =
-        (any_window(), any::<u32>(), vec(any_summand(), 0..4)).prop_map(|(window, attempt, summands)| {
+    let aggregate = (any_window(), any::<u32>(), any_limits(), vec(any_summand(), 0..4)).prop_map(
+        |(window, attempt, norm_limits, summands)| {
             let TrainWindow { job, round, program, base, data, first_step, .. } = window;
             Work::Aggregate(Aggregate {
                 job,
@@ -140,34 +140,40 @@ fn any_work() -> impl Strategy<Value = Work> {
                 program,
                 base,
                 data,
+                norm_limits,
                 summands,
                 step: first_step,
             })
-        });
+        },
+    );
     let evaluate =
         (any_window(), 1..=4096u32, any::<prop::sample::Index>()).prop_map(|(window, shards, shard)| {
             let TrainWindow { job, round, program, base: checkpoint, data, .. } = window;
             let shard = shard.index(shards as usize) as u32;
             Work::Evaluate(Evaluate { job, round, program, checkpoint, data, shard, shards })
         });
-    let sum = (any_window(), any::<[u32; 3]>(), 1..=4096u32, vec(any_summand(), 0..4)).prop_map(
-        |(window, [attempt, sum, first_vnode], vnodes, summands)| {
+    let sum = (any_window(), any::<[u32; 3]>(), 6..=4096u32, any_limits(), vec(any_summand(), 0..4))
+        .prop_map(|(window, [attempt, sum, first_vnode], vnodes, norm_limits, summands)| {
             let TrainWindow { job, round, program, .. } = window;
-            Work::Sum(Sum { job, round, attempt, sum, program, first_vnode, vnodes, summands })
-        },
-    );
+            Work::Sum(Sum { job, round, attempt, sum, program, first_vnode, vnodes, norm_limits, summands })
+        });
     prop_oneof![Just(Work::Idle), any_window().prop_map(Work::Train), aggregate, evaluate, sum]
+}
+
+fn any_limits() -> impl Strategy<Value = Vec<u64>> {
+    vec(any::<u64>(), 0..6)
 }
 
 prop_compose! {
     fn any_summand()(
         node in any_node(),
         form in prop_oneof![Just(Form::Contribution), any::<u32>().prop_map(Form::Sum)],
+        round: u32,
         tokens: u64,
         first_vnode: u32,
         updates in any_updates(),
     ) -> Summand {
-        Summand { node, form, tokens, first_vnode, updates }
+        Summand { node, form, round, tokens, first_vnode, updates }
     }
 }
 

@@ -81,7 +81,12 @@ pub fn window() -> TrainWindow {
 
 fn updates() -> Vec<VNodeUpdate> {
     ["embedding", "block.0"]
-        .map(|vnode| VNodeUpdate { vnode: vnode.into(), update: digest(vnode), bytes: 1_048_640 })
+        .map(|vnode| VNodeUpdate {
+            vnode: vnode.into(),
+            update: digest(vnode),
+            bytes: 1_048_640,
+            norm: 70_000,
+        })
         .to_vec()
 }
 
@@ -144,6 +149,7 @@ pub fn works() -> Vec<Work> {
             program,
             base: digest("base"),
             data: digest("training data"),
+            norm_limits: vec![70_000, 1 << 40],
             summands: vec![Summand { first_vnode: 0, ..summand(Form::Contribution) }],
             step: 120,
         }),
@@ -164,6 +170,7 @@ pub fn works() -> Vec<Work> {
             program,
             first_vnode: 7,
             vnodes: 2,
+            norm_limits: vec![70_000, 1 << 40],
             summands: vec![summand(Form::Contribution), summand(Form::Sum(32))],
         }),
     ]
@@ -183,7 +190,7 @@ fn keeps() -> Vec<Keep> {
 }
 
 fn summand(form: Form) -> Summand {
-    Summand { node: key().id(), form, tokens: 81_920, first_vnode: 7, updates: updates() }
+    Summand { node: key().id(), form, round: 11, tokens: 81_920, first_vnode: 7, updates: updates() }
 }
 
 /// One value of every variant, and of every variant within.

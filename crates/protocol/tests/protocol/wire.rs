@@ -227,7 +227,15 @@ fn aggregate(summands: usize, change: impl FnOnce(&mut Vec<VNodeUpdate>)) -> Wor
 fn sum(summands: usize, vnodes: u32) -> Work {
     let Some(Work::Sum(mut task)) = samples::works().pop() else { panic!("the last work is a sum") };
     task.summands = vec![task.summands[0].clone(); summands];
-    Work::Sum(Sum { vnodes, ..task })
+    Work::Sum(Sum { vnodes, norm_limits: vec![1; vnodes as usize], ..task })
+}
+
+/// More limits of norms than VNodes.
+fn overlimited() -> Work {
+    match sum(2, 1) {
+        Work::Sum(task) => Work::Sum(Sum { norm_limits: vec![1; 2], ..task }),
+        other => other,
+    }
 }
 
 fn train(change: impl FnOnce(&mut Share)) -> Work {
@@ -240,7 +248,7 @@ fn train(change: impl FnOnce(&mut Share)) -> Work {
 fn what_an_orchestrator_says_has_limits_too() {
     let work = |work| FromOrchestrator::Work { work, peers: Vec::new() };
     let peer = |addresses: usize| Peer { node: samples::key().id(), addresses: vec![address(); addresses] };
-    let update = || VNodeUpdate { vnode: "v".into(), update: Digest::of(b""), bytes: 1 };
+    let update = || VNodeUpdate { vnode: "v".into(), update: Digest::of(b""), bytes: 1, norm: 1 };
     let long = |len: usize| "x".repeat(len);
     let cases = [
         (FromOrchestrator::Welcome { peers: vec![peer(1); 1025] }, "peers: 1025 exceeds the limit of 1024"),
@@ -261,6 +269,7 @@ fn what_an_orchestrator_says_has_limits_too() {
         (work(train(|share| share.sequences_per_step = 0)), "sequences_per_step is 0; it must be at least 1"),
         (work(aggregate(1025, |_| {})), "summands: 1025 exceeds the limit of 1024"),
         (work(sum(1025, 1)), "summands: 1025 exceeds the limit of 1024"),
+        (work(overlimited()), "limits of norms: 2 exceeds the limit of 1"),
         (work(sum(2, 0)), "vnodes of a sum is 0; it must be at least 1"),
         (work(sum(2, 4097)), "vnodes of a sum: 4097 exceeds the limit of 4096"),
         (

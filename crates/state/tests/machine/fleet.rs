@@ -322,6 +322,7 @@ pub fn commitment(window: TrainWindow) -> Commitment {
         vnode: vnode.into(),
         update: digest(vnode),
         bytes: 1_000,
+        norm: 1 << 20,
     });
     let share = window.share;
     Commitment {
@@ -349,7 +350,7 @@ pub fn sums(work: &Sum) -> Vec<VNodeUpdate> {
         .zip(places)
         .map(|(vnode, place)| {
             let update = combined_at(&work.summands, place);
-            VNodeUpdate { vnode: vnode.clone(), update, bytes: 2_000 }
+            VNodeUpdate { vnode: vnode.clone(), update, bytes: 2_000, norm: 0 }
         })
         .collect()
 }

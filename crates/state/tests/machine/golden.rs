@@ -65,6 +65,7 @@ fn name(event: &Event) -> &'static str {
         Event::CheckpointReleased { why: Release::Silent, .. } => "checkpoint_released.silent",
         Event::CheckpointReleased { why: Release::Lost, .. } => "checkpoint_released.lost",
         Event::CheckpointReleased { why: Release::False, .. } => "checkpoint_released.false",
+        Event::ContributionLate { .. } => "contribution_late",
     }
 }
 
@@ -117,6 +118,7 @@ fn events() -> Vec<Event> {
     let releases =
         [Release::Away, Release::Spare, Release::Late, Release::Silent, Release::Lost, Release::False];
     events.extend(releases.map(|why| Event::CheckpointReleased { job, round, node, why }));
+    events.push(Event::ContributionLate { job, round, node });
     let causes = [LossCause::LeaseExpired, LossCause::Left, LossCause::Disconnected, LossCause::Unheard];
     events.extend(causes.map(|cause| Event::NodeLost { node, cause }));
     let misses =

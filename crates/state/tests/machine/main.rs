@@ -10,6 +10,7 @@ mod jobs;
 mod journal;
 mod judging;
 mod keeping;
+mod lateness;
 mod links;
 mod membership;
 mod suspicion;

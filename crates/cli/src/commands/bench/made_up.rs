@@ -147,5 +147,5 @@ fn commitment(window: TrainWindow) -> Commitment {
 
 fn update(vnode: u32, of: (u32, u64)) -> VNodeUpdate {
     let update = Digest::of(&encode(&(vnode, of)));
-    VNodeUpdate { vnode: format!("block.{vnode}"), update, bytes: 50_000 }
+    VNodeUpdate { vnode: format!("block.{vnode}"), update, bytes: 50_000, norm: 1 << 20 }
 }
