@@ -53,6 +53,7 @@ pub(crate) async fn run(
     endpoint: Endpoint,
     inputs: mpsc::Sender<Input>,
 ) {
+    // The blobs of every checkpoint: those that its manifest lists, and the manifest.
     let mut manifests: BTreeMap<Digest, Vec<(Digest, u64)>> = BTreeMap::new();
     while let Some(audit) = audits.recv().await {
         let Audit { node, job, round, checkpoint, holders, draw: [nonce, which, place] } = audit;
@@ -62,15 +63,15 @@ pub(crate) async fn run(
                     while manifests.len() >= MANIFESTS_MAX {
                         manifests.pop_first();
                     }
-                    let parts = lists(&manifest).unwrap_or_default();
-                    manifests.insert(checkpoint, parts);
+                    let mut blobs = lists(&manifest).unwrap_or_default();
+                    blobs.push((checkpoint, manifest.len() as u64));
+                    manifests.insert(checkpoint, blobs);
                 }
                 Err(cause) => debug!(%cause, "no audit without the manifest"),
             }
         }
-        // The manifest itself is one of the blobs that are kept, but only its parts are large.
-        let Some(parts) = manifests.get(&checkpoint).filter(|parts| !parts.is_empty()) else { continue };
-        let (blob, bytes) = parts[(which % parts.len() as u64) as usize];
+        let Some(blobs) = manifests.get(&checkpoint) else { continue };
+        let (blob, bytes) = blobs[(which % blobs.len() as u64) as usize];
         let challenge = Challenge::of_chunk(nonce, blob, bytes, place);
         if inputs.send(Input::Challenge { node, job, round, challenge }).await.is_err() {
             return;

@@ -339,9 +339,10 @@ fn draw_challenge(state: &State, draws: &mut Chance, now_ms: u64) -> Option<Comm
     let holders = state.challengeable();
     let (job, round, node) =
         *holders.get(draws.between(0, (holders.len() as u64).checked_sub(1)?) as usize)?;
-    let parts = work::parts(&state.checkpoints().get(&job, round)?.digest);
-    let (part, _) = parts[draws.between(0, parts.len() as u64 - 1) as usize];
-    let blob = work::bytes_of_part(&part);
+    let manifest = state.checkpoints().get(&job, round)?.digest;
+    let mut blobs: Vec<Digest> = work::parts(&manifest).into_iter().map(|(part, _)| part).collect();
+    blobs.push(manifest);
+    let blob = work::bytes_of_blob(&blobs[draws.between(0, blobs.len() as u64 - 1) as usize]);
     let (nonce, place) = (draws.between(0, u64::MAX - 1), draws.between(0, u64::MAX - 1));
     let challenge = Challenge::of_chunk(nonce, Digest::of(&blob), blob.len() as u64, place);
     Some(Command::Challenged { node, job, round, challenge, now_ms })

@@ -155,7 +155,7 @@ impl Node {
 
     /// What meets a challenge; nothing if the blob is not here, or not as it was.
     pub fn prove(&self, challenge: &Challenge) -> Vec<u8> {
-        let bytes = self.disk.iter().map(|blob| (blob, work::bytes_of_part(blob)));
+        let bytes = self.disk.iter().map(|blob| (blob, work::bytes_of_blob(blob)));
         let found = bytes.into_iter().find(|(_, bytes)| Digest::of(bytes) == challenge.blob);
         let Some((_, bytes)) = found.filter(|(blob, _)| self.has(blob)) else { return Vec::new() };
         let part = challenge.offset..challenge.offset + u64::from(challenge.length);
