@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zoo_data::HeldOut;
 use zoo_kernels::Profile;
-use zoo_protocol::limits::{MAX_KEPT_CHECKPOINTS, MAX_REDUNDANCY};
+use zoo_protocol::limits::{MAX_KEPT_CHECKPOINTS, MAX_REDUNDANCY, MAX_STRETCHES};
 use zoo_protocol::{CheckpointPlan, RoundPlan, Stretch, Topology};
 use zoo_storage::Address;
-use zoo_training::{SpecError, TrainingSpec, preset};
+use zoo_training::{Schedule, SpecError, TrainingSpec, preset};
 
 pub use inner_steps::InnerSteps;
 pub use layers::{Layer, build};
@@ -39,6 +39,9 @@ pub struct RunConfig {
     pub preset: String,
     /// A file or folder of text; none: the packages that cargo has on this machine.
     pub data: Option<PathBuf>,
+    /// The model that training starts from, whose shape and tokenizer it then has; none: one that is drawn from the seed.
+    #[serde(default)]
+    pub from: Option<PathBuf>,
     /// Text to take at most, bytes.
     pub data_bytes_max: Option<u64>,
     /// How much text is held out to measure with.
@@ -76,6 +79,8 @@ pub struct Rounds {
     pub inner_steps: InnerSteps,
     /// The first so many steps are rounds of their own.
     pub warmup_steps: u64,
+    /// As the learning rate falls, rounds grow as much longer: replicas then drift apart more slowly.
+    pub follow_learning_rate: bool,
     /// No round starts with fewer nodes.
     pub minimum_nodes: u32,
     /// A round waits this long for a node that is there, seconds.
@@ -89,12 +94,31 @@ pub struct Rounds {
 
 impl Rounds {
     /// The stretches of a job of so many steps.
-    fn rhythm(&self, steps: u64) -> Vec<Stretch> {
-        let Self { inner_steps: InnerSteps { least, most }, warmup_steps, .. } = *self;
+    fn rhythm(&self, steps: u64, schedule: &Schedule) -> Vec<Stretch> {
+        let Self { inner_steps: InnerSteps { most, .. }, warmup_steps, .. } = *self;
         let alone = Stretch { from_step: 0, inner_steps: 1, most_inner_steps: 1 };
-        let rounds = Stretch { from_step: warmup_steps, inner_steps: least, most_inner_steps: most };
-        let warmup = (warmup_steps > 0).then_some(alone);
-        warmup.into_iter().chain((warmup_steps < steps).then_some(rounds)).collect()
+        let mut stretches: Vec<Stretch> = (warmup_steps > 0).then_some(alone).into_iter().collect();
+        let (mut step, mut longest) = (warmup_steps, 0);
+        while step < steps && stretches.len() < MAX_STRETCHES as usize {
+            let inner_steps = self.fewest_at(step, schedule);
+            // A tenth more is not worth a stretch of its own.
+            if inner_steps > longest + longest / 10 {
+                stretches.push(Stretch { from_step: step, inner_steps, most_inner_steps: most });
+                longest = inner_steps;
+            }
+            step += u64::from(longest);
+        }
+        stretches
+    }
+
+    /// The fewest steps of a round that begins at `step`, after the warm-up.
+    fn fewest_at(&self, step: u64, schedule: &Schedule) -> u32 {
+        let InnerSteps { least, most } = self.inner_steps;
+        if !self.follow_learning_rate || step < schedule.warmup_steps() {
+            return least;
+        }
+        let longer = (f64::from(least) * schedule.peak() / schedule.learning_rate(step)).floor();
+        if longer < f64::from(most) { longer as u32 } else { most }
     }
 }
 
@@ -143,6 +167,7 @@ impl Default for Rounds {
         Self {
             inner_steps: InnerSteps { least: 10, most: 100 },
             warmup_steps: 0,
+            follow_learning_rate: false,
             minimum_nodes: 1,
             deadline_s: 600,
             evaluation_shards: 8,
@@ -179,6 +204,7 @@ impl RunConfig {
             run: name.to_owned(),
             preset: name.to_owned(),
             data: None,
+            from: None,
             data_bytes_max: None,
             held_out: HeldOut::default(),
             vocabulary: Vocabulary::of_size(preset.spec.model.vocab_size),
@@ -276,7 +302,7 @@ impl RunConfig {
         let Rounds { minimum_nodes, deadline_s, evaluation_shards, topology, .. } = self.rounds;
         RoundPlan {
             steps: self.steps,
-            rhythm: self.rounds.rhythm(self.steps),
+            rhythm: self.rounds.rhythm(self.steps, &self.training.schedule),
             sequences_per_step: self.training.batch_sequences,
             evaluate_every: if self.evaluate_every == 0 { self.steps } else { self.evaluate_every },
             evaluation_shards,
@@ -342,6 +368,35 @@ mod tests {
             assert_eq!(again, config, "{name}");
         }
         assert_eq!(RunConfig::of_preset("no such preset"), None);
+    }
+
+    #[test]
+    fn rounds_that_follow_the_learning_rate_grow_as_it_falls() {
+        let schedule = Schedule::Cosine {
+            learning_rate: 1e-3,
+            minimum_learning_rate: 1e-4,
+            warmup_steps: 50,
+            decay_steps: 900,
+        };
+        let rounds = Rounds {
+            inner_steps: InnerSteps { least: 10, most: 60 },
+            warmup_steps: 20,
+            follow_learning_rate: true,
+            ..Rounds::default()
+        };
+        let stretches = rounds.rhythm(900, &schedule);
+        let lengths: Vec<u32> = stretches.iter().map(|stretch| stretch.inner_steps).collect();
+        assert_eq!((lengths[0], lengths[1], lengths.last()), (1, 10, Some(&60)));
+        assert!(lengths.is_sorted() && lengths.len() < 30, "{lengths:?}");
+        assert!(stretches.is_sorted_by_key(|stretch| stretch.from_step));
+        assert_eq!(stretches[1].from_step, 20);
+        let of = |at: u64| stretches.iter().rfind(|stretch| stretch.from_step <= at).unwrap().inner_steps;
+        let half = (0..900).find(|&step| step > 50 && schedule.learning_rate(step) < 5e-4).unwrap();
+        assert!((18..=22).contains(&of(half + 10)), "twice as long at half the rate: {}", of(half + 10));
+
+        let fixed = Rounds { follow_learning_rate: false, ..rounds };
+        assert_eq!(fixed.rhythm(900, &schedule).len(), 2);
+        assert_eq!(fixed.rhythm(20, &schedule).len(), 1, "nothing but warm-up");
     }
 
     #[test]

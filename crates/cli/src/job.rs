@@ -26,7 +26,7 @@ pub struct Job {
 }
 
 impl Job {
-    /// The job of training `spec` on this data, from the parameters that its seed draws.
+    /// The job of training `spec` on this data, from the parameters of `start` or those that its seed draws.
     ///
     /// # Errors
     /// When specification, tokenizer and data do not fit together.
@@ -36,12 +36,17 @@ impl Job {
         tokenizer: &Tokenizer,
         training: &Dataset,
         held_out: &Dataset,
+        start: Option<&Network>,
         (plan, checkpoints): (RoundPlan, CheckpointPlan),
     ) -> Result<Self> {
         let tokenizer = tokenizer.to_json();
         spec.tokenizer = Some(Digest::of(&tokenizer));
         spec.validate()?;
-        let first = Trainer::new(spec.clone(), training)?.checkpoint();
+        let first = match start {
+            Some(start) => Trainer::starting_from(spec.clone(), training, start)?,
+            None => Trainer::new(spec.clone(), training)?,
+        };
+        let first = first.checkpoint();
         let store = MemoryStore::new();
         let initial = first.save(&store)?;
         let mut blobs: Vec<Digest> = first.manifest().blobs().map(|blob| blob.digest).collect();

@@ -195,6 +195,59 @@ fn the_examples_train() {
 }
 
 #[test]
+fn a_run_from_a_model_starts_where_that_one_ended_and_needs_it_no_longer() {
+    let bench = Bench::new();
+    let first = bench
+        .train(
+            "first",
+            &[
+                "--steps",
+                "30",
+                "--profile",
+                "f32-exact",
+                "--set",
+                "vocabulary=300",
+                "--set",
+                "training.seed=5",
+            ],
+        )
+        .succeeds();
+    let ended = first.last_event("done")["val_loss"].as_f64().unwrap();
+
+    // Shape and tokenizer are the model's, whatever the preset says.
+    let more = |steps: &'static str| {
+        let fixed = [
+            "train", "--json", "--preset", "llama-1m", "--from", "first", "--data", "text.txt", "--out",
+            "more",
+        ];
+        let settings = [
+            "evaluate_tokens_max=0",
+            "checkpoint_every=1",
+            "training.batch_sequences=2",
+            "training.profile=f32-exact",
+            "training.seed=5",
+        ];
+        let settings = settings.into_iter().flat_map(|setting| ["--set", setting]);
+        fixed.into_iter().chain(settings).chain(["--steps", steps, "--resume"]).collect::<Vec<_>>()
+    };
+    let ran = bench.zoo(more("2")).succeeds();
+    let events = ran.events();
+    assert_eq!((&events[0]["family"], &events[0]["vocab_size"]), (&"qwen3".into(), &300.into()));
+    assert_eq!((&events[1]["event"], &events[1]["step"]), (&"checkpoint".into(), &0.into()));
+    assert_eq!((&events[2]["event"], &events[2]["step"]), (&"evaluation".into(), &0.into()));
+    assert_eq!(events[2]["val_loss"].as_f64(), Some(ended), "the same bits score the same");
+
+    fs::remove_dir_all(bench.path("first")).unwrap();
+    let resumed = bench.zoo(more("4")).succeeds();
+    assert_eq!(resumed.events()[0]["first_step"], 2);
+    let fresh = |out| {
+        let from = ["train", "--from", "first", "--data", "text.txt", "--out", out];
+        bench.zoo(from)
+    };
+    fresh("another").refuses("first: there is no such folder");
+}
+
+#[test]
 fn a_text_depends_on_model_prompt_and_seed_alone() {
     let bench = Bench::new();
     bench.train("run", &["--steps", "30"]).succeeds();

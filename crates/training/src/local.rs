@@ -29,7 +29,17 @@ impl<'a> LocalJob<'a> {
     /// When specification, data and model do not fit together.
     pub fn new(spec: &'a TrainingSpec, data: &'a Dataset, replicas: usize) -> Result<Self, TrainError> {
         let checkpoint = Trainer::new(spec.clone(), data)?.checkpoint();
-        Ok(Self { spec, data, checkpoint, replicas: vec![None; replicas] })
+        Ok(Self::starting_at(spec, data, replicas, checkpoint))
+    }
+
+    /// A job of `replicas` replicas at `checkpoint`, which must be of this job.
+    pub fn starting_at(
+        spec: &'a TrainingSpec,
+        data: &'a Dataset,
+        replicas: usize,
+        checkpoint: Checkpoint,
+    ) -> Self {
+        Self { spec, data, checkpoint, replicas: vec![None; replicas] }
     }
 
     /// The state after the rounds so far.

@@ -50,6 +50,16 @@ impl<'a> Trainer<'a> {
         Ok(trainer)
     }
 
+    /// A job's first state with the parameters of `start`, a network of the same definition, and a fresh optimiser.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`], and when the network is another.
+    pub fn starting_from(spec: TrainingSpec, data: &'a Dataset, start: &Network) -> Result<Self, TrainError> {
+        let mut trainer = Self::unfilled(spec, data)?;
+        Checkpoint::of(start, trainer.lineage, Progress::default()).load_parameters(&mut trainer.network)?;
+        Ok(trainer)
+    }
+
     /// The state that `checkpoint` holds; its optimiser state too, where it has one.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! `zoo generate`: a trained model writes.
 
 mod logits;
-mod model_folder;
+pub mod model_folder;
 mod sampling;
 mod text_stream;
 

@@ -38,6 +38,9 @@ pub struct Submit {
     /// A file or folder of text. Default: the sources and documentation of the packages that cargo has here
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
+    /// Train this model further: a run's folder, or that of a Hugging Face model. Shape and tokenizer are its own
+    #[arg(long, value_name = "MODEL")]
+    from: Option<PathBuf>,
     /// What people call the job
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -71,6 +74,7 @@ impl Submit {
         let named = [
             ("preset", self.preset.clone().map(Value::from)),
             ("data", layers::path(self.data.as_deref())?),
+            ("from", layers::path(self.from.as_deref())?),
             ("run", self.name.clone().map(Value::from)),
             ("steps", self.steps.map(Value::from)),
             ("training.profile", self.profile.map(|profile| profile.name().into())),
@@ -85,7 +89,7 @@ impl Submit {
         let mut connected = self.network.connect().await?;
         let quiet = self.json;
         let work = async {
-            let job = spawn_blocking(move || prepare(&config, quiet)).await??;
+            let job = spawn_blocking(move || prepare(config, quiet)).await??;
             self.hand_over(&connected, job).await
         };
         tokio::pin!(stop);
@@ -135,15 +139,16 @@ impl Submit {
     }
 }
 
-fn prepare(config: &RunConfig, quiet: bool) -> Result<Job> {
-    let corpus = Corpus::prepare(config, quiet)?;
-    let Corpus { tokenizer, training, held_out, .. } = &corpus;
+fn prepare(mut config: RunConfig, quiet: bool) -> Result<Job> {
+    let corpus = Corpus::prepare(&mut config, quiet)?;
+    let Corpus { tokenizer, training, held_out, start, .. } = &corpus;
     Job::new(
         config.run.clone(),
-        corpus.spec(config),
+        corpus.spec(&config),
         tokenizer,
         training,
         held_out,
+        start.as_ref().map(|start| &start.network),
         (config.round_plan(), config.checkpoint_plan()),
     )
 }

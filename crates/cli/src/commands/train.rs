@@ -34,6 +34,7 @@ use session::{Ending, Session};
   zoo train run.yaml --set training.batch_sequences=8 --steps 500
   zoo train run.yaml --dry-run                      what it would take, and nothing else
   zoo train run.yaml --storage s3://bucket/runs     keep every checkpoint in a bucket as well
+  zoo train --from runs/shakespeare --data more.txt --out runs/more
   zoo train --resume --out runs/shakespeare         go on after Ctrl-C, a crash or a power cut
   zoo generate runs/shakespeare \"ROMEO:\"            let the result write
 
@@ -48,6 +49,9 @@ pub struct Train {
     /// A file or folder of text. Default: the sources and documentation of the packages that cargo has here
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
+    /// Train this model further: a run's folder, or that of a Hugging Face model. Shape and tokenizer are its own
+    #[arg(long, value_name = "MODEL")]
+    from: Option<PathBuf>,
     /// The run's folder: checkpoints, log, data and the exported model. Default: runs/NAME
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -87,9 +91,9 @@ impl Train {
         let pool = pool.with_context(|| format!("cannot start {threads} threads"))?;
         if self.dry_run {
             let config = build(None, &layers)?;
-            return pool.install(|| dry_run::run(&config, self.json));
+            return pool.install(|| dry_run::run(config, self.json));
         }
-        let (config, found) = self.find_run(&layers)?;
+        let (mut config, found) = self.find_run(&layers)?;
         let (home, corpus) = match found {
             Some(record) => {
                 let home = Home::open(&config.out())?;
@@ -98,7 +102,7 @@ impl Train {
             }
             // What stops a run before its first step leaves no folder behind.
             None => {
-                let corpus = Corpus::prepare(&config, self.json)?;
+                let corpus = Corpus::prepare(&mut config, self.json)?;
                 let home = Home::open(&config.out())?;
                 home.begin(&config, &corpus)?;
                 (home, corpus)
@@ -117,6 +121,7 @@ impl Train {
         let named = [
             ("preset", self.preset.clone().map(Value::from)),
             ("data", layers::path(self.data.as_deref())?),
+            ("from", layers::path(self.from.as_deref())?),
             ("out", layers::path(self.out.as_deref())?),
             ("steps", self.steps.map(Value::from)),
             ("checkpoint_storage", self.storage.as_ref().map(|address| address.to_string().into())),
@@ -140,7 +145,11 @@ impl Train {
             Found::Run(record) => {
                 let started = record.config()?;
                 let base = if names_a_run { None } else { Some(&started) };
-                let config = RunConfig { out: Some(out.clone()), ..build(base, layers)? };
+                let mut config = RunConfig { out: Some(out.clone()), ..build(base, layers)? };
+                if config.from.is_some() {
+                    config.training.model = started.training.model.clone();
+                    config.vocabulary = started.vocabulary;
+                }
                 config.check_continues(&started)?;
                 Ok((config, Some(*record)))
             }

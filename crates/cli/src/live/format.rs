@@ -32,7 +32,8 @@ pub fn round_of(round: u32, plan: &RoundPlan) -> String {
 /// How a job's steps are spread over rounds.
 pub fn rhythm(plan: &RoundPlan) -> String {
     let most = plan.rhythm.last().map_or(1, |stretch| stretch.most_inner_steps);
-    let least = plan.rhythm.last().map_or(1, |stretch| stretch.inner_steps);
+    let after_warmup = plan.rhythm.iter().filter(|stretch| stretch.most_inner_steps > 1);
+    let least = after_warmup.map(|stretch| stretch.inner_steps).min().unwrap_or(1);
     match (plan.rounds(), plan.rhythm.len()) {
         (Some(rounds), 1) => format!("{} of {}", several(rounds, "round"), several(least.into(), "step")),
         _ if least == most => format!("{} in rounds of {least} at last", several(plan.steps, "step")),

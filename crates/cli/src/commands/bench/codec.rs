@@ -40,6 +40,9 @@ pub struct Codec {
     /// A file or folder of text. Default: the packages that cargo has here
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
+    /// Start from this model: a run's folder, or that of a Hugging Face model
+    #[arg(long, value_name = "MODEL")]
+    from: Option<PathBuf>,
     /// Replicas that train side by side
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(2..=16))]
     replicas: u16,
@@ -89,7 +92,7 @@ impl Codec {
     /// Trains, measures and prints.
     pub fn run(self) -> Result<()> {
         let config = build(None, &self.layers()?)?;
-        let pool = super::measure::on_threads(self.threads, || self.measure(&config))?;
+        let pool = super::measure::on_threads(self.threads, || self.measure(config))?;
         let report = pool?;
         if self.json {
             println!("{}", serde_json::to_string(&report)?);
@@ -119,6 +122,7 @@ impl Codec {
         let named = [
             ("preset", Some(self.preset.clone().into())),
             ("data", layers::path(self.data.as_deref())?),
+            ("from", layers::path(self.from.as_deref())?),
             ("steps", Some(self.steps.into())),
             ("rounds.inner_steps", unless_set("rounds.inner_steps", 30.into())),
             ("training.update.type", unless_set("training.update.type", "sparse".into())),
@@ -126,11 +130,12 @@ impl Codec {
         layers::of(self.config.as_deref(), &self.settings, named)
     }
 
-    fn measure(&self, config: &RunConfig) -> Result<CodecReport> {
-        let corpus = Corpus::prepare(config, self.json)?;
-        let spec = corpus.spec(config);
+    fn measure(&self, mut config: RunConfig) -> Result<CodecReport> {
+        let corpus = Corpus::prepare(&mut config, self.json)?;
+        let spec = corpus.spec(&config);
         let plan = config.round_plan();
-        let mut job = LocalJob::new(&spec, &corpus.training, self.replicas.into())?;
+        let first = corpus.trainer(spec.clone())?.checkpoint();
+        let mut job = LocalJob::starting_at(&spec, &corpus.training, self.replicas.into(), first);
         let mut exchange = Exchange::new(self.replicas.into())?;
         let mut bar = ProgressBar::start(plan.steps, self.json);
         let started = Instant::now();

@@ -42,6 +42,7 @@ pub fn prepare(demo: &Demo) -> Result<PreparedJob> {
         tokenizer,
         training,
         held_out,
+        None,
         (plan(demo), CheckpointPlan::default()),
     )?;
     Ok(PreparedJob { job, prepared })

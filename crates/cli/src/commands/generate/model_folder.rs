@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use zoo_model::{Network, NetworkOptions, Tokenizer, hugging_face};
+use zoo_model::{ModelConfig, Network, NetworkOptions, Tokenizer, hugging_face};
 
 /// Largest file of a model, bytes.
 const FILE_BYTES_MAX: u64 = 64 << 30;
@@ -16,6 +16,8 @@ pub struct Model {
     pub network: Network,
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
+    /// Its shape.
+    pub config: ModelConfig,
 }
 
 impl Model {
@@ -42,7 +44,7 @@ impl Model {
                 tokenizer.vocab_size()
             );
         }
-        Ok(Self { network: imported.network, tokenizer })
+        Ok(Self { network: imported.network, tokenizer, config: imported.config })
     }
 
     /// The tokens of a prompt; of none, what starts a text.

@@ -6,9 +6,10 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
 use zoo_data::{CargoSource, Options, Progress as Step, Source, TokenizerChoice, prepare};
-use zoo_model::Tokenizer;
-use zoo_training::{Dataset, Sequences, TrainingSpec, Windows};
+use zoo_model::{ModelConfig, Network, Tokenizer};
+use zoo_training::{Dataset, Sequences, Trainer, TrainingSpec, Windows};
 
+use crate::commands::generate::model_folder::Model;
 use crate::config::{RunConfig, Vocabulary};
 use crate::progress::{Progress, count};
 
@@ -25,6 +26,16 @@ pub struct Corpus {
     pub training: Dataset,
     /// Measured with; fixed before the first step.
     pub held_out: Dataset,
+    /// The model that training starts from; none: one that is drawn from the seed.
+    pub start: Option<Start>,
+}
+
+/// A model that training starts from.
+pub struct Start {
+    /// Its shape.
+    pub model: ModelConfig,
+    /// Its parameters.
+    pub network: Network,
 }
 
 /// The digests of a corpus.
@@ -42,11 +53,28 @@ pub struct CorpusDigests {
 }
 
 impl Corpus {
-    /// Reads the text of `config`, splits it and cuts it into tokens.
+    /// Reads the text of `config`, splits it and cuts it into tokens; with the model that it starts from, if it names one. Shape and
+    /// vocabulary of `config` are then that model's.
     ///
     /// # Errors
-    /// Text that is missing, unreadable, empty, no text, or too little.
-    pub fn prepare(config: &RunConfig, quiet: bool) -> Result<Self> {
+    /// Text that is missing, unreadable, empty, no text, or too little; a model that cannot be read.
+    pub fn prepare(config: &mut RunConfig, quiet: bool) -> Result<Self> {
+        if let Some(path) = &config.from {
+            let Model { network, tokenizer, config: model } = Model::load(path)?;
+            if tokenizer.vocab_size() != model.vocab_size {
+                bail!(
+                    "{}: the tokenizer has {} tokens and the model {}: training it further is not possible yet",
+                    path.display(),
+                    tokenizer.vocab_size(),
+                    model.vocab_size
+                );
+            }
+            config.training.model = model.clone();
+            config.vocabulary = Vocabulary::of_size(model.vocab_size);
+            config.validate()?;
+            let corpus = Self::prepare_with(config, TokenizerChoice::Given(Box::new(tokenizer)), quiet)?;
+            return Ok(Self { start: Some(Start { model, network }), ..corpus });
+        }
         let tokenizer = match config.vocabulary {
             Vocabulary::Bytes => TokenizerChoice::Bytes,
             Vocabulary::Trained(vocab_size) => {
@@ -84,6 +112,7 @@ impl Corpus {
             tokenizer: prepared.tokenizer,
             training: prepared.training,
             held_out: prepared.held_out,
+            start: None,
         };
         corpus.check(config)?;
         Ok(corpus)
@@ -113,6 +142,17 @@ impl Corpus {
         spec.model.vocab_size = self.tokenizer.vocab_size();
         spec.tokenizer = Some(Digest::of(&self.tokenizer.to_json()));
         spec
+    }
+
+    /// A run at its first state.
+    ///
+    /// # Errors
+    /// A specification that does not fit the data.
+    pub fn trainer(&self, spec: TrainingSpec) -> Result<Trainer<'_>> {
+        Ok(match &self.start {
+            Some(start) => Trainer::starting_from(spec, &self.training, &start.network)?,
+            None => Trainer::new(spec, &self.training)?,
+        })
     }
 
     /// Refuses other text than the run was started with.

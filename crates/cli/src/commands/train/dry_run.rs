@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use serde::Serialize;
 use zoo_kernels::probe;
-use zoo_training::{Estimate, Trainer, TrainingSpec};
+use zoo_training::{Estimate, TrainingSpec};
 
 use super::corpus::{Corpus, CorpusDigests};
 use crate::commands::presets::family_name;
@@ -49,8 +49,9 @@ struct Plan<'a> {
 ///
 /// # Errors
 /// Everything that would stop the run before its first step.
-pub fn run(config: &RunConfig, json: bool) -> Result<()> {
-    let corpus = Corpus::prepare(config, json)?;
+pub fn run(mut config: RunConfig, json: bool) -> Result<()> {
+    let corpus = Corpus::prepare(&mut config, json)?;
+    let config = &config;
     let spec = corpus.spec(config);
     let estimate = Estimate::of(&spec, config.steps, corpus.training.len());
     let available = available_mib();
@@ -96,7 +97,7 @@ fn tokens_per_second(
     if too_large || estimate.tokens_per_step as f64 / guess > STEP_SECONDS_MAX {
         return Ok((guess, false));
     }
-    let mut trainer = Trainer::new(spec.clone(), &corpus.training)?;
+    let mut trainer = corpus.trainer(spec.clone())?;
     trainer.step()?; // takes the memory that the others reuse
     let (start, mut steps) = (Instant::now(), 0);
     while steps == 0 || start.elapsed().as_secs_f64() < MEASURE_SECONDS {

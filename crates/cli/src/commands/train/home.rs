@@ -182,6 +182,8 @@ impl Home {
             tokenizer: Tokenizer::from_json(&verified(TOKENIZER, data.tokenizer)?)?,
             training: Dataset::decode(verified(TRAINING, data.training)?)?,
             held_out: Dataset::decode(verified(HELD_OUT, data.held_out)?)?,
+            // A run that starts from a model has saved its first state.
+            start: None,
         })
     }
 

@@ -61,7 +61,7 @@ impl<'a> Session<'a> {
         let (spec, checkpoint) = (corpus.spec(config), home.latest()?);
         let trainer = match &checkpoint {
             Some(checkpoint) => Trainer::resume(spec, &corpus.training, checkpoint)?,
-            None => Trainer::new(spec, &corpus.training)?,
+            None => corpus.trainer(spec)?,
         };
         let first_step = trainer.progress().step;
         let saved = checkpoint.map(|checkpoint| (first_step, Digest::of(&checkpoint.manifest().to_bytes())));
@@ -82,6 +82,10 @@ impl<'a> Session<'a> {
             },
         };
         session.reporter.report(&Event::Start(Box::new(session.describe())))?;
+        if corpus.start.is_some() {
+            // From here on the run needs the model it started from no longer.
+            session.save()?;
+        }
         Ok(session)
     }
 
