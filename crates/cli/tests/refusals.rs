@@ -283,7 +283,7 @@ async fn an_update_of_another_shape() {
         let header = Header { round: work.round, vnode, tokens: *tokens, layout };
         update.spec.update.codec().encode(&header, &elements, &mut Vec::new()).unwrap()
     };
-    an_update_is_refused(of_another_shape, "update is for a parameter of shape 1x33").await;
+    an_update_is_refused(of_another_shape, "gain 1x32 was expected").await;
 }
 
 /// It says less than it serves: nobody reads the rest.

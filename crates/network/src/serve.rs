@@ -1,9 +1,14 @@
 //! The side of the blob exchange that has blobs.
 //!
-//! A request is one stream: the 32 bytes of a digest, and which leaves of the blob are wanted: the first and how many, as u32
-//! little-endian each, the first being [`LAST`] for the last slice. The answer: one status byte ([`Status`]); if it is `Held`, the
-//! size as u64 little-endian, and the leaves with what it takes to check them ([`zoo_content::slice`]).
-//! The digest of 32 zero bytes asks for a sign of life: the status comes at once.
+//! A stream begins with one byte that says what is asked for ([`Ask`]):
+//!
+//! - a sign of life: the status of who has nothing comes at once;
+//! - a slice of a blob: the 32 bytes of its digest, and which leaves are wanted: the first and how many, as u32 little-endian each,
+//!   the first being [`LAST`] for the last slice. The answer: one status byte ([`Status`]); if it is `Held`, the size as u64
+//!   little-endian, and the leaves with what it takes to check them ([`zoo_content::slice`]);
+//! - small blobs: the digests of up to [`SMALL_BLOBS_MAX`], to the end of the stream. The answers, one after the other: a status byte;
+//!   if it is `Held`, the size as u32 little-endian, and the blob, unless it has more than one leaf: then nothing of it.
+//!
 //! Both ends of a connection may ask, whoever opened it.
 
 use std::fmt;
@@ -20,14 +25,27 @@ use zoo_content::slice::{Outline, Step};
 use zoo_content::{BlobStore, Digest, LEAF_BYTES, StoreError, VerifiedBlob};
 
 use crate::endpoint::{TrafficCounters, lock};
-use crate::limits::{ARRIVAL_TIMEOUT, CONNECT_TIMEOUT, PROGRESS_TIMEOUT, SERVING_MAX};
+use crate::limits::{ARRIVAL_TIMEOUT, CONNECT_TIMEOUT, PROGRESS_TIMEOUT, SERVING_MAX, SMALL_BLOBS_MAX};
 use crate::meter::{Arrived, Meter};
 use crate::pace::Pace;
 
-/// Nobody has a blob of this digest: asking for it asks for a sign of life, which comes before all that waits.
-pub(crate) const PING: Digest = Digest::from_bytes([0; 32]);
-/// Bytes of a request.
-pub(crate) const REQUEST_BYTES: usize = 40;
+/// First byte of a stream: what is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Ask {
+    SignOfLife = 0,
+    Slice = 1,
+    SmallBlobs = 2,
+}
+
+impl Ask {
+    fn from_byte(byte: u8) -> Option<Self> {
+        [Self::SignOfLife, Self::Slice, Self::SmallBlobs].into_iter().find(|&ask| ask as u8 == byte)
+    }
+}
+
+/// Bytes of what says which slice of which blob.
+pub(crate) const SLICE_BYTES: usize = 40;
 /// Asks for the last slice.
 pub(crate) const LAST: u32 = u32::MAX;
 /// Leaves of a slice, the most that one request gets: 1 MiB.
@@ -122,24 +140,41 @@ impl BlobServer {
         mut send: SendStream,
         mut receive: RecvStream,
     ) -> Result<(), String> {
-        let mut request = [0; REQUEST_BYTES];
-        timeout(CONNECT_TIMEOUT, receive.read_exact(&mut request))
-            .await
-            .map_err(|_| "no request in time".to_string())?
-            .map_err(|cause| cause.to_string())?;
-        let (digest, leaves) = request.split_first_chunk().expect("a request begins with a digest");
-        let digest = Digest::from_bytes(*digest);
-        if digest == PING {
-            self.write(&mut send, &[Status::Absent as u8]).await?;
-            return send.finish().map_err(|cause| cause.to_string());
+        let mut ask = [0];
+        in_time(receive.read_exact(&mut ask)).await?;
+        match Ask::from_byte(ask[0]).ok_or("a request of an unknown kind")? {
+            Ask::SignOfLife => {
+                self.write(&mut send, &[Status::Absent as u8]).await?;
+                send.finish().map_err(|cause| cause.to_string())
+            }
+            Ask::Slice => {
+                let mut slice = [0; SLICE_BYTES];
+                in_time(receive.read_exact(&mut slice)).await?;
+                let (digest, leaves) = slice.split_first_chunk().expect("a request begins with a digest");
+                let [first, count] =
+                    [0, 4].map(|at| u32::from_le_bytes([0, 1, 2, 3].map(|byte| leaves[at + byte])));
+                let leaves = (first != LAST).then(|| first..first.saturating_add(count));
+                self.answer_slice(connection, send, Digest::from_bytes(*digest), leaves).await
+            }
+            Ask::SmallBlobs => {
+                let most = SMALL_BLOBS_MAX * size_of::<Digest>();
+                let digests = in_time(receive.read_to_end(most)).await?;
+                let (digests, []) = digests.as_chunks() else { return Err("a digest is cut".into()) };
+                let digests: Vec<Digest> = digests.iter().map(|digest| Digest::from_bytes(*digest)).collect();
+                self.answer_small_blobs(connection, send, &digests).await
+            }
         }
-        let [first, count] = [0, 4].map(|at| u32::from_le_bytes([0, 1, 2, 3].map(|byte| leaves[at + byte])));
-        let leaves = (first != LAST).then(|| first..first.saturating_add(count));
+    }
 
+    async fn answer_slice(
+        self: Arc<Self>,
+        connection: &Connection,
+        mut send: SendStream,
+        digest: Digest,
+        leaves: Option<Range<u32>>,
+    ) -> Result<(), String> {
         let permit = self.serving.acquire().await.map_err(|cause| cause.to_string())?;
-        let server = self.clone();
-        let found = tokio::task::spawn_blocking(move || server.find(&digest)).await;
-        match found.map_err(|cause| cause.to_string())? {
+        match self.clone().look_up(digest).await? {
             Ok(served) => match slice_of(leaves, served.outline.bytes()) {
                 Some(slice) => {
                     self.meter.begin(Instant::now());
@@ -155,13 +190,69 @@ impl BlobServer {
                 }
                 None => self.write(&mut send, &[Status::Absent as u8]).await?,
             },
-            Err(StoreError::NotFound(_)) => self.write(&mut send, &[Status::Absent as u8]).await?,
-            Err(cause) => {
-                warn!(%digest, %cause, "a peer asked for a blob that cannot be read");
-                self.write(&mut send, &[Status::Unreadable as u8]).await?;
-            }
+            Err(status) => self.write(&mut send, &[status as u8]).await?,
         }
         send.finish().map_err(|cause| cause.to_string())
+    }
+
+    async fn answer_small_blobs(
+        self: Arc<Self>,
+        connection: &Connection,
+        mut send: SendStream,
+        digests: &[Digest],
+    ) -> Result<(), String> {
+        let permit = self.serving.acquire().await.map_err(|cause| cause.to_string())?;
+        self.meter.begin(Instant::now());
+        let mut sent = self.clone().send_small_blobs(&mut send, digests).await;
+        drop(permit);
+        if sent.is_ok() {
+            sent = arrive(&mut send).await.and(sent);
+        }
+        let arrived = sent.as_ref().ok().map(|&bytes| Arrived { bytes, rtt: round_trip(connection) });
+        self.meter.end(Instant::now(), arrived);
+        sent.map(drop)
+    }
+
+    /// Sends all answers, and says how many bytes of blobs were in them.
+    async fn send_small_blobs(
+        self: Arc<Self>,
+        send: &mut SendStream,
+        digests: &[Digest],
+    ) -> Result<u64, String> {
+        let (mut answers, mut bytes) = (Vec::new(), 0);
+        for digest in digests {
+            match self.clone().look_up(*digest).await? {
+                Ok(served) => {
+                    let size = served.outline.bytes();
+                    answers.push(Status::Held as u8);
+                    answers.extend_from_slice(&u32::try_from(size).unwrap_or(u32::MAX).to_le_bytes());
+                    if size <= LEAF_BYTES {
+                        answers.extend_from_slice(&served.blob);
+                        bytes += size;
+                    }
+                }
+                Err(status) => answers.push(status as u8),
+            }
+            // What goes out together shares its packets.
+            if answers.len() >= LEAF_BYTES as usize {
+                self.write_paced(send, &answers).await?;
+                answers.clear();
+            }
+        }
+        self.write_paced(send, &answers).await?;
+        Ok(bytes)
+    }
+
+    /// A blob of the store, or what to answer instead.
+    async fn look_up(self: Arc<Self>, digest: Digest) -> Result<Result<Arc<Served>, Status>, String> {
+        let found = tokio::task::spawn_blocking(move || self.find(&digest)).await;
+        Ok(found.map_err(|cause| cause.to_string())?.map_err(|cause| match cause {
+            StoreError::NotFound(_) => Status::Absent,
+            cause => {
+                warn!(%digest, %cause, "a peer asked for a blob that cannot be read");
+                Status::Unreadable
+            }
+        }))
     }
 
     async fn send(&self, send: &mut SendStream, served: &Served, slice: Range<u64>) -> Result<(), String> {
@@ -219,6 +310,12 @@ impl BlobServer {
         self.traffic.sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// Reads a part of a request.
+async fn in_time<T, E: fmt::Display>(read: impl Future<Output = Result<T, E>>) -> Result<T, String> {
+    let read = timeout(CONNECT_TIMEOUT, read).await.map_err(|_| "no request in time".to_string())?;
+    read.map_err(|cause| cause.to_string())
 }
 
 /// Ends the stream and waits until all of it has been acknowledged: only then is it known how long it took.
