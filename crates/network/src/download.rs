@@ -11,7 +11,7 @@ use zoo_content::{Digest, LEAF_BYTES};
 use crate::FetchFailure;
 use crate::endpoint::TrafficCounters;
 use crate::limits::{FIRST_BYTE_TIMEOUT, PROGRESS_TIMEOUT};
-use crate::serve::{Ask, LAST, SLICE_BYTES, Status, slice_of};
+use crate::serve::{Ask, LAST, SLICE_BYTES, SMALL_ABSENT, SMALL_UNREADABLE, Status, slice_of};
 
 const CUT_HEADER: &str = "it ends within its header";
 
@@ -99,7 +99,7 @@ impl<'a> Download<'a> {
         digests: impl Iterator<Item = Digest>,
     ) -> Result<RecvStream, FetchFailure> {
         let mut request = vec![Ask::SmallBlobs as u8];
-        digests.for_each(|digest| request.extend_from_slice(digest.as_bytes()));
+        digests.for_each(|digest| request.extend_from_slice(&digest.prefix()));
         self.ask(connection, &request).await
     }
 
@@ -110,10 +110,13 @@ impl<'a> Download<'a> {
         digest: &Digest,
         max_bytes: u64,
     ) -> Result<Vec<u8>, FetchFailure> {
-        self.read_status(receive).await?;
         let mut bytes = [0; 4];
-        self.read(receive, &mut bytes, FIRST_BYTE_TIMEOUT, CUT_HEADER).await?;
-        let bytes = u64::from(u32::from_le_bytes(bytes));
+        self.read(receive, &mut bytes[..3], FIRST_BYTE_TIMEOUT, CUT_HEADER).await?;
+        let bytes = match u32::from_le_bytes(bytes) {
+            SMALL_ABSENT => return Err(FetchFailure::Absent),
+            SMALL_UNREADABLE => return Err(FetchFailure::Unreadable),
+            bytes => u64::from(bytes),
+        };
         if bytes > max_bytes.min(LEAF_BYTES) {
             return Err(FetchFailure::TooLarge { bytes, max_bytes });
         }

@@ -6,8 +6,9 @@
 //! - a slice of a blob: the 32 bytes of its digest, and which leaves are wanted: the first and how many, as u32 little-endian each,
 //!   the first being [`LAST`] for the last slice. The answer: one status byte ([`Status`]); if it is `Held`, the size as u64
 //!   little-endian, and the leaves with what it takes to check them ([`zoo_content::slice`]);
-//! - small blobs: the digests of up to [`SMALL_BLOBS_MAX`], to the end of the stream. The answers, one after the other: a status byte;
-//!   if it is `Held`, the size as u32 little-endian, and the blob, unless it has more than one leaf: then nothing of it.
+//! - small blobs: the first 8 bytes of the digests of up to [`SMALL_BLOBS_MAX`], to the end of the stream. The answers, one after the
+//!   other: 24 bits little-endian, which are the size of the blob or [`SMALL_ABSENT`] or [`SMALL_UNREADABLE`], and the blob, unless it
+//!   has more than one leaf: then nothing of it. Who asks knows whole digests, so it is enough that one blob in a store begins so.
 //!
 //! Both ends of a connection may ask, whoever opened it.
 
@@ -22,7 +23,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 use zoo_content::slice::{Outline, Step};
-use zoo_content::{BlobStore, Digest, LEAF_BYTES, StoreError, VerifiedBlob};
+use zoo_content::{BlobStore, Digest, DigestPrefix, LEAF_BYTES, StoreError, VerifiedBlob};
 
 use crate::endpoint::{TrafficCounters, lock};
 use crate::limits::{ARRIVAL_TIMEOUT, CONNECT_TIMEOUT, PROGRESS_TIMEOUT, SERVING_MAX, SMALL_BLOBS_MAX};
@@ -44,6 +45,11 @@ impl Ask {
     }
 }
 
+/// In place of the size of a small blob: it is not held, or cannot be read.
+pub(crate) const SMALL_ABSENT: u32 = 0xff_ffff;
+pub(crate) const SMALL_UNREADABLE: u32 = 0xff_fffe;
+/// The size of a blob that has so many bytes or more.
+const SMALL_LARGEST: u32 = 0xff_fffd;
 /// Bytes of what says which slice of which blob.
 pub(crate) const SLICE_BYTES: usize = 40;
 /// Asks for the last slice.
@@ -157,11 +163,10 @@ impl BlobServer {
                 self.answer_slice(connection, send, Digest::from_bytes(*digest), leaves).await
             }
             Ask::SmallBlobs => {
-                let most = SMALL_BLOBS_MAX * size_of::<Digest>();
-                let digests = in_time(receive.read_to_end(most)).await?;
-                let (digests, []) = digests.as_chunks() else { return Err("a digest is cut".into()) };
-                let digests: Vec<Digest> = digests.iter().map(|digest| Digest::from_bytes(*digest)).collect();
-                self.answer_small_blobs(connection, send, &digests).await
+                let most = SMALL_BLOBS_MAX * size_of::<DigestPrefix>();
+                let prefixes = in_time(receive.read_to_end(most)).await?;
+                let (prefixes, []) = prefixes.as_chunks() else { return Err("a digest is cut".into()) };
+                self.answer_small_blobs(connection, send, prefixes).await
             }
         }
     }
@@ -199,11 +204,11 @@ impl BlobServer {
         self: Arc<Self>,
         connection: &Connection,
         mut send: SendStream,
-        digests: &[Digest],
+        prefixes: &[DigestPrefix],
     ) -> Result<(), String> {
         let permit = self.serving.acquire().await.map_err(|cause| cause.to_string())?;
         self.meter.begin(Instant::now());
-        let mut sent = self.clone().send_small_blobs(&mut send, digests).await;
+        let mut sent = self.clone().send_small_blobs(&mut send, prefixes).await;
         drop(permit);
         if sent.is_ok() {
             sent = arrive(&mut send).await.and(sent);
@@ -217,21 +222,26 @@ impl BlobServer {
     async fn send_small_blobs(
         self: Arc<Self>,
         send: &mut SendStream,
-        digests: &[Digest],
+        prefixes: &[DigestPrefix],
     ) -> Result<u64, String> {
         let (mut answers, mut bytes) = (Vec::new(), 0);
-        for digest in digests {
-            match self.clone().look_up(*digest).await? {
-                Ok(served) => {
-                    let size = served.outline.bytes();
-                    answers.push(Status::Held as u8);
-                    answers.extend_from_slice(&u32::try_from(size).unwrap_or(u32::MAX).to_le_bytes());
-                    if size <= LEAF_BYTES {
-                        answers.extend_from_slice(&served.blob);
-                        bytes += size;
-                    }
-                }
-                Err(status) => answers.push(status as u8),
+        for prefix in prefixes {
+            let digest = self.clone().blob_called(*prefix).await?;
+            let found = match digest {
+                Ok(digest) => self.clone().look_up(digest).await?,
+                Err(status) => Err(status),
+            };
+            let size = match &found {
+                Ok(served) => served.outline.bytes().min(SMALL_LARGEST.into()) as u32,
+                Err(Status::Unreadable) => SMALL_UNREADABLE,
+                Err(_) => SMALL_ABSENT,
+            };
+            answers.extend_from_slice(&size.to_le_bytes()[..3]);
+            if let Ok(served) = found
+                && served.outline.bytes() <= LEAF_BYTES
+            {
+                answers.extend_from_slice(&served.blob);
+                bytes += u64::from(size);
             }
             // What goes out together shares its packets.
             if answers.len() >= LEAF_BYTES as usize {
@@ -241,6 +251,19 @@ impl BlobServer {
         }
         self.write_paced(send, &answers).await?;
         Ok(bytes)
+    }
+
+    /// The blob of the store whose digest begins so, or what to answer instead.
+    async fn blob_called(self: Arc<Self>, prefix: DigestPrefix) -> Result<Result<Digest, Status>, String> {
+        let Some(store) = lock(&self.store).clone() else { return Ok(Err(Status::Absent)) };
+        let found = tokio::task::spawn_blocking(move || store.find(&prefix)).await;
+        Ok(match found.map_err(|cause| cause.to_string())? {
+            Ok(found) => found.ok_or(Status::Absent),
+            Err(cause) => {
+                warn!(%cause, "a peer asked for a blob in a store that cannot be read");
+                Err(Status::Unreadable)
+            }
+        })
     }
 
     /// A blob of the store, or what to answer instead.

@@ -8,7 +8,7 @@
 //! All integers are little-endian and of fixed width, so that a header has one encoding. Names and shapes of the
 //! parameters are not in it: who expects an update knows them, and what is not for them is told by their [`Layout::id`].
 
-use zoo_content::{Digest, MAX_BLOB_BYTES};
+use zoo_content::{Digest, DigestPrefix, MAX_BLOB_BYTES};
 
 use crate::{SCALE_EXPONENT, UpdateError};
 
@@ -104,9 +104,8 @@ impl Parameter {
 /// It only has to name an honest mistake. Whoever finds another layout of equal id has found nothing: the bytes mean what
 /// the layout that was expected says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LayoutId([u8; LAYOUT_ID_BYTES]);
+pub struct LayoutId(DigestPrefix);
 
-const LAYOUT_ID_BYTES: usize = 8;
 /// Parameters that a message names.
 const NAMED_MAX: usize = 8;
 
@@ -148,8 +147,7 @@ impl Layout {
             put_name(&mut bytes, name);
             bytes.extend([rows, cols].into_iter().flat_map(|size| size.to_le_bytes()));
         }
-        let digest = Digest::of(&bytes);
-        LayoutId(*digest.as_bytes().first_chunk().expect("a digest is longer"))
+        LayoutId(Digest::of(&bytes).prefix())
     }
 
     /// The part of every parameter in `values`, which has all elements in order.
