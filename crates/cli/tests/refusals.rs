@@ -166,7 +166,8 @@ impl Liar {
         };
         fetch_inputs(&self.endpoint, peers, self.store.as_ref(), &nothing).await.unwrap();
         let mut datasets = Datasets::default();
-        train(self.store.as_ref(), &mut datasets, window, None, &mut |_| ControlFlow::Continue(())).unwrap()
+        train(self.store.as_ref(), &mut datasets, window, None, None, &mut |_| ControlFlow::Continue(()))
+            .unwrap()
     }
 
     fn spec(&self, window: &TrainWindow) -> TrainingSpec {
