@@ -105,15 +105,26 @@ impl Fetched {
             done += part.bytes;
             progress(done, total);
         }
-        let checkpoint = Checkpoint::load(&store, name)?;
-        let program = checkpoint.lineage.program;
-        let spec = endpoint.fetch_from_any(peers, &program, SPEC_BYTES_MAX as u64).await?;
-        let spec = TrainingSpec::from_bytes(spec.bytes())?;
+        let program =
+            endpoint.fetch_from_any(peers, &manifest.lineage.program, SPEC_BYTES_MAX as u64).await?;
+        store.keep(&program)?;
+        if let Some(tokenizer) = TrainingSpec::from_bytes(program.bytes())?.tokenizer {
+            store.keep(&endpoint.fetch_from_any(peers, &tokenizer, MAX_BLOB_BYTES).await?)?;
+        }
+        Self::read(&store, name)
+    }
+
+    /// Reads the checkpoint `name` and what it takes to use it out of a store that has all of it.
+    ///
+    /// # Errors
+    /// A blob that is not there, or that is not what it should be.
+    pub fn read(store: &dyn BlobStore, name: &Digest) -> Result<Self> {
+        let checkpoint = Checkpoint::load(store, name)?;
+        let spec = TrainingSpec::from_bytes(store.get(&checkpoint.lineage.program)?.bytes())?;
         let Some(tokenizer) = spec.tokenizer else {
             bail!("the job names no tokenizer\nhint: it was submitted by a program that keeps its own");
         };
-        let tokenizer = endpoint.fetch_from_any(peers, &tokenizer, MAX_BLOB_BYTES).await?;
-        let tokenizer = Tokenizer::from_json(tokenizer.bytes())?;
+        let tokenizer = Tokenizer::from_json(store.get(&tokenizer)?.bytes())?;
         Ok(Self { checkpoint, spec, tokenizer })
     }
 

@@ -166,7 +166,8 @@ impl Liar {
         };
         fetch_inputs(&self.endpoint, peers, self.store.as_ref(), &nothing).await.unwrap();
         let mut datasets = Datasets::default();
-        train(self.store.as_ref(), &mut datasets, window, None, &mut |_| ControlFlow::Continue(())).unwrap()
+        train(self.store.as_ref(), &mut datasets, window, None, None, &mut |_| ControlFlow::Continue(()))
+            .unwrap()
     }
 
     fn spec(&self, window: &TrainWindow) -> TrainingSpec {
@@ -283,7 +284,7 @@ async fn an_update_of_another_shape() {
         let header = Header { round: work.round, vnode, tokens: *tokens, layout };
         update.spec.update.codec().encode(&header, &elements, &mut Vec::new()).unwrap()
     };
-    an_update_is_refused(of_another_shape, "update is for a parameter of shape 1x33").await;
+    an_update_is_refused(of_another_shape, "gain 1x32 was expected").await;
 }
 
 /// It says less than it serves: nobody reads the rest.

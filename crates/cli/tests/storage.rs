@@ -4,7 +4,7 @@ mod common;
 
 use std::fs;
 
-use common::{Bench, files_below};
+use common::{Bench, Running, files_below};
 use serde_json::Value;
 
 fn named(events: &[Value], name: &str) -> Vec<Value> {
@@ -110,4 +110,93 @@ fn what_cannot_be_stored_or_had_is_refused() {
     common::Ran::from(without_credentials.output().unwrap())
         .refuses("there are no credentials for s3://bucket");
     assert!(!bench.path("x").exists() && !bench.path("other").exists());
+}
+
+/// A network of one node that keeps every checkpoint, and what it trained.
+fn a_job_of_three_rounds(bench: &Bench, ticket: &str) -> String {
+    let submit =
+        ["submit", "--preset", "qwen3-tiny", "--data", "text.txt", "--steps", "12", "--network", ticket];
+    let sizes = ["--set", "training.batch_sequences=4", "--set", "rounds.inner_steps=4", "--json"];
+    let submitted = bench.zoo([&submit[..], &sizes].concat()).succeeds().last_event("submitted");
+    submitted["job"].as_str().unwrap().to_owned()
+}
+
+/// Reads on until the checkpoint after the last round is stored.
+fn all_stored(node: &mut Running) -> Vec<Value> {
+    let mut stored = Vec::new();
+    while stored.last().is_none_or(|last: &Value| last["round"] != 2) {
+        stored.push(node.event("stored"));
+    }
+    stored
+}
+
+#[test]
+fn a_networks_model_comes_back_from_a_storage_after_every_node_is_gone() {
+    let bench = Bench::new();
+    let (up, ticket) = Running::orchestrator(&bench);
+    let nodes = ["ibex", "lynx"].map(|name| {
+        let join = ["join", &ticket, "--dir", name, "--name", name, "--threads", "1", "--json"];
+        Running::start(&bench, &[&join[..], &["--storage", "dir:backup"]].concat())
+    });
+    let job = a_job_of_three_rounds(&bench, &ticket);
+    let stored: Vec<Vec<Value>> = nodes
+        .into_iter()
+        .map(|mut node| {
+            let stored = all_stored(&mut node);
+            node.interrupt("left");
+            stored
+        })
+        .collect();
+    let [last, other] = [&stored[0], &stored[1]].map(|stored| stored.last().unwrap());
+    assert_eq!((&last["job"], &last["snapshot"]), (&Value::from(job.clone()), &other["snapshot"]));
+    let listed = bench.zoo(["storage", "list", "dir:backup", "--json"]).succeeds().last_event("snapshot");
+    assert_eq!((&listed["snapshot"], listed["step"].as_u64()), (&last["snapshot"], Some(12)));
+    // The orchestrator is there, and nobody who holds the checkpoint; then nobody is.
+    let fetch = |out: &str| {
+        let fetch =
+            ["fetch", &job[..8], "--network", &ticket, "--storage", "dir:backup", "--out", out, "--json"];
+        bench.zoo(fetch).succeeds().last_event("fetched")
+    };
+    let orphaned = fetch("orphaned");
+    up.interrupt("stopped");
+    fs::remove_dir_all(bench.path("orchestrator")).unwrap();
+    ["ibex", "lynx"].iter().for_each(|node| fs::remove_dir_all(bench.path(node)).unwrap());
+    let alone = fetch("alone");
+    assert_eq!((&alone["checkpoint"], &alone["step"]), (&last["checkpoint"], &Value::from(12)));
+    assert_eq!(alone["model_digest"], orphaned["model_digest"]);
+    let weights = |folder: &str| fs::read(bench.path(folder).join("model.safetensors")).unwrap();
+    assert_eq!(weights("alone"), weights("orphaned"));
+    bench.zoo(["generate", "alone", "the", "--tokens", "4", "--greedy"]).succeeds();
+    let beside = fs::read_dir(bench.path(".")).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(
+        !beside.into_iter().any(|name| name.to_string_lossy().starts_with("alone.")),
+        "nothing is left over"
+    );
+
+    let none = ["fetch", "ffffffff", "--network", &ticket, "--storage", "dir:backup", "--out", "none"];
+    bench.zoo(none).refuses("is no checkpoint of that job");
+    bench
+        .zoo(["fetch", &job[..8], "--network", &ticket, "--out", "none"])
+        .refuses("cannot reach the orchestrator");
+}
+
+#[test]
+fn a_storage_that_fails_is_tried_again_and_the_network_trains_on() {
+    let bench = Bench::new();
+    // A file stands where the folder should be.
+    bench.write("backup", "in the way");
+    let (up, ticket) = Running::orchestrator(&bench);
+    let join = ["join", &ticket, "--dir", "ibex", "--threads", "1", "--storage", "dir:backup", "--json"];
+    let mut node = Running::start(&bench, &join);
+    let mut top = Running::start(&bench, &["top", "--network", &ticket, "--json"]);
+    a_job_of_three_rounds(&bench, &ticket);
+    let failed = node.event("not-stored");
+    assert!(failed["error"].as_str().unwrap().contains("backup"), "{failed}");
+    assert!(failed["retry_in_ms"].as_u64() > Some(0), "{failed}");
+    top.event("job_finished");
+    fs::remove_file(bench.path("backup")).unwrap();
+    all_stored(&mut node);
+    node.interrupt("left");
+    top.interrupt_quietly();
+    up.interrupt("stopped");
 }

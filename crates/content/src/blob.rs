@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::Digest;
+use crate::{Digest, DigestPrefix};
 
 /// Largest blob, bytes. Whoever reads a blob's size off a wire or a disk
 /// compares it with this before reserving memory.
@@ -169,6 +169,11 @@ pub trait BlobStore: Send + Sync {
 
     /// Every digest here, ascending.
     fn list(&self) -> Result<Vec<Digest>, StoreError>;
+
+    /// The blob whose digest begins so, if one is here; of several the first.
+    fn find(&self, prefix: &DigestPrefix) -> Result<Option<Digest>, StoreError> {
+        Ok(self.list()?.into_iter().find(|digest| digest.prefix() == *prefix))
+    }
 
     /// Forgets a blob. True if it was here.
     fn remove(&self, digest: &Digest) -> Result<bool, StoreError>;

@@ -15,6 +15,9 @@ use crate::hex;
 #[serde(transparent)]
 pub struct Digest(#[serde(with = "hex")] [u8; 32]);
 
+/// How a digest begins: enough to tell one blob of a store from the others, where nobody gains by a mistake.
+pub type DigestPrefix = [u8; 8];
+
 impl Digest {
     /// Hashes `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
@@ -29,6 +32,11 @@ impl Digest {
     /// The 32 bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+
+    /// How it begins.
+    pub fn prefix(&self) -> DigestPrefix {
+        *self.0.first_chunk().expect("a digest is longer")
     }
 
     /// First twelve hex digits, for people.

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::partial::{self, Partial};
-use crate::{BlobStore, Digest, MAX_BLOB_BYTES, StoreError, VerifiedBlob};
+use crate::{BlobStore, Digest, DigestPrefix, MAX_BLOB_BYTES, StoreError, VerifiedBlob};
 
 /// Hex digits that name the directory of a blob; the others name its file.
 const SHARD_DIGITS: usize = 2;
@@ -177,10 +177,15 @@ impl FileStore {
         Ok(())
     }
 
-    fn path(&self, digest: &Digest) -> PathBuf {
+    /// Where a blob is in the directory of any such store, with `/` between.
+    pub fn place(digest: &Digest) -> String {
         let name = digest.to_string();
         let (shard, rest) = name.split_at(SHARD_DIGITS);
-        self.root.join(shard).join(rest)
+        format!("{shard}/{rest}")
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        self.root.join(Self::place(digest))
     }
 
     fn write(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
@@ -243,6 +248,22 @@ impl BlobStore for FileStore {
         })?;
         digests.sort_unstable();
         Ok(digests)
+    }
+
+    fn find(&self, prefix: &DigestPrefix) -> Result<Option<Digest>, StoreError> {
+        let wanted: String = prefix.iter().map(|byte| format!("{byte:02x}")).collect();
+        let (shard, start) = wanted.split_at(SHARD_DIGITS);
+        let directory = self.root.join(shard);
+        let failure = |cause| StoreError::of("list", &directory, cause);
+        let mut found: Option<Digest> = None;
+        for entry in fs::read_dir(&directory).map_err(failure)? {
+            let name = entry.map_err(failure)?.file_name();
+            let Some(rest) = name.to_str().filter(|name| name.starts_with(start)) else { continue };
+            if let Ok(digest) = format!("{shard}{rest}").parse() {
+                found = Some(found.map_or(digest, |first| first.min(digest)));
+            }
+        }
+        Ok(found)
     }
 
     fn remove(&self, digest: &Digest) -> Result<bool, StoreError> {

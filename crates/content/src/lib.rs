@@ -27,7 +27,7 @@ mod partial;
 pub mod slice;
 
 pub use blob::{BlobStore, MAX_BLOB_BYTES, Mismatch, StoreError, VerifiedBlob};
-pub use digest::{Digest, Hasher, ParseDigestError};
+pub use digest::{Digest, DigestPrefix, Hasher, ParseDigestError};
 pub use file::{Durability, FileStore};
 pub use memory::MemoryStore;
 pub use merkle::{InclusionProof, merkle_root};

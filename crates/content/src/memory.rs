@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::{BlobStore, Digest, MAX_BLOB_BYTES, StoreError, VerifiedBlob};
+use crate::{BlobStore, Digest, DigestPrefix, MAX_BLOB_BYTES, StoreError, VerifiedBlob};
 
 /// A [`BlobStore`] that lives as long as the value. Getting a blob copies no bytes.
 #[derive(Debug, Default)]
@@ -54,6 +54,14 @@ impl BlobStore for MemoryStore {
 
     fn list(&self) -> Result<Vec<Digest>, StoreError> {
         Ok(self.read().keys().copied().collect())
+    }
+
+    fn find(&self, prefix: &DigestPrefix) -> Result<Option<Digest>, StoreError> {
+        let mut first = [0; 32];
+        first[..prefix.len()].copy_from_slice(prefix);
+        let blobs = self.read();
+        let next = blobs.range(Digest::from_bytes(first)..).next().map(|(digest, _)| *digest);
+        Ok(next.filter(|digest| digest.prefix() == *prefix))
     }
 
     fn remove(&self, digest: &Digest) -> Result<bool, StoreError> {

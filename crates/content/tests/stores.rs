@@ -57,6 +57,22 @@ fn what_is_put_can_be_got_listed_and_removed() {
 }
 
 #[test]
+fn a_blob_is_found_by_how_its_digest_begins() {
+    with_every_store(|store| {
+        assert_eq!(store.find(&Digest::of(BLOBS[0]).prefix()).unwrap(), None);
+        let digests = BLOBS.map(|bytes| store.put(bytes).unwrap());
+        for digest in digests {
+            assert_eq!(store.find(&digest.prefix()).unwrap(), Some(digest));
+            let mut other = digest.prefix();
+            other[7] ^= 1;
+            assert_eq!(store.find(&other).unwrap(), None);
+        }
+        assert_eq!(store.find(&[0; 8]).unwrap(), None);
+        assert_eq!(store.find(&[0xff; 8]).unwrap(), None);
+    });
+}
+
+#[test]
 fn keeping_stores_the_blob_under_its_digest() {
     with_every_store(|store| {
         let blob = VerifiedBlob::new(b"fetched from a peer".to_vec());

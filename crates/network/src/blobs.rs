@@ -13,6 +13,7 @@ use zoo_protocol::{NodeId, Peer};
 use crate::download::{Download, Found, Wish};
 use crate::endpoint::{BLOBS_ALPN, TrafficCounters, connect, lock};
 use crate::limits::{FETCHING_MAX, PING_TIMEOUT, REMEMBERED_PEERS_MAX, SLICE_TIMEOUT, UNREACHABLE_MEMORY};
+use crate::small::Wanted;
 use crate::{FetchFailure, Traffic};
 
 pub(crate) use crate::serve::BlobServer;
@@ -23,14 +24,16 @@ pub(crate) struct BlobClient {
     iroh: iroh::Endpoint,
     id: NodeId,
     server: Arc<BlobServer>,
-    traffic: Arc<TrafficCounters>,
-    fetching: Semaphore,
+    pub(crate) traffic: Arc<TrafficCounters>,
+    pub(crate) fetching: Semaphore,
     peers: Mutex<BTreeMap<NodeId, Arc<Slot>>>,
 }
 
 /// What is known of one peer.
 #[derive(Debug, Default)]
-struct Slot {
+pub(crate) struct Slot {
+    /// Small blobs that will be asked for together.
+    pub(crate) wanted: Wanted,
     /// The latest connection that it opened to here, and from where. A connection that breaks
     /// says so itself; one on which a fetch stalled may serve the next.
     incoming: Mutex<Option<(IncomingAddr, Connection)>>,
@@ -98,7 +101,7 @@ impl BlobClient {
     /// Fetches some leaves of a blob from `peer`, one slice at a time of all that are fetched. `found` hears the blob's size once it can be
     /// believed, and every leaf that was checked.
     pub(crate) async fn download(
-        &self,
+        self: &Arc<Self>,
         peer: &Peer,
         wish: &Wish,
         found: &mut (dyn FnMut(Found<'_>) -> Result<(), FetchFailure> + Send),
@@ -107,6 +110,10 @@ impl BlobClient {
             return Err(FetchFailure::Itself);
         }
         let slot = self.slot(peer.node);
+        if wish.is_small() {
+            let blob = self.fetch_small(slot, peer, wish).await?;
+            return found(Found { bytes: blob.len() as u64, leaf: 0, is: &blob });
+        }
         let connection = self.connection(&slot, peer).await?;
         let _permit = self.fetching.acquire().await.expect("the semaphore is never closed");
         let mut download = Download::new(&self.traffic);
@@ -126,7 +133,7 @@ impl BlobClient {
 
     /// A connection that leads to where the peer is now: one that is up already, in either
     /// direction, or a new one, or at last one from elsewhere (a peer that can call but not be called).
-    async fn connection(&self, slot: &Slot, peer: &Peer) -> Result<Connection, FetchFailure> {
+    pub(crate) async fn connection(&self, slot: &Slot, peer: &Peer) -> Result<Connection, FetchFailure> {
         let incoming = slot.incoming();
         if let Some((IncomingAddr::Ip(from), connection)) = &incoming
             && peer.addresses.contains(from)

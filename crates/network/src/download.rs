@@ -5,13 +5,15 @@ use std::sync::atomic::Ordering;
 
 use iroh::endpoint::{Connection, ReadError, RecvStream, VarInt};
 use tokio::time::{Duration, timeout};
-use zoo_content::slice::Reader;
+use zoo_content::slice::{Reader, SliceError};
 use zoo_content::{Digest, LEAF_BYTES};
 
 use crate::FetchFailure;
 use crate::endpoint::TrafficCounters;
 use crate::limits::{FIRST_BYTE_TIMEOUT, PROGRESS_TIMEOUT};
-use crate::serve::{LAST, PING, REQUEST_BYTES, Status, slice_of};
+use crate::serve::{Ask, LAST, SLICE_BYTES, SMALL_ABSENT, SMALL_UNREADABLE, Status, slice_of};
+
+const CUT_HEADER: &str = "it ends within its header";
 
 /// Some leaves of a blob.
 #[derive(Clone, Debug)]
@@ -24,15 +26,17 @@ pub(crate) struct Wish {
 }
 
 impl Wish {
-    pub(crate) fn to_bytes(&self) -> [u8; REQUEST_BYTES] {
+    /// Asks for it.
+    fn to_bytes(&self) -> [u8; 1 + SLICE_BYTES] {
         let (first, count) = match &self.leaves {
             Some(leaves) => (leaves.start, leaves.end - leaves.start),
             None => (LAST, 0),
         };
-        let mut bytes = [0; REQUEST_BYTES];
-        bytes[..32].copy_from_slice(self.digest.as_bytes());
-        bytes[32..36].copy_from_slice(&first.to_le_bytes());
-        bytes[36..].copy_from_slice(&count.to_le_bytes());
+        let mut bytes = [0; 1 + SLICE_BYTES];
+        bytes[0] = Ask::Slice as u8;
+        bytes[1..33].copy_from_slice(self.digest.as_bytes());
+        bytes[33..37].copy_from_slice(&first.to_le_bytes());
+        bytes[37..].copy_from_slice(&count.to_le_bytes());
         bytes
     }
 }
@@ -65,20 +69,10 @@ impl<'a> Download<'a> {
         wish: &Wish,
         found: &mut (dyn FnMut(Found<'_>) -> Result<(), FetchFailure> + Send),
     ) -> Result<(), FetchFailure> {
-        let (mut send, mut receive) = connection.open_bi().await.map_err(|cause| self.lost(&cause))?;
-        send.write_all(&wish.to_bytes()).await.map_err(|cause| self.lost(&cause))?;
-        send.finish().map_err(|cause| self.lost(&cause))?;
-
-        let mut status = [0];
-        self.read(&mut receive, &mut status, FIRST_BYTE_TIMEOUT, "it ends within its header").await?;
-        match Status::from_byte(status[0]) {
-            Some(Status::Held) => {}
-            Some(Status::Absent) => return Err(FetchFailure::Absent),
-            Some(Status::Unreadable) => return Err(FetchFailure::Unreadable),
-            None => return Err(FetchFailure::Protocol("unknown status")),
-        }
+        let mut receive = self.ask(connection, &wish.to_bytes()).await?;
+        self.read_status(&mut receive).await?;
         let mut bytes = [0; 8];
-        self.read(&mut receive, &mut bytes, FIRST_BYTE_TIMEOUT, "it ends within its header").await?;
+        self.read(&mut receive, &mut bytes, FIRST_BYTE_TIMEOUT, CUT_HEADER).await?;
         let (bytes, max_bytes) = (u64::from_le_bytes(bytes), wish.max_bytes);
         if bytes > max_bytes {
             // The rest is not wanted; a stream that has ended by itself is as good.
@@ -90,11 +84,65 @@ impl<'a> Download<'a> {
 
     /// Asks for a sign of life.
     pub(crate) async fn ping(&mut self, connection: &Connection) -> Result<(), FetchFailure> {
-        let wish = Wish { digest: PING, max_bytes: 0, leaves: None };
-        match self.run(connection, &wish, &mut |_| Ok(())).await {
+        let mut receive = self.ask(connection, &[Ask::SignOfLife as u8]).await?;
+        match self.read_status(&mut receive).await {
             Err(FetchFailure::Absent) => Ok(()),
             Err(failure) => Err(failure),
-            Ok(()) => Err(FetchFailure::Protocol("nobody has that blob")),
+            Ok(()) => Err(FetchFailure::Protocol("a sign of life is no blob")),
+        }
+    }
+
+    /// Asks for small blobs.
+    pub(crate) async fn ask_for(
+        &mut self,
+        connection: &Connection,
+        digests: impl Iterator<Item = Digest>,
+    ) -> Result<RecvStream, FetchFailure> {
+        let mut request = vec![Ask::SmallBlobs as u8];
+        digests.for_each(|digest| request.extend_from_slice(&digest.prefix()));
+        self.ask(connection, &request).await
+    }
+
+    /// The next of the small blobs that were asked for.
+    pub(crate) async fn read_small(
+        &mut self,
+        receive: &mut RecvStream,
+        digest: &Digest,
+        max_bytes: u64,
+    ) -> Result<Vec<u8>, FetchFailure> {
+        let mut bytes = [0; 4];
+        self.read(receive, &mut bytes[..3], FIRST_BYTE_TIMEOUT, CUT_HEADER).await?;
+        let bytes = match u32::from_le_bytes(bytes) {
+            SMALL_ABSENT => return Err(FetchFailure::Absent),
+            SMALL_UNREADABLE => return Err(FetchFailure::Unreadable),
+            bytes => u64::from(bytes),
+        };
+        if bytes > max_bytes.min(LEAF_BYTES) {
+            return Err(FetchFailure::TooLarge { bytes, max_bytes });
+        }
+        let mut blob = vec![0; bytes as usize];
+        self.read(receive, &mut blob, PROGRESS_TIMEOUT, "it is shorter than announced").await?;
+        if Digest::of(&blob) != *digest {
+            return Err(FetchFailure::False(SliceError::False { offset: 0 }));
+        }
+        Ok(blob)
+    }
+
+    async fn ask(&mut self, connection: &Connection, request: &[u8]) -> Result<RecvStream, FetchFailure> {
+        let (mut send, receive) = connection.open_bi().await.map_err(|cause| self.lost(&cause))?;
+        send.write_all(request).await.map_err(|cause| self.lost(&cause))?;
+        send.finish().map_err(|cause| self.lost(&cause))?;
+        Ok(receive)
+    }
+
+    async fn read_status(&mut self, receive: &mut RecvStream) -> Result<(), FetchFailure> {
+        let mut status = [0];
+        self.read(receive, &mut status, FIRST_BYTE_TIMEOUT, CUT_HEADER).await?;
+        match Status::from_byte(status[0]) {
+            Some(Status::Held) => Ok(()),
+            Some(Status::Absent) => Err(FetchFailure::Absent),
+            Some(Status::Unreadable) => Err(FetchFailure::Unreadable),
+            None => Err(FetchFailure::Protocol("unknown status")),
         }
     }
 

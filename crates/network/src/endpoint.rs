@@ -25,7 +25,7 @@ use crate::limits::{
 use crate::{FetchError, NetworkError, Ticket, swarm};
 
 const CONTROL_ALPN: &[u8] = b"zoo/control";
-pub(crate) const BLOBS_ALPN: &[u8] = b"zoo/blobs/2";
+pub(crate) const BLOBS_ALPN: &[u8] = b"zoo/blobs/3";
 
 /// With what an [`Endpoint`] is bound.
 #[derive(Clone, Copy, Debug)]

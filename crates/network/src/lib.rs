@@ -6,8 +6,8 @@
 //! - `zoo/control`: one long-lived stream of length-prefixed messages between an
 //!   orchestrator and whoever connects to it ([`ControlStream`]). The first message
 //!   carries the version, so a stranger gets an answer instead of a failed handshake.
-//! - `zoo/blobs/2`: one short stream per slice of a blob ([`Endpoint::fetch`]). What arrives is
-//!   hashed before anybody sees it.
+//! - `zoo/blobs/3`: one short stream per slice of a blob, or for all small blobs that are wanted of a peer at the
+//!   moment ([`Endpoint::fetch`]). What arrives is hashed before anybody sees it.
 //!
 //! Both sides are authenticated by their ed25519 keys: a [`zoo_protocol::NodeId`] on
 //! a connection is proven, not claimed.
@@ -48,6 +48,7 @@ pub mod limits;
 mod meter;
 mod pace;
 mod serve;
+mod small;
 mod swarm;
 mod ticket;
 

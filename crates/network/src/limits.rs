@@ -14,6 +14,15 @@ pub const SERVING_MAX: usize = 16;
 /// Blobs being fetched at once; further fetches wait their turn.
 pub const FETCHING_MAX: usize = 16;
 
+/// Small blobs, of one leaf each, that are asked of a peer on one stream.
+pub const SMALL_BLOBS_MAX: usize = 64;
+
+/// A small blob that is wanted waits so long for others that are wanted of the same peer, as long as more of them come ...
+pub const GATHERING: Duration = Duration::from_millis(1);
+
+/// ... and at most so long.
+pub const GATHERING_MAX: Duration = Duration::from_millis(8);
+
 /// Peers that one blob is fetched from at once.
 pub const SOURCES_MAX: usize = 4;
 

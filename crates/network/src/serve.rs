@@ -1,9 +1,15 @@
 //! The side of the blob exchange that has blobs.
 //!
-//! A request is one stream: the 32 bytes of a digest, and which leaves of the blob are wanted: the first and how many, as u32
-//! little-endian each, the first being [`LAST`] for the last slice. The answer: one status byte ([`Status`]); if it is `Held`, the
-//! size as u64 little-endian, and the leaves with what it takes to check them ([`zoo_content::slice`]).
-//! The digest of 32 zero bytes asks for a sign of life: the status comes at once.
+//! A stream begins with one byte that says what is asked for ([`Ask`]):
+//!
+//! - a sign of life: the status of who has nothing comes at once;
+//! - a slice of a blob: the 32 bytes of its digest, and which leaves are wanted: the first and how many, as u32 little-endian each,
+//!   the first being [`LAST`] for the last slice. The answer: one status byte ([`Status`]); if it is `Held`, the size as u64
+//!   little-endian, and the leaves with what it takes to check them ([`zoo_content::slice`]);
+//! - small blobs: the first 8 bytes of the digests of up to [`SMALL_BLOBS_MAX`], to the end of the stream. The answers, one after the
+//!   other: 24 bits little-endian, which are the size of the blob or [`SMALL_ABSENT`] or [`SMALL_UNREADABLE`], and the blob, unless it
+//!   has more than one leaf: then nothing of it. Who asks knows whole digests, so it is enough that one blob in a store begins so.
+//!
 //! Both ends of a connection may ask, whoever opened it.
 
 use std::fmt;
@@ -17,17 +23,35 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 use zoo_content::slice::{Outline, Step};
-use zoo_content::{BlobStore, Digest, LEAF_BYTES, StoreError, VerifiedBlob};
+use zoo_content::{BlobStore, Digest, DigestPrefix, LEAF_BYTES, StoreError, VerifiedBlob};
 
 use crate::endpoint::{TrafficCounters, lock};
-use crate::limits::{ARRIVAL_TIMEOUT, CONNECT_TIMEOUT, PROGRESS_TIMEOUT, SERVING_MAX};
+use crate::limits::{ARRIVAL_TIMEOUT, CONNECT_TIMEOUT, PROGRESS_TIMEOUT, SERVING_MAX, SMALL_BLOBS_MAX};
 use crate::meter::{Arrived, Meter};
 use crate::pace::Pace;
 
-/// Nobody has a blob of this digest: asking for it asks for a sign of life, which comes before all that waits.
-pub(crate) const PING: Digest = Digest::from_bytes([0; 32]);
-/// Bytes of a request.
-pub(crate) const REQUEST_BYTES: usize = 40;
+/// First byte of a stream: what is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Ask {
+    SignOfLife = 0,
+    Slice = 1,
+    SmallBlobs = 2,
+}
+
+impl Ask {
+    fn from_byte(byte: u8) -> Option<Self> {
+        [Self::SignOfLife, Self::Slice, Self::SmallBlobs].into_iter().find(|&ask| ask as u8 == byte)
+    }
+}
+
+/// In place of the size of a small blob: it is not held, or cannot be read.
+pub(crate) const SMALL_ABSENT: u32 = 0xff_ffff;
+pub(crate) const SMALL_UNREADABLE: u32 = 0xff_fffe;
+/// The size of a blob that has so many bytes or more.
+const SMALL_LARGEST: u32 = 0xff_fffd;
+/// Bytes of what says which slice of which blob.
+pub(crate) const SLICE_BYTES: usize = 40;
 /// Asks for the last slice.
 pub(crate) const LAST: u32 = u32::MAX;
 /// Leaves of a slice, the most that one request gets: 1 MiB.
@@ -122,24 +146,40 @@ impl BlobServer {
         mut send: SendStream,
         mut receive: RecvStream,
     ) -> Result<(), String> {
-        let mut request = [0; REQUEST_BYTES];
-        timeout(CONNECT_TIMEOUT, receive.read_exact(&mut request))
-            .await
-            .map_err(|_| "no request in time".to_string())?
-            .map_err(|cause| cause.to_string())?;
-        let (digest, leaves) = request.split_first_chunk().expect("a request begins with a digest");
-        let digest = Digest::from_bytes(*digest);
-        if digest == PING {
-            self.write(&mut send, &[Status::Absent as u8]).await?;
-            return send.finish().map_err(|cause| cause.to_string());
+        let mut ask = [0];
+        in_time(receive.read_exact(&mut ask)).await?;
+        match Ask::from_byte(ask[0]).ok_or("a request of an unknown kind")? {
+            Ask::SignOfLife => {
+                self.write(&mut send, &[Status::Absent as u8]).await?;
+                send.finish().map_err(|cause| cause.to_string())
+            }
+            Ask::Slice => {
+                let mut slice = [0; SLICE_BYTES];
+                in_time(receive.read_exact(&mut slice)).await?;
+                let (digest, leaves) = slice.split_first_chunk().expect("a request begins with a digest");
+                let [first, count] =
+                    [0, 4].map(|at| u32::from_le_bytes([0, 1, 2, 3].map(|byte| leaves[at + byte])));
+                let leaves = (first != LAST).then(|| first..first.saturating_add(count));
+                self.answer_slice(connection, send, Digest::from_bytes(*digest), leaves).await
+            }
+            Ask::SmallBlobs => {
+                let most = SMALL_BLOBS_MAX * size_of::<DigestPrefix>();
+                let prefixes = in_time(receive.read_to_end(most)).await?;
+                let (prefixes, []) = prefixes.as_chunks() else { return Err("a digest is cut".into()) };
+                self.answer_small_blobs(connection, send, prefixes).await
+            }
         }
-        let [first, count] = [0, 4].map(|at| u32::from_le_bytes([0, 1, 2, 3].map(|byte| leaves[at + byte])));
-        let leaves = (first != LAST).then(|| first..first.saturating_add(count));
+    }
 
+    async fn answer_slice(
+        self: Arc<Self>,
+        connection: &Connection,
+        mut send: SendStream,
+        digest: Digest,
+        leaves: Option<Range<u32>>,
+    ) -> Result<(), String> {
         let permit = self.serving.acquire().await.map_err(|cause| cause.to_string())?;
-        let server = self.clone();
-        let found = tokio::task::spawn_blocking(move || server.find(&digest)).await;
-        match found.map_err(|cause| cause.to_string())? {
+        match self.clone().look_up(digest).await? {
             Ok(served) => match slice_of(leaves, served.outline.bytes()) {
                 Some(slice) => {
                     self.meter.begin(Instant::now());
@@ -155,13 +195,87 @@ impl BlobServer {
                 }
                 None => self.write(&mut send, &[Status::Absent as u8]).await?,
             },
-            Err(StoreError::NotFound(_)) => self.write(&mut send, &[Status::Absent as u8]).await?,
-            Err(cause) => {
-                warn!(%digest, %cause, "a peer asked for a blob that cannot be read");
-                self.write(&mut send, &[Status::Unreadable as u8]).await?;
-            }
+            Err(status) => self.write(&mut send, &[status as u8]).await?,
         }
         send.finish().map_err(|cause| cause.to_string())
+    }
+
+    async fn answer_small_blobs(
+        self: Arc<Self>,
+        connection: &Connection,
+        mut send: SendStream,
+        prefixes: &[DigestPrefix],
+    ) -> Result<(), String> {
+        let permit = self.serving.acquire().await.map_err(|cause| cause.to_string())?;
+        self.meter.begin(Instant::now());
+        let mut sent = self.clone().send_small_blobs(&mut send, prefixes).await;
+        drop(permit);
+        if sent.is_ok() {
+            sent = arrive(&mut send).await.and(sent);
+        }
+        let arrived = sent.as_ref().ok().map(|&bytes| Arrived { bytes, rtt: round_trip(connection) });
+        self.meter.end(Instant::now(), arrived);
+        sent.map(drop)
+    }
+
+    /// Sends all answers, and says how many bytes of blobs were in them.
+    async fn send_small_blobs(
+        self: Arc<Self>,
+        send: &mut SendStream,
+        prefixes: &[DigestPrefix],
+    ) -> Result<u64, String> {
+        let (mut answers, mut bytes) = (Vec::new(), 0);
+        for prefix in prefixes {
+            let digest = self.clone().blob_called(*prefix).await?;
+            let found = match digest {
+                Ok(digest) => self.clone().look_up(digest).await?,
+                Err(status) => Err(status),
+            };
+            let size = match &found {
+                Ok(served) => served.outline.bytes().min(SMALL_LARGEST.into()) as u32,
+                Err(Status::Unreadable) => SMALL_UNREADABLE,
+                Err(_) => SMALL_ABSENT,
+            };
+            answers.extend_from_slice(&size.to_le_bytes()[..3]);
+            if let Ok(served) = found
+                && served.outline.bytes() <= LEAF_BYTES
+            {
+                answers.extend_from_slice(&served.blob);
+                bytes += u64::from(size);
+            }
+            // What goes out together shares its packets.
+            if answers.len() >= LEAF_BYTES as usize {
+                self.write_paced(send, &answers).await?;
+                answers.clear();
+            }
+        }
+        self.write_paced(send, &answers).await?;
+        Ok(bytes)
+    }
+
+    /// The blob of the store whose digest begins so, or what to answer instead.
+    async fn blob_called(self: Arc<Self>, prefix: DigestPrefix) -> Result<Result<Digest, Status>, String> {
+        let Some(store) = lock(&self.store).clone() else { return Ok(Err(Status::Absent)) };
+        let found = tokio::task::spawn_blocking(move || store.find(&prefix)).await;
+        Ok(match found.map_err(|cause| cause.to_string())? {
+            Ok(found) => found.ok_or(Status::Absent),
+            Err(cause) => {
+                warn!(%cause, "a peer asked for a blob in a store that cannot be read");
+                Err(Status::Unreadable)
+            }
+        })
+    }
+
+    /// A blob of the store, or what to answer instead.
+    async fn look_up(self: Arc<Self>, digest: Digest) -> Result<Result<Arc<Served>, Status>, String> {
+        let found = tokio::task::spawn_blocking(move || self.find(&digest)).await;
+        Ok(found.map_err(|cause| cause.to_string())?.map_err(|cause| match cause {
+            StoreError::NotFound(_) => Status::Absent,
+            cause => {
+                warn!(%digest, %cause, "a peer asked for a blob that cannot be read");
+                Status::Unreadable
+            }
+        }))
     }
 
     async fn send(&self, send: &mut SendStream, served: &Served, slice: Range<u64>) -> Result<(), String> {
@@ -219,6 +333,12 @@ impl BlobServer {
         self.traffic.sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// Reads a part of a request.
+async fn in_time<T, E: fmt::Display>(read: impl Future<Output = Result<T, E>>) -> Result<T, String> {
+    let read = timeout(CONNECT_TIMEOUT, read).await.map_err(|_| "no request in time".to_string())?;
+    read.map_err(|cause| cause.to_string())
 }
 
 /// Ends the stream and waits until all of it has been acknowledged: only then is it known how long it took.

@@ -104,7 +104,7 @@ pub(crate) async fn fetch(
 
 /// Asks one peer after the other for the end of the blob; leaves in `sources` who may have the rest.
 async fn first_slice(
-    client: &BlobClient,
+    client: &Arc<BlobClient>,
     sources: &mut VecDeque<Peer>,
     digest: Digest,
     max_bytes: u64,

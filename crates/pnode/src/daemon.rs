@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::warn;
@@ -18,6 +18,7 @@ use zoo_content::{BlobStore, Digest, VerifiedBlob};
 use zoo_kernels::isa::{self, Isa};
 use zoo_network::{BindOptions, Endpoint, FetchError, FetchFailure, Ticket};
 use zoo_protocol::{Challenge, JobId, Peer, RefusedSummand, Report, Role, ToOrchestrator, VERSION};
+use zoo_storage::Address;
 use zoo_training::Manifest;
 
 use crate::PNodeError;
@@ -28,6 +29,7 @@ use crate::home::Home;
 use crate::keeping;
 use crate::profile::{self, About, MemoryLimit};
 use crate::progress::Progress;
+use crate::storing::{Storing, StoringOptions};
 use crate::task::TaskError;
 use crate::worker::{self, Worker};
 use zoo_agent::rounds::Retention;
@@ -65,6 +67,8 @@ pub struct PNodeOptions {
     pub max_upload_kib_per_s: Option<NonZero<u32>>,
     /// Memory that its work may take, MiB; `None` takes what there is.
     pub max_memory_mib: Option<u64>,
+    /// Where every checkpoint goes that the node is asked to keep, besides its own disk; `None` is nowhere.
+    pub storage: Option<Address>,
     /// Instruction set of the kernels, for the whole process; `None` takes the widest.
     pub isa: Option<Isa>,
     /// How many rounds' blobs it keeps.
@@ -112,11 +116,18 @@ struct Node {
     /// Fetches and waits.
     errands: JoinSet<()>,
     fetches: BTreeMap<Digest, AbortHandle>,
+    /// What the orchestrator asks to keep.
+    keeps: BTreeMap<(JobId, u32), Digest>,
+    /// The checkpoints of which nothing may be removed, once that is known.
+    held: Option<BTreeSet<Digest>>,
+    storing: Option<Storing>,
+    /// A checkpoint is no longer on its way to the storage.
+    settled: Arc<Notify>,
 }
 
 impl Node {
     async fn start(options: PNodeOptions) -> Result<Self, PNodeError> {
-        let PNodeOptions { directory, ticket, listen, isa, retention, events, .. } = options;
+        let PNodeOptions { directory, ticket, listen, isa, retention, events, storage, .. } = options;
         let PNodeOptions { name, region, threads, max_memory_mib, max_upload_kib_per_s, .. } = options;
         let upload_kib_per_s = max_upload_kib_per_s.map_or(0, NonZero::get);
         let about = About { name, region, upload_kib_per_s };
@@ -144,6 +155,12 @@ impl Node {
             profile: profile.clone(),
         });
 
+        let settled = Arc::new(Notify::new());
+        let storing = storage.map(|address| {
+            let (home, endpoint, events) = (home.clone(), endpoint.clone(), events.clone());
+            let (orchestrator, settled) = (ticket.clone().into(), settled.clone());
+            Storing::start(StoringOptions { address, home, endpoint, orchestrator, events, settled })
+        });
         let (inputs_sender, inputs) = mpsc::channel(INPUTS_MAX);
         let (reports, outgoing) = mpsc::channel(REPORTS_MAX);
         let (news_sender, news) = mpsc::channel(INPUTS_MAX);
@@ -178,6 +195,10 @@ impl Node {
             connection,
             errands: JoinSet::new(),
             fetches: BTreeMap::new(),
+            keeps: BTreeMap::new(),
+            held: None,
+            storing: storing.transpose()?,
+            settled,
         })
     }
 
@@ -193,6 +214,7 @@ impl Node {
                 Some(news) = self.news.recv() => self.hear(news),
                 Some(input) = self.inputs.recv() => self.handle(input),
                 Some(_) = self.errands.join_next() => {}
+                () = self.settled.notified() => self.let_go(),
                 _ = show_progress.tick() => {
                     let snapshot = self.progress.snapshot();
                     if snapshot.step > 0 {
@@ -205,6 +227,7 @@ impl Node {
 
     /// Says goodbye and frees everything, in bounded time.
     async fn stop(mut self) {
+        self.storing = None;
         self.errands.shutdown().await;
         self.leaving.send_replace(true);
         self.worker.cancel();
@@ -235,7 +258,10 @@ impl Node {
                 }
                 self.handle(Input::WorkChanged { work, peers });
             }
-            News::Keep { keeps, peers } => self.handle(Input::KeepsChanged { keeps, peers }),
+            News::Keep { keeps, peers } => {
+                self.keeps = keeps.iter().map(|keep| ((keep.job, keep.round), keep.checkpoint)).collect();
+                self.handle(Input::KeepsChanged { keeps, peers });
+            }
         }
     }
 
@@ -281,7 +307,10 @@ impl Node {
                 self.home.hold(checkpoint, blobs);
                 self.write_down_and_remove(BTreeSet::new());
             }
-            Effect::HoldOnly(held) => self.write_down_and_remove(self.home.hold_only(&held)),
+            Effect::HoldOnly(held) => {
+                self.held = Some(held);
+                self.let_go();
+            }
             Effect::RetryKeepAfter { failures } => {
                 let wait = backoff::wait(failures, RETRY_WAIT_MAX);
                 let inputs = self.inputs_sender.clone();
@@ -297,12 +326,25 @@ impl Node {
                         warn!(%maker, round, reason, "contribution refused");
                     }
                 }
+                if let (Report::Kept { job, round, .. }, Some(storing)) = (&report, &self.storing)
+                    && let Some(checkpoint) = self.keeps.get(&(*job, *round))
+                {
+                    storing.kept(*job, *round, *checkpoint);
+                }
                 (self.events)(PNodeEvent::Reported(report.clone()));
                 if self.reports.try_send(report).is_err() {
                     warn!("the connection is behind; the report is repeated after the next reconnect");
                 }
             }
         }
+    }
+
+    /// Removes what belongs only to checkpoints that nobody asks for any more, nor are on their way to the storage.
+    fn let_go(&mut self) {
+        let Some(mut held) = self.held.clone() else { return };
+        let underway = self.storing.as_ref().and_then(|storing| storing.keep_only(&held));
+        held.extend(underway);
+        self.write_down_and_remove(self.home.hold_only(&held));
     }
 
     /// What cannot be written down now is with the next change.

@@ -32,6 +32,9 @@ pub enum PNodeError {
     /// What the node would say of itself is more than it may.
     #[error("this node cannot introduce itself: {0}\nhint: choose another name")]
     Profile(zoo_protocol::WireError),
+    /// Nobody can get into the storage.
+    #[error(transparent)]
+    Storage(#[from] zoo_storage::StorageError),
     /// The machine cannot compute.
     #[error("this machine cannot train: {0}")]
     Compute(String),

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use zoo_protocol::{NodeId, NodeProfile, Report, Work};
+use zoo_content::Digest;
+use zoo_protocol::{JobId, NodeId, NodeProfile, Report, Work};
+use zoo_storage::Sent;
 
 /// Something worth showing.
 #[derive(Clone, Debug)]
@@ -38,6 +40,32 @@ pub enum PNodeEvent {
     Progress(Snapshot),
     /// The orchestrator was told this.
     Reported(Report),
+    /// A checkpoint that the node keeps is in the storage.
+    Stored {
+        /// Of which job.
+        job: JobId,
+        /// After which round.
+        round: u32,
+        /// Which.
+        checkpoint: Digest,
+        /// What it is called there, and what was sent.
+        sent: Sent,
+        /// How long it took.
+        took: Duration,
+    },
+    /// A checkpoint that the node keeps is not in the storage; training goes on.
+    NotStored {
+        /// Of which job.
+        job: JobId,
+        /// After which round.
+        round: u32,
+        /// Which.
+        checkpoint: Digest,
+        /// Why.
+        cause: String,
+        /// When the next try is; `None` if the node does not have it any more.
+        retry_in: Option<Duration>,
+    },
     /// Something failed that the node tries again by itself.
     Trouble(String),
 }

@@ -12,11 +12,12 @@
 //! - **A task is a pure function of blobs** ([`task`]): anybody can do it again and compare ([`verify`]).
 //! - **A blob is noted before it is looked for** ([`zoo_agent`]), so that tidying never removes what is
 //!   about to be used, and the disk holds a bounded number of rounds.
-//! - **What can pass is waited out**: lost connections, absent blobs and full disks end no node.
+//! - **What can pass is waited out**: lost connections, absent blobs, full disks and silent storages end no node.
 //!
 //! # What is not here
 //!
-//! No scheduling, no judging of others' work, no HTTP, no terminal: people hear of [`PNodeEvent`]s.
+//! No scheduling, no judging of others' work, no HTTP but what `zoo_storage` speaks for a node whose operator wants
+//! checkpoints stored, no terminal: people hear of [`PNodeEvent`]s.
 
 mod backoff;
 mod connection;
@@ -27,6 +28,7 @@ pub mod home;
 mod keeping;
 mod profile;
 mod progress;
+mod storing;
 
 pub mod task;
 pub mod verify;

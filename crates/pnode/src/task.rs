@@ -45,9 +45,11 @@ pub enum TaskError {
         specified: Profile,
     },
     /// The machine is too small.
-    #[error("the task takes about {needed_mib} MiB of memory, and {available_mib} MiB are available here")]
+    #[error(
+        "the task takes at least about {needed_mib} MiB of memory, and {available_mib} MiB are available here"
+    )]
     Memory {
-        /// What it takes.
+        /// What it takes, cut into the smallest pieces.
         needed_mib: u64,
         /// What there is.
         available_mib: u64,
@@ -75,19 +77,28 @@ impl TaskError {
     }
 }
 
-/// About what the task takes in memory, MiB: the network's state, the activations of a micro-batch of
-/// this many sequences (or the program's), the data.
-pub fn memory_mib(
+/// About what adding up updates of the program takes in memory, MiB.
+pub fn adding_mib(store: &dyn BlobStore, program_name: &Digest) -> Result<u64, TaskError> {
+    let spec = TrainingSpec { batch_sequences: 1, ..program(store, program_name)? };
+    Ok(Estimate::of(&spec, 1, 1).memory_mib() as u64)
+}
+
+/// The program as it is run where a task may take so much memory, its data included: with the largest micro-batch that fits.
+/// Every choice gives the same bits.
+fn fitted(
     store: &dyn BlobStore,
-    program_name: &Digest,
-    data: Option<&Digest>,
-    sequences: Option<u32>,
-) -> Result<u64, TaskError> {
-    let mut spec = program(store, program_name)?;
-    spec.batch_sequences = sequences.unwrap_or(spec.batch_sequences);
-    let network = Estimate::of(&spec, 1, 1).memory_mib() as u64;
-    let data = data.and_then(|data| store.size(data)).unwrap_or(0) >> 20;
-    Ok(network.saturating_add(data))
+    spec: &TrainingSpec,
+    data: &Digest,
+    step_sequences: u32,
+    available_mib: Option<u64>,
+) -> Result<TrainingSpec, TaskError> {
+    let Some(available_mib) = available_mib else { return Ok(spec.clone()) };
+    let data_bytes = store.size(data).unwrap_or(0);
+    let bytes_max = (available_mib << 20).saturating_sub(data_bytes);
+    spec.fitted(step_sequences, bytes_max).map_err(|least_bytes| TaskError::Memory {
+        needed_mib: (least_bytes + data_bytes).div_ceil(1 << 20),
+        available_mib,
+    })
 }
 
 /// A trained window: what is said about it, and the blobs that were said to exist.
@@ -118,18 +129,21 @@ impl Datasets {
     }
 }
 
-/// Trains one window from what is in `store`; stores nothing.
+/// Trains one window from what is in `store`, in micro-batches that fit into the memory that is available, MiB, if that is
+/// known; stores nothing.
 pub fn train(
     store: &dyn BlobStore,
     datasets: &mut Datasets,
     window: &TrainWindow,
     replica_in: Option<Digest>,
+    available_mib: Option<u64>,
     progress: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
 ) -> Result<TrainedWindow, TaskError> {
     let spec = program(store, &window.program)?;
     if spec.profile != window.profile {
         return Err(TaskError::Profile { asked: window.profile, specified: spec.profile });
     }
+    let spec = fitted(store, &spec, &window.data, window.share.sequences_per_step, available_mib)?;
     let base = Checkpoint::load(store, &window.base)?;
     let replica = replica_in.map(|state| store.get(&state)).transpose()?;
     let task = WindowTask {
@@ -277,13 +291,15 @@ fn is_fault_of_summand(cause: &TrainError) -> bool {
     matches!(cause, TrainError::Update { .. } | TrainError::Contribution(_))
 }
 
-/// Scores one shard of the held-out data.
+/// Scores one shard of the held-out data, as much at once as fits into the memory that is available, MiB, if that is known.
 pub fn evaluate(
     store: &dyn BlobStore,
     datasets: &mut Datasets,
     work: &Evaluate,
+    available_mib: Option<u64>,
 ) -> Result<Evaluation, TaskError> {
     let spec = program(store, &work.program)?;
+    let spec = fitted(store, &spec, &work.data, spec.batch_sequences, available_mib)?;
     let network = Checkpoint::load(store, &work.checkpoint)?.network(&spec)?;
     let part = Part {
         shard: work.shard,

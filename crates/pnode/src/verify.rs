@@ -52,7 +52,7 @@ pub fn recheck(
     progress: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
 ) -> Result<Recheck, TaskError> {
     let mut datasets = Datasets::default();
-    let again = task::train(store, &mut datasets, &commitment.work, commitment.replica_in, progress)?;
+    let again = task::train(store, &mut datasets, &commitment.work, commitment.replica_in, None, progress)?;
     Ok(Recheck { expected: commitment.clone(), got: again.commitment })
 }
 

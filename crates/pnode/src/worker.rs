@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tracing::warn;
 use zoo_agent::{Assignment, Input, Outcome, Task};
-use zoo_content::{BlobStore, FileStore, VerifiedBlob};
+use zoo_content::{BlobStore, Digest, FileStore, VerifiedBlob};
 use zoo_protocol::{Aggregate, Evaluate, Sum, TrainWindow, VNodeUpdate};
 use zoo_training::{Evaluation, StepReport};
 
@@ -164,28 +164,25 @@ impl Bench {
     }
 
     fn perform(&mut self, job: &Job) -> Result<Outcome, Failure> {
-        self.check_memory(&job.task)?;
+        let available_mib = self.memory.available_mib();
         match &job.task {
-            Task::Train(window) => self.train(window, &job.cancelled),
-            Task::Aggregate(aggregate) => self.aggregate(aggregate),
-            Task::Evaluate(evaluate) => self.evaluate(evaluate),
-            Task::Sum(sum) => self.sum(sum),
+            Task::Train(window) => self.train(window, available_mib, &job.cancelled),
+            Task::Aggregate(aggregate) => {
+                self.check_memory(&aggregate.program, available_mib)?;
+                self.aggregate(aggregate)
+            }
+            Task::Evaluate(evaluate) => self.evaluate(evaluate, available_mib),
+            Task::Sum(sum) => {
+                self.check_memory(&sum.program, available_mib)?;
+                self.sum(sum)
+            }
         }
     }
 
     /// Refuses what the system would kill the process for.
-    fn check_memory(&self, task: &Task) -> Result<(), Failure> {
-        let store = self.home.store().as_ref();
-        let needed_mib = match task {
-            Task::Train(window) => {
-                let sequences = window.share.sequences_per_step;
-                task::memory_mib(store, &window.program, Some(&window.data), Some(sequences))?
-            }
-            Task::Evaluate(work) => task::memory_mib(store, &work.program, Some(&work.data), None)?,
-            Task::Aggregate(work) => task::memory_mib(store, &work.program, None, Some(1))?,
-            Task::Sum(work) => task::memory_mib(store, &work.program, None, Some(1))?,
-        };
-        match self.memory.available_mib() {
+    fn check_memory(&self, program: &Digest, available_mib: Option<u64>) -> Result<(), Failure> {
+        let needed_mib = task::adding_mib(self.home.store().as_ref(), program)?;
+        match available_mib {
             Some(available_mib) if needed_mib > available_mib => {
                 Err(TaskError::Memory { needed_mib, available_mib }.into())
             }
@@ -193,7 +190,12 @@ impl Bench {
         }
     }
 
-    fn train(&mut self, window: &TrainWindow, cancelled: &AtomicBool) -> Result<Outcome, Failure> {
+    fn train(
+        &mut self,
+        window: &TrainWindow,
+        available_mib: Option<u64>,
+        cancelled: &AtomicBool,
+    ) -> Result<Outcome, Failure> {
         let replica_in = self.home.replica_before(window.job, window.round);
         let mut last_step = Instant::now();
         let mut done = 0;
@@ -210,7 +212,8 @@ impl Bench {
             if cancelled.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let store = self.home.store().as_ref();
-        let trained = task::train(store, &mut self.datasets, window, replica_in, &mut progress)?;
+        let datasets = &mut self.datasets;
+        let trained = task::train(store, datasets, window, replica_in, available_mib, &mut progress)?;
 
         // The commitment too: whoever knows its digest can fetch it from here and check it.
         let commitment = VerifiedBlob::new(zoo_protocol::encode(&trained.commitment));
@@ -255,9 +258,10 @@ impl Bench {
         Ok(Outcome::Summed { sums })
     }
 
-    fn evaluate(&mut self, work: &Evaluate) -> Result<Outcome, Failure> {
+    fn evaluate(&mut self, work: &Evaluate, available_mib: Option<u64>) -> Result<Outcome, Failure> {
+        let store = self.home.store().as_ref();
         let Evaluation { nats, tokens, bytes } =
-            task::evaluate(self.home.store().as_ref(), &mut self.datasets, work)?;
+            task::evaluate(store, &mut self.datasets, work, available_mib)?;
         Ok(Outcome::Evaluated { nats, tokens, bytes })
     }
 }

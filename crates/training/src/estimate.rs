@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use zoo_model::Optimizer;
 
-use crate::spec::TrainingSpec;
+use crate::spec::{TrainingSpec, whole_chunk_sequences};
 
 /// What `--dry-run` prints. Times need a measured speed: [`Estimate::seconds`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,9 +59,88 @@ impl Estimate {
     }
 }
 
+impl TrainingSpec {
+    /// This specification with the largest micro-batch for steps of `step_sequences` sequences that takes at most `bytes_max`
+    /// bytes, state included, and that is not larger than its own. Where not even the smallest fits, activations are computed
+    /// again. No bit depends on the choice.
+    ///
+    /// # Errors
+    /// What the least takes, bytes, if that is more.
+    pub fn fitted(&self, step_sequences: u32, bytes_max: u64) -> Result<Self, u64> {
+        let bytes = |micro_batch: u32, recompute: bool| {
+            let step = Self {
+                batch_sequences: step_sequences,
+                micro_batch_sequences: Some(micro_batch),
+                recompute,
+                ..self.clone()
+            };
+            let Estimate { state_bytes, working_bytes, .. } = Estimate::of(&step, 1, 1);
+            state_bytes + working_bytes
+        };
+        let most = self.micro_batch(step_sequences);
+        let whole = whole_chunk_sequences(self.model.context) as u32;
+        for recompute in [self.recompute, true] {
+            if bytes(most, recompute) <= bytes_max {
+                return Ok(Self { recompute, ..self.clone() });
+            }
+            // Of those that are cut into several a larger one takes more.
+            let (mut fits, mut exceeds) = (0, most.div_ceil(whole));
+            while exceeds - fits > 1 {
+                let middle = fits + (exceeds - fits) / 2;
+                if bytes(middle * whole, recompute) <= bytes_max { fits = middle } else { exceeds = middle }
+            }
+            if fits > 0 {
+                return Ok(Self { micro_batch_sequences: Some(fits * whole), recompute, ..self.clone() });
+            }
+        }
+        Err(bytes(whole.min(most), true))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn bytes(spec: &TrainingSpec, step_sequences: u32) -> u64 {
+        let step = TrainingSpec { batch_sequences: step_sequences, ..spec.clone() };
+        let Estimate { state_bytes, working_bytes, .. } = Estimate::of(&step, 1, 1);
+        state_bytes + working_bytes
+    }
+
+    #[test]
+    fn the_largest_micro_batch_that_fits_is_chosen() {
+        let spec = crate::preset::by_name("bench-s").unwrap().spec;
+        let (sequences, whole) = (32, whole_chunk_sequences(spec.model.context) as u32);
+        let least = spec.fitted(sequences, 0).unwrap_err();
+        assert_eq!(spec.fitted(sequences, least - 1), Err(least));
+        let mut seen = std::collections::BTreeSet::new();
+        let all = bytes(&spec, sequences);
+        for bytes_max in (0..=200).map(|step| least + (all - least) * step / 200) {
+            let fitted = spec.fitted(sequences, bytes_max).unwrap();
+            assert!(bytes(&fitted, sequences) <= bytes_max, "it fits into {bytes_max}");
+            assert_eq!(fitted.digest(), spec.digest());
+            fitted.validate().unwrap();
+            let micro_batch = fitted.micro_batch(sequences);
+            if micro_batch < sequences {
+                // The next larger would not have fitted.
+                let next = (micro_batch + whole).min(sequences);
+                let next = (next < sequences).then_some(next);
+                let larger = TrainingSpec { micro_batch_sequences: next, ..fitted.clone() };
+                assert!(bytes(&larger, sequences) > bytes_max, "{micro_batch} for {bytes_max}");
+            }
+            seen.insert((!fitted.recompute, micro_batch));
+        }
+        assert!(seen.contains(&(true, sequences)) && seen.contains(&(false, whole)), "{seen:?}");
+        assert!(seen.len() > 4, "{seen:?}");
+    }
+
+    #[test]
+    fn a_micro_batch_that_is_written_is_the_most() {
+        let spec = crate::preset::by_name("bench-s").unwrap().spec;
+        let spec = TrainingSpec { micro_batch_sequences: Some(8), ..spec };
+        assert_eq!(spec.fitted(32, u64::MAX).unwrap().micro_batch_sequences, Some(8));
+        assert_eq!(spec.fitted(4, u64::MAX).unwrap().micro_batch(4), 4);
+    }
 
     #[test]
     fn an_estimate_adds_up() {

@@ -39,11 +39,12 @@ pub struct TrainingSpec {
     #[serde(default = "defaults::batch_sequences")]
     pub batch_sequences: u32,
     /// Sequences that pass through the network at once; none means the whole batch. A micro-batch
-    /// is whole chunks of 256 tokens, and then changes memory, never bits.
+    /// is whole chunks of 256 tokens, and then changes memory, never bits: each machine chooses its own
+    /// ([`TrainingSpec::fitted`]), and it is no part of the encoding.
     #[serde(default)]
     pub micro_batch_sequences: Option<u32>,
     /// Compute activations again in the backward pass instead of keeping them: less memory, more
-    /// time, equal bits.
+    /// time, equal bits. Each machine chooses, as with the micro-batch.
     #[serde(default)]
     pub recompute: bool,
     /// The norm that the gradient of a step is scaled down to; none leaves it.
@@ -118,9 +119,11 @@ impl TrainingSpec {
         }
     }
 
-    /// The canonical JSON: fields in order, no space, shortest floats.
+    /// The canonical JSON: fields in order, no space, shortest floats. What changes no bit of the result is left at its
+    /// default, so that a program has one name, however much memory its machines have.
     pub fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("a specification is plain data with text keys")
+        let program = Self { micro_batch_sequences: None, recompute: false, ..self.clone() };
+        serde_json::to_vec(&program).expect("a specification is plain data with text keys")
     }
 
     /// The digest of [`TrainingSpec::to_bytes`]: the job's `program`.
@@ -358,7 +361,6 @@ mod tests {
     fn the_encoding_comes_back_and_has_one_digest() {
         let spec = TrainingSpec {
             seed: u64::MAX,
-            micro_batch_sequences: Some(8),
             clip: None,
             outer: Outer { learning_rate: 0.7, momentum: 0.9 },
             ..tiny()
@@ -367,6 +369,17 @@ mod tests {
         assert_eq!(again, spec);
         assert_eq!(again.digest(), spec.digest());
         assert_ne!(spec.digest(), tiny().digest());
+    }
+
+    #[test]
+    fn what_changes_memory_alone_is_no_part_of_the_encoding() {
+        let smaller = TrainingSpec { micro_batch_sequences: Some(8), recompute: true, ..tiny() };
+        assert_eq!(smaller.digest(), tiny().digest());
+        // A file may say it, for one machine.
+        let text = String::from_utf8(tiny().to_bytes()).unwrap();
+        let written = text.replace("\"micro_batch_sequences\":null", "\"micro_batch_sequences\":8");
+        let written = written.replace("\"recompute\":false", "\"recompute\":true");
+        assert_eq!(TrainingSpec::from_bytes(written.as_bytes()).unwrap(), smaller);
     }
 
     #[test]

@@ -9,8 +9,9 @@ use zoo_content::{InclusionProof, VerifiedBlob};
 use zoo_training::{
     AggregateTask, Checkpoint, Dataset, Form, LocalJob, Outer, Share, SparseSettings, SumTask, Summand,
     TrainError, Trainer, TrainingSpec, UpdateFormat, WindowResult, WindowTask, aggregate, equal_shares,
-    norm_limits, partial_sums, train_window,
+    layout, network_of, norm_limits, partial_sums, train_window,
 };
+use zoo_update::{Header, Update};
 
 const REPLICAS: usize = 4;
 
@@ -26,6 +27,15 @@ fn window(spec: &TrainingSpec, data: &Dataset, base: &Checkpoint, share: Share) 
 /// The updates of a result, as a peer fetches them.
 fn blobs(result: &WindowResult) -> Vec<VerifiedBlob> {
     result.updates.iter().map(|update| update.blob.clone()).collect()
+}
+
+/// What a result says of the first VNode.
+fn first_update(spec: &TrainingSpec, round: u32, result: &WindowResult) -> Update {
+    let network = network_of(spec).unwrap();
+    let vnode = &network.vnodes()[0];
+    let layout = layout(vnode).unwrap();
+    let header = Header { round, vnode: vnode.id().to_owned(), tokens: result.tokens(), layout };
+    spec.update.codec().decode(result.updates[0].blob.bytes(), &header).unwrap()
 }
 
 fn merge(
@@ -213,7 +223,7 @@ fn the_outer_step_is_the_documented_arithmetic() {
         let task =
             WindowTask { spec: &spec, data: &data, base: &base, replica: None, round, first_step: 0, share };
         let result = train_window(task, &mut go_on).unwrap();
-        let gradient = zoo_update::dense::decode(result.updates[0].blob.bytes()).unwrap().values()[7];
+        let gradient = first_update(&spec, round, &result).values()[7];
         let gradient = (f64::from(gradient) / f64::from(1 << 24)) as f32;
         let updates = blobs(&result);
         let norms = result.norms();
@@ -423,7 +433,7 @@ fn a_contribution_that_comes_a_round_late_counts_half() {
         aggregate(AggregateTask { spec: &spec, base: &base, round, step, norm_limits, summands: &summands })
     };
     let moved = moved(&spec, &base, &aggregated([6, 7]).unwrap());
-    let gradients = |at: usize| zoo_update::dense::decode(updates[at][0].bytes()).unwrap().values();
+    let gradients = |at: usize| first_update(&spec, 6 + at as u32, &results[at]).values();
     for (by, (late, in_time)) in moved.iter().zip(gradients(0).into_iter().zip(gradients(1))) {
         let expected = (f64::from(late) / 2.0 + f64::from(in_time)) / 1.5 / f64::from(1 << 24);
         assert!((by - expected).abs() < 1e-7, "{by} {expected}");

@@ -29,9 +29,15 @@ impl Codec for Dense {
     }
 
     fn decode(&self, bytes: &[u8], expected: &Header) -> Result<Update, UpdateError> {
-        let update = decode(bytes)?;
-        update.header().require(expected)?;
-        Ok(update)
+        let body = Header::decode(bytes, CODEC, expected)?;
+        let header_bytes = (bytes.len() - body.len()) as u64;
+        let length = header_bytes + expected.layout.elements() * size_of::<i32>() as u64;
+        if bytes.len() as u64 != length {
+            return Err(UpdateError::Length { expected: length, actual: bytes.len() as u64 });
+        }
+        let (elements, _) = body.as_chunks();
+        let values = elements.iter().map(|element| i32::from_le_bytes(*element)).collect();
+        Update::new(expected.clone(), values)
     }
 }
 
@@ -56,18 +62,6 @@ pub fn encode(header: &Header, values: &[i32]) -> Vec<u8> {
     bytes.reserve_exact(size_of_val(values));
     bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
     bytes
-}
-
-/// Decodes what [`encode`] makes, and nothing else.
-pub fn decode(bytes: &[u8]) -> Result<Update, UpdateError> {
-    let (header, body) = Header::decode(bytes, CODEC)?;
-    let header_bytes = (bytes.len() - body.len()) as u64;
-    let expected = header_bytes + header.layout.elements() * size_of::<i32>() as u64;
-    if bytes.len() as u64 != expected {
-        return Err(UpdateError::Length { expected, actual: bytes.len() as u64 });
-    }
-    let (elements, _) = body.as_chunks();
-    Update::new(header, elements.iter().map(|element| i32::from_le_bytes(*element)).collect())
 }
 
 /// Whether the shared scale can hold `value`; false for NaN as well.

@@ -8,7 +8,8 @@ pub enum UpdateError {
     Magic,
     /// A version of the format that this software does not know.
     #[error(
-        "update has format version {0}, this software knows version 2\nhint: every node of a run needs the same version of zoo"
+        "update has format version {0}, this software knows version {known}\nhint: every node of a run needs the same version of zoo",
+        known = crate::header::VERSION
     )]
     Version(u16),
     /// Encoded by another codec.
@@ -85,7 +86,7 @@ pub enum UpdateError {
         /// The value.
         value: f32,
     },
-    /// An update of another round, VNode or shape than the one wanted.
+    /// An update of another round, VNode, layout or number of tokens than the one wanted.
     #[error("update is for {what} {actual}, {expected} was expected")]
     Unexpected {
         /// Which field differs.

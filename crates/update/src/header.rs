@@ -1,14 +1,14 @@
 //! What an update is about, and its bytes.
 //!
 //! ```text
-//! "ZUPD"  version u16  codec u8  scale exponent u8  round u32  tokens u64
+//! "ZUPD"  version u16  codec u8  scale exponent u8  round u32  tokens u64  layout 8 bytes
 //! vnode: length u16, UTF-8
-//! parameters: count u32, then of each: name length u16, UTF-8; rows u32; columns u32
 //! ```
 //!
-//! A vector is one row. All integers are little-endian and of fixed width, so that a header has one encoding.
+//! All integers are little-endian and of fixed width, so that a header has one encoding. Names and shapes of the
+//! parameters are not in it: who expects an update knows them, and what is not for them is told by their [`Layout::id`].
 
-use zoo_content::MAX_BLOB_BYTES;
+use zoo_content::{Digest, DigestPrefix, MAX_BLOB_BYTES};
 
 use crate::{SCALE_EXPONENT, UpdateError};
 
@@ -19,10 +19,11 @@ pub const MAX_PARAMETERS: usize = 4096;
 /// Most elements of a VNode: their dense encoding fits into a blob.
 pub const MAX_ELEMENTS: u64 = (MAX_BLOB_BYTES - MAX_HEADER_BYTES) / size_of::<i32>() as u64;
 
-const MAX_HEADER_BYTES: u64 = (FIXED_BYTES + (MAX_PARAMETERS + 1) * (2 + MAX_NAME_BYTES + 8)) as u64;
-const FIXED_BYTES: usize = 26;
+const MAX_HEADER_BYTES: u64 = (FIXED_BYTES + MAX_NAME_BYTES) as u64;
+const FIXED_BYTES: usize = 30;
 const MAGIC: &[u8; 4] = b"ZUPD";
-const VERSION: u16 = 2;
+/// The version of the format of updates and of sums of them.
+pub(crate) const VERSION: u16 = 3;
 
 /// Rows and columns of a parameter tensor; a vector is one row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,24 @@ impl Shape {
     }
 }
 
+impl std::fmt::Display for LayoutId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl std::fmt::Display for Layout {
+    /// Its id, and what it is of: `7f0c1e...: weight 4x8, bias 1x8`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.id())?;
+        let named = self.parameters.iter().take(NAMED_MAX).enumerate();
+        named.into_iter().try_for_each(|(at, Parameter { name, shape })| {
+            write!(f, "{} {name} {shape}", if at == 0 { ":" } else { "," })
+        })?;
+        if self.parameters.len() > NAMED_MAX { f.write_str(", ...") } else { Ok(()) }
+    }
+}
+
 impl std::fmt::Display for Shape {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}x{}", self.rows, self.cols)
@@ -79,6 +98,16 @@ impl Parameter {
         self.shape.elements()
     }
 }
+
+/// What tells one layout from another in few bytes: the beginning of a digest of all names and shapes.
+///
+/// It only has to name an honest mistake. Whoever finds another layout of equal id has found nothing: the bytes mean what
+/// the layout that was expected says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LayoutId(DigestPrefix);
+
+/// Parameters that a message names.
+const NAMED_MAX: usize = 8;
 
 /// The parameters of a VNode in network order. Exists only within the limits of this module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +136,18 @@ impl Layout {
     /// Elements of all parameters together.
     pub fn elements(&self) -> u64 {
         self.elements
+    }
+
+    /// What tells it from others.
+    ///
+    /// The digest is over: count u32, then of every parameter: name length u16, UTF-8; rows u32; columns u32.
+    pub fn id(&self) -> LayoutId {
+        let mut bytes = (self.parameters.len() as u32).to_le_bytes().to_vec();
+        for Parameter { name, shape: Shape { rows, cols } } in &self.parameters {
+            put_name(&mut bytes, name);
+            bytes.extend([rows, cols].into_iter().flat_map(|size| size.to_le_bytes()));
+        }
+        LayoutId(Digest::of(&bytes).prefix())
     }
 
     /// The part of every parameter in `values`, which has all elements in order.
@@ -156,13 +197,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// Checks that this is the header of the update that was asked for, and names the field that differs.
-    pub fn require(&self, expected: &Header) -> Result<(), UpdateError> {
-        require("round", &expected.round, &self.round)?;
-        self.require_place(&expected.vnode, &expected.layout)?;
-        require("tokens", &expected.tokens, &self.tokens)
-    }
-
+    /// Checks that what is of this header can be added to what is of that VNode and layout.
     pub(crate) fn require_place(&self, vnode: &str, layout: &Layout) -> Result<(), UpdateError> {
         require("vnode", &vnode, &self.vnode.as_str())?;
         let [expected, actual] = [layout, &self.layout].map(|layout| layout.parameters.len());
@@ -186,18 +221,14 @@ impl Header {
         bytes.extend_from_slice(&[codec, SCALE_EXPONENT]);
         bytes.extend_from_slice(&self.round.to_le_bytes());
         bytes.extend_from_slice(&self.tokens.to_le_bytes());
+        bytes.extend_from_slice(&self.layout.id().0);
         put_name(&mut bytes, &self.vnode);
-        bytes.extend_from_slice(&(self.layout.parameters.len() as u32).to_le_bytes());
-        for parameter in &self.layout.parameters {
-            put_name(&mut bytes, &parameter.name);
-            let Shape { rows, cols } = parameter.shape;
-            bytes.extend([rows, cols].into_iter().flat_map(u32::to_le_bytes));
-        }
         bytes
     }
 
-    /// The header of an update and the codec's own bytes after it.
-    pub(crate) fn decode(bytes: &[u8], codec: u8) -> Result<(Self, &[u8]), UpdateError> {
+    /// Checks that `bytes` begin with the header that is expected, and names the field that differs; the codec's own bytes
+    /// after it.
+    pub(crate) fn decode<'a>(bytes: &'a [u8], codec: u8, expected: &Self) -> Result<&'a [u8], UpdateError> {
         let mut reader = Reader { total: bytes.len(), rest: bytes };
         if reader.take(MAGIC.len())? != MAGIC {
             return Err(UpdateError::Magic);
@@ -213,18 +244,16 @@ impl Header {
         if exponent != SCALE_EXPONENT {
             return Err(UpdateError::ScaleExponent(exponent));
         }
-        let round = u32::from_le_bytes(reader.array()?);
+        require("round", &expected.round, &u32::from_le_bytes(reader.array()?))?;
         let tokens = u64::from_le_bytes(reader.array()?);
-        let vnode = reader.name("vnode id")?;
-        let count = u32::from_le_bytes(reader.array()?);
-        let mut layout = Layout { parameters: Vec::new(), elements: 0 };
-        // However large the count claims to be, `push` stops at MAX_PARAMETERS.
-        for _ in 0..count {
-            let name = reader.name("parameter name")?;
-            let [rows, cols] = [reader.array()?, reader.array()?].map(u32::from_le_bytes);
-            layout.push(name, Shape { rows, cols })?;
+        let layout = LayoutId(reader.array()?);
+        require("vnode", &expected.vnode, &reader.name("vnode id")?)?;
+        if layout != expected.layout.id() {
+            let (expected, actual) = (expected.layout.to_string(), layout.to_string());
+            return Err(UpdateError::Unexpected { what: "a layout of", expected, actual });
         }
-        Ok((Self { round, vnode, tokens, layout }, reader.rest))
+        require("tokens", &expected.tokens, &tokens)?;
+        Ok(reader.rest)
     }
 }
 

@@ -43,7 +43,7 @@ pub use aggregate::{Aggregate, MAX_TOTAL_WEIGHT, norm_limit, weight_of_late_toke
 pub use codec::{Codec, Update};
 pub use dense::Dense;
 pub use error::UpdateError;
-pub use header::{Header, Layout, MAX_ELEMENTS, MAX_NAME_BYTES, MAX_PARAMETERS, Parameter, Shape};
+pub use header::{Header, Layout, LayoutId, MAX_ELEMENTS, MAX_NAME_BYTES, MAX_PARAMETERS, Parameter, Shape};
 pub use sparse::Sparse;
 
 /// Integers are multiples of `2^-SCALE_EXPONENT`.

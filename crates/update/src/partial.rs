@@ -45,8 +45,7 @@ impl Aggregate {
     /// that are not the canonical encoding of what they decode to, are refused; no size is believed before it is the
     /// expected one.
     pub fn decode(bytes: &[u8], expected: &Header, contributions: u32) -> Result<Self, UpdateError> {
-        let (header, mut rest) = Header::decode(bytes, CODEC)?;
-        header.require(expected)?;
+        let mut rest = Header::decode(bytes, CODEC, expected)?;
         let count = u32::from_le_bytes(take(&mut rest)?);
         let weight = u64::from_le_bytes(take(&mut rest)?);
         let [some] = take(&mut rest)?;
@@ -63,7 +62,7 @@ impl Aggregate {
         if some > 1 {
             return Err(UpdateError::NotCanonical("whether all spoke is neither yes nor no"));
         }
-        let elements = header.layout.elements() as usize;
+        let elements = expected.layout.elements() as usize;
         let mut sums = Vec::with_capacity(elements);
         let mut speakers = (some == 1).then(|| Vec::with_capacity(elements));
         let mut reader = BitReader::new(rest);
@@ -72,7 +71,7 @@ impl Aggregate {
             read_block(&mut reader, block, weight, &mut sums, speakers.as_mut())?;
         }
         reader.finish()?;
-        let sum = Self::from_parts(header, count, weight, sums, speakers);
+        let sum = Self::from_parts(expected.clone(), count, weight, sums, speakers);
         if some == 1 && sum.speakers().is_none() {
             return Err(UpdateError::NotCanonical("all spoke of all"));
         }

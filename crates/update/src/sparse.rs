@@ -16,7 +16,7 @@ use crate::chunks::{Chunk, WHOLE, chunks};
 use crate::codec::{Body, Entry};
 use crate::dense::{fits, range_error, to_units};
 use crate::positions;
-use crate::{Codec, Header, Parameter, SCALE_EXPONENT, Update, UpdateError};
+use crate::{Codec, Header, Layout, Parameter, SCALE_EXPONENT, Update, UpdateError};
 
 /// The sparse codec's number in the header.
 pub const CODEC: u8 = 1;
@@ -73,8 +73,7 @@ impl Codec for Sparse {
 
     fn decode(&self, bytes: &[u8], expected: &Header) -> Result<Update, UpdateError> {
         self.check()?;
-        let (header, body) = Header::decode(bytes, CODEC)?;
-        header.require(expected)?;
+        let body = Header::decode(bytes, CODEC, expected)?;
         let Some((keep, body)) = body.split_first_chunk::<KEEP_BYTES>() else {
             return Err(UpdateError::NotCanonical("it ends early"));
         };
@@ -82,8 +81,7 @@ impl Codec for Sparse {
         if actual != self.keep {
             return Err(UpdateError::Density { expected: self.keep, actual });
         }
-        let entries = read(&header, body, self.keep)?;
-        Update::sparse(header, entries)
+        Update::sparse(expected.clone(), read(&expected.layout, body, self.keep)?)
     }
 }
 
@@ -234,14 +232,14 @@ fn write_chunks(
     }
 }
 
-fn read(header: &Header, body: &[u8], keep: u16) -> Result<Vec<Entry>, UpdateError> {
-    let parameters = header.layout.parameters();
+fn read(layout: &Layout, body: &[u8], keep: u16) -> Result<Vec<Entry>, UpdateError> {
+    let parameters = layout.parameters();
     let mut rest = body;
     let mut tables = Vec::with_capacity(parameters.len());
     for _ in parameters {
         tables.push(read_levels(&mut rest)?);
     }
-    // The header is the one that was expected, so its sizes are not the sender's to choose.
+    // The layout is the one that was expected, so its sizes are not the sender's to choose.
     let kept: u64 = parameters.iter().map(|parameter| kept_of(parameter, keep)).sum();
     let mut entries = Vec::with_capacity(kept as usize);
     let mut bits = BitReader::new(rest);

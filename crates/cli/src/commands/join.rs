@@ -15,6 +15,7 @@ use tokio::time::sleep;
 use zoo_home::{Home, Wish};
 use zoo_network::Ticket;
 use zoo_pnode::{PNodeOptions, Retention};
+use zoo_storage::Address;
 
 use self::hours::{Schedule, UtcOffset, wall_clock_s};
 use self::teller::Teller;
@@ -29,7 +30,8 @@ const WISH_INTERVAL: Duration = Duration::from_millis(300);
 #[command(
     after_help = "Examples:\n  zoo join zoo1ab...                       with all threads of this machine\n  \
                         zoo join zoo1ab... --threads 2 --name lynx\n  \
-                        zoo join zoo1ab... --hours 22-7 --utc-offset +2   at night\n\n\
+                        zoo join zoo1ab... --hours 22-7 --utc-offset +2   at night\n  \
+                        zoo join zoo1ab... --storage s3://bucket/zoo      what it keeps outlives it\n\n\
                         The node opens no port that others must reach from outside, runs no code it is sent, and\n\
                         keeps its key in its directory: joining again with the same directory is the same node."
 )]
@@ -42,7 +44,8 @@ pub struct Join {
     /// Threads to compute with [default: all]
     #[arg(long, value_name = "N")]
     threads: Option<NonZero<u16>>,
-    /// Memory that the node's work may take, MiB; work that takes more is refused [default: what is free]
+    /// Memory that the node's work may take, MiB: steps are cut into pieces that fit, and work that does not fit even so is
+    /// refused [default: what is free]
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(64..))]
     max_memory: Option<u64>,
     /// What the node may send to others, KiB a second [default: as fast as it goes]
@@ -57,6 +60,10 @@ pub struct Join {
     /// The clock that --hours means, such as +2 or -3:30 [default: UTC]
     #[arg(long, value_name = "OFFSET", requires = "hours", allow_hyphen_values = true)]
     utc_offset: Option<String>,
+    /// Store every checkpoint that the node is asked to keep here too: dir:PATH, s3://BUCKET/PREFIX, ipfs:HOST:PORT or
+    /// car:FILE. A storage that fails is tried again, and never in the way of the work
+    #[arg(long, value_name = "URL")]
+    storage: Option<Address>,
     /// What others see this node called
     #[arg(long, default_value = "volunteer")]
     name: String,
@@ -100,6 +107,7 @@ impl Join {
             region: self.region,
             max_upload_kib_per_s: self.max_upload,
             max_memory_mib: self.max_memory,
+            storage: self.storage,
             isa: None,
             retention: Retention::default(),
             events: Arc::new(move |event| events.hear(event)),

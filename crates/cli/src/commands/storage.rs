@@ -148,9 +148,12 @@ impl Get {
             return Ok(());
         }
         println!("{} at step {}, {}, is in {out}", harmless(&snapshot.name), snapshot.step, bytes(total));
-        match self.out.join("run.json").is_file() {
-            true => println!("\n  zoo train --resume --out {out}"),
-            false => println!("\n  zoo generate {out} \"...\""),
+        let has = |name: &str| self.out.join(name).is_file();
+        match (has("run.json"), has("latest")) {
+            (true, _) => println!("\n  zoo train --resume --out {out}"),
+            (false, false) => println!("\n  zoo generate {out} \"...\""),
+            // A network's checkpoint, as nodes store it.
+            (false, true) => println!("\n  zoo fetch --storage \"{}\" makes a model of it", self.storage),
         }
         Ok(())
     }

@@ -23,14 +23,14 @@ fn store(blobs: &[&[u8]]) -> Arc<MemoryStore> {
     Arc::new(store)
 }
 
-async fn serving(seed: u8, blobs: &[&[u8]]) -> Endpoint {
+pub async fn serving(seed: u8, blobs: &[&[u8]]) -> Endpoint {
     let endpoint = endpoint(seed).await;
     endpoint.serve_blobs(store(blobs));
     endpoint
 }
 
 /// Bytes that are not all alike.
-fn noise(bytes: usize) -> Vec<u8> {
+pub fn noise(bytes: usize) -> Vec<u8> {
     (0..bytes as u64).map(|i| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect()
 }
 
@@ -151,8 +151,8 @@ async fn a_blob_over_the_callers_limit_is_not_read() {
 }
 
 /// Serves one answer, byte for byte, to every request; keeps the stream open afterwards if `silent`.
-async fn scripted(seed: u8, answer: Vec<u8>, silent: bool) -> Peer {
-    let server = raw(seed, b"zoo/blobs/2").await;
+pub async fn scripted(seed: u8, answer: Vec<u8>, silent: bool) -> Peer {
+    let server = raw(seed, b"zoo/blobs/3").await;
     let peer = raw_peer(seed, &server);
     tokio::spawn(async move {
         while let Some(incoming) = server.accept().await {

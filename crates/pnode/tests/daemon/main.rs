@@ -1,5 +1,6 @@
 //! Real daemons over loopback, told what to do by a test.
 
+mod memory;
 mod network;
 mod orchestrator;
 mod rounds;

@@ -193,6 +193,7 @@ pub fn options(directory: &Path, ticket: Ticket, events: Arc<Mutex<Vec<PNodeEven
         listen: loopback(),
         name: "test".into(),
         threads: std::num::NonZero::new(1),
+        storage: None,
         isa: None,
         retention: Retention::default(),
         events: Arc::new(move |event| events.lock().unwrap().push(event)),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
-use zoo_content::{BlobStore, Digest, MemoryStore, VerifiedBlob};
+use zoo_content::{BlobStore, MemoryStore, VerifiedBlob};
 use zoo_network::{BindOptions, Endpoint, Traffic};
 use zoo_protocol::NodeKey;
 
@@ -46,8 +46,8 @@ impl Exchange {
         });
         let mut exchange =
             Self { runtime, replicas: replicas?, traffic: Traffic::default(), connection_bytes: 0 };
-        let hellos: Vec<Vec<Digest>> =
-            (0..exchange.replicas.len()).map(|at| vec![Digest::of(&at.to_le_bytes())]).collect();
+        let hello = |at: usize| vec![VerifiedBlob::new(at.to_le_bytes().to_vec())];
+        let hellos: Vec<Vec<VerifiedBlob>> = (0..exchange.replicas.len()).map(hello).collect();
         exchange.fetch_all(&hellos)?;
         exchange.connection_bytes = exchange.counted().sent_bytes / exchange.replicas.len() as u64;
         Ok(exchange)
@@ -56,29 +56,27 @@ impl Exchange {
     /// Every replica fetches the updates of all others, and nothing of its own.
     pub fn round(&mut self, contributions: impl Iterator<Item = Vec<VerifiedBlob>>) -> Result<()> {
         let before = self.counted();
-        let mut digests = Vec::new();
-        for (updates, (_, store)) in contributions.zip(&self.replicas) {
+        let contributions: Vec<Vec<VerifiedBlob>> = contributions.collect();
+        for (updates, (_, store)) in contributions.iter().zip(&self.replicas) {
             updates.iter().try_for_each(|update| store.keep(update).map(drop))?;
-            digests.push(updates.iter().map(VerifiedBlob::digest).collect());
         }
-        self.fetch_all(&digests)?;
+        self.fetch_all(&contributions)?;
         let after = self.counted();
         self.traffic.sent_bytes += after.sent_bytes - before.sent_bytes;
         self.traffic.received_bytes += after.received_bytes - before.received_bytes;
         Ok(())
     }
 
-    /// All at once, as a node asks for what its work needs.
-    fn fetch_all(&self, digests: &[Vec<Digest>]) -> Result<()> {
+    /// All at once, as a node asks for what its work needs, and for no more than their makers said.
+    fn fetch_all(&self, contributions: &[Vec<VerifiedBlob>]) -> Result<()> {
         self.runtime.block_on(async {
             let mut fetches = JoinSet::new();
             for (at, (endpoint, _)) in self.replicas.iter().enumerate() {
-                for (of, digests) in digests.iter().enumerate().filter(|(of, _)| *of != at) {
-                    for &digest in digests {
+                for (of, updates) in contributions.iter().enumerate().filter(|(of, _)| *of != at) {
+                    for update in updates {
+                        let (digest, bytes) = (update.digest(), update.len() as u64);
                         let (endpoint, peer) = (endpoint.clone(), self.replicas[of].0.peer());
-                        fetches.spawn(async move {
-                            endpoint.fetch(&peer, &digest, zoo_content::MAX_BLOB_BYTES).await.map(drop)
-                        });
+                        fetches.spawn(async move { endpoint.fetch(&peer, &digest, bytes).await.map(drop) });
                     }
                 }
             }

@@ -167,6 +167,18 @@ impl Teller {
             PNodeEvent::Progress(snapshot) => return self.progress(snapshot),
             PNodeEvent::Reported(Report::Proved { proof, .. }) if !proof.is_empty() => return None,
             PNodeEvent::Reported(report) => reported(report),
+            PNodeEvent::Stored { round, checkpoint, sent, .. } => {
+                let (checkpoint, sent) = (checkpoint.short(), bytes(sent.sent_bytes));
+                format!("checkpoint {checkpoint} of round {} is stored: {sent} were sent", round + 1)
+            }
+            PNodeEvent::NotStored { round, cause, retry_in, .. } => {
+                let cause = cause.lines().next().unwrap_or_default();
+                let next = match retry_in {
+                    Some(wait) => format!("next try in {:.0} s", wait.as_secs_f64().max(1.0)),
+                    None => "it is not here any more".to_owned(),
+                };
+                format!("the checkpoint of round {} is not stored: {cause}; {next}", round + 1)
+            }
             PNodeEvent::Trouble(cause) => format!("trouble, trying again: {cause}"),
         })
     }
@@ -247,6 +259,14 @@ fn line(event: &PNodeEvent) -> Value {
             "event": "progress", "step": step, "steps": steps, "loss": loss, "tokens_per_second": tokens_per_second,
         }),
         PNodeEvent::Reported(report) => report_line(report),
+        PNodeEvent::Stored { job, round, checkpoint, sent, took } => json!({
+            "event": "stored", "job": job, "round": round, "checkpoint": checkpoint, "snapshot": sent.digest,
+            "cid": sent.cid.map(|cid| cid.to_string()), "sent_bytes": sent.sent_bytes, "seconds": took.as_secs_f64(),
+        }),
+        PNodeEvent::NotStored { job, round, checkpoint, cause, retry_in } => json!({
+            "event": "not-stored", "job": job, "round": round, "checkpoint": checkpoint, "error": cause,
+            "retry_in_ms": retry_in.map(|wait| wait.as_millis() as u64),
+        }),
         PNodeEvent::Trouble(cause) => json!({ "event": "trouble", "cause": cause }),
     }
 }

@@ -99,9 +99,7 @@ pub fn newest(root: &Path) -> Result<Digest> {
 
 /// Where a [`FileStore`] keeps a blob.
 fn blob_path(digest: &Digest) -> String {
-    let digits = digest.to_string();
-    let (shard, rest) = digits.split_at(2);
-    format!("{BLOBS}/{shard}/{rest}")
+    format!("{BLOBS}/{}", FileStore::place(digest))
 }
 
 /// An open run's folder; nobody else has it open.
