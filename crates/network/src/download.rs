@@ -75,6 +75,7 @@ impl<'a> Download<'a> {
             Some(Status::Held) => {}
             Some(Status::Absent) => return Err(FetchFailure::Absent),
             Some(Status::Unreadable) => return Err(FetchFailure::Unreadable),
+            Some(Status::Relayed) => return Err(FetchFailure::Relayed),
             None => return Err(FetchFailure::Protocol("unknown status")),
         }
         let mut bytes = [0; 8];

@@ -106,12 +106,13 @@ impl Relay {
         }
     }
 
-    /// Runs until `shutdown` completes, or until the server ends by itself, which is an error.
-    pub async fn run_until(mut self, shutdown: impl Future<Output = ()>) -> Result<(), RelayError> {
+    /// Runs until `shutdown` completes, and says what it did; or until the server ends by itself, which is an error.
+    pub async fn run_until(mut self, shutdown: impl Future<Output = ()>) -> Result<Counters, RelayError> {
         tokio::select! {
             () = shutdown => {
+                let counters = self.counters();
                 self.stop().await;
-                Ok(())
+                Ok(counters)
             }
             ended = self.server.join() => Err(RelayError::Server(match ended {
                 Ok(Ok(())) => "its tasks have ended".to_string(),

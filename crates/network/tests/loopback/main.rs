@@ -3,4 +3,5 @@
 mod blobs;
 mod common;
 mod control;
+mod relay;
 mod swarm;
