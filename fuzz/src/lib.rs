@@ -18,6 +18,7 @@ pub mod seeds;
 #[allow(dead_code, unused_imports)]
 mod parts;
 use parts::{car as archive, ticket as tickets};
+pub use parts::relay::Relay;
 pub use parts::snapshot::{FileEntry, Snapshot};
 pub use parts::ticket::Ticket;
 pub use parts::{cid, node};

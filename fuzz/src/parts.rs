@@ -8,6 +8,8 @@ pub mod cid;
 pub mod file;
 #[path = "../../crates/storage/src/dag/node.rs"]
 pub mod node;
+#[path = "../../crates/network/src/relay.rs"]
+pub mod relay;
 #[path = "../../crates/storage/src/snapshot.rs"]
 pub mod snapshot;
 #[path = "../../crates/network/src/ticket.rs"]

@@ -88,7 +88,10 @@ fn files() -> std::io::Result<()> {
     let proof = InclusionProof::of(&leaves, 3).expect("there is such a leaf");
     write("inclusion_proof", "3-of-7", &encode(&proof))?;
     let peer = Peer { node: NodeKey::from_seed([7; 32]).id(), addresses: vec!["127.0.0.1:4433".parse().expect("an address")] };
-    write("ticket", "one", crate::Ticket::from(peer).to_string().as_bytes())?;
+    let ticket = crate::Ticket::of(peer);
+    write("ticket", "one", ticket.to_string().as_bytes())?;
+    let relay = Some("http://192.0.2.7:3340".parse().expect("a relay"));
+    write("ticket", "relayed", crate::Ticket { relay, ..ticket }.to_string().as_bytes())?;
     let file = FileEntry { path: "model/head".into(), digest: Digest::of(b"head"), bytes: 4 };
     let snapshot = Snapshot::new("run", 400, vec![file]).expect("it is a listing");
     write("snapshot", "one", snapshot.to_blob().bytes())?;

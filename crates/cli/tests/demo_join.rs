@@ -90,7 +90,7 @@ fn a_node_tells_of_an_orchestrator_of_another_version() {
     let (ticket, _endpoint) = runtime.block_on(async {
         let key = NodeKey::from_seed([9; 32]);
         let listen = "127.0.0.1:0".parse().unwrap();
-        let endpoint = Endpoint::bind(BindOptions { key: &key, listen }).await.unwrap();
+        let endpoint = Endpoint::bind(BindOptions { key: &key, listen, relay: None }).await.unwrap();
         let mut connections = endpoint.control_connections();
         tokio::spawn(async move {
             while let Some((_, mut stream)) = connections.recv().await {
@@ -114,7 +114,7 @@ fn an_orchestrator_tells_a_node_of_another_version() {
     let answer = Runtime::new().unwrap().block_on(async {
         let key = NodeKey::from_seed([9; 32]);
         let listen = "127.0.0.1:0".parse().unwrap();
-        let endpoint = Endpoint::bind(BindOptions { key: &key, listen }).await.unwrap();
+        let endpoint = Endpoint::bind(BindOptions { key: &key, listen, relay: None }).await.unwrap();
         let mut stream = endpoint.connect(&ticket.parse::<Ticket>().unwrap()).await.unwrap();
         stream.send(&ToOrchestrator::Hello { version: 99, role: Role::Client }).await.unwrap();
         let answer = stream.recv().await.unwrap();

@@ -127,7 +127,7 @@ struct Liar {
 impl Liar {
     async fn join(ticket: &Ticket) -> Self {
         let listen = "127.0.0.1:0".parse().unwrap();
-        let endpoint = Endpoint::bind(BindOptions { key: &key(), listen }).await.unwrap();
+        let endpoint = Endpoint::bind(BindOptions { key: &key(), listen, relay: None }).await.unwrap();
         let store = std::sync::Arc::new(MemoryStore::default());
         endpoint.serve_blobs(store.clone());
         let mut stream = endpoint.connect(ticket).await.unwrap();
@@ -424,7 +424,7 @@ async fn what_is_no_message() {
         .bind()
         .await
         .unwrap();
-    let orchestrator = Peer::from(network.ticket.clone());
+    let orchestrator = network.ticket.peer();
     let id = PublicKey::from_bytes(&orchestrator.node.0).unwrap();
     let address = orchestrator.addresses.iter().fold(EndpointAddr::new(id), |to, &ip| to.with_ip_addr(ip));
     let frame = |message: &ToOrchestrator| {

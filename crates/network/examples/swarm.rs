@@ -81,7 +81,8 @@ async fn holders(count: u8, kib_per_s: u64, blobs: &[Vec<u8>]) -> Outcome<Vec<En
     let mut holders = Vec::new();
     for seed in 1..=count {
         let key = NodeKey::from_seed([seed; 32]);
-        let endpoint = Endpoint::bind(BindOptions { key: &key, listen: "127.0.0.1:0".parse()? }).await?;
+        let endpoint =
+            Endpoint::bind(BindOptions { key: &key, listen: "127.0.0.1:0".parse()?, relay: None }).await?;
         let store = MemoryStore::new();
         for blob in blobs {
             store.put(blob)?;
@@ -112,9 +113,10 @@ fn run(directory: &Path, holders: &[Endpoint], kill_after: Option<Duration>) -> 
 /// Fetches all parts, each from all holders, beginning with another one each time.
 async fn join(directory: &Path, tickets: &[String]) -> Outcome<()> {
     let key = NodeKey::from_seed([99; 32]);
-    let endpoint = Endpoint::bind(BindOptions { key: &key, listen: "127.0.0.1:0".parse()? }).await?;
+    let endpoint =
+        Endpoint::bind(BindOptions { key: &key, listen: "127.0.0.1:0".parse()?, relay: None }).await?;
     let store = Arc::new(FileStore::open(directory)?);
-    let peers = tickets.iter().map(|ticket| Ok(Peer::from(ticket.parse::<Ticket>()?)));
+    let peers = tickets.iter().map(|ticket| Ok(ticket.parse::<Ticket>()?.peer()));
     let peers: Vec<Peer> = peers.collect::<Outcome<_>>()?;
     let mut fetches = JoinSet::new();
     for (at, (bytes, seed)) in PARTS.iter().zip(1..).enumerate() {

@@ -7,12 +7,15 @@ use std::time::Instant;
 
 use iroh::endpoint::{Connection, IncomingAddr, VarInt};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use zoo_protocol::{NodeId, Peer};
 
 use crate::download::{Download, Found, Wish};
-use crate::endpoint::{BLOBS_ALPN, TrafficCounters, connect, lock};
-use crate::limits::{FETCHING_MAX, PING_TIMEOUT, REMEMBERED_PEERS_MAX, SLICE_TIMEOUT, UNREACHABLE_MEMORY};
+use crate::endpoint::{BLOBS_ALPN, Dialer, TrafficCounters, lock};
+use crate::limits::{
+    DIRECT_PATH_POLL, DIRECT_PATH_TIMEOUT, FETCHING_MAX, PING_TIMEOUT, REMEMBERED_PEERS_MAX, SLICE_TIMEOUT,
+    UNREACHABLE_MEMORY,
+};
 use crate::small::Wanted;
 use crate::{FetchFailure, Traffic};
 
@@ -21,7 +24,7 @@ pub(crate) use crate::serve::BlobServer;
 /// Fetches blobs, over one connection per peer that is used again.
 #[derive(Debug)]
 pub(crate) struct BlobClient {
-    iroh: iroh::Endpoint,
+    dialer: Dialer,
     id: NodeId,
     server: Arc<BlobServer>,
     pub(crate) traffic: Arc<TrafficCounters>,
@@ -39,6 +42,8 @@ pub(crate) struct Slot {
     incoming: Mutex<Option<(IncomingAddr, Connection)>>,
     /// How calling it went. Locked while calling, so that many fetches make one call.
     outgoing: tokio::sync::Mutex<Call>,
+    /// The connection over which a large blob was refused first, because it goes through a relay, and when.
+    relayed: Mutex<Option<(usize, Instant)>>,
 }
 
 #[derive(Debug, Default)]
@@ -58,12 +63,12 @@ enum Call {
 
 impl BlobClient {
     pub(crate) fn new(
-        iroh: iroh::Endpoint,
+        dialer: Dialer,
         id: NodeId,
         server: Arc<BlobServer>,
         traffic: Arc<TrafficCounters>,
     ) -> Self {
-        Self { iroh, id, server, traffic, fetching: Semaphore::new(FETCHING_MAX), peers: Mutex::default() }
+        Self { dialer, id, server, traffic, fetching: Semaphore::new(FETCHING_MAX), peers: Mutex::default() }
     }
 
     /// Who asks.
@@ -115,10 +120,17 @@ impl BlobClient {
             return found(Found { bytes: blob.len() as u64, leaf: 0, is: &blob });
         }
         let connection = self.connection(&slot, peer).await?;
-        let _permit = self.fetching.acquire().await.expect("the semaphore is never closed");
-        let mut download = Download::new(&self.traffic);
-        let outcome = timeout(SLICE_TIMEOUT, download.run(&connection, wish, found)).await;
-        outcome.unwrap_or_else(|_| Err(download.stalled()))
+        loop {
+            let permit = self.fetching.acquire().await.expect("the semaphore is never closed");
+            let mut download = Download::new(&self.traffic);
+            let outcome = timeout(SLICE_TIMEOUT, download.run(&connection, wish, found)).await;
+            let outcome = outcome.unwrap_or_else(|_| Err(download.stalled()));
+            drop(permit);
+            if outcome != Err(FetchFailure::Relayed) || !slot.may_become_direct(&connection) {
+                return outcome;
+            }
+            sleep(DIRECT_PATH_POLL).await;
+        }
     }
 
     /// The peer's slot. When too many peers are remembered, one is forgotten: its connection
@@ -166,7 +178,7 @@ impl BlobClient {
             connection.close(VarInt::from_u32(0), b"");
         }
         let addresses = peer.addresses.clone();
-        match connect(&self.iroh, peer, BLOBS_ALPN).await {
+        match self.dialer.call(peer, BLOBS_ALPN).await {
             Ok(connection) => {
                 tokio::spawn(self.server.clone().serve(connection.clone()));
                 *call = Call::Connected { addresses, connection: connection.clone() };
@@ -182,6 +194,16 @@ impl BlobClient {
 }
 
 impl Slot {
+    /// Whether it is too early to give up on a direct path for `connection`.
+    fn may_become_direct(&self, connection: &Connection) -> bool {
+        let mut relayed = lock(&self.relayed);
+        let since = match *relayed {
+            Some((id, since)) if id == connection.stable_id() => since,
+            _ => relayed.insert((connection.stable_id(), Instant::now())).1,
+        };
+        since.elapsed() < DIRECT_PATH_TIMEOUT
+    }
+
     /// Those that are up; while one is being made, without that.
     fn connections(&self) -> Vec<Connection> {
         let outgoing = match self.outgoing.try_lock().as_deref() {

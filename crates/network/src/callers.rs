@@ -3,7 +3,8 @@
 //! The transport sends to a node where its connections are, and a process that
 //! died without a word seems connected until the idle timeout. When the node's
 //! next process calls, what leads to the dead one is closed, so that the node
-//! can be called back at once.
+//! can be called back at once. Where there is a relay, one process may call through it and directly, and from
+//! inside and outside of its router; then the idle timeout tells.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -14,8 +15,12 @@ use zoo_protocol::NodeId;
 use crate::endpoint::lock;
 
 /// The incoming connections that are open, by caller.
-#[derive(Debug, Default)]
-pub(crate) struct Callers(Mutex<BTreeMap<NodeId, Vec<Call>>>);
+#[derive(Debug)]
+pub(crate) struct Callers {
+    open: Mutex<BTreeMap<NodeId, Vec<Call>>>,
+    /// One process may call from several addresses.
+    meets_at_relay: bool,
+}
 
 #[derive(Debug)]
 struct Call {
@@ -25,12 +30,16 @@ struct Call {
 }
 
 impl Callers {
+    pub(crate) fn new(meets_at_relay: bool) -> Self {
+        Self { open: Mutex::default(), meets_at_relay }
+    }
+
     /// Notes a connection and closes those of the same node from other addresses.
     pub(crate) fn add(&self, node: NodeId, from: IncomingAddr, connection: &Connection) {
-        let mut callers = lock(&self.0);
+        let mut callers = lock(&self.open);
         let calls = callers.entry(node).or_default();
         calls.retain(|call| {
-            let same_process = call.from == from;
+            let same_process = self.meets_at_relay || call.from == from;
             if !same_process && let Some(connection) = call.connection.upgrade() {
                 connection.close(VarInt::from_u32(2), b"the node has called from another address");
             }
@@ -41,7 +50,7 @@ impl Callers {
 
     /// Forgets a connection that has ended.
     pub(crate) fn remove(&self, node: NodeId, stable_id: usize) {
-        let mut callers = lock(&self.0);
+        let mut callers = lock(&self.open);
         if let Some(calls) = callers.get_mut(&node) {
             calls.retain(|call| call.stable_id != stable_id);
             if calls.is_empty() {

@@ -142,6 +142,7 @@ impl<'a> Download<'a> {
             Some(Status::Held) => Ok(()),
             Some(Status::Absent) => Err(FetchFailure::Absent),
             Some(Status::Unreadable) => Err(FetchFailure::Unreadable),
+            Some(Status::Relayed) => Err(FetchFailure::Relayed),
             None => Err(FetchFailure::Protocol("unknown status")),
         }
     }

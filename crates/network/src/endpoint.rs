@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use iroh::endpoint::{BindError, Connection, Incoming, IncomingAddr, QuicTransportConfig, VarInt, presets};
-use iroh::{EndpointAddr, NetReportConfig, PublicKey, RelayMode, SecretKey};
+use iroh::{EndpointAddr, PublicKey, RelayUrl, SecretKey};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -22,7 +22,7 @@ use crate::limits::{
     CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX, CONTROL_BACKLOG_MAX, IDLE_TIMEOUT, KEEP_ALIVE,
     STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
 };
-use crate::{FetchError, NetworkError, Ticket, swarm};
+use crate::{FetchError, NetworkError, Relay, Ticket, meeting, swarm};
 
 const CONTROL_ALPN: &[u8] = b"zoo/control";
 pub(crate) const BLOBS_ALPN: &[u8] = b"zoo/blobs/3";
@@ -34,6 +34,8 @@ pub struct BindOptions<'a> {
     pub key: &'a NodeKey,
     /// Where to listen; port 0 takes any free port.
     pub listen: SocketAddr,
+    /// Where it is met, and meets others, if there is no direct way.
+    pub relay: Option<&'a Relay>,
 }
 
 /// Bytes that went over the network.
@@ -63,7 +65,7 @@ pub struct Endpoint {
 
 #[derive(Debug)]
 struct Inner {
-    iroh: iroh::Endpoint,
+    iroh: Dialer,
     id: NodeId,
     services: Arc<Services>,
     traffic: Arc<TrafficCounters>,
@@ -76,6 +78,13 @@ impl Drop for Inner {
     }
 }
 
+/// What it takes to call others.
+#[derive(Clone, Debug)]
+pub(crate) struct Dialer {
+    iroh: iroh::Endpoint,
+    relay: Option<(RelayUrl, Relay)>,
+}
+
 /// What incoming connections find here.
 #[derive(Debug)]
 struct Services {
@@ -86,15 +95,15 @@ struct Services {
 }
 
 impl Endpoint {
-    /// Opens the socket. Nobody is contacted: no relay, no DNS, no discovery.
+    /// Opens the socket. Nobody is contacted but the relay, if there is one: no discovery, no other host.
     pub async fn bind(options: BindOptions<'_>) -> Result<Self, NetworkError> {
         let address = options.listen;
-        let iroh = iroh::Endpoint::builder(presets::Minimal)
+        let relay = options.relay.cloned();
+        let builder = meeting::tell(iroh::Endpoint::builder(presets::Minimal), relay.as_ref())?;
+        let iroh = builder
             .secret_key(SecretKey::from_bytes(&options.key.seed()))
             .alpns(vec![CONTROL_ALPN.to_vec(), BLOBS_ALPN.to_vec()])
-            .relay_mode(RelayMode::Disabled)
             .clear_address_lookup()
-            .net_report_config(NetReportConfig::minimal())
             .transport_config(transport_config())
             .clear_ip_transports()
             .bind_addr(address)
@@ -106,11 +115,14 @@ impl Endpoint {
         let id = options.key.id();
         assert_eq!(iroh.id().as_bytes(), &id.0, "the transport derives the same identity from the seed");
         let traffic = Arc::new(TrafficCounters::default());
-        let blobs = Arc::new(BlobServer::new(traffic.clone()));
+        let blobs = Arc::new(BlobServer::new(relay.as_ref(), traffic.clone()));
+        let callers = Callers::new(relay.is_some());
+        let relay =
+            relay.map(|relay| Ok::<_, NetworkError>((meeting::url_of(&relay)?, relay))).transpose()?;
+        let iroh = Dialer { iroh, relay };
         let peers = Arc::new(BlobClient::new(iroh.clone(), id, blobs.clone(), traffic.clone()));
-        let services =
-            Arc::new(Services { blobs, peers, control: Mutex::default(), callers: Callers::default() });
-        let accepting = tokio::spawn(accept_all(iroh.clone(), services.clone()));
+        let services = Arc::new(Services { blobs, peers, control: Mutex::default(), callers });
+        let accepting = tokio::spawn(accept_all(iroh.iroh.clone(), services.clone()));
         Ok(Self { inner: Arc::new(Inner { iroh, id, services, traffic, accepting }) })
     }
 
@@ -122,11 +134,11 @@ impl Endpoint {
     /// Where others reach this node; at most 8. When it listens on every
     /// interface, the addresses of the interfaces.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        let bound = self.inner.iroh.bound_sockets();
+        let bound = self.inner.iroh.iroh.bound_sockets();
         let Some(everywhere) = bound.iter().find(|address| address.ip().is_unspecified()) else {
             return bound;
         };
-        let mut addresses: Vec<_> = self.inner.iroh.addr().ip_addrs().copied().collect();
+        let mut addresses: Vec<_> = self.inner.iroh.iroh.addr().ip_addrs().copied().collect();
         addresses.retain(|address| !address.ip().is_unspecified());
         addresses.truncate(MAX_ADDRESSES);
         if addresses.is_empty() {
@@ -142,7 +154,17 @@ impl Endpoint {
 
     /// This node as a word to copy and paste.
     pub fn ticket(&self) -> Ticket {
-        self.peer().into()
+        let relay = self.inner.iroh.relay.as_ref().map(|(_, relay)| relay.clone());
+        Ticket { relay, ..Ticket::of(self.peer()) }
+    }
+
+    /// Waits until others can meet this node at its relay, at most [`crate::limits::RELAY_CONNECT_TIMEOUT`]; without a relay it
+    /// does not wait.
+    pub async fn meet_relay(&self) -> Result<(), NetworkError> {
+        match &self.inner.iroh.relay {
+            Some((_, relay)) => meeting::meet(&self.inner.iroh.iroh, relay).await,
+            None => Ok(()),
+        }
     }
 
     /// Blob bytes so far.
@@ -188,8 +210,8 @@ impl Endpoint {
         &self,
         ticket: &Ticket,
     ) -> Result<ControlStream<ToOrchestrator, FromOrchestrator>, NetworkError> {
-        let peer = Peer::from(ticket.clone());
-        let connection = connect(&self.inner.iroh, &peer, CONTROL_ALPN).await.map_err(|cause| {
+        let peer = ticket.peer();
+        let connection = self.inner.iroh.call(&peer, CONTROL_ALPN).await.map_err(|cause| {
             NetworkError::Unreachable { node: peer.node, addresses: peer.addresses.clone(), cause }
         })?;
         let streams = connection
@@ -242,22 +264,28 @@ impl Endpoint {
     pub async fn close(&self) {
         lock(&self.inner.services.control).take();
         self.inner.services.blobs.set_store(None);
-        self.inner.iroh.close().await;
+        self.inner.iroh.iroh.close().await;
     }
 }
 
-/// Calls `peer`. The error is a cause for people; callers add whom they called.
-pub(crate) async fn connect(iroh: &iroh::Endpoint, peer: &Peer, alpn: &[u8]) -> Result<Connection, String> {
-    let id = PublicKey::from_bytes(&peer.node.0).map_err(|_| "its id is not a valid key".to_string())?;
-    let address = peer
-        .addresses
-        .iter()
-        .take(MAX_ADDRESSES)
-        .fold(EndpointAddr::new(id), |address, &ip| address.with_ip_addr(ip));
-    match timeout(CONNECT_TIMEOUT, iroh.connect(address, alpn)).await {
-        Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(cause)) => Err(innermost(&cause)),
-        Err(_) => Err(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs())),
+impl Dialer {
+    /// Calls `peer` at its addresses, and at this node's own relay. The error is a cause for people; callers add whom they called.
+    pub(crate) async fn call(&self, peer: &Peer, alpn: &[u8]) -> Result<Connection, String> {
+        let id = PublicKey::from_bytes(&peer.node.0).map_err(|_| "its id is not a valid key".to_string())?;
+        let addresses = peer.addresses.iter().take(MAX_ADDRESSES);
+        let mut address = addresses
+            .filter(|address| meeting::is_of_a_machine(address))
+            .fold(EndpointAddr::new(id), |address, &ip| address.with_ip_addr(ip));
+        let mut ways = String::new();
+        if let Some((url, relay)) = &self.relay {
+            address = address.with_relay_url(url.clone());
+            ways = format!(", nor through the relay {relay}");
+        }
+        match timeout(CONNECT_TIMEOUT, self.iroh.connect(address, alpn)).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(cause)) => Err(innermost(&cause) + &ways),
+            Err(_) => Err(format!("no answer within {} s{ways}", CONNECT_TIMEOUT.as_secs())),
+        }
     }
 }
 

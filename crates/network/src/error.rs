@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use crate::limits::RELAYED_BLOB_BYTES_MAX;
 use zoo_content::Digest;
 use zoo_content::slice::SliceError;
 use zoo_protocol::{MAX_FRAME_BYTES, NodeId, WireError};
@@ -25,6 +26,17 @@ pub enum NetworkError {
         /// The address asked for.
         address: SocketAddr,
         /// What the operating system or the transport said.
+        cause: String,
+    },
+    /// The relay cannot be used.
+    #[error(
+        "relay {relay} cannot be used: {cause}\n\
+         hint: check that `zoo relay` is running there, and that its port can be reached from here over TCP"
+    )]
+    Relay {
+        /// Its URL.
+        relay: String,
+        /// What came of it.
         cause: String,
     },
     /// Nobody answered under this identity at these addresses.
@@ -121,6 +133,12 @@ pub enum FetchFailure {
     /// It said that it holds the blob and cannot read it.
     #[error("holds it but cannot read it")]
     Unreadable,
+    /// It holds the blob, which is too large for the relay, the only way to it.
+    #[error(
+        "is reached through the relay only, which carries no blob of more than {RELAYED_BLOB_BYTES_MAX} bytes\n\
+         hint: open a UDP port to either side, or let the relay carry everything: zoo up --relay URL --bulk-over-relay"
+    )]
+    Relayed,
     /// It announced more bytes than the caller allows; none was read.
     #[error("says it has {bytes} bytes, over the limit of {max_bytes}")]
     TooLarge {

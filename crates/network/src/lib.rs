@@ -17,7 +17,7 @@
 //! use zoo_network::{BindOptions, Endpoint};
 //!
 //! let listen = "127.0.0.1:0".parse().unwrap();
-//! let endpoint = Endpoint::bind(BindOptions { key: &key, listen }).await?;
+//! let endpoint = Endpoint::bind(BindOptions { key: &key, listen, relay: None }).await?;
 //! endpoint.serve_blobs(store);
 //! println!("join with: zoo join {}", endpoint.ticket());
 //! endpoint.close().await;
@@ -25,10 +25,17 @@
 //! # }
 //! ```
 //!
+//! # Relays
+//!
+//! Without a [`Relay`] an endpoint reaches the addresses it was told and no others. With one it keeps a connection to it, and whom it
+//! cannot reach directly it meets there; both sides then try to open a direct path, and what was begun goes on over it. Every
+//! endpoint dials others through its own relay: no message and no peer can name one. Blobs of more than
+//! [`limits::RELAYED_BLOB_BYTES_MAX`] wait for the direct path, and are refused without, unless the relay carries bulk.
+//!
 //! # What is not here
 //!
-//! No relay, no DNS, no discovery service, no port mapping: a node reaches the
-//! addresses it was told and no others. No decision about whom to ask or what
+//! No discovery service, no port mapping, no relay but the one that is named, no name looked up but its own, and that only at
+//! the name servers of this machine. No decision about whom to ask or what
 //! to send: callers order the peers. No transport trait either: what the
 //! simulator replaces is the *conversation* (values of `zoo_protocol`'s enums
 //! and a `BlobStore`), which needs nothing from this crate; a trait over
@@ -45,8 +52,10 @@ mod download;
 mod endpoint;
 mod error;
 pub mod limits;
+mod meeting;
 mod meter;
 mod pace;
+mod relay;
 mod serve;
 mod small;
 mod swarm;
@@ -55,4 +64,5 @@ mod ticket;
 pub use control::{ControlConnection, ControlReceiver, ControlSender, ControlStream};
 pub use endpoint::{BindOptions, Endpoint, Traffic};
 pub use error::{FetchError, FetchFailure, NetworkError};
+pub use relay::{RELAY_URL_BYTES_MAX, Relay, RelayUrlError};
 pub use ticket::{Ticket, TicketError};

@@ -74,5 +74,17 @@ pub const ARRIVAL_TIMEOUT: Duration = SLICE_TIMEOUT;
 /// How long a close waits for the last messages to arrive.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The largest blob that goes over a relay which carries no bulk, bytes: what describes a round does, its parameters do not.
+pub const RELAYED_BLOB_BYTES_MAX: u64 = 64 << 10;
+
+/// A larger blob waits so long for a direct path to a peer that is met at a relay.
+pub const DIRECT_PATH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// It asks whether there is one so often.
+pub(crate) const DIRECT_PATH_POLL: Duration = Duration::from_millis(200);
+
+/// A relay that is there is met within this time.
+pub const RELAY_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A blob is sent and received in pieces of at most this many bytes.
 pub(crate) const PIECE_BYTES: usize = 256 << 10;

@@ -25,8 +25,12 @@ use tracing::{debug, warn};
 use zoo_content::slice::{Outline, Step};
 use zoo_content::{BlobStore, Digest, DigestPrefix, LEAF_BYTES, StoreError, VerifiedBlob};
 
+use crate::Relay;
 use crate::endpoint::{TrafficCounters, lock};
-use crate::limits::{ARRIVAL_TIMEOUT, CONNECT_TIMEOUT, PROGRESS_TIMEOUT, SERVING_MAX, SMALL_BLOBS_MAX};
+use crate::limits::{
+    ARRIVAL_TIMEOUT, CONNECT_TIMEOUT, PROGRESS_TIMEOUT, RELAYED_BLOB_BYTES_MAX, SERVING_MAX, SMALL_BLOBS_MAX,
+};
+use crate::meeting::is_relayed;
 use crate::meter::{Arrived, Meter};
 use crate::pace::Pace;
 
@@ -85,17 +89,23 @@ pub(crate) enum Status {
     Held = 0,
     Absent = 1,
     Unreadable = 2,
+    /// Held, but too large for the relay through which it is asked for.
+    Relayed = 3,
 }
 
 impl Status {
     pub(crate) fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Held, Self::Absent, Self::Unreadable].into_iter().find(|&status| status as u8 == byte)
+        [Self::Held, Self::Absent, Self::Unreadable, Self::Relayed]
+            .into_iter()
+            .find(|&status| status as u8 == byte)
     }
 }
 
 pub(crate) struct BlobServer {
     store: Mutex<Option<Arc<dyn BlobStore>>>,
     traffic: Arc<TrafficCounters>,
+    /// There is a relay, and it carries no bulk.
+    spares_relay: bool,
     serving: Semaphore,
     /// The latest last.
     recent: Mutex<Vec<Arc<Served>>>,
@@ -110,11 +120,13 @@ impl fmt::Debug for BlobServer {
 }
 
 impl BlobServer {
-    pub(crate) fn new(traffic: Arc<TrafficCounters>) -> Self {
+    pub(crate) fn new(relay: Option<&Relay>, traffic: Arc<TrafficCounters>) -> Self {
+        let spares_relay = relay.is_some_and(|relay| !relay.carries_bulk());
         let serving = Semaphore::new(SERVING_MAX);
         Self {
             store: Mutex::default(),
             traffic,
+            spares_relay,
             serving,
             recent: Mutex::default(),
             pace: Pace::default(),
@@ -180,6 +192,9 @@ impl BlobServer {
     ) -> Result<(), String> {
         let permit = self.serving.acquire().await.map_err(|cause| cause.to_string())?;
         match self.clone().look_up(digest).await? {
+            Ok(served) if self.is_refused(&served, connection) => {
+                self.write(&mut send, &[Status::Relayed as u8]).await?;
+            }
             Ok(served) => match slice_of(leaves, served.outline.bytes()) {
                 Some(slice) => {
                     self.meter.begin(Instant::now());
@@ -276,6 +291,11 @@ impl BlobServer {
                 Status::Unreadable
             }
         }))
+    }
+
+    /// Whether a blob is too large for the way to who asks for it.
+    fn is_refused(&self, served: &Served, connection: &Connection) -> bool {
+        self.spares_relay && served.outline.bytes() > RELAYED_BLOB_BYTES_MAX && is_relayed(connection)
     }
 
     async fn send(&self, send: &mut SendStream, served: &Served, slice: Range<u64>) -> Result<(), String> {

@@ -65,10 +65,9 @@ pub struct Client {
 impl Client {
     /// Opens a socket and checks that the orchestrator is there and speaks this version.
     pub async fn connect(ticket: &Ticket, key: &NodeKey) -> Result<Self, ClientError> {
-        let local = ticket.addresses.iter().all(|address| address.ip().is_loopback());
-        let ip = if local { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+        let ip = if ticket.is_local() { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
         let listen = SocketAddr::new(ip.into(), 0);
-        let endpoint = Endpoint::bind(BindOptions { key, listen }).await?;
+        let endpoint = Endpoint::bind(BindOptions { key, listen, relay: ticket.relay.as_ref() }).await?;
         let client = Self { endpoint, ticket: ticket.clone() };
         match client.peers().await {
             Ok(_) => Ok(client),

@@ -33,6 +33,7 @@
 //! let orchestrator = Orchestrator::start(OrchestratorOptions {
 //!     directory: "zoo-data".into(),
 //!     listen: "127.0.0.1:4040".parse()?,
+//!     relay: None,
 //!     lease_ms: zoo_orchestrator::LEASE_MS,
 //!     tick_ms: zoo_orchestrator::TICK_MS,
 //!     audits: None,

@@ -10,7 +10,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tracing::{info, warn};
 use zoo_content::{BlobStore, Digest, FileStore, StoreError};
 use zoo_home::HomeError;
-use zoo_network::{BindOptions, ControlConnection, Endpoint, NetworkError, Ticket};
+use zoo_network::{BindOptions, ControlConnection, Endpoint, NetworkError, Relay, Ticket};
 
 use crate::audit::{self, AUDITS_MAX, Audits};
 use crate::home::Home;
@@ -36,6 +36,8 @@ pub struct OrchestratorOptions {
     /// Where it listens. With port 0 it takes the port of the last time if that is free, so
     /// that tickets survive a restart, else any.
     pub listen: SocketAddr,
+    /// Where it is met, and its nodes meet each other, if there is no direct way. It must be there at the start.
+    pub relay: Option<Relay>,
     /// A worker that was not heard of for so long is lost, ms.
     pub lease_ms: u64,
     /// Leases and deadlines are looked at so often, ms.
@@ -87,7 +89,7 @@ pub struct Orchestrator {
 impl Orchestrator {
     /// Opens the directory, replays the journal, listens.
     pub async fn start(options: OrchestratorOptions) -> Result<Self, OrchestratorError> {
-        let OrchestratorOptions { directory, listen, lease_ms, tick_ms, audits } = options;
+        let OrchestratorOptions { directory, listen, relay, lease_ms, tick_ms, audits } = options;
         if tick_ms == 0 || lease_ms <= tick_ms {
             return Err(OrchestratorError::Timing { lease_ms, tick_ms });
         }
@@ -97,7 +99,8 @@ impl Orchestrator {
         let (commands, snapshot) = (journal.commands(), journal.snapshot());
         info!(commands, snapshot, events = journal.next_event(), "journal replayed");
 
-        let endpoint = bind(&home, listen).await?;
+        let endpoint = bind(&home, listen, relay.as_ref()).await?;
+        endpoint.meet_relay().await?;
         endpoint.serve_blobs(store.clone());
         let ticket = endpoint.ticket();
         home.remember_ticket(&ticket)?;
@@ -169,12 +172,12 @@ impl Drop for Orchestrator {
 }
 
 /// Listens; if the remembered port is taken by somebody else, on any port.
-async fn bind(home: &Home, listen: SocketAddr) -> Result<Endpoint, OrchestratorError> {
+async fn bind(home: &Home, listen: SocketAddr, relay: Option<&Relay>) -> Result<Endpoint, OrchestratorError> {
     let preferred = home.preferred(listen);
-    let endpoint = match Endpoint::bind(BindOptions { key: home.key(), listen: preferred }).await {
+    let endpoint = match Endpoint::bind(BindOptions { key: home.key(), listen: preferred, relay }).await {
         Err(NetworkError::AddressInUse { .. }) if preferred != listen => {
             warn!("port {} is taken; tickets given out so far are void", preferred.port());
-            Endpoint::bind(BindOptions { key: home.key(), listen }).await?
+            Endpoint::bind(BindOptions { key: home.key(), listen, relay }).await?
         }
         bound => bound?,
     };

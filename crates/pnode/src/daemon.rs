@@ -144,7 +144,8 @@ impl Node {
         };
         let profile = profile.map_err(|panic| PNodeError::Compute(panic.to_string()))??;
 
-        let endpoint = Endpoint::bind(BindOptions { key: home.key(), listen }).await?;
+        let endpoint =
+            Endpoint::bind(BindOptions { key: home.key(), listen, relay: ticket.relay.as_ref() }).await?;
         let store: Arc<dyn BlobStore> = home.store().clone();
         endpoint.limit_upload(max_upload_kib_per_s.map(|kib| NonZero::<u64>::from(kib).saturating_mul(KIB)));
         endpoint.serve_blobs(store);

@@ -33,7 +33,8 @@ const WISH_INTERVAL: Duration = Duration::from_millis(300);
                         zoo join zoo1ab... --hours 22-7 --utc-offset +2   at night\n  \
                         zoo join zoo1ab... --storage s3://bucket/zoo      what it keeps outlives it\n\n\
                         The node opens no port that others must reach from outside, runs no code it is sent, and\n\
-                        keeps its key in its directory: joining again with the same directory is the same node."
+                        keeps its key in its directory: joining again with the same directory is the same node. If the\n\
+                        ticket names a relay, whom it cannot reach directly it meets there, and at no other."
 )]
 pub struct Join {
     /// What `zoo up` printed
@@ -196,9 +197,8 @@ async fn wishes(directory: PathBuf, teller: Arc<Teller>) {
     }
 }
 
-/// Any free port; on loopback if the orchestrator is reached there, else on every interface.
+/// Any free port; on loopback if the orchestrator and its relay are reached there, else on every interface.
 fn listen_for(ticket: &Ticket) -> SocketAddr {
-    let local = ticket.addresses.iter().all(|address| address.ip().is_loopback());
-    let ip = if local { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+    let ip = if ticket.is_local() { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
     SocketAddr::new(IpAddr::V4(ip), 0)
 }

@@ -56,7 +56,9 @@ impl NetworkArgs {
     pub async fn client(&self) -> Result<Client> {
         let ticket = self.ticket()?;
         Client::connect(&ticket, &random_key()?).await.with_context(|| {
-            let addresses: Vec<String> = ticket.addresses.iter().map(ToString::to_string).collect();
+            let relay = ticket.relay.iter().map(ToString::to_string);
+            let addresses: Vec<String> =
+                ticket.addresses.iter().map(ToString::to_string).chain(relay).collect();
             format!("cannot reach the orchestrator at {}", addresses.join(", "))
         })
     }

@@ -13,7 +13,7 @@ pub fn key(seed: u8) -> NodeKey {
 
 pub async fn endpoint(seed: u8) -> Endpoint {
     let listen = "127.0.0.1:0".parse().unwrap();
-    Endpoint::bind(BindOptions { key: &key(seed), listen }).await.unwrap()
+    Endpoint::bind(BindOptions { key: &key(seed), listen, relay: None }).await.unwrap()
 }
 
 /// A transport without our protocol, for a peer that does not keep to it.

@@ -125,7 +125,7 @@ async fn an_oversized_message_is_refused_before_it_is_sent() {
 async fn a_port_in_use_is_named_with_a_hint() {
     let first = endpoint(9).await;
     let listen = first.addresses()[0];
-    let error = Endpoint::bind(BindOptions { key: &key(10), listen }).await.unwrap_err();
+    let error = Endpoint::bind(BindOptions { key: &key(10), listen, relay: None }).await.unwrap_err();
     assert!(matches!(error, NetworkError::AddressInUse { address } if address == listen), "{error:?}");
     assert!(
         error.to_string().contains(&listen.to_string()) && error.to_string().contains("hint:"),
@@ -133,7 +133,8 @@ async fn a_port_in_use_is_named_with_a_hint() {
     );
 
     let foreign = "192.0.2.1:4040".parse().unwrap();
-    let error = Endpoint::bind(BindOptions { key: &key(10), listen: foreign }).await.unwrap_err();
+    let error =
+        Endpoint::bind(BindOptions { key: &key(10), listen: foreign, relay: None }).await.unwrap_err();
     assert!(matches!(error, NetworkError::Bind { address, .. } if address == foreign), "{error:?}");
     assert!(error.to_string().contains("192.0.2.1:4040"), "{error}");
 
@@ -142,7 +143,7 @@ async fn a_port_in_use_is_named_with_a_hint() {
     drop(first);
     let again = within(QUICK, async {
         loop {
-            match Endpoint::bind(BindOptions { key: &key(10), listen }).await {
+            match Endpoint::bind(BindOptions { key: &key(10), listen, relay: None }).await {
                 Ok(endpoint) => break endpoint,
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
@@ -155,7 +156,7 @@ async fn a_port_in_use_is_named_with_a_hint() {
 #[tokio::test(flavor = "multi_thread")]
 async fn listening_everywhere_gives_addresses_that_others_can_call() {
     let listen = "0.0.0.0:0".parse().unwrap();
-    let server = Endpoint::bind(BindOptions { key: &key(11), listen }).await.unwrap();
+    let server = Endpoint::bind(BindOptions { key: &key(11), listen, relay: None }).await.unwrap();
     let addresses = server.addresses();
     assert!(!addresses.is_empty() && addresses.len() <= 8, "{addresses:?}");
     assert!(
@@ -163,7 +164,7 @@ async fn listening_everywhere_gives_addresses_that_others_can_call() {
         "{addresses:?}"
     );
     let mut accepted = server.control_connections();
-    let client = Endpoint::bind(BindOptions { key: &key(12), listen }).await.unwrap();
+    let client = Endpoint::bind(BindOptions { key: &key(12), listen, relay: None }).await.unwrap();
     let mut here = client.connect(&server.ticket()).await.unwrap();
     here.send(&HELLO).await.unwrap();
     assert!(within(QUICK, accepted.recv()).await.is_some());
@@ -173,7 +174,7 @@ async fn listening_everywhere_gives_addresses_that_others_can_call() {
 async fn nobody_home_is_said_in_time_and_with_the_address() {
     let client = endpoint(13).await;
     let addresses = vec!["127.0.0.1:9".parse().unwrap()];
-    let ticket = Ticket { node: key(14).id(), addresses };
+    let ticket = Ticket { node: key(14).id(), addresses, relay: None };
     let error = within(QUICK, client.connect(&ticket)).await.unwrap_err();
     assert!(matches!(error, NetworkError::Unreachable { .. }), "{error:?}");
     assert!(error.to_string().contains("127.0.0.1:9") && error.to_string().contains("hint:"), "{error}");
@@ -183,7 +184,7 @@ async fn nobody_home_is_said_in_time_and_with_the_address() {
 async fn somebody_else_at_the_address_is_not_accepted_in_the_place_of_the_node() {
     let (impostor, client) = (endpoint(15).await, endpoint(16).await);
     let _accepted = impostor.control_connections();
-    let ticket = Ticket { node: key(17).id(), addresses: impostor.addresses() };
+    let ticket = Ticket { node: key(17).id(), addresses: impostor.addresses(), relay: None };
     let error = within(QUICK, client.connect(&ticket)).await.unwrap_err();
     assert!(matches!(error, NetworkError::Unreachable { .. }), "{error:?}");
 }

@@ -3,5 +3,6 @@
 mod blobs;
 mod common;
 mod control;
+mod relay;
 mod small;
 mod swarm;

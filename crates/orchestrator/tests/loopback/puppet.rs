@@ -29,6 +29,7 @@ pub fn options(directory: &Path) -> OrchestratorOptions {
     OrchestratorOptions {
         directory: directory.to_owned(),
         listen: "127.0.0.1:0".parse().unwrap(),
+        relay: None,
         lease_ms: LEASE_MS,
         tick_ms: 50,
         audits: None,
@@ -74,7 +75,7 @@ pub fn profile(name: &str) -> NodeProfile {
 
 pub async fn endpoint(seed: u8) -> Endpoint {
     let listen = "127.0.0.1:0".parse().unwrap();
-    Endpoint::bind(BindOptions { key: &key(seed), listen }).await.unwrap()
+    Endpoint::bind(BindOptions { key: &key(seed), listen, relay: None }).await.unwrap()
 }
 
 /// A job whose blobs are in the store that comes with it, and the blobs that it does not name.

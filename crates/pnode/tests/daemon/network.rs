@@ -34,6 +34,7 @@ impl Network {
         let orchestrator = Orchestrator::start(OrchestratorOptions {
             directory: directory.path().to_owned(),
             listen: "127.0.0.1:0".parse().unwrap(),
+            relay: None,
             lease_ms: 3_000,
             tick_ms: 50,
             audits: Some(Audits { every: Duration::from_millis(100), lists: listed }),

@@ -83,7 +83,8 @@ pub struct Orchestrator {
 impl Orchestrator {
     pub async fn start() -> Self {
         let key = NodeKey::from_seed([42; 32]);
-        let endpoint = Endpoint::bind(BindOptions { key: &key, listen: loopback() }).await.unwrap();
+        let endpoint =
+            Endpoint::bind(BindOptions { key: &key, listen: loopback(), relay: None }).await.unwrap();
         let store = Arc::new(MemoryStore::default());
         let served: Arc<dyn BlobStore> = store.clone();
         endpoint.serve_blobs(served);

@@ -42,7 +42,7 @@ async fn a_window_trained_again_is_equal_and_every_lie_shows() {
 
     let key = NodeKey::from_seed([7; 32]);
     let listen = "127.0.0.1:0".parse().unwrap();
-    let auditor = Endpoint::bind(BindOptions { key: &key, listen }).await.unwrap();
+    let auditor = Endpoint::bind(BindOptions { key: &key, listen, relay: None }).await.unwrap();
     for commitment in &commitments {
         let store = MemoryStore::default();
         fetch_inputs(&auditor, &peers, &store, commitment).await.unwrap();

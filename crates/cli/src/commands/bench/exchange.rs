@@ -31,7 +31,8 @@ impl Exchange {
             let mut seed = [0; 32];
             getrandom::fill(&mut seed).context("the system has no entropy")?;
             let listen = "127.0.0.1:0".parse().expect("it is an address");
-            let endpoint = Endpoint::bind(BindOptions { key: &NodeKey::from_seed(seed), listen }).await?;
+            let endpoint =
+                Endpoint::bind(BindOptions { key: &NodeKey::from_seed(seed), listen, relay: None }).await?;
             let store = Arc::new(MemoryStore::default());
             store.put(&at.to_le_bytes())?;
             endpoint.serve_blobs(store.clone());
