@@ -16,6 +16,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("zoo-data", 4),
     ("zoo-home", 4),
     ("zoo-network", 4),
+    ("zoo-relay", 4),
     ("zoo-storage", 4),
     ("zoo-orchestrator", 5),
     ("zoo-pnode", 5),
@@ -26,9 +27,12 @@ const FLOORS: &[(&str, u32)] = &[
 /// Heavy dependencies live in one crate each, so that the others build fast and know nothing of them.
 const ONE_ROOM_ONLY: &[(&str, &[&str])] = &[
     ("iroh", &["zoo-network"]),
+    ("iroh-base", &["zoo-relay"]),
+    ("iroh-relay", &["zoo-relay"]),
+    ("rcgen", &["zoo-relay"]),
     ("object_store", &["zoo-storage"]),
     ("reqwest", &["zoo-storage"]),
-    ("rustls", &["zoo-storage"]),
+    ("rustls", &["zoo-network", "zoo-relay", "zoo-storage"]),
     ("sqlx", &["zoo-orchestrator"]),
     ("tokenizers", &["zoo-model"]),
     ("safetensors", &["zoo-model"]),
@@ -76,6 +80,16 @@ fn heavy_dependencies_live_in_one_room() {
             let here = dependencies.iter().any(|dependency| dependency == heavy);
             assert!(!here || homes.contains(&room.as_str()), "{room} depends on {heavy}: only {homes:?} may");
         }
+    }
+}
+
+#[test]
+fn no_message_knows_of_relays() {
+    // A node that others could send to a relay would tell its owner where it is, and whom it talks to.
+    let folder = root().join("crates/protocol");
+    for file in sources().into_iter().filter(|file| file.starts_with(&folder)) {
+        let text = read(&file).to_ascii_lowercase();
+        assert!(!text.contains("relay"), "{}: relays come from tickets, never from messages", file.display());
     }
 }
 

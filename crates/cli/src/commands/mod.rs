@@ -12,6 +12,7 @@ mod journal;
 mod leave;
 mod network;
 pub mod presets;
+mod relay;
 mod replay;
 mod simulate;
 mod status;
@@ -40,6 +41,8 @@ pub enum Command {
     Up(up::Up),
     /// Join a network and work for it
     Join(join::Join),
+    /// Run a relay, where nodes of a network meet that cannot reach each other directly
+    Relay(relay::Relay),
     /// Submit a training job to a network
     Submit(Box<submit::Submit>),
     /// List a network's jobs
@@ -86,6 +89,7 @@ impl Command {
             Command::Demo(command) => command.run(),
             Command::Up(command) => command.run(),
             Command::Join(command) => command.run(),
+            Command::Relay(command) => command.run(),
             Command::Submit(command) => command.run(),
             Command::Jobs(command) => command.run(),
             Command::Status(command) => command.run(),

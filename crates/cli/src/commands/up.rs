@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::json;
+use zoo_network::Relay;
 use zoo_orchestrator::{Audits, LEASE_MS, Orchestrator, OrchestratorOptions, TICK_MS};
 
 use crate::foreground;
@@ -16,7 +17,9 @@ use crate::live::print_line;
 /// Arguments of `zoo up`.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  zoo up                            a network on this machine\n  \
-                        zoo up --listen 0.0.0.0:4040      a network that other machines can join\n\n\
+                        zoo up --listen 0.0.0.0:4040      a network that other machines can join\n  \
+                        zoo up --listen 0.0.0.0:4040 --relay http://192.0.2.7:3340\n                                    \
+                        and that others behind routers can join\n\n\
                         Started again in the same directory it goes on where it stopped.")]
 pub struct Up {
     /// Where the key, the journal and the blobs are [default: .zoo/orchestrator in your home]
@@ -25,6 +28,12 @@ pub struct Up {
     /// Where to listen; port 0 takes any free port
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:4040")]
     listen: SocketAddr,
+    /// Where nodes meet that cannot reach each other directly: what `zoo relay` printed. It becomes part of the ticket
+    #[arg(long, value_name = "URL")]
+    relay: Option<Relay>,
+    /// Let checkpoints and data go over the relay where there is no direct path, instead of refusing them
+    #[arg(long, requires = "relay")]
+    bulk_over_relay: bool,
     /// Print the ticket as a JSON line
     #[arg(long)]
     json: bool,
@@ -48,6 +57,7 @@ impl Up {
         let orchestrator = Orchestrator::start(OrchestratorOptions {
             directory: directory.clone(),
             listen: self.listen,
+            relay: self.relay.clone().map(|relay| relay.carrying_bulk(self.bulk_over_relay)),
             lease_ms: LEASE_MS,
             tick_ms: TICK_MS,
             audits: Some(Audits { every: AUDIT, lists: listed }),
@@ -69,6 +79,7 @@ impl Up {
                 "ticket": ticket.to_string(),
                 "node": ticket.node,
                 "addresses": ticket.addresses,
+                "relay": ticket.relay.as_ref().map(Relay::to_string),
                 "root": orchestrator.root(),
             }));
             return Ok(());
@@ -76,9 +87,13 @@ impl Up {
         let out = &mut io::stdout().lock();
         let addresses: Vec<String> = ticket.addresses.iter().map(SocketAddr::to_string).collect();
         writeln!(out, "orchestrator {} listens on {}", ticket.node.short(), addresses.join(", "))?;
+        if let Some(relay) = &ticket.relay {
+            let bulk = if relay.carries_bulk() { "everything" } else { "messages, and no bulk" };
+            writeln!(out, "who cannot reach it directly meets it at {relay}, which carries {bulk}")?;
+        }
         writeln!(out, "its journal is in {}", directory.display())?;
         writeln!(out, "\nothers join with\n\n  zoo join {ticket}\n")?;
-        if ticket.addresses.iter().all(|address| address.ip().is_loopback()) {
+        if ticket.is_local() {
             writeln!(out, "only this machine can: --listen 0.0.0.0:4040 lets others in")?;
         }
         writeln!(out, "Ctrl-C stops")

@@ -142,12 +142,21 @@ impl Running {
     /// The next event of this name.
     #[track_caller]
     pub fn event(&mut self, name: &str) -> Value {
+        self.until(name).pop().expect("the event itself")
+    }
+
+    /// All events up to the next of this name.
+    #[track_caller]
+    pub fn until(&mut self, name: &str) -> Vec<Value> {
+        let mut events = Vec::new();
         loop {
             let mut line = String::new();
             assert_ne!(self.lines.read_line(&mut line).unwrap(), 0, "it ended before {name}");
-            let line: Value = serde_json::from_str(&line).unwrap();
-            if line["event"] == name {
-                return line;
+            let event: Value = serde_json::from_str(&line).unwrap();
+            let is_it = event["event"] == name;
+            events.push(event);
+            if is_it {
+                return events;
             }
         }
     }
