@@ -159,7 +159,7 @@ impl Node {
         let settled = Arc::new(Notify::new());
         let storing = storage.map(|address| {
             let (home, endpoint, events) = (home.clone(), endpoint.clone(), events.clone());
-            let (orchestrator, settled) = (ticket.clone().into(), settled.clone());
+            let (orchestrator, settled) = (ticket.peer(), settled.clone());
             Storing::start(StoringOptions { address, home, endpoint, orchestrator, events, settled })
         });
         let (inputs_sender, inputs) = mpsc::channel(INPUTS_MAX);

@@ -148,7 +148,7 @@ fn prepare(mut config: RunConfig, quiet: bool) -> Result<Job> {
         tokenizer,
         training,
         held_out,
-        start.as_ref().map(|start| &start.network),
+        start.as_ref(),
         (config.round_plan(), config.checkpoint_plan()),
     )
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
 use zoo_data::{CargoSource, Options, Progress as Step, Source, TokenizerChoice, prepare};
-use zoo_model::{ModelConfig, Network, Tokenizer};
+use zoo_model::{Network, Tokenizer};
 use zoo_training::{Dataset, Sequences, Trainer, TrainingSpec, Windows};
 
 use crate::commands::generate::model_folder::Model;
@@ -27,15 +27,7 @@ pub struct Corpus {
     /// Measured with; fixed before the first step.
     pub held_out: Dataset,
     /// The model that training starts from; none: one that is drawn from the seed.
-    pub start: Option<Start>,
-}
-
-/// A model that training starts from.
-pub struct Start {
-    /// Its shape.
-    pub model: ModelConfig,
-    /// Its parameters.
-    pub network: Network,
+    pub start: Option<Network>,
 }
 
 /// The digests of a corpus.
@@ -69,11 +61,11 @@ impl Corpus {
                     model.vocab_size
                 );
             }
-            config.training.model = model.clone();
             config.vocabulary = Vocabulary::of_size(model.vocab_size);
+            config.training.model = model;
             config.validate()?;
             let corpus = Self::prepare_with(config, TokenizerChoice::Given(Box::new(tokenizer)), quiet)?;
-            return Ok(Self { start: Some(Start { model, network }), ..corpus });
+            return Ok(Self { start: Some(network), ..corpus });
         }
         let tokenizer = match config.vocabulary {
             Vocabulary::Bytes => TokenizerChoice::Bytes,
@@ -150,7 +142,7 @@ impl Corpus {
     /// A specification that does not fit the data.
     pub fn trainer(&self, spec: TrainingSpec) -> Result<Trainer<'_>> {
         Ok(match &self.start {
-            Some(start) => Trainer::starting_from(spec, &self.training, &start.network)?,
+            Some(start) => Trainer::starting_from(spec, &self.training, start)?,
             None => Trainer::new(spec, &self.training)?,
         })
     }
