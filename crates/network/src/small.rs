@@ -74,7 +74,7 @@ impl BlobClient {
             // Others wait for what is asked here: it is not given up with the fetch that came first.
             tokio::spawn(self.clone().ask_for_all(slot, peer.clone()));
         }
-        answered.await.unwrap_or_else(|_| Err(FetchFailure::Stalled { received_bytes: 0 }))
+        answered.await.unwrap_or(Err(FetchFailure::Stalled { received_bytes: 0 }))
     }
 
     async fn ask_for_all(self: Arc<Self>, slot: Arc<Slot>, peer: Peer) {

@@ -64,10 +64,10 @@ impl Fetch {
     async fn fetch(self) -> Result<()> {
         let located = match self.locate().await {
             Ok(located) => located,
-            Err(cause) => return self.from_storage(self.job.as_deref(), cause).await,
+            Err(cause) => return self.out_of_storage(self.job.as_deref(), cause).await,
         };
         let out = self.out(&located.name)?;
-        match self.from_network(&located).await {
+        match self.over_the_network(&located).await {
             Ok((fetched, fetched_bytes)) => {
                 let network = export(&fetched, &out)?;
                 self.tell(&located, &fetched, &network, fetched_bytes, &out);
@@ -77,7 +77,7 @@ impl Fetch {
                     None => Ok(()),
                 }
             }
-            Err(cause) => self.from_storage(Some(&located.job.to_string()), cause).await,
+            Err(cause) => self.out_of_storage(Some(&located.job.to_string()), cause).await,
         }
     }
 
@@ -91,7 +91,7 @@ impl Fetch {
         Ok(Located { connected, job: id, name, checkpoint, rounds, of_steps })
     }
 
-    async fn from_network(&self, located: &Located) -> Result<(Fetched, u64)> {
+    async fn over_the_network(&self, located: &Located) -> Result<(Fetched, u64)> {
         let Located { connected, checkpoint, .. } = located;
         let (mut progress, mut fetched_bytes) = (Progress::start(0, self.json), 0);
         let peers = connected.client.peers().await?;
@@ -104,7 +104,7 @@ impl Fetch {
     }
 
     /// Takes the newest checkpoint of a job from the storage that was named; without one nothing can be done about `cause`.
-    async fn from_storage(&self, job: Option<&str>, cause: Error) -> Result<()> {
+    async fn out_of_storage(&self, job: Option<&str>, cause: Error) -> Result<()> {
         let Some(address) = &self.storage else { return Err(cause) };
         let why = format!("{cause:#}");
         let why = why.lines().next().unwrap_or_default();

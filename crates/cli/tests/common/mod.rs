@@ -7,7 +7,10 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -113,13 +116,24 @@ impl Bench {
 /// A process that prints JSON lines, killed when it is no longer needed.
 pub struct Running {
     pub child: Child,
-    lines: BufReader<ChildStdout>,
+    lines: Receiver<String>,
+}
+
+/// Nothing that is waited for takes so long.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// What a process prints, read as it comes: who is not listened to must not wait for a full pipe.
+fn lines_of(child: &mut Child) -> Receiver<String> {
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    lines
 }
 
 impl Running {
     pub fn start(bench: &Bench, arguments: &[&str]) -> Self {
         let mut child = bench.spawn(arguments);
-        let lines = BufReader::new(child.stdout.take().unwrap());
+        let lines = lines_of(&mut child);
         Self { child, lines }
     }
 
@@ -127,7 +141,7 @@ impl Running {
     pub fn start_logging(bench: &Bench, arguments: &[&str], log: &str) -> Self {
         let log = fs::File::create(bench.path(log)).unwrap();
         let mut child = bench.command(arguments).stderr(log).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap());
+        let lines = lines_of(&mut child);
         Self { child, lines }
     }
 
@@ -150,8 +164,8 @@ impl Running {
     pub fn until(&mut self, name: &str) -> Vec<Value> {
         let mut events = Vec::new();
         loop {
-            let mut line = String::new();
-            assert_ne!(self.lines.read_line(&mut line).unwrap(), 0, "it ended before {name}");
+            let line = self.lines.recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|cause| panic!("no {name}: {cause}"));
             let event: Value = serde_json::from_str(&line).unwrap();
             let is_it = event["event"] == name;
             events.push(event);
