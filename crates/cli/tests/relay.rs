@@ -4,6 +4,8 @@
 mod common;
 
 use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
 
 use common::{Bench, Running, text};
 use zoo_network::Ticket;
@@ -107,14 +109,16 @@ fn who_has_direct_paths_goes_on_when_the_relay_is_killed() {
     submit(&bench, &ticket, "120");
     top.event("round_finished");
     kill(&relay);
-    let events = top.until("job_finished");
-    let rounds = events.iter().filter(|event| event["event"] == "round_finished").count();
-    assert!(rounds >= 10, "{rounds} rounds were finished without the relay");
+    let finished = (0..300).any(|_| {
+        sleep(Duration::from_millis(200));
+        bench.zoo(["jobs", "--network", &ticket, "--json"]).succeeds().stdout.contains("\"finished\"")
+    });
+    assert!(finished, "the job ends without the relay");
+    let events = bench.zoo(["journal", "export", "orchestrator"]).succeeds().events();
     let disturbed =
         ["node_lost", "node_suspected", "round_restarted", "contribution_missed", "fault", "work_failed"];
     let disturbed = events.iter().find(|event| disturbed.iter().any(|name| event["event"] == *name));
     assert_eq!(disturbed, None);
-    top.interrupt_quietly();
     nodes.into_iter().for_each(|node| node.interrupt("left"));
     up.interrupt("stopped");
 }
