@@ -8,7 +8,7 @@
 Every row trains the shape S with the batch of eight replicas over as many steps (so over as many tokens): an f32 all-reduce after
 every step (`zoo train` with the whole batch), and rounds of H steps with dense or sparse updates (`zoo bench codec`, which counts
 the bytes on its sockets), with AdamW and Muon, with and without a synchronous warm-up, from scratch and from a model that was
-trained for a thousand steps on the first half of the text. A row that was measured is in DIR/rows.jsonl and is not measured again, so the script
+trained for a thousand steps on the same text, without what is held out. A row that was measured is in DIR/rows.jsonl and is not measured again, so the script
 can be stopped and started; rows that matter most come first. --draw makes a figure for every text and start, and a table.
 """
 import argparse, collections, itertools, json, math, pathlib, statistics, subprocess
@@ -74,7 +74,8 @@ def start_of(row):
         return []
     out = a.out / f"start-{row.text}-{row.seed}"
     if not (out / "model").exists():
-        settings = [f"training.seed={100 + row.seed}", f"training.batch_sequences={12 * a.replicas}", "training.profile=bf16-exact",
+        # The seed also says what is held out: with another one the start would have seen it.
+        settings = [f"training.seed={row.seed}", f"training.batch_sequences={12 * a.replicas}", "training.profile=bf16-exact",
                     "training.schedule={type: constant, learning_rate: 1e-3, warmup_steps: 50}", "training.clip=1.0", "evaluate_every=0"]
         run(["train", "--preset", a.preset, "--steps", "1000", "--out", str(out), "--resume", *of_text(row), *options(settings)])
     return ["--from", str(out)]
