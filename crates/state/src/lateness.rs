@@ -30,7 +30,8 @@ pub struct Late {
 
 impl Training {
     /// When those who still work are late: at the deadline, or once the quorum has waited for them as long as it took itself.
-    pub(crate) fn ends_ms(&self, deadline_ms: u64) -> u64 {
+    pub(crate) fn ends_ms(&self, patience_ms: u64) -> u64 {
+        let deadline_ms = self.started_ms.saturating_add(patience_ms);
         let Some(quorum_ms) = self.quorum_ms else { return deadline_ms };
         let grace_ms = quorum_ms.saturating_sub(self.started_ms).max(GRACE_MIN_MS);
         quorum_ms.saturating_add(grace_ms).min(deadline_ms)

@@ -147,7 +147,7 @@ impl State {
         let since_ms = match &running.phase {
             Phase::Waiting => None,
             Phase::Training(training) => {
-                return Some(training.ends_ms(running.deadline_after(training.started_ms)));
+                return Some(training.ends_ms(running.description.plan.contribution_deadline_ms));
             }
             Phase::Aggregating(aggregating) => {
                 return aggregating.deadline_ms(running.description.plan.contribution_deadline_ms);

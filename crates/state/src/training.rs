@@ -255,11 +255,10 @@ impl State {
         let Some(running) = &mut self.running else { return false };
         let plan = &running.description.plan;
         let Phase::Training(training) = &mut running.phase else { return false };
-        let deadline_ms = training.started_ms.saturating_add(plan.contribution_deadline_ms);
         if training.quorum_ms.is_none() && training.has_quorum(plan.minimum_nodes) {
             training.quorum_ms = Some(now_ms);
         }
-        if training.working > 0 && now_ms < training.ends_ms(deadline_ms) {
+        if training.working > 0 && now_ms < training.ends_ms(plan.contribution_deadline_ms) {
             return false;
         }
         let (seats, elapsed_ms) = (training.seats.clone(), now_ms.saturating_sub(training.started_ms));
