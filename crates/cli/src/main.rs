@@ -1,13 +1,12 @@
 //! The `zoo` binary: arguments, progress and messages. Nothing below knows the terminal.
 
 mod commands;
-mod config;
 mod exit;
 mod foreground;
 mod interrupt;
-mod job;
 mod live;
 mod progress;
+mod reading;
 mod replay;
 
 use std::process::ExitCode;

@@ -18,6 +18,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("zoo-network", 4),
     ("zoo-relay", 4),
     ("zoo-storage", 4),
+    ("zoo-job", 5),
     ("zoo-orchestrator", 5),
     ("zoo-pnode", 5),
     ("zoo-simulator", 5),

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Error, Result, anyhow, bail};
 use serde_json::{Value, json};
 use zoo_content::{Digest, FileStore};
+use zoo_job::Fetched;
 use zoo_model::Network;
 use zoo_storage::{Address, Name, Storage, Stored};
 
 use super::network::{Connected, NetworkArgs};
 use super::storage;
 use crate::foreground;
-use crate::job::Fetched;
 use crate::live::format::{bytes, harmless};
 use crate::live::print_line;
 use crate::progress::Progress;
@@ -95,7 +95,7 @@ impl Fetch {
         let Located { connected, checkpoint, .. } = located;
         let (mut progress, mut fetched_bytes) = (Progress::start(0, self.json), 0);
         let peers = connected.client.peers().await?;
-        let fetched = Fetched::fetch(&connected.client, &peers, checkpoint, |done, total| {
+        let fetched = Fetched::fetch(connected.client.endpoint(), &peers, checkpoint, |done, total| {
             progress.update(done, || format!("{} of {}", bytes(done), bytes(total)));
             fetched_bytes = done;
         });

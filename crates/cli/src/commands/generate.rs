@@ -1,7 +1,6 @@
 //! `zoo generate`: a trained model writes.
 
 mod logits;
-pub mod model_folder;
 mod sampling;
 mod text_stream;
 
@@ -16,9 +15,9 @@ use zoo_model::generate;
 
 use crate::progress::{count, speed};
 
-pub use model_folder::Model;
 pub use sampling::Sampling;
 pub use text_stream::TextStream;
+pub use zoo_job::Model;
 
 /// Longest prompt, bytes.
 const PROMPT_BYTES_MAX: u64 = 16 << 20;

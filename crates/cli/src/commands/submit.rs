@@ -6,18 +6,17 @@ use std::time::Instant;
 use anyhow::Result;
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
+use zoo_job::{Corpus, Job, Layer, RunConfig, build};
 use zoo_kernels::Profile;
 
 use super::network::{Connected, NetworkArgs};
 use super::profile_parser;
 use super::top::follow;
-use super::train::corpus::Corpus;
 use super::train::layers;
-use crate::config::{Layer, RunConfig, build};
 use crate::foreground;
-use crate::job::Job;
 use crate::live::format::{count, rhythm};
 use crate::live::{Audience, print_line};
+use crate::reading::watched;
 
 /// Arguments of `zoo submit`.
 #[derive(clap::Args)]
@@ -140,7 +139,7 @@ impl Submit {
 }
 
 fn prepare(mut config: RunConfig, quiet: bool) -> Result<Job> {
-    let corpus = Corpus::prepare(&mut config, quiet)?;
+    let corpus = watched(quiet, |reading| Corpus::prepare(&mut config, reading))?;
     let Corpus { tokenizer, training, held_out, start, .. } = &corpus;
     Job::new(
         config.run.clone(),

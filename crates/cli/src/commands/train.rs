@@ -1,6 +1,5 @@
 //! `zoo train`: a model on this machine alone.
 
-pub mod corpus;
 mod dry_run;
 mod event;
 mod files;
@@ -15,14 +14,14 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use zoo_job::{Corpus, Layer, RunConfig, build};
 use zoo_kernels::Profile;
 use zoo_storage::Address;
 
 use super::profile_parser;
-use crate::config::{Layer, RunConfig, build};
 use crate::interrupt::INTERRUPTED;
+use crate::reading::{available_threads, watched};
 
-use corpus::Corpus;
 use home::{Found, Home, RunRecord};
 use session::{Ending, Session};
 
@@ -102,7 +101,7 @@ impl Train {
             }
             // What stops a run before its first step leaves no folder behind.
             None => {
-                let corpus = Corpus::prepare(&mut config, self.json)?;
+                let corpus = watched(self.json, |reading| Corpus::prepare(&mut config, reading))?;
                 let home = Home::open(&config.out())?;
                 home.begin(&config, &corpus)?;
                 (home, corpus)
@@ -172,12 +171,8 @@ impl Train {
     ) -> Result<Corpus> {
         let corpus = home.corpus(record)?;
         if config.data.is_some() && layers.iter().any(|layer| layer.has("/data")) {
-            corpus.prepare_again(config, self.json)?.check_same(&corpus)?;
+            watched(self.json, |reading| corpus.prepare_again(config, reading))?.check_same(&corpus)?;
         }
         Ok(corpus)
     }
-}
-
-fn available_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }

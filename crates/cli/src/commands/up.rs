@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::json;
+use zoo_job::listed;
 use zoo_network::Relay;
 use zoo_orchestrator::{Audits, LEASE_MS, Orchestrator, OrchestratorOptions, TICK_MS};
 
 use crate::foreground;
-use crate::job::listed;
 use crate::live::print_line;
 
 /// Arguments of `zoo up`.

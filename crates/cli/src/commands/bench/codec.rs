@@ -8,6 +8,7 @@ use anyhow::Result;
 use serde::Serialize;
 use serde_json::Value;
 use zoo_content::VerifiedBlob;
+use zoo_job::{Corpus, Layer, RunConfig, build};
 use zoo_protocol::Stretch;
 use zoo_training::{
     LocalJob, Part, Progress, TrainingSpec, UpdateFormat, WindowResult, equal_shares, evaluate, layout,
@@ -15,10 +16,9 @@ use zoo_training::{
 use zoo_update::{Header, dense, sparse};
 
 use super::exchange::Exchange;
-use crate::commands::train::corpus::Corpus;
 use crate::commands::train::layers;
-use crate::config::{Layer, RunConfig, build};
 use crate::progress::Progress as ProgressBar;
+use crate::reading::watched;
 
 /// Arguments of `zoo bench codec`.
 #[derive(clap::Args)]
@@ -131,7 +131,7 @@ impl Codec {
     }
 
     fn measure(&self, mut config: RunConfig) -> Result<CodecReport> {
-        let corpus = Corpus::prepare(&mut config, self.json)?;
+        let corpus = watched(self.json, |reading| Corpus::prepare(&mut config, reading))?;
         let spec = corpus.spec(&config);
         let plan = config.round_plan();
         let first = corpus.trainer(spec.clone())?.checkpoint();

@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio::task::spawn_blocking;
 use zoo_content::{Digest, MemoryStore};
 use zoo_data::Prepared;
+use zoo_job::Fetched;
 use zoo_kernels::isa::{self, Isa};
 use zoo_model::{Network, Sampler, generate};
 use zoo_orchestrator::Client;
@@ -15,7 +16,6 @@ use zoo_pnode::verify::{self, Recheck};
 use zoo_protocol::{Commitment, encode};
 
 use super::directories::Directories;
-use crate::job::Fetched;
 use crate::live::Audience;
 use crate::live::format::harmless;
 
@@ -71,7 +71,7 @@ impl Task<'_> {
     /// Fetches the final checkpoint from the network, writes the model's folder and lets it write.
     pub async fn export_and_sample(self, audience: &mut Audience) -> Result<(Digest, Sample)> {
         let peers = self.client.peers().await?;
-        let fetched = Fetched::fetch(self.client, &peers, &self.checkpoint, |_, _| {}).await?;
+        let fetched = Fetched::fetch(self.client.endpoint(), &peers, &self.checkpoint, |_, _| {}).await?;
         let (prepared, seed, folder) = (self.prepared, self.seed, self.directories.model.clone());
         let made = spawn_blocking(move || -> Result<(Digest, Sample)> {
             let network = fetched.network()?;

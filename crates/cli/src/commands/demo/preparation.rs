@@ -4,11 +4,11 @@ use std::thread::available_parallelism;
 
 use anyhow::{Context, Result};
 use zoo_data::{CargoSource, HeldOut, Options, Prepared, Source, TokenizerChoice};
+use zoo_job::Job;
 use zoo_protocol::{CheckpointPlan, Profile, RoundPlan, Topology};
 use zoo_training::{Outer, Schedule, SparseSettings, TrainingSpec, UpdateFormat};
 
 use super::Demo;
-use crate::job::Job;
 
 /// Text that is prepared: more than is trained on by default, so that no sequence comes twice.
 const TEXT_BYTES_MAX: u64 = 6_000_000;

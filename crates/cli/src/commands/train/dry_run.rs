@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use anyhow::Result;
 use serde::Serialize;
+use zoo_job::{Corpus, CorpusDigests, RunConfig};
 use zoo_kernels::probe;
 use zoo_training::{Estimate, TrainingSpec};
 
-use super::corpus::{Corpus, CorpusDigests};
 use crate::commands::presets::family_name;
-use crate::config::RunConfig;
 use crate::progress::{count, duration, speed};
+use crate::reading::watched;
 
 /// Steps are measured for about so long, seconds.
 const MEASURE_SECONDS: f64 = 2.0;
@@ -50,7 +50,7 @@ struct Plan<'a> {
 /// # Errors
 /// Everything that would stop the run before its first step.
 pub fn run(mut config: RunConfig, json: bool) -> Result<()> {
-    let corpus = Corpus::prepare(&mut config, json)?;
+    let corpus = watched(json, |reading| Corpus::prepare(&mut config, reading))?;
     let config = &config;
     let spec = corpus.spec(config);
     let estimate = Estimate::of(&spec, config.steps, corpus.training.len());

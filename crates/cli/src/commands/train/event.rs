@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use zoo_content::Digest;
+use zoo_job::CorpusDigests;
 use zoo_kernels::Profile;
 use zoo_storage::Address;
 
-use super::corpus::CorpusDigests;
 use super::files;
 use crate::progress::{Progress, count, duration, speed};
 

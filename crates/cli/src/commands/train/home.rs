@@ -10,13 +10,12 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zoo_content::{Digest, FileStore, MAX_BLOB_BYTES, VerifiedBlob};
+use zoo_job::{Corpus, CorpusDigests, RunConfig};
 use zoo_model::{ModelConfig, Network, Tokenizer, hugging_face};
 use zoo_storage::{Item, NAME_BYTES_MAX, Parcel};
 use zoo_training::{Checkpoint, Dataset, Manifest, RunDirectory, TrainingSpec};
 
-use super::corpus::{Corpus, CorpusDigests};
 use super::files;
-use crate::config::RunConfig;
 
 const RECORD: &str = "run.json";
 const RECORD_BYTES_MAX: u64 = 1 << 20;

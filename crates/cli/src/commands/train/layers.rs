@@ -4,8 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
-
-use crate::config::Layer;
+use zoo_job::Layer;
 
 /// The file, then `--set` and the options that have a name of their own.
 pub fn of<const N: usize>(

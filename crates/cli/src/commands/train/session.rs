@@ -4,15 +4,14 @@ use std::time::Instant;
 
 use anyhow::Result;
 use zoo_content::Digest;
+use zoo_job::{Corpus, RunConfig};
 use zoo_kernels::isa;
 use zoo_training::{Dataset, Estimate, Part, StepReport, Trainer, TrainingSpec, evaluate};
 
-use super::corpus::Corpus;
 use super::event::{Done, Evaluated, Event, Reporter, Start, StepDone};
 use super::home::Home;
 use super::storing::Storing;
 use crate::commands::presets::family_name;
-use crate::config::RunConfig;
 use crate::interrupt::Interrupt;
 
 /// Logits of an evaluation's batch at most, elements: 16 MiB.

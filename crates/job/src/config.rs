@@ -192,7 +192,7 @@ const FREE_ON_RESUME: [&str; 10] = [
 
 impl RunConfig {
     /// The same, in the numeric profile that this machine is fastest in.
-    fn on_this_machine(mut self) -> Self {
+    pub(crate) fn on_this_machine(mut self) -> Self {
         self.training.profile = Profile::best_here();
         self
     }

@@ -5,13 +5,12 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
-use zoo_data::{CargoSource, Options, Progress as Step, Source, TokenizerChoice, prepare};
+use zoo_data::{CargoSource, Options, Progress, Source, TokenizerChoice, prepare};
 use zoo_model::{Network, Tokenizer};
 use zoo_training::{Dataset, Sequences, Trainer, TrainingSpec, Windows};
 
-use crate::commands::generate::model_folder::Model;
 use crate::config::{RunConfig, Vocabulary};
-use crate::progress::{Progress, count};
+use crate::model_folder::Model;
 
 /// Text that a tokenizer learns from at most, bytes: more changes few of its tokens.
 const TOKENIZER_SAMPLE_BYTES_MAX: usize = 4 << 20;
@@ -28,6 +27,14 @@ pub struct Corpus {
     pub held_out: Dataset,
     /// The model that training starts from; none: one that is drawn from the seed.
     pub start: Option<Network>,
+}
+
+/// How text is read: nothing of it reaches a result.
+pub struct Reading<'a> {
+    /// On so many threads.
+    pub threads: usize,
+    /// Hears how far it is.
+    pub progress: &'a mut dyn FnMut(Progress),
 }
 
 /// The digests of a corpus.
@@ -50,7 +57,7 @@ impl Corpus {
     ///
     /// # Errors
     /// Text that is missing, unreadable, empty, no text, or too little; a model that cannot be read.
-    pub fn prepare(config: &mut RunConfig, quiet: bool) -> Result<Self> {
+    pub fn prepare(config: &mut RunConfig, reading: &mut Reading<'_>) -> Result<Self> {
         if let Some(path) = &config.from {
             let Model { network, tokenizer, config: model } = Model::load(path)?;
             if tokenizer.vocab_size() != model.vocab_size {
@@ -64,7 +71,7 @@ impl Corpus {
             config.vocabulary = Vocabulary::of_size(model.vocab_size);
             config.training.model = model;
             config.validate()?;
-            let corpus = Self::prepare_with(config, TokenizerChoice::Given(Box::new(tokenizer)), quiet)?;
+            let corpus = Self::prepare_with(config, TokenizerChoice::Given(Box::new(tokenizer)), reading)?;
             return Ok(Self { start: Some(network), ..corpus });
         }
         let tokenizer = match config.vocabulary {
@@ -73,18 +80,22 @@ impl Corpus {
                 TokenizerChoice::Train { vocab_size, sample_bytes_max: TOKENIZER_SAMPLE_BYTES_MAX }
             }
         };
-        Self::prepare_with(config, tokenizer, quiet)
+        Self::prepare_with(config, tokenizer, reading)
     }
 
     /// As [`Corpus::prepare`], with the tokenizer of this corpus.
     ///
     /// # Errors
     /// As [`Corpus::prepare`].
-    pub fn prepare_again(&self, config: &RunConfig, quiet: bool) -> Result<Self> {
-        Self::prepare_with(config, TokenizerChoice::Given(Box::new(self.tokenizer.clone())), quiet)
+    pub fn prepare_again(&self, config: &RunConfig, reading: &mut Reading<'_>) -> Result<Self> {
+        Self::prepare_with(config, TokenizerChoice::Given(Box::new(self.tokenizer.clone())), reading)
     }
 
-    fn prepare_with(config: &RunConfig, tokenizer: TokenizerChoice, quiet: bool) -> Result<Self> {
+    fn prepare_with(
+        config: &RunConfig,
+        tokenizer: TokenizerChoice,
+        reading: &mut Reading<'_>,
+    ) -> Result<Self> {
         let source = match &config.data {
             Some(path) => Source::Path(path.clone()),
             None => Source::Cargo(CargoSource::from_environment(Path::new("."))),
@@ -95,10 +106,9 @@ impl Corpus {
             held_out: config.held_out,
             tokenizer,
             seed: config.training.seed,
-            threads: super::available_threads(),
+            threads: reading.threads,
         };
-        let mut progress = Progress::start(0, quiet);
-        let prepared = prepare(&options, &mut |step| progress.update(0, || describe(step)))?;
+        let prepared = prepare(&options, reading.progress)?;
         let corpus = Self {
             manifest: prepared.manifest.to_bytes(),
             tokenizer: prepared.tokenizer,
@@ -166,15 +176,5 @@ impl Corpus {
             }
         }
         Ok(())
-    }
-}
-
-fn describe(step: Step) -> String {
-    match step {
-        Step::Reading => "reading text".to_owned(),
-        Step::TrainingTokenizer { bytes } => format!("training a tokenizer on {} bytes", count(bytes as f64)),
-        Step::Tokenising { done, total } => {
-            format!("cutting text into tokens: {} of {} bytes", count(done as f64), count(total as f64))
-        }
     }
 }

@@ -1,71 +1,14 @@
-//! A job as a network takes it: what is submitted, and the checkpoint that comes back as a model.
+//! The checkpoint of a job that comes back as a model.
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use zoo_content::{BlobStore, Digest, MAX_BLOB_BYTES, MemoryStore};
 use zoo_model::{Network, Tokenizer, hugging_face};
-use zoo_orchestrator::Client;
-use zoo_protocol::{CheckpointPlan, JobDescription, Peer, RoundPlan};
-use zoo_training::{
-    Checkpoint, Dataset, MANIFEST_BYTES_MAX, Manifest, SPEC_BYTES_MAX, Trainer, TrainingSpec,
-};
-
-/// Everything that is submitted, and what is needed to understand the result.
-pub struct Job {
-    /// What the network is told.
-    pub description: JobDescription,
-    /// The parts of the first checkpoint, and the tokenizer.
-    pub blobs: Vec<Digest>,
-    /// All blobs of the job.
-    pub store: Arc<MemoryStore>,
-    /// What is trained and how.
-    pub spec: TrainingSpec,
-}
-
-impl Job {
-    /// The job of training `spec` on this data, from the parameters of `start` or those that its seed draws.
-    ///
-    /// # Errors
-    /// When specification, tokenizer and data do not fit together.
-    pub fn new(
-        name: String,
-        mut spec: TrainingSpec,
-        tokenizer: &Tokenizer,
-        training: &Dataset,
-        held_out: &Dataset,
-        start: Option<&Network>,
-        (plan, checkpoints): (RoundPlan, CheckpointPlan),
-    ) -> Result<Self> {
-        let tokenizer = tokenizer.to_json();
-        spec.tokenizer = Some(Digest::of(&tokenizer));
-        spec.validate()?;
-        let first = match start {
-            Some(start) => Trainer::starting_from(spec.clone(), training, start)?,
-            None => Trainer::new(spec.clone(), training)?,
-        };
-        let first = first.checkpoint();
-        let store = MemoryStore::new();
-        let initial = first.save(&store)?;
-        let mut blobs: Vec<Digest> = first.manifest().blobs().map(|blob| blob.digest).collect();
-        blobs.push(store.put(&tokenizer)?);
-        store.keep(training.blob())?;
-        store.keep(held_out.blob())?;
-        let description = JobDescription {
-            name,
-            program: store.put(&spec.to_bytes())?,
-            profile: spec.profile,
-            initial,
-            training_data: training.digest(),
-            held_out_data: held_out.digest(),
-            plan,
-            checkpoints,
-        };
-        Ok(Self { description, blobs, store: Arc::new(store), spec })
-    }
-}
+use zoo_network::Endpoint;
+use zoo_protocol::Peer;
+use zoo_training::{Checkpoint, MANIFEST_BYTES_MAX, Manifest, SPEC_BYTES_MAX, TrainingSpec};
 
 /// The blobs that a checkpoint's manifest lists, with their sizes.
 pub fn listed(manifest: &[u8]) -> Option<Vec<(Digest, u64)>> {
@@ -89,13 +32,12 @@ impl Fetched {
     /// # Errors
     /// A blob that nobody has, or that is not what it should be.
     pub async fn fetch(
-        client: &Client,
+        endpoint: &Endpoint,
         peers: &[Peer],
         name: &Digest,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<Self> {
         let store = MemoryStore::new();
-        let endpoint = client.endpoint();
         store.keep(&endpoint.fetch_from_any(peers, name, MANIFEST_BYTES_MAX as u64).await?)?;
         let manifest = Manifest::load(&store, name)?;
         let total: u64 = manifest.blobs().map(|blob| blob.bytes).sum();
