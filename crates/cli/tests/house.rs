@@ -22,7 +22,8 @@ const FLOORS: &[(&str, u32)] = &[
     ("zoo-orchestrator", 5),
     ("zoo-pnode", 5),
     ("zoo-simulator", 5),
-    ("zoo", 6),
+    ("zoo-api", 6),
+    ("zoo", 7),
 ];
 
 /// Heavy dependencies live in one crate each, so that the others build fast and know nothing of them.
@@ -33,7 +34,8 @@ const ONE_ROOM_ONLY: &[(&str, &[&str])] = &[
     ("rcgen", &["zoo-relay"]),
     ("object_store", &["zoo-storage"]),
     ("reqwest", &["zoo-storage"]),
-    ("rustls", &["zoo-network", "zoo-relay", "zoo-storage"]),
+    ("rustls", &["zoo-api", "zoo-network", "zoo-relay", "zoo-storage"]),
+    ("utoipa", &["zoo-api"]),
     ("sqlx", &["zoo-orchestrator"]),
     ("tokenizers", &["zoo-model"]),
     ("safetensors", &["zoo-model"]),

@@ -91,7 +91,7 @@ fn configurations_that_cannot_be() {
         ),
         ("d.yaml", "model:\n  context: 0\n", "d.yaml:2: model.context: 0 is not possible"),
         ("e.yaml", "steps: [1, 2\n", "e.yaml:"),
-        ("f.json", "{}", "f.json: neither YAML nor TOML"),
+        ("f.ini", "", "f.ini: neither YAML, TOML nor JSON"),
         ("g.yaml", "\x00\x01\x02", "g.yaml"),
         (
             "h.yaml",

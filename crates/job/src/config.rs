@@ -66,6 +66,9 @@ pub struct RunConfig {
     pub rounds: Rounds,
     /// Which checkpoints a network keeps; unused on one machine.
     pub checkpoint: Checkpoints,
+    /// What a network may spend on it; unused on one machine.
+    #[serde(default)]
+    pub budget: Budget,
     /// What to train and how: all that decides the bits of the result, with the data.
     pub training: TrainingSpec,
 }
@@ -119,6 +122,29 @@ impl Rounds {
         }
         let longer = (f64::from(least) * schedule.peak() / schedule.learning_rate(step)).floor();
         if longer < f64::from(most) { longer as u32 } else { most }
+    }
+}
+
+/// Floating-point operations in a unit of work.
+const UNIT_OPERATIONS: f64 = 1e15;
+/// Operations that a token costs for each parameter: two forward, four backward.
+const OPERATIONS_PER_PARAMETER: f64 = 6.0;
+
+/// What a network may spend on a job, in units of work: 10^15 floating-point operations, of which training takes six for each
+/// parameter and token. The job ends after the round in which it is used up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Budget {
+    /// So many units at most; none: as many as it takes.
+    pub max: Option<f64>,
+}
+
+impl Budget {
+    /// Tokens at which it is used up.
+    fn tokens(self, parameters: usize) -> Option<u64> {
+        let tokens = self.max? * UNIT_OPERATIONS / (OPERATIONS_PER_PARAMETER * parameters.max(1) as f64);
+        // More than the limit of all jobs together is no limit.
+        (tokens < 2f64.powi(62)).then_some((tokens as u64).max(1))
     }
 }
 
@@ -217,6 +243,7 @@ impl RunConfig {
             log_every: 10,
             rounds: Rounds::default(),
             checkpoint: Checkpoints::default(),
+            budget: Budget::default(),
             training: preset.spec,
         })
     }
@@ -294,6 +321,10 @@ impl RunConfig {
                 return refuse(field, format!("{value} is not possible"), &hint);
             }
         }
+        if self.budget.max.is_some_and(|max| !(max.is_finite() && max > 0.0)) {
+            let cause = "it is not a positive number".to_owned();
+            return refuse("budget.max", cause, "write units of work, as in 5000, or leave it out");
+        }
         self.training.validate().map_err(|error| SpecError { field: written(&error.field), ..error })
     }
 
@@ -312,6 +343,11 @@ impl RunConfig {
         }
     }
 
+    /// Tokens at which the budget of a model with so many parameters is used up.
+    pub fn tokens_max(&self, parameters: usize) -> Option<u64> {
+        self.budget.tokens(parameters)
+    }
+
     /// What a network keeps, as it is told.
     pub fn checkpoint_plan(&self) -> CheckpointPlan {
         let Checkpoints { redundancy, interval, keep } = self.checkpoint;
@@ -324,7 +360,8 @@ impl RunConfig {
     /// Names every key that differs from `started`, the configuration the run was started with.
     pub fn check_continues(&self, started: &Self) -> Result<()> {
         let differences = layers::differences(&started.to_value(), &self.to_value());
-        let of_networks = |path: &str| path.starts_with("rounds.") || path.starts_with("checkpoint.");
+        let of_networks =
+            |path: &str| ["rounds.", "checkpoint.", "budget."].iter().any(|start| path.starts_with(start));
         let fixed = |path: &str| !FREE_ON_RESUME.contains(&path) && !of_networks(path);
         let fixed: Vec<String> = differences
             .into_iter()

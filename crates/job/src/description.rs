@@ -8,6 +8,19 @@ use zoo_model::{Network, Tokenizer};
 use zoo_protocol::{CheckpointPlan, JobDescription, RoundPlan};
 use zoo_training::{Dataset, Trainer, TrainingSpec};
 
+use crate::{Corpus, Reading, RunConfig};
+
+/// What a network is told beside what is trained.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// How the rounds run.
+    pub plan: RoundPlan,
+    /// Which checkpoints are kept.
+    pub checkpoints: CheckpointPlan,
+    /// Tokens at which the budget is used up.
+    pub tokens_max: Option<u64>,
+}
+
 /// Everything that is submitted, and what is needed to understand the result.
 pub struct Job {
     /// What the network is told.
@@ -21,6 +34,22 @@ pub struct Job {
 }
 
 impl Job {
+    /// Reads the text that `config` names, and makes a job of both.
+    ///
+    /// # Errors
+    /// Those of [`Corpus::prepare`], and a specification that does not fit its data.
+    pub fn prepare(mut config: RunConfig, reading: &mut Reading<'_>) -> Result<Self> {
+        let corpus = Corpus::prepare(&mut config, reading)?;
+        let spec = corpus.spec(&config);
+        let terms = Terms {
+            plan: config.round_plan(),
+            checkpoints: config.checkpoint_plan(),
+            tokens_max: config.tokens_max(spec.model.parameter_count()),
+        };
+        let Corpus { tokenizer, training, held_out, start, .. } = &corpus;
+        Self::new(config.run, spec, tokenizer, training, held_out, start.as_ref(), terms)
+    }
+
     /// The job of training `spec` on this data, from the parameters of `start` or those that its seed draws.
     ///
     /// # Errors
@@ -32,7 +61,7 @@ impl Job {
         training: &Dataset,
         held_out: &Dataset,
         start: Option<&Network>,
-        (plan, checkpoints): (RoundPlan, CheckpointPlan),
+        terms: Terms,
     ) -> Result<Self> {
         let tokenizer = tokenizer.to_json();
         spec.tokenizer = Some(Digest::of(&tokenizer));
@@ -55,8 +84,9 @@ impl Job {
             initial,
             training_data: training.digest(),
             held_out_data: held_out.digest(),
-            plan,
-            checkpoints,
+            plan: terms.plan,
+            checkpoints: terms.checkpoints,
+            tokens_max: terms.tokens_max,
         };
         Ok(Self { description, blobs, store: Arc::new(store), spec })
     }

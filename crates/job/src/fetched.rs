@@ -27,31 +27,36 @@ pub struct Fetched {
 }
 
 impl Fetched {
-    /// Fetches everything that the checkpoint `name` needs; `progress` hears of bytes done and in all.
+    /// Fetches everything that the checkpoint `name` needs and `local` does not hold; `progress` hears of bytes done and in all.
     ///
     /// # Errors
     /// A blob that nobody has, or that is not what it should be.
     pub async fn fetch(
         endpoint: &Endpoint,
+        local: Option<&dyn BlobStore>,
         peers: &[Peer],
         name: &Digest,
         mut progress: impl FnMut(u64, u64),
     ) -> Result<Self> {
         let store = MemoryStore::new();
-        store.keep(&endpoint.fetch_from_any(peers, name, MANIFEST_BYTES_MAX as u64).await?)?;
+        let fetch =
+            async |digest: &Digest, bytes_max: u64| match local.and_then(|local| local.get(digest).ok()) {
+                Some(here) => anyhow::Ok(store.keep(&here)?),
+                None => Ok(store.keep(&endpoint.fetch_from_any(peers, digest, bytes_max).await?)?),
+            };
+        fetch(name, MANIFEST_BYTES_MAX as u64).await?;
         let manifest = Manifest::load(&store, name)?;
         let total: u64 = manifest.blobs().map(|blob| blob.bytes).sum();
         let mut done = 0;
         for part in manifest.blobs() {
-            store.keep(&endpoint.fetch_from_any(peers, &part.digest, part.bytes).await?)?;
+            fetch(&part.digest, part.bytes).await?;
             done += part.bytes;
             progress(done, total);
         }
-        let program =
-            endpoint.fetch_from_any(peers, &manifest.lineage.program, SPEC_BYTES_MAX as u64).await?;
-        store.keep(&program)?;
+        fetch(&manifest.lineage.program, SPEC_BYTES_MAX as u64).await?;
+        let program = store.get(&manifest.lineage.program)?;
         if let Some(tokenizer) = TrainingSpec::from_bytes(program.bytes())?.tokenizer {
-            store.keep(&endpoint.fetch_from_any(peers, &tokenizer, MAX_BLOB_BYTES).await?)?;
+            fetch(&tokenizer, MAX_BLOB_BYTES).await?;
         }
         Self::read(&store, name)
     }

@@ -16,6 +16,6 @@ mod model_folder;
 
 pub use config::{Layer, RunConfig, build};
 pub use corpus::{Corpus, CorpusDigests, Reading};
-pub use description::Job;
+pub use description::{Job, Terms};
 pub use fetched::{Fetched, listed};
 pub use model_folder::Model;

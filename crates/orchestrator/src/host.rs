@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -18,11 +19,12 @@ use zoo_protocol::{
     Challenge, FromOrchestrator, JobDescription, JobId, Keep, Link, NodeId, NodeProfile, Peer,
     RefusedSummand, Report, Work,
 };
-use zoo_state::{Command, Detector, Event, Finding, LossCause, Refusal, State};
+use zoo_state::{Command, Detector, Event, Finding, LossCause, Refusal, State, Steer};
 
 use crate::JournalError;
 use crate::audit::Audit;
 use crate::clock::Clock;
+use crate::handle::{FOLLOWED_MAX, Followed};
 use crate::journal::{Entry, Events, Journal, Replayed};
 
 /// Inputs that wait for the host, and that one `fsync` makes durable together. Sessions wait when there are more.
@@ -54,6 +56,12 @@ pub(crate) enum Input {
     Challenge { node: NodeId, job: JobId, round: u32, challenge: Challenge },
     /// A client submitted a job whose blobs are here.
     Submitted { job: JobDescription, reply: Reply<JobId> },
+    /// So did an interface of this process.
+    SubmittedHere { job: JobDescription, reply: oneshot::Sender<Result<JobId, Refusal>> },
+    /// A job's owner wants something of it.
+    Steered { job: JobId, steer: Steer, reply: oneshot::Sender<Result<(), Refusal>> },
+    /// Somebody wants to follow the state.
+    Follow { reply: oneshot::Sender<Followed> },
 }
 
 /// Takes the answer, or why there is none.
@@ -86,11 +94,13 @@ impl Assignment {
 
 /// How far the journal is.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Head {
+pub struct Head {
     /// Events so far.
-    pub(crate) events: u64,
+    pub events: u64,
+    /// Commands so far.
+    pub commands: u64,
     /// Root of the state after the latest command.
-    pub(crate) root: Digest,
+    pub root: Digest,
 }
 
 /// What sessions hold of the host.
@@ -131,6 +141,8 @@ pub(crate) struct Host {
     head: watch::Sender<Head>,
     peers: watch::Sender<Vec<Peer>>,
     statuses: broadcast::Sender<FromOrchestrator>,
+    /// Hear of every entry once it is durable.
+    followers: broadcast::Sender<Arc<Vec<Entry>>>,
     /// Applied and not yet durable.
     pending: Vec<Entry>,
     /// Given once what is pending is durable.
@@ -148,6 +160,9 @@ struct Session {
 enum Answer {
     Joined(Reply<Joined>, Result<Joined, String>),
     Submitted(Reply<JobId>, Result<JobId, String>),
+    SubmittedHere(oneshot::Sender<Result<JobId, Refusal>>, Result<JobId, Refusal>),
+    Steered(oneshot::Sender<Result<(), Refusal>>, Result<(), Refusal>),
+    Follow(oneshot::Sender<Followed>),
 }
 
 impl Host {
@@ -165,9 +180,11 @@ impl Host {
         let first_lease_ms = IDLE_TIMEOUT.as_millis() as u64 + lease_ms;
         state.live().for_each(|(node, _)| detector.expect(*node, first_lease_ms));
         let (input_sender, inputs) = mpsc::channel(INPUTS_MAX);
-        let (head, head_receiver) = watch::channel(Head { events: journal.next_event(), root: state.root() });
+        let (events, commands, root) = (journal.next_event(), journal.commands(), state.root());
+        let (head, head_receiver) = watch::channel(Head { events, commands, root });
         let (peers, peers_receiver) = watch::channel(Vec::new());
         let (statuses, _) = broadcast::channel(STATUSES_MAX);
+        let (followers, _) = broadcast::channel(FOLLOWED_MAX);
         let handle = HostHandle {
             inputs: input_sender,
             head: head_receiver,
@@ -189,6 +206,7 @@ impl Host {
             head,
             peers,
             statuses,
+            followers,
             pending: Vec::new(),
             answers: Vec::new(),
             auditor: None,
@@ -272,6 +290,16 @@ impl Host {
                 let answer = submitted.map(|()| id).map_err(|refusal| refusal.to_string());
                 self.answers.push(Answer::Submitted(reply, answer));
             }
+            Input::SubmittedHere { job, reply } => {
+                let id = job.id();
+                let submitted = self.apply(Command::JobSubmitted { job, now_ms });
+                self.answers.push(Answer::SubmittedHere(reply, submitted.map(|()| id)));
+            }
+            Input::Steered { job, steer, reply } => {
+                let steered = self.apply(Command::JobSteered { job, steer, now_ms });
+                self.answers.push(Answer::Steered(reply, steered));
+            }
+            Input::Follow { reply } => self.answers.push(Answer::Follow(reply)),
             // From a connection that another one has replaced.
             Input::Alive { .. }
             | Input::Probed { .. }
@@ -393,8 +421,12 @@ impl Host {
                 self.pending.iter().map(|entry| self.state.concerned(&entry.command, &entry.events));
             let concerned: Option<Vec<BTreeSet<NodeId>>> = concerned.collect();
             let concerned = concerned.map(|nodes| nodes.into_iter().flatten().collect::<BTreeSet<NodeId>>());
-            self.pending.drain(..).for_each(|entry| log(&entry));
-            self.head.send_replace(Head { events: self.journal.next_event(), root });
+            let durable = Arc::new(std::mem::take(&mut self.pending));
+            durable.iter().for_each(log);
+            // Nobody may be following.
+            let _ = self.followers.send(durable);
+            let (events, commands) = (self.journal.next_event(), self.journal.commands());
+            self.head.send_replace(Head { events, commands, root });
             self.publish(concerned.as_ref());
         }
         for answer in self.answers.drain(..) {
@@ -402,6 +434,12 @@ impl Host {
             match answer {
                 Answer::Joined(reply, joined) => _ = reply.send(joined),
                 Answer::Submitted(reply, submitted) => _ = reply.send(submitted),
+                Answer::SubmittedHere(reply, submitted) => _ = reply.send(submitted),
+                Answer::Steered(reply, steered) => _ = reply.send(steered),
+                Answer::Follow(reply) => {
+                    let entries = self.followers.subscribe();
+                    _ = reply.send(Followed { state: self.state.clone(), entries });
+                }
             }
         }
         Ok(())

@@ -48,6 +48,7 @@
 mod audit;
 mod client;
 mod clock;
+mod handle;
 mod home;
 mod host;
 mod intake;
@@ -58,6 +59,8 @@ mod watching;
 
 pub use audit::{Audits, Lists};
 pub use client::{Client, ClientError, NodeStatus, Notice, Watch};
+pub use handle::{Followed, Handle, RequestError};
+pub use host::Head;
 pub use journal::JournalError;
 pub use orchestrator::{LEASE_MS, Orchestrator, OrchestratorError, OrchestratorOptions, TICK_MS};
 pub use zoo_home::HomeError;

@@ -13,6 +13,7 @@ use zoo_home::HomeError;
 use zoo_network::{BindOptions, ControlConnection, Endpoint, NetworkError, Relay, Ticket};
 
 use crate::audit::{self, AUDITS_MAX, Audits};
+use crate::handle::Handle;
 use crate::home::Home;
 use crate::host::{Head, Host, Timing};
 use crate::intake::INTAKES_MAX;
@@ -79,6 +80,7 @@ pub enum OrchestratorError {
 pub struct Orchestrator {
     endpoint: Endpoint,
     ticket: Ticket,
+    handle: Handle,
     head: watch::Receiver<Head>,
     stop: watch::Sender<bool>,
     host: JoinHandle<Result<(), JournalError>>,
@@ -117,6 +119,7 @@ impl Orchestrator {
             tokio::spawn(audit::run(asked, lists, endpoint.clone(), handle.inputs.clone()));
         }
         let (stop, stopped) = watch::channel(false);
+        let shared = Handle { host: handle.clone(), endpoint: endpoint.clone(), store: store.clone() };
         let context = Context {
             host: handle,
             endpoint: endpoint.clone(),
@@ -126,12 +129,17 @@ impl Orchestrator {
         let connections = endpoint.control_connections();
         let host = tokio::spawn(host.run(stopped));
         let accepting = tokio::spawn(accept(connections, context));
-        Ok(Self { endpoint, ticket, head, stop, host, accepting, _home: home })
+        Ok(Self { endpoint, ticket, handle: shared, head, stop, host, accepting, _home: home })
     }
 
     /// What others connect with. It stays valid over restarts as long as the port can be had.
     pub fn ticket(&self) -> &Ticket {
         &self.ticket
+    }
+
+    /// For an interface in this process.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
     }
 
     /// Root of the state after the latest durable command.

@@ -78,5 +78,8 @@ async fn send_until(
 }
 
 fn ends_job(event: &[u8]) -> bool {
-    matches!(postcard::from_bytes(event), Ok(Event::JobFinished { .. } | Event::JobFailed { .. }))
+    matches!(
+        postcard::from_bytes(event),
+        Ok(Event::JobFinished { .. } | Event::JobFailed { .. } | Event::JobStopped { .. })
+    )
 }

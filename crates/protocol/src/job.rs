@@ -36,6 +36,8 @@ pub struct JobDescription {
     pub plan: RoundPlan,
     /// Which checkpoints nodes keep, and how many of them.
     pub checkpoints: CheckpointPlan,
+    /// The job ends after the round in which it has been trained on so many tokens, if not before.
+    pub tokens_max: Option<u64>,
 }
 
 impl JobDescription {
@@ -61,6 +63,7 @@ impl Message for JobDescription {
             limits::at_least("fan_in", fan_in.into(), 2)?;
             limits::at_most("fan_in", fan_in.into(), MAX_FAN_IN)?;
         }
+        limits::positive("tokens_max", self.tokens_max.unwrap_or(1))?;
         let CheckpointPlan { redundancy, interval, keep } = self.checkpoints;
         limits::positive("redundancy", redundancy.into())?;
         limits::at_most("redundancy", redundancy.into(), MAX_REDUNDANCY)?;

@@ -238,6 +238,7 @@ impl<'a> World<'a> {
                 topology: options.topology,
             },
             checkpoints: options.checkpoints,
+            tokens_max: None,
         };
         let crashes = faults.orchestrator_crash_in_1000 > 0;
         let draws = Chance::new(options.seed, "audits");

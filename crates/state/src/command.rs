@@ -3,11 +3,12 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use crate::WITNESSES_MAX;
 use serde::{Deserialize, Serialize};
 use zoo_protocol::{
     Challenge, JobDescription, JobId, Link, Message, NodeId, NodeProfile, Peer, Report, WireError,
 };
+
+use crate::{Steer, WITNESSES_MAX};
 
 /// Version of the journal's encoding. Variants and their fields are never changed or
 /// removed; new variants are appended. Anything else raises this number.
@@ -97,6 +98,15 @@ pub enum Command {
         /// When.
         now_ms: u64,
     },
+    /// Its owner cancels, pauses or resumes a job.
+    JobSteered {
+        /// The job.
+        job: JobId,
+        /// What is wanted.
+        steer: Steer,
+        /// When.
+        now_ms: u64,
+    },
 }
 
 /// How the loss of a node was noticed.
@@ -154,7 +164,10 @@ impl Message for Command {
                     Ok(())
                 }
             }
-            Command::NodeLost { .. } | Command::NodeHeard { .. } | Command::Tick { .. } => Ok(()),
+            Command::NodeLost { .. }
+            | Command::NodeHeard { .. }
+            | Command::Tick { .. }
+            | Command::JobSteered { .. } => Ok(()),
         }
     }
 }
@@ -171,6 +184,7 @@ impl Command {
             | Command::NodeSuspected { now_ms, .. }
             | Command::NodeHeard { now_ms, .. }
             | Command::Challenged { now_ms, .. }
+            | Command::JobSteered { now_ms, .. }
             | Command::Tick { now_ms } => *now_ms,
         }
     }

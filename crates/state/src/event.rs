@@ -267,6 +267,29 @@ pub enum Event {
         /// Who.
         node: NodeId,
     },
+    /// A job ends before its last step.
+    JobStopped {
+        /// The job.
+        job: JobId,
+        /// The manifest of its last checkpoint, if a round of it was finished.
+        checkpoint: Option<Digest>,
+        /// Tokens of all its rounds.
+        tokens: u64,
+        /// Why.
+        why: Stop,
+    },
+    /// A job waits until it is told to go on; the round that it was in begins again then.
+    JobPaused {
+        /// The job.
+        job: JobId,
+    },
+    /// A paused job goes on.
+    JobResumed {
+        /// The job.
+        job: JobId,
+        /// Jobs that run before it.
+        ahead: u32,
+    },
 }
 
 impl Message for Event {
@@ -373,6 +396,24 @@ pub enum Failure {
     NothingToEvaluate,
     /// There are no more sequence numbers.
     SequencesExhausted,
+}
+
+/// Why a job ends before its last step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stop {
+    /// Its owner wanted it.
+    Cancelled,
+    /// It was trained on as many tokens as its budget allows.
+    Budget,
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Stop::Cancelled => "it was cancelled",
+            Stop::Budget => "its budget is used up",
+        })
+    }
 }
 
 impl fmt::Display for Missed {

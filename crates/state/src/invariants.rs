@@ -3,13 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use zoo_protocol::{JobDescription, JobId, NodeId, Work};
+use zoo_protocol::{JobId, NodeId, Work};
 
 use crate::limits::{MAX_FINISHED_JOBS, MAX_FRUITLESS, MAX_NODES, MAX_QUEUED_JOBS};
 use crate::round::sequences;
 use crate::{
     Aggregating, Answer, Checkpoint, Contribution, Evaluating, Item, JobCheckpoints, Keeper, Outcome, Phase,
-    Running, Seat, SeatState, ShardState, State, SumState, Training,
+    Queued, Running, Seat, SeatState, ShardState, State, SumState, Training,
 };
 
 type Checked = Result<(), String>;
@@ -45,17 +45,30 @@ fn check_accounts(state: &State) -> Checked {
 
 fn check_jobs(state: &State) -> Checked {
     ensure(state.running.is_some() || state.queue.is_empty(), || "jobs wait while none runs".into())?;
-    ensure(state.queue.len() <= MAX_QUEUED_JOBS, || format!("{} jobs wait", state.queue.len()))?;
+    ensure(state.queue.len() <= 2 * MAX_QUEUED_JOBS, || format!("{} jobs wait", state.queue.len()))?;
+    ensure(state.paused.len() <= MAX_QUEUED_JOBS, || format!("{} jobs are paused", state.paused.len()))?;
+    for (job, paused) in &state.paused {
+        ensure(*job == paused.description().id(), || format!("{job} is paused under another id"))?;
+    }
+    for begun in set_aside(state) {
+        let idle = begun.late.is_empty()
+            && matches!(begun.phase, Phase::Waiting | Phase::Evaluating(_))
+            && begun.tokens <= state.tokens;
+        ensure(idle, || format!("job {} waits in {:?}", begun.job, begun.phase))?;
+        check_base(state, begun)?;
+    }
     ensure(state.finished.len() <= MAX_FINISHED_JOBS, || format!("{} jobs are over", state.finished.len()))?;
     let mut seen = BTreeSet::new();
-    let queued = state.queue.iter().map(JobDescription::id);
+    let queued = state.queue.iter().chain(state.paused.values()).map(|queued| queued.description().id());
     let running = state.running.iter().map(|running| running.job);
     let finished = state.finished.iter().map(|finished| finished.job);
     for job in queued.chain(running).chain(finished) {
         ensure(seen.insert(job), || format!("job {job} is there twice"))?;
     }
     for finished in &state.finished {
-        if let Outcome::Finished { checkpoint } = finished.outcome {
+        if let Outcome::Finished { checkpoint } | Outcome::Stopped { checkpoint: Some(checkpoint), .. } =
+            finished.outcome
+        {
             let kept = state
                 .checkpoints
                 .iter()
@@ -70,7 +83,7 @@ fn check_checkpoints(state: &State) -> Checked {
     let live = state.live().count();
     let newest = state.running.as_ref().map(|running| running.job);
     let newest = newest.into_iter().chain(state.finished.back().map(|finished| finished.job));
-    let newest: BTreeSet<JobId> = newest.collect();
+    let newest: BTreeSet<JobId> = newest.chain(set_aside(state).map(|begun| begun.job)).collect();
     for (job, JobCheckpoints { plan, rounds, .. }) in state.checkpoints.jobs() {
         let kept_max = if newest.contains(job) { plan.keep as usize + 1 } else { 1 };
         ensure(rounds.len() <= kept_max, || format!("{} checkpoints of {job} are kept", rounds.len()))?;
@@ -152,15 +165,7 @@ fn check_running(state: &State, running: &Running) -> Checked {
     ensure(running.barred.values().all(|through| (*round..=round + 1).contains(through)), || {
         format!("in round {round} nodes are barred through {:?}", running.barred)
     })?;
-    let finished = match running.phase {
-        Phase::Evaluating(_) => Some(*round),
-        _ => round.checked_sub(1),
-    };
-    let base = match finished {
-        None => Some(running.description.initial),
-        Some(finished) => state.checkpoints.get(job, finished).map(|kept| kept.digest),
-    };
-    ensure(base == Some(running.base), || format!("round {round} does not build on the one before"))?;
+    check_base(state, running)?;
     check_late(state, running)?;
     match &running.phase {
         Phase::Waiting => Ok(()),
@@ -171,6 +176,26 @@ fn check_running(state: &State, running: &Running) -> Checked {
 }
 
 /// Who is late is here, has no part in this round, and is not needed.
+/// Jobs that have begun and wait.
+fn set_aside(state: &State) -> impl Iterator<Item = &Running> {
+    let queued = state.queue.iter().chain(state.paused.values());
+    queued.filter_map(|queued| if let Queued::Begun(running) = queued { Some(&**running) } else { None })
+}
+
+/// A round starts from the checkpoint of the one before, and that is kept.
+fn check_base(state: &State, running: &Running) -> Checked {
+    let Running { job, round, .. } = running;
+    let finished = match running.phase {
+        Phase::Evaluating(_) => Some(*round),
+        _ => round.checked_sub(1),
+    };
+    let base = match finished {
+        None => Some(running.description.initial),
+        Some(finished) => state.checkpoints.get(job, finished).map(|kept| kept.digest),
+    };
+    ensure(base == Some(running.base), || format!("round {round} does not build on the one before"))
+}
+
 fn check_late(state: &State, running: &Running) -> Checked {
     for (id, late) in &running.late {
         let round = late.window.round;

@@ -1,8 +1,9 @@
 //! Why a command was not applied.
 
 use zoo_content::Digest;
-use zoo_protocol::{NodeId, SealError, WireError};
+use zoo_protocol::{JobId, NodeId, SealError, WireError};
 
+use crate::Steer;
 use crate::limits::{MAX_NODES, MAX_QUEUED_JOBS, MAX_ROUND_BYTES};
 
 /// Why a command was not applied. The state is as it was before, so a refused command need
@@ -24,6 +25,20 @@ pub enum Refusal {
     /// The queue of jobs is full.
     #[error("{MAX_QUEUED_JOBS} jobs are waiting already, which is the limit; hint: submit again later")]
     QueueFull,
+    /// No such job is known, or it was forgotten.
+    #[error("job {} is unknown; hint: the jobs that are known can be listed", .0.short())]
+    UnknownJob(JobId),
+    /// Nothing can be wanted of a job that is over.
+    #[error("cannot {steer} job {}: it is over", .job.short())]
+    JobIsOver {
+        /// The job.
+        job: JobId,
+        /// What was wanted.
+        steer: Steer,
+    },
+    /// The table of paused jobs is full.
+    #[error("{MAX_QUEUED_JOBS} jobs are paused already, which is the limit; hint: cancel some")]
+    TooManyPaused,
     /// The contributions of the round are more than the state can hold.
     #[error("the round is full: what is said of its contributions exceeds {MAX_ROUND_BYTES} bytes")]
     RoundFull,

@@ -94,8 +94,21 @@ impl Running {
         since_ms.saturating_add(self.description.plan.contribution_deadline_ms)
     }
 
+    /// As it waits while other jobs run: with what its finished rounds came to, and nothing of the present one.
+    pub(crate) fn set_aside(mut self) -> Self {
+        self.late.clear();
+        self.phase = match self.phase {
+            Phase::Evaluating(_) => {
+                Phase::Evaluating(Evaluating::new(self.description.plan.evaluation_shards))
+            }
+            _ => Phase::Waiting,
+        };
+        self
+    }
+
     fn is_done(&self) -> bool {
-        self.step >= self.description.plan.steps
+        let JobDescription { plan, tokens_max, .. } = &self.description;
+        self.step >= plan.steps || tokens_max.is_some_and(|most| self.tokens >= most)
     }
 }
 

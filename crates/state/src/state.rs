@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
-use zoo_protocol::{JobDescription, Message, NodeId, Report};
+use zoo_protocol::{JobDescription, JobId, Message, NodeId, Report};
 
 use crate::aggregation::Attempt;
 use crate::{
-    Checkpoints, Command, Event, FinishedJob, Node, Phase, Refusal, Running, ShardScore, invariants,
+    Checkpoints, Command, Event, FinishedJob, Node, Phase, Queued, Refusal, Running, ShardScore, invariants,
 };
 
 /// Version of the state's encoding, its first field.
@@ -20,8 +20,9 @@ const FORMAT: u16 = 1;
 pub struct State {
     format: u16,
     pub(crate) nodes: BTreeMap<NodeId, Node>,
-    pub(crate) queue: VecDeque<JobDescription>,
+    pub(crate) queue: VecDeque<Queued>,
     pub(crate) running: Option<Running>,
+    pub(crate) paused: BTreeMap<JobId, Queued>,
     pub(crate) finished: VecDeque<FinishedJob>,
     pub(crate) checkpoints: Checkpoints,
     /// Tokens of all finished rounds of all jobs: what the accounts have to sum up to.
@@ -58,6 +59,7 @@ impl State {
             nodes: BTreeMap::new(),
             queue: VecDeque::new(),
             running: None,
+            paused: BTreeMap::new(),
             finished: VecDeque::new(),
             checkpoints: Checkpoints::default(),
             tokens: 0,
@@ -87,6 +89,7 @@ impl State {
             }
             Command::NodeHeard { node, .. } => self.hear(*node, &mut events)?,
             Command::Tick { .. } => {}
+            Command::JobSteered { job, steer, .. } => self.steer(*job, *steer, &mut events)?,
             Command::Challenged { node, job, round, challenge, now_ms } => {
                 self.challenge(*node, (*job, *round), *challenge, *now_ms)?;
             }
@@ -174,7 +177,12 @@ impl State {
 
     /// The jobs that wait, in order.
     pub fn queue(&self) -> impl Iterator<Item = &JobDescription> {
-        self.queue.iter()
+        self.queue.iter().map(Queued::description)
+    }
+
+    /// The jobs that are paused.
+    pub fn paused(&self) -> impl Iterator<Item = &JobDescription> {
+        self.paused.values().map(Queued::description)
     }
 
     /// The jobs that are over, the oldest first.

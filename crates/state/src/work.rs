@@ -108,6 +108,7 @@ impl State {
                 concerned.insert(*node);
             }
             Command::Challenged { node, .. } => _ = concerned.insert(*node),
+            Command::JobSteered { .. } => return None,
             Command::JobSubmitted { .. } | Command::LinkMeasured { .. } | Command::Tick { .. } => {}
         }
         let gathering = match self.running.as_ref().map(|running| &running.phase) {

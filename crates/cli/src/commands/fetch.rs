@@ -95,7 +95,7 @@ impl Fetch {
         let Located { connected, checkpoint, .. } = located;
         let (mut progress, mut fetched_bytes) = (Progress::start(0, self.json), 0);
         let peers = connected.client.peers().await?;
-        let fetched = Fetched::fetch(connected.client.endpoint(), &peers, checkpoint, |done, total| {
+        let fetched = Fetched::fetch(connected.client.endpoint(), None, &peers, checkpoint, |done, total| {
             progress.update(done, || format!("{} of {}", bytes(done), bytes(total)));
             fetched_bytes = done;
         });

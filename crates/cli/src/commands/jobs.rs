@@ -37,7 +37,7 @@ impl Jobs {
         );
         for job in jobs {
             println!("{}", row(job));
-            if let JobState::Failed(why) = &job.state {
+            if let JobState::Failed(why) | JobState::Stopped(why) = &job.state {
                 println!("{:<10} {}", "", harmless(why));
             }
         }
@@ -48,7 +48,7 @@ impl Jobs {
 /// A job as an object.
 pub fn job_line(job: &JobView) -> Value {
     let why = match &job.state {
-        JobState::Failed(why) => Some(why),
+        JobState::Failed(why) | JobState::Stopped(why) => Some(why),
         _ => None,
     };
     json!({

@@ -9,6 +9,7 @@ mod generate;
 mod jobs;
 mod join;
 mod journal;
+mod keys;
 mod leave;
 mod network;
 pub mod presets;
@@ -45,6 +46,8 @@ pub enum Command {
     Relay(relay::Relay),
     /// Submit a training job to a network
     Submit(Box<submit::Submit>),
+    /// Keys that let their bearer submit and steer jobs over HTTP
+    Keys(keys::Keys),
     /// List a network's jobs
     Jobs(jobs::Jobs),
     /// A network at one glance
@@ -91,6 +94,7 @@ impl Command {
             Command::Join(command) => command.run(),
             Command::Relay(command) => command.run(),
             Command::Submit(command) => command.run(),
+            Command::Keys(command) => command.run(),
             Command::Jobs(command) => command.run(),
             Command::Status(command) => command.run(),
             Command::Top(command) => command.run(),

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::Result;
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
-use zoo_job::{Corpus, Job, Layer, RunConfig, build};
+use zoo_job::{Job, Layer, RunConfig, build};
 use zoo_kernels::Profile;
 
 use super::network::{Connected, NetworkArgs};
@@ -88,7 +88,8 @@ impl Submit {
         let mut connected = self.network.connect().await?;
         let quiet = self.json;
         let work = async {
-            let job = spawn_blocking(move || prepare(config, quiet)).await??;
+            let job =
+                spawn_blocking(move || watched(quiet, |reading| Job::prepare(config, reading))).await??;
             self.hand_over(&connected, job).await
         };
         tokio::pin!(stop);
@@ -136,20 +137,6 @@ impl Submit {
         }
         Ok(id)
     }
-}
-
-fn prepare(mut config: RunConfig, quiet: bool) -> Result<Job> {
-    let corpus = watched(quiet, |reading| Corpus::prepare(&mut config, reading))?;
-    let Corpus { tokenizer, training, held_out, start, .. } = &corpus;
-    Job::new(
-        config.run.clone(),
-        corpus.spec(&config),
-        tokenizer,
-        training,
-        held_out,
-        start.as_ref(),
-        (config.round_plan(), config.checkpoint_plan()),
-    )
 }
 
 fn interrupted(what: &str) -> ! {

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use tokio::time::sleep;
 use zoo_orchestrator::Notice;
 use zoo_protocol::JobId;
-use zoo_state::Event;
+use zoo_state::{Event, Stop};
 
 use super::network::{Connected, NetworkArgs};
 use crate::foreground;
@@ -80,6 +80,11 @@ fn ended(event: &Event, until: Option<JobId>) -> Option<Result<()>> {
         Event::JobFailed { job, why } if Some(*job) == until => {
             Some(Err(anyhow::anyhow!("the job failed: {}", why.to_string().replace("; hint:", "\nhint:"))))
         }
+        Event::JobStopped { job, why: Stop::Cancelled, .. } if Some(*job) == until => {
+            Some(Err(anyhow::anyhow!("the job was cancelled")))
+        }
+        // What its owner wanted to spend is spent: that is an end like another.
+        Event::JobStopped { job, why: Stop::Budget, .. } if Some(*job) == until => Some(Ok(())),
         _ => None,
     }
 }

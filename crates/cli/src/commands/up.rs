@@ -1,12 +1,14 @@
 //! `zoo up`: an orchestrator in the foreground.
 
-use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::io::{self, ErrorKind, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::json;
+use tracing::warn;
+use zoo_api::{Api, ApiError, ApiOptions, Tls};
 use zoo_job::listed;
 use zoo_network::Relay;
 use zoo_orchestrator::{Audits, LEASE_MS, Orchestrator, OrchestratorOptions, TICK_MS};
@@ -34,6 +36,21 @@ pub struct Up {
     /// Let checkpoints and data go over the relay where there is no direct path, instead of refusing them
     #[arg(long, requires = "relay")]
     bulk_over_relay: bool,
+    /// Where the HTTP interface listens; port 0 takes any free port [default: 127.0.0.1:4080, or any port if that is taken]
+    #[arg(long, value_name = "ADDR:PORT", conflicts_with = "no_http")]
+    http: Option<SocketAddr>,
+    /// No HTTP interface
+    #[arg(long)]
+    no_http: bool,
+    /// Looking needs a key, too; without this only what changes something does
+    #[arg(long, conflicts_with = "no_http")]
+    private: bool,
+    /// Speak HTTPS with this certificate, a PEM file
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// The certificate's private key, a PEM file
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
     /// Print the ticket as a JSON line
     #[arg(long)]
     json: bool,
@@ -42,6 +59,8 @@ pub struct Up {
     exit_with_stdin: bool,
 }
 
+/// Where HTTP is unless another place is asked for.
+const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4080);
 /// A holder of a checkpoint is challenged so often.
 const AUDIT: Duration = Duration::from_secs(30);
 
@@ -63,15 +82,46 @@ impl Up {
             audits: Some(Audits { every: AUDIT, lists: listed }),
         })
         .await?;
-        self.announce(&orchestrator, &directory)?;
-        orchestrator.run_until(stop).await?;
+        let api = self.interface(&orchestrator, &directory).await?;
+        self.announce(&orchestrator, &directory, api.as_ref())?;
+        orchestrator
+            .run_until(async {
+                stop.await;
+                if let Some(api) = api {
+                    api.stop().await;
+                }
+            })
+            .await?;
         if self.json {
             print_line(&json!({ "event": "stopped" }));
         }
         Ok(())
     }
 
-    fn announce(&self, orchestrator: &Orchestrator, directory: &Path) -> io::Result<()> {
+    async fn interface(&self, orchestrator: &Orchestrator, directory: &Path) -> Result<Option<Api>> {
+        if self.no_http {
+            return Ok(None);
+        }
+        let tls = self.tls_certificate.clone().zip(self.tls_key.clone());
+        let options = ApiOptions {
+            listen: self.http.unwrap_or(HTTP),
+            directory: directory.to_owned(),
+            reading_needs_a_key: self.private,
+            tls: tls.map(|(certificate, key)| Tls { certificate, key }),
+        };
+        let any_port = ApiOptions { listen: SocketAddr::new(HTTP.ip(), 0), ..options.clone() };
+        Ok(Some(match Api::start(orchestrator.handle(), options).await {
+            Err(ApiError::Listen { cause, .. })
+                if self.http.is_none() && cause.kind() == ErrorKind::AddrInUse =>
+            {
+                warn!("port {} is taken: HTTP is on another one", HTTP.port());
+                Api::start(orchestrator.handle(), any_port).await?
+            }
+            started => started?,
+        }))
+    }
+
+    fn announce(&self, orchestrator: &Orchestrator, directory: &Path, api: Option<&Api>) -> io::Result<()> {
         let ticket = orchestrator.ticket();
         if self.json {
             print_line(&json!({
@@ -81,6 +131,7 @@ impl Up {
                 "addresses": ticket.addresses,
                 "relay": ticket.relay.as_ref().map(Relay::to_string),
                 "root": orchestrator.root(),
+                "http": api.map(Api::url),
             }));
             return Ok(());
         }
@@ -92,6 +143,9 @@ impl Up {
             writeln!(out, "who cannot reach it directly meets it at {relay}, which carries {bulk}")?;
         }
         writeln!(out, "its journal is in {}", directory.display())?;
+        if let Some(api) = api {
+            writeln!(out, "over HTTP it is at {}, described at {0}/reference", api.url())?;
+        }
         writeln!(out, "\nothers join with\n\n  zoo join {ticket}\n")?;
         if ticket.is_local() {
             writeln!(out, "only this machine can: --listen 0.0.0.0:4040 lets others in")?;

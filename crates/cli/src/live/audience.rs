@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use zoo_orchestrator::Notice;
 
-use super::json::{event_line, print_line};
 use super::narration::sentence;
 use super::overview::Overview;
 use super::screen::Screen;
 use super::table;
+use super::{event_line, print_line};
 
 /// Where the news go.
 #[derive(Debug)]

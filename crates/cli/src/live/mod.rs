@@ -11,8 +11,9 @@ mod sparkline;
 mod table;
 
 pub use audience::Audience;
-pub use json::{event_line, print_line};
+pub use json::print_line;
 pub use narration::full_sentence;
 pub use network::{JobState, JobView, NetworkView};
 pub use overview::{NodeState, NodeView, Overview};
 pub use sparkline::sparkline;
+pub use zoo_api::event_line;

@@ -2,8 +2,8 @@
 
 use zoo_state::Event;
 
+use super::event_line;
 use super::format::{bytes, count, harmless, link, rhythm, round_of, several, speeds};
-use super::json::event_line;
 use super::overview::Overview;
 
 /// What to say of any event that `overview` has heard already, where no table shows the rest.
@@ -103,6 +103,9 @@ pub fn sentence(event: &Event, overview: &Overview) -> Option<String> {
             format!("{} is at fault in round {}: it {kind}", name(node), round + 1)
         }
         Event::JobFailed { why, .. } => format!("the job failed: {why}"),
+        Event::JobStopped { why, .. } => format!("the job ends before its last step: {why}"),
+        Event::JobPaused { .. } => "the job is paused".to_owned(),
+        Event::JobResumed { .. } => "the job goes on".to_owned(),
         _ => return None,
     };
     Some(harmless(&sentence))

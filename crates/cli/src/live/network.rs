@@ -50,6 +50,10 @@ pub enum JobState {
     Finished,
     /// It will not go on by itself, and why.
     Failed(String),
+    /// It waits until it is resumed.
+    Paused,
+    /// It ended before its last step, and why.
+    Stopped(String),
 }
 
 impl JobState {
@@ -60,6 +64,8 @@ impl JobState {
             Self::Running => "running",
             Self::Finished => "finished",
             Self::Failed(_) => "failed",
+            Self::Paused => "paused",
+            Self::Stopped(_) => "stopped",
         }
     }
 }
@@ -124,6 +130,11 @@ impl NetworkView {
             Event::JobFinished { job, checkpoint, tokens } => self.change(job, |job| {
                 (job.state, job.tokens, job.checkpoint) = (JobState::Finished, *tokens, Some(*checkpoint));
             }),
+            Event::JobPaused { job } => self.change(job, |job| job.state = JobState::Paused),
+            Event::JobResumed { job, .. } => self.change(job, |job| job.state = JobState::Queued),
+            Event::JobStopped { job, why, .. } => {
+                self.change(job, |job| job.state = JobState::Stopped(why.to_string()));
+            }
             Event::JobFailed { job, why } => {
                 self.change(job, |job| job.state = JobState::Failed(why.to_string()));
             }

@@ -211,7 +211,11 @@ impl Overview {
                 self.bits_per_byte.push(f64::from_bits(*bits_per_byte_bits));
                 self.set_all(NodeState::Waiting);
             }
-            Event::RoundRestarted { .. } | Event::JobFinished { .. } | Event::JobFailed { .. } => {
+            Event::RoundRestarted { .. }
+            | Event::JobFinished { .. }
+            | Event::JobFailed { .. }
+            | Event::JobPaused { .. }
+            | Event::JobStopped { .. } => {
                 self.set_all(NodeState::Waiting);
             }
             _ => {}

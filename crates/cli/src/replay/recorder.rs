@@ -6,7 +6,7 @@ use zoo_content::Digest;
 use zoo_orchestrator::Notice;
 use zoo_orchestrator::journal::{Replayed, Step};
 use zoo_protocol::{JobId, NodeId, Report};
-use zoo_state::{Activity, Command, Event, LossCause, Phase, State};
+use zoo_state::{Activity, Command, Event, LossCause, Phase, State, Steer};
 
 use super::timeline::{Happening, Moment, NodeLine, RoundLine, Span, Tally, Timeline};
 use crate::live::format::round_of;
@@ -246,6 +246,9 @@ fn what(command: &Command) -> &'static str {
         Command::NodeLost { cause: LossCause::Disconnected, .. } => "loses its connection",
         Command::NodeLost { .. } => "is not heard of any more",
         Command::JobSubmitted { .. } => "a job is submitted",
+        Command::JobSteered { steer: Steer::Cancel, .. } => "a job is cancelled",
+        Command::JobSteered { steer: Steer::Pause, .. } => "a job is paused",
+        Command::JobSteered { steer: Steer::Resume, .. } => "a job is resumed",
         Command::Reported { report: Report::Trained(_), .. } => "reports a trained window",
         Command::Reported { report: Report::Aggregated { .. }, .. } => "reports an aggregated round",
         Command::Reported { report: Report::Missing { .. }, .. } => "reports a contribution it cannot fetch",

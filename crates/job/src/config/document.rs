@@ -24,18 +24,12 @@ pub struct Document {
 }
 
 impl Document {
-    /// Reads a YAML or TOML file, told apart by extension.
+    /// Reads a YAML, TOML or JSON file, told apart by extension.
     ///
     /// # Errors
     /// A file that is missing, unreadable, too large, or not of its format, with the line.
     pub fn read(path: &Path) -> Result<Self> {
         let shown = path.display();
-        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-        let parse = match extension {
-            "yaml" | "yml" => from_yaml,
-            "toml" => from_toml,
-            _ => bail!("{shown}: neither YAML nor TOML\nhint: name the file .yaml or .toml"),
-        };
         let size = std::fs::metadata(path).map(|metadata| metadata.len());
         let size =
             size.with_context(|| format!("cannot read {shown}\nhint: check the path of the configuration"))?;
@@ -48,8 +42,24 @@ impl Document {
         let Ok(text) = String::from_utf8(bytes) else {
             bail!("{shown}: not UTF-8\nhint: is it a configuration? give data with --data");
         };
+        Self::parse(&text, path)
+    }
+
+    /// Reads a text that is, or might be, the file at `path`.
+    ///
+    /// # Errors
+    /// What is wrong with it, with the line.
+    pub fn parse(text: &str, path: &Path) -> Result<Self> {
+        let shown = path.display();
+        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+        let parse = match extension {
+            "yaml" | "yml" => from_yaml,
+            "toml" => from_toml,
+            "json" => from_json,
+            _ => bail!("{shown}: neither YAML, TOML nor JSON\nhint: name the file .yaml, .toml or .json"),
+        };
         let mut lines = BTreeMap::new();
-        let node = parse(&text).map_err(|(line, cause)| {
+        let node = parse(text).map_err(|(line, cause)| {
             // The line is said before; the parser says it again at the end.
             let cause =
                 cause.lines().next().unwrap_or_default().split(" at line ").next().unwrap_or_default();
@@ -59,7 +69,9 @@ impl Document {
             }
         })?;
         match node {
-            Node::Table(_) => Ok(Self { value: node.flatten("", &mut lines), lines }),
+            Node::Table(_) | Node::Leaf(Value::Object(_)) => {
+                Ok(Self { value: node.flatten("", &mut lines), lines })
+            }
             Node::Leaf(Value::Null) => Ok(Self { value: Value::Object(Map::new()), lines }),
             Node::Leaf(_) => {
                 bail!("{shown}: not a list of keys and values\nhint: write one per line, as in steps: 500")
@@ -99,6 +111,11 @@ fn from_yaml(text: &str) -> Result<Node, ParseError> {
         let line = error.location().map(|location| location.line());
         (line, error.without_snippet().to_string())
     })
+}
+
+/// Keys of JSON do not know their lines; errors do.
+fn from_json(text: &str) -> Result<Node, ParseError> {
+    serde_json::from_str(text).map(Node::Leaf).map_err(|error| (Some(error.line() as u64), error.to_string()))
 }
 
 impl<'de> Deserialize<'de> for Node {
@@ -263,7 +280,9 @@ mod tests {
             ("toml", "steps = 5\n\nx = [1]\n", "run.toml:3: no key takes a list"),
             ("toml", "x = inf\n", "run.toml:1: infinity"),
             ("toml", "x = 1979-05-27\n", "no key takes a date"),
-            ("json", "{}", "neither YAML nor TOML"),
+            ("ini", "", "neither YAML, TOML nor JSON"),
+            ("json", "{\n\"a\" 1}", "f.json:2: expected `:`"),
+            ("json", "[1]", "f.json: not a list of keys and values"),
         ];
         for (extension, text, message) in cases {
             let error = format!("{:#}", document(extension, text).unwrap_err());

@@ -26,6 +26,16 @@ impl Layer {
         Ok(Self { file: Some(path.to_owned()), value, lines })
     }
 
+    /// What somebody sent, in JSON, YAML or TOML: `format` is the extension that a file of it would have.
+    ///
+    /// # Errors
+    /// As of a file.
+    pub fn parse(text: &str, format: &str) -> Result<Self> {
+        let name = Path::new("job").with_extension(format);
+        let Document { value, lines } = Document::parse(text, &name)?;
+        Ok(Self { file: Some(name), value, lines })
+    }
+
     /// What the command line sets: dotted paths and values.
     pub fn command_line(settings: &[(String, Value)]) -> Result<Self> {
         let mut value = json!({});

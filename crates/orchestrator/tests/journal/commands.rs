@@ -33,6 +33,7 @@ fn commands() -> Vec<Command> {
         held_out_data: digest,
         plan,
         checkpoints: Default::default(),
+        tokens_max: None,
     };
     let mut commands = vec![
         Command::NodeJoined { node, profile: profile.clone(), addresses: vec![], now_ms: 10 },

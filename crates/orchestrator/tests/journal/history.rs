@@ -126,6 +126,7 @@ fn job(minimum_nodes: u32) -> JobDescription {
             topology: Default::default(),
         },
         checkpoints: Default::default(),
+        tokens_max: None,
     }
 }
 

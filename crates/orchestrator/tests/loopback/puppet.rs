@@ -101,6 +101,7 @@ pub fn job(name: &str, rounds: u32, minimum_nodes: u32) -> (JobDescription, Vec<
             topology: Default::default(),
         },
         checkpoints: Default::default(),
+        tokens_max: None,
     };
     (job, inner, Arc::new(store))
 }

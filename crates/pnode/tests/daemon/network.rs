@@ -69,6 +69,7 @@ impl Network {
                 topology: Default::default(),
             },
             checkpoints: Default::default(),
+            tokens_max: None,
         };
         let parts = job.initial.manifest().blobs().map(|blob| blob.digest).collect();
         self.client.submit(description, parts, store).await.unwrap();

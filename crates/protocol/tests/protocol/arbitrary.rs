@@ -83,6 +83,7 @@ prop_compose! {
         profile in any_numeric_profile(),
         topology in any_topology(),
         (redundancy, interval, keep) in (1..=64u32, 1..=u32::MAX, 0..=64u32),
+        tokens_max in proptest::option::of(1..=u64::MAX),
     ) -> JobDescription {
         let [program, initial, training_data, held_out_data] = blobs;
         let [sequences_per_step, evaluation_shards, minimum_nodes] = numbers;
@@ -91,7 +92,7 @@ prop_compose! {
             contribution_deadline_ms, topology,
         };
         let checkpoints = CheckpointPlan { redundancy, interval, keep };
-        JobDescription { name, program, profile, initial, training_data, held_out_data, plan, checkpoints }
+        JobDescription { name, program, profile, initial, training_data, held_out_data, plan, checkpoints, tokens_max }
     }
 }
 

@@ -63,6 +63,7 @@ pub fn job() -> JobDescription {
             topology: Topology::Tree { fan_in: 32 },
         },
         checkpoints: CheckpointPlan { redundancy: 3, interval: 300, keep: 2 },
+        tokens_max: Some(1 << 40),
     }
 }
 

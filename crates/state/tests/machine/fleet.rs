@@ -53,6 +53,7 @@ pub fn job(name: &str, plan: RoundPlan) -> JobDescription {
         held_out_data: Digest::of(b"held-out data"),
         plan,
         checkpoints: CheckpointPlan::default(),
+        tokens_max: None,
     }
 }
 
@@ -138,7 +139,10 @@ impl Fleet {
     }
 
     pub fn submit(&mut self, name: &str, plan: RoundPlan) -> JobId {
-        let job = job(name, plan);
+        self.submit_description(job(name, plan))
+    }
+
+    pub fn submit_description(&mut self, job: JobDescription) -> JobId {
         let id = job.id();
         self.apply(Command::JobSubmitted { job, now_ms: self.now_ms }).unwrap();
         id

@@ -2,7 +2,7 @@
 
 use zoo_content::Digest;
 use zoo_protocol::{Link, NodeId, Share, decode, encode};
-use zoo_state::{Event, Failure, FaultKind, LossCause, Missed, Release, Restart};
+use zoo_state::{Event, Failure, FaultKind, LossCause, Missed, Release, Restart, Stop};
 
 use crate::fleet::{plan, profile};
 
@@ -66,6 +66,10 @@ fn name(event: &Event) -> &'static str {
         Event::CheckpointReleased { why: Release::Lost, .. } => "checkpoint_released.lost",
         Event::CheckpointReleased { why: Release::False, .. } => "checkpoint_released.false",
         Event::ContributionLate { .. } => "contribution_late",
+        Event::JobStopped { why: Stop::Cancelled, .. } => "job_stopped.cancelled",
+        Event::JobStopped { why: Stop::Budget, .. } => "job_stopped.budget",
+        Event::JobPaused { .. } => "job_paused",
+        Event::JobResumed { .. } => "job_resumed",
     }
 }
 
@@ -149,6 +153,9 @@ fn events() -> Vec<Event> {
         Failure::SequencesExhausted,
     ];
     events.extend(failures.map(|why| Event::JobFailed { job, why }));
+    let stops = [(None, Stop::Cancelled), (Some(digest("checkpoint")), Stop::Budget)];
+    events.extend(stops.map(|(checkpoint, why)| Event::JobStopped { job, checkpoint, tokens: 1 << 40, why }));
+    events.extend([Event::JobPaused { job }, Event::JobResumed { job, ahead: 300 }]);
     events
 }
 

@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use zoo_content::Digest;
 use zoo_protocol::{Aggregate, JobId, Link, NodeId, Report, RoundPlan, Sum, Topology, Work};
-use zoo_state::{Command, Event, JobStatus, Outcome, State};
+use zoo_state::{Command, Event, JobStatus, Outcome, State, Steer};
 
 use crate::fleet::{DEADLINE_MS, Fleet, commitment, plan};
 
@@ -40,6 +40,8 @@ enum Action {
     Keep(usize),
     /// Who holds the newest checkpoint, if the node does, is challenged, and answers or is silent.
     Challenge(usize, Option<u64>),
+    /// The job is paused or resumed.
+    Steer(Steer),
     Lie(Lie),
 }
 
@@ -69,6 +71,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (0..NODES).prop_map(Action::Hear),
         2 => (0_u64..50).prop_map(Action::Tick),
         1 => Just(Action::Deadline),
+        1 => prop_oneof![Just(Steer::Pause), Just(Steer::Resume)].prop_map(Action::Steer),
         3 => lie().prop_map(Action::Lie),
     ]
 }
@@ -170,8 +173,15 @@ impl History {
                 let _ = fleet.challenge(node, 7, place);
             }
             Action::Challenge(..) => {}
+            Action::Steer(steer) => self.steer(steer),
             Action::Lie(ref lie) => self.lie(lie),
         }
+    }
+
+    /// A job that is over by then is steered in vain.
+    fn steer(&mut self, steer: Steer) {
+        let now_ms = self.fleet.now_ms;
+        let _ = self.fleet.apply(Command::JobSteered { job: self.job, steer, now_ms });
     }
 
     fn lie(&mut self, lie: &Lie) {
@@ -208,6 +218,7 @@ impl History {
     /// Everybody is there and works from now on, though the liar still lies about checkpoints. Says
     /// whether the job is over within the steps that takes.
     fn heal_and_finish(&mut self) -> bool {
+        self.steer(Steer::Resume);
         (0..NODES).for_each(|node| self.fleet.join(node));
         let sweeps_a_round = 1 + NODES + plan().evaluation_shards as usize;
         let sweeps_max = (ROUNDS as usize + 2) * sweeps_a_round;

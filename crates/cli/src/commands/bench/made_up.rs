@@ -128,6 +128,7 @@ fn job() -> JobDescription {
             topology: Topology::Auto,
         },
         checkpoints: CheckpointPlan::default(),
+        tokens_max: None,
     }
 }
 

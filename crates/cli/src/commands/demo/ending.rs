@@ -71,7 +71,8 @@ impl Task<'_> {
     /// Fetches the final checkpoint from the network, writes the model's folder and lets it write.
     pub async fn export_and_sample(self, audience: &mut Audience) -> Result<(Digest, Sample)> {
         let peers = self.client.peers().await?;
-        let fetched = Fetched::fetch(self.client.endpoint(), &peers, &self.checkpoint, |_, _| {}).await?;
+        let fetched =
+            Fetched::fetch(self.client.endpoint(), None, &peers, &self.checkpoint, |_, _| {}).await?;
         let (prepared, seed, folder) = (self.prepared, self.seed, self.directories.model.clone());
         let made = spawn_blocking(move || -> Result<(Digest, Sample)> {
             let network = fetched.network()?;

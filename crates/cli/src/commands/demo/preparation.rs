@@ -4,7 +4,7 @@ use std::thread::available_parallelism;
 
 use anyhow::{Context, Result};
 use zoo_data::{CargoSource, HeldOut, Options, Prepared, Source, TokenizerChoice};
-use zoo_job::Job;
+use zoo_job::{Job, Terms};
 use zoo_protocol::{CheckpointPlan, Profile, RoundPlan, Topology};
 use zoo_training::{Outer, Schedule, SparseSettings, TrainingSpec, UpdateFormat};
 
@@ -43,7 +43,7 @@ pub fn prepare(demo: &Demo) -> Result<PreparedJob> {
         training,
         held_out,
         None,
-        (plan(demo), CheckpointPlan::default()),
+        Terms { plan: plan(demo), checkpoints: CheckpointPlan::default(), tokens_max: None },
     )?;
     Ok(PreparedJob { job, prepared })
 }

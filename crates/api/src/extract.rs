@@ -1,0 +1,93 @@
+//! What handlers take out of requests, refused as problems.
+
+use axum::RequestPartsExt;
+use axum::extract::{FromRequestParts, Path, Query};
+use axum::http::StatusCode;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+
+use crate::app::App;
+use crate::keys::Scope;
+use crate::problem::Problem;
+
+/// The query, as this.
+pub struct Asked<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + 'static> FromRequestParts<S> for Asked<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let Query(query) =
+            parts.extract::<Query<T>>().await.map_err(|cause| Problem::invalid(cause.body_text()))?;
+        Ok(Self(query))
+    }
+}
+
+/// What the path names, as this.
+pub struct Named<T>(pub T);
+
+impl<S: Send + Sync, T: std::str::FromStr<Err: std::fmt::Display> + Send> FromRequestParts<S> for Named<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let Path(text) =
+            parts.extract::<Path<String>>().await.map_err(|cause| Problem::invalid(cause.body_text()))?;
+        text.parse().map(Self).map_err(|cause| Problem::invalid(format!("{text:?} in the path: {cause}")))
+    }
+}
+
+/// Who asks may look.
+pub struct MayRead;
+/// Who asks may submit.
+pub struct MaySubmit;
+/// Who asks may manage jobs.
+pub struct MayManage;
+
+impl FromRequestParts<App> for MayRead {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        if app.reading_needs_a_key {
+            check(parts, app, Scope::Read)?;
+        }
+        Ok(Self)
+    }
+}
+
+impl FromRequestParts<App> for MaySubmit {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        check(parts, app, Scope::Submit).map(|()| Self)
+    }
+}
+
+impl FromRequestParts<App> for MayManage {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        check(parts, app, Scope::Manage).map(|()| Self)
+    }
+}
+
+fn check(parts: &Parts, app: &App, needed: Scope) -> Result<(), Problem> {
+    let unauthorized = |detail: &str| Err(Problem::new(StatusCode::UNAUTHORIZED, detail));
+    let Some(header) = parts.headers.get(AUTHORIZATION) else {
+        return unauthorized(
+            "this needs a key; hint: send the header Authorization: Bearer KEY; zoo keys create makes a key",
+        );
+    };
+    let key = header.to_str().ok().and_then(|text| {
+        let (scheme, key) = text.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+    });
+    match key.and_then(|key| app.keys.scope_of(key)) {
+        None => unauthorized("no such key; hint: it may have been revoked; zoo keys lists those there are"),
+        Some(scope) if scope < needed => {
+            let detail = format!("the key is for {scope}, and this needs {needed}");
+            Err(Problem::new(StatusCode::FORBIDDEN, detail))
+        }
+        Some(_) => Ok(()),
+    }
+}

@@ -1,0 +1,141 @@
+//! Events, as they happen: server-sent, resumable by their numbers.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Sse;
+use axum::response::sse::{Event as Sent, KeepAlive};
+use futures_util::Stream;
+use futures_util::stream::unfold;
+use tokio::sync::watch;
+use zoo_protocol::JobId;
+
+use super::jobs::unknown;
+use crate::app::App;
+use crate::extract::{Asked, MayRead, Named};
+use crate::feed::{Feed, Item};
+use crate::problem::Problem;
+use crate::schema::WatchFrom;
+
+/// What a browser sends when it connects again: the number of the last event that it got.
+const LAST_EVENT_ID: &str = "last-event-id";
+/// A sign of life so often, where nothing happens.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// Watch everything that happens
+///
+/// Every event from `from` on, or after the one that `Last-Event-ID` names, then those that come. Each has its number as `id`, the
+/// kind of event as `event`, and a JSON object as `data`. Who loses the connection asks again with the last number, and misses nothing.
+#[utoipa::path(
+    get, path = "/v1/events", tag = "events",
+    params(WatchFrom, ("Last-Event-ID" = Option<u64>, Header, description = "Number of the last event that is known")),
+    responses((status = 200, description = "Events", content_type = "text/event-stream", body = String),
+        (status = 400, description = "No number", body = Problem, content_type = "application/problem+json")),
+)]
+pub(crate) async fn all(
+    _: MayRead,
+    State(app): State<App>,
+    headers: HeaderMap,
+    Asked(asked): Asked<WatchFrom>,
+) -> Result<Sse<impl Stream<Item = Result<Sent, Infallible>>>, Problem> {
+    let from = first(&headers, asked)?.unwrap_or(0);
+    Ok(watch(&app, from, None))
+}
+
+/// Watch what happens to a job
+///
+/// As above, of one job, from when it was accepted. The stream ends once the job is over.
+#[utoipa::path(
+    get, path = "/v1/jobs/{id}/events", tag = "events",
+    params(WatchFrom, ("id" = String, Path, description = "The job's id"),
+        ("Last-Event-ID" = Option<u64>, Header, description = "Number of the last event that is known")),
+    responses((status = 200, description = "Events", content_type = "text/event-stream", body = String),
+        (status = 400, description = "No number", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such job", body = Problem, content_type = "application/problem+json")),
+)]
+pub(crate) async fn of_job(
+    _: MayRead,
+    State(app): State<App>,
+    Named(id): Named<JobId>,
+    headers: HeaderMap,
+    Asked(asked): Asked<WatchFrom>,
+) -> Result<Sse<impl Stream<Item = Result<Sent, Infallible>>>, Problem> {
+    let accepted =
+        app.feed.history(|history| Some(history.job(&id)?.sequence)).ok_or_else(|| unknown(&id))?;
+    let from = first(&headers, asked)?.unwrap_or(accepted).max(accepted);
+    Ok(watch(&app, from, Some(id)))
+}
+
+/// The first event that is wanted, if one is named.
+fn first(headers: &HeaderMap, asked: WatchFrom) -> Result<Option<u64>, Problem> {
+    let Some(last) = headers.get(LAST_EVENT_ID) else { return Ok(asked.from) };
+    let last = last.to_str().ok().and_then(|last| last.trim().parse::<u64>().ok());
+    let last = last.ok_or_else(|| Problem::invalid("Last-Event-ID: it is not the number of an event"))?;
+    Ok(Some(last.saturating_add(1)))
+}
+
+fn watch(
+    app: &App,
+    from: u64,
+    job: Option<JobId>,
+) -> Sse<impl Stream<Item = Result<Sent, Infallible>> + use<>> {
+    let feed = app.feed.clone();
+    let watcher = Watcher {
+        news: feed.next(),
+        feed,
+        stop: app.stop.clone(),
+        next: from,
+        job,
+        waiting: VecDeque::new(),
+        is_over: false,
+    };
+    let stream = unfold(watcher, |mut watcher| async move {
+        let item = watcher.next().await?;
+        Some((Ok(sent(&item)), watcher))
+    });
+    Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+}
+
+fn sent(item: &Item) -> Sent {
+    Sent::default().id(item.sequence.to_string()).event(item.kind.as_ref()).data(item.text.as_ref())
+}
+
+struct Watcher {
+    feed: Feed,
+    news: watch::Receiver<u64>,
+    stop: watch::Receiver<bool>,
+    next: u64,
+    job: Option<JobId>,
+    waiting: VecDeque<Item>,
+    is_over: bool,
+}
+
+impl Watcher {
+    /// The next event that is wanted; none when there will be no more.
+    async fn next(&mut self) -> Option<Item> {
+        loop {
+            if let Some(item) = self.waiting.pop_front() {
+                return Some(item);
+            }
+            if self.is_over {
+                return None;
+            }
+            self.news.borrow_and_update();
+            let page = self.feed.page(self.next).await.ok()?;
+            if let Some(last) = page.last() {
+                self.next = last.sequence + 1;
+                let wanted = page.into_iter().filter(|item| self.job.is_none() || item.job == self.job);
+                self.waiting.extend(wanted);
+                self.is_over = self.job.is_some() && self.waiting.iter().any(|item| item.ends_job);
+                continue;
+            }
+            tokio::select! {
+                changed = self.news.changed() => changed.ok()?,
+                _ = self.stop.wait_for(|stop| *stop) => return None,
+            }
+        }
+    }
+}

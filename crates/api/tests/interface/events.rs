@@ -1,0 +1,114 @@
+//! Watching.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::client::{Bench, PATIENCE};
+
+/// A watcher that reads events one by one.
+struct Watcher {
+    stream: TcpStream,
+    read: String,
+}
+
+impl Watcher {
+    async fn start(bench: &Bench, path: &str, headers: &str) -> Self {
+        let mut stream = TcpStream::connect(bench.address).await.unwrap();
+        let head = format!("GET {path} HTTP/1.1\r\nHost: zoo\r\nAccept: text/event-stream\r\n{headers}\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        Self { stream, read: String::new() }
+    }
+
+    /// Number and kind of the next event; none when the stream has ended.
+    async fn next(&mut self) -> Option<(u64, String)> {
+        loop {
+            if let Some(end) = self.read.find("\n\n") {
+                let event: String = self.read.drain(..end + 2).collect();
+                let field =
+                    |name: &str| event.lines().find_map(|line| line.strip_prefix(name).map(str::trim));
+                if let (Some(id), Some(kind)) = (field("id:"), field("event:")) {
+                    let data: serde_json::Value = serde_json::from_str(field("data:").unwrap()).unwrap();
+                    assert_eq!(data["event"], kind);
+                    return Some((id.parse().unwrap(), kind.to_owned()));
+                }
+                continue;
+            }
+            let mut bytes = [0; 4096];
+            match timeout(PATIENCE, self.stream.read(&mut bytes)).await.expect("in time").unwrap() {
+                0 => return None,
+                read => self.read += &String::from_utf8_lossy(&bytes[..read]),
+            }
+            if self.read.ends_with("0\r\n\r\n") {
+                let rest = self.read.find("\n\n");
+                rest?;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_that_loses_its_connection_misses_nothing() {
+    let bench = Bench::start().await;
+    let first = bench.submit("first").await.json()["id"].as_str().unwrap().to_owned();
+    let mut whole = Watcher::start(&bench, "/v1/events", "").await;
+    let (at, kind) = whole.next().await.unwrap();
+    assert_eq!((at, kind.as_str()), (0, "job_accepted"));
+
+    // One is cut after every event and comes back with the number of the last.
+    let mut seen = Vec::new();
+    let mut last = String::new();
+    let steer = async |what: &str| {
+        bench.post(&format!("/v1/jobs/{first}/{what}"), &bench.manage_key, b"").await.status
+    };
+    for what in ["pause", "resume", "pause", "resume", "cancel"] {
+        assert_eq!(steer(what).await, 200);
+        let mut cut = Watcher::start(&bench, "/v1/events", &last).await;
+        let (at, kind) = cut.next().await.unwrap();
+        last = format!("Last-Event-ID: {at}\r\n");
+        seen.push((at, kind));
+    }
+    let mut resumed = Watcher::start(&bench, "/v1/events", &last).await;
+    while seen.last().is_none_or(|(_, kind)| kind != "job_stopped") {
+        seen.push(resumed.next().await.unwrap());
+    }
+    let mut all = vec![(0, "job_accepted".to_owned())];
+    while all.last().is_none_or(|(_, kind)| kind != "job_stopped") {
+        all.push(whole.next().await.unwrap());
+    }
+    assert_eq!(seen, all);
+    assert!(all.iter().map(|(at, _)| *at).eq(0..all.len() as u64), "{all:?}");
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_of_one_job_hears_of_that_one_until_it_is_over() {
+    let bench = Bench::start().await;
+    let first = bench.submit("first").await.json()["id"].as_str().unwrap().to_owned();
+    let second = bench.submit("second").await.json()["id"].as_str().unwrap().to_owned();
+    let mut watcher = Watcher::start(&bench, &format!("/v1/jobs/{second}/events"), "").await;
+    assert_eq!(watcher.next().await.unwrap().1, "job_accepted");
+    bench.post(&format!("/v1/jobs/{first}/cancel"), &bench.manage_key, b"").await;
+    bench.post(&format!("/v1/jobs/{second}/cancel"), &bench.manage_key, b"").await;
+    let mut kinds = Vec::new();
+    while let Some((_, kind)) = watcher.next().await {
+        kinds.push(kind);
+    }
+    assert_eq!(kinds, ["round_waiting", "job_stopped"], "and then the stream ends");
+
+    let missing = "0".repeat(64);
+    bench.get(&format!("/v1/jobs/{missing}/events")).await.is_problem(404, "not-found", "there is no job");
+    let wrong = bench.ask("GET", "/v1/events", "Last-Event-ID: x\r\n", b"").await;
+    wrong.is_problem(400, "invalid", "Last-Event-ID");
+    bench.get("/v1/events?from=-1").await.is_problem(400, "invalid", "from");
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watchers_do_not_keep_an_orchestrator_from_stopping() {
+    let bench = Bench::start().await;
+    let mut watcher = Watcher::start(&bench, "/v1/events", "").await;
+    bench.submit("first").await;
+    watcher.next().await.unwrap();
+    timeout(PATIENCE, bench.stop()).await.expect("it stops");
+}

@@ -1,0 +1,122 @@
+//! Jobs: submitted, listed, steered.
+
+use serde_json::json;
+
+use crate::client::{Bench, JOB, text};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_submitted_listed_paused_resumed_and_cancelled() {
+    let bench = Bench::start().await;
+    let first = bench.submit("first").await;
+    assert_eq!(first.status, 201, "{first:?}");
+    let job = first.json();
+    let id = job["id"].as_str().unwrap().to_owned();
+    assert_eq!(first.header("location"), Some(format!("/v1/jobs/{id}").as_str()));
+    assert_eq!((&job["name"], &job["of_steps"], &job["steps"]), (&json!("first"), &json!(6), &json!(0)));
+
+    let again = bench.submit("first").await;
+    assert_eq!((again.status, &again.json()["id"]), (201, &json!(id)), "a job is what it says");
+    let second = bench.submit("second").await.json();
+    assert_eq!(second["state"], "queued");
+    let listed = bench.get("/v1/jobs").await.json();
+    let names = |listed: &serde_json::Value| -> Vec<String> {
+        listed["jobs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|job| job["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(names(&listed), ["second", "first"], "the newest first");
+    let page = bench.get("/v1/jobs?limit=1").await.json();
+    assert_eq!(names(&page), ["second"]);
+    let rest = bench.get(&format!("/v1/jobs?limit=1&cursor={}", page["next"])).await.json();
+    assert_eq!((names(&rest), &rest["next"]), (vec!["first".to_owned()], &json!(null)));
+
+    let steer = async |what: &str| bench.post(&format!("/v1/jobs/{id}/{what}"), &bench.manage_key, b"").await;
+    assert_eq!(steer("pause").await.json()["state"], "paused");
+    assert_eq!(names(&bench.get("/v1/jobs?state=paused").await.json()), ["first"]);
+    assert_eq!(steer("resume").await.json()["state"], "queued");
+    assert_eq!(steer("cancel").await.json()["state"], "cancelled");
+    steer("pause").await.is_problem(409, "conflict", "it is over");
+    assert_eq!(bench.get(&format!("/v1/jobs/{id}")).await.json()["state"], "cancelled");
+    let rounds = bench.get(&format!("/v1/jobs/{id}/rounds")).await;
+    assert_eq!((rounds.status, rounds.json()), (200, json!({ "rounds": [], "next": null })));
+    bench.get(&format!("/v1/jobs/{id}/model")).await.is_problem(409, "conflict", "no round");
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_survive_a_restart() {
+    let bench = Bench::start().await;
+    let id = bench.submit("kept").await.json()["id"].as_str().unwrap().to_owned();
+    let root = bench.get("/v1/journal").await.json();
+    let again = Bench::start_in(bench.stop().await, false).await;
+    assert_eq!(again.get("/v1/journal").await.json()["root"], root["root"]);
+    assert_eq!(again.get(&format!("/v1/jobs/{id}")).await.json()["name"], "kept");
+    again.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_keys_are_refused_in_the_same_words_as_on_the_command_line() {
+    let bench = Bench::start().await;
+    let data = bench.upload(&text()).await;
+    let cases = [
+        (
+            "application/yaml",
+            "steps: 5\nmodle: {}\n".to_owned(),
+            422,
+            "job.yaml:2: modle: there is no such key",
+        ),
+        ("application/yaml", "steps: [1\n".to_owned(), 400, "job.yaml:"),
+        ("application/json", "{\"steps\": 0}".to_owned(), 422, "steps: 0 is not possible"),
+        ("application/json", "{\"steps\": ".to_owned(), 400, "job.json:1: EOF"),
+        ("application/json", "[]".to_owned(), 400, "not a list of keys and values"),
+        ("application/toml", "steps = \"many\"\n".to_owned(), 422, "job.toml:1: steps"),
+        ("application/json", "{\"preset\": \"gpt9\"}".to_owned(), 422, "there is no preset"),
+        ("application/json", "{\"budget\": {\"max\": -1}}".to_owned(), 422, "budget.max"),
+        ("application/json", json!({ "data": "/etc/passwd" }).to_string(), 422, "no text that was uploaded"),
+        ("application/json", json!({ "data": data, "model": { "context": 99999 } }).to_string(), 422, ""),
+    ];
+    for (kind, body, status, detail) in cases {
+        let headers = format!("Authorization: Bearer {}\r\nContent-Type: {kind}\r\n", bench.submit_key);
+        let answer = bench.ask("POST", "/v1/jobs", &headers, body.as_bytes()).await;
+        answer.is_problem(status, if status == 400 { "invalid" } else { "refused" }, detail);
+    }
+    assert_eq!(bench.get("/v1/jobs").await.json()["jobs"], json!([]), "nothing was submitted");
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_twice_with_one_key_is_answered_once() {
+    let bench = Bench::start().await;
+    let data = bench.upload(&text()).await;
+    let submit = async |name: &str, key: &str| {
+        let headers = format!(
+            "Authorization: Bearer {}\r\nContent-Type: application/yaml\r\nIdempotency-Key: {key}\r\n",
+            bench.submit_key
+        );
+        bench
+            .ask("POST", "/v1/jobs", &headers, format!("{JOB}run: {name}\ndata: \"{data}\"\n").as_bytes())
+            .await
+    };
+    let (one, same) = tokio::join!(submit("one", "k1"), submit("one", "k1"));
+    assert_eq!((one.status, same.status, one.json()["id"] == same.json()["id"]), (201, 201, true));
+    submit("other", "k1").await.is_problem(409, "conflict", "used for another job");
+    assert_eq!(submit("other", "k2").await.status, 201);
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_texts_make_one_job_and_a_budget_becomes_tokens() {
+    let bench = Bench::start().await;
+    let (one, other) = (bench.upload(&text()).await, bench.upload(&text().to_uppercase()).await);
+    let body = format!("{JOB}data: \"{one},{other}\"\nbudget: {{max: 0.001}}\n");
+    let headers = format!("Authorization: Bearer {}\r\nContent-Type: application/yaml\r\n", bench.submit_key);
+    let answer = bench.ask("POST", "/v1/jobs", &headers, body.as_bytes()).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    let tokens_max = answer.json()["tokens_max"].as_u64().unwrap();
+    // 10^12 operations, six for each parameter and token, of a model with some tens of thousands.
+    assert!((1_000_000..20_000_000).contains(&tokens_max), "{tokens_max}");
+    bench.stop().await;
+}
