@@ -40,6 +40,7 @@ mod plan;
 pub mod preset;
 pub mod sampling;
 mod state;
+mod text_stream;
 pub mod tokenizer;
 mod vnode;
 
@@ -59,6 +60,7 @@ pub use pages::{PagePool, Sequence};
 pub use parameter::Parameter;
 pub use sampling::Sampler;
 pub use state::StateError;
+pub use text_stream::{StoppedText, TextStream};
 pub use tokenizer::Tokenizer;
 pub use vnode::VNode;
 pub use zoo_kernels::Profile;

@@ -1,0 +1,64 @@
+//! What a server knows of its model beside the weights.
+
+use std::collections::BTreeSet;
+
+use zoo_content::Digest;
+use zoo_model::{Decoder, Profile, Tokenizer};
+use zoo_training::ChatTemplate;
+
+use crate::prompt::Template;
+
+/// A model's name, and what turns text into its tokens and back.
+pub struct Served {
+    /// What clients call it.
+    pub name: String,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+    /// Tokens that end a text.
+    pub ends: BTreeSet<u32>,
+    /// Digest of its parameters.
+    pub digest: Digest,
+    /// The rule of its matrix products.
+    pub profile: Profile,
+    /// Most positions of a text.
+    pub context: usize,
+    /// How a conversation becomes a prompt.
+    pub(crate) template: Template,
+    /// The template's own text and tokens, for who asks.
+    pub(crate) chat: Option<ChatTemplate>,
+}
+
+/// Why a chat template is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("chat template: {0}\nhint: correct chat_template in tokenizer_config.json, or remove it")]
+pub struct TemplateError(pub String);
+
+impl Served {
+    /// Describes the model of `decoder`.
+    ///
+    /// # Errors
+    /// When the chat template does not parse.
+    pub fn new(
+        name: String,
+        decoder: &Decoder,
+        tokenizer: Tokenizer,
+        ends: BTreeSet<u32>,
+        chat: Option<ChatTemplate>,
+    ) -> Result<Self, TemplateError> {
+        Ok(Self {
+            name,
+            tokenizer,
+            ends,
+            digest: decoder.digest(),
+            profile: decoder.profile(),
+            context: decoder.context(),
+            template: Template::new(chat.as_ref())?,
+            chat,
+        })
+    }
+
+    /// Equal for servers whose answers are equal.
+    pub fn fingerprint(&self) -> String {
+        format!("zoo-{}-{}", self.profile, self.digest.short())
+    }
+}
