@@ -4,10 +4,9 @@ use std::time::Duration;
 
 /// Largest body of a request, bytes.
 pub const BODY_BYTES_MAX: usize = 16 << 20;
-/// The whole body must be there after this long.
-pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// All headers must be there after this long; a connection may idle between requests for as long.
-pub const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
+/// The headers of a request must be there after this long, and its body after as long again; a connection may idle
+/// between requests for as long.
+pub const PATIENCE: Duration = Duration::from_secs(20);
 /// Largest head of a request, bytes.
 pub const HEADER_BYTES_MAX: usize = 32 << 10;
 /// Most headers of a request.

@@ -28,6 +28,7 @@ mod decode;
 mod definition;
 mod error;
 mod generate;
+pub mod gguf;
 pub mod hugging_face;
 mod initialise;
 mod likelihood;

@@ -141,16 +141,6 @@ impl ModelFolder {
         let chat = chat_template(&folder)?;
         Ok(Self { network: imported.network, tokenizer, config: imported.config, ends, chat })
     }
-
-    /// The tokens of a prompt; of none, what starts a text.
-    pub fn prompt(&self, text: &str) -> Vec<u32> {
-        prompt(&self.tokenizer, text)
-    }
-
-    /// Whether a token ends the text.
-    pub fn ends(&self, token: u32) -> bool {
-        self.ends.contains(&token)
-    }
 }
 
 /// The tokens of a prompt; of none, what starts a text.

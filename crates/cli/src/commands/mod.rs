@@ -14,6 +14,7 @@ mod network;
 pub mod presets;
 mod relay;
 mod replay;
+mod serve;
 mod simulate;
 mod status;
 mod storage;
@@ -66,6 +67,8 @@ pub enum Command {
     Generate(generate::Generate),
     /// Talk to a trained model
     Chat(chat::Chat),
+    /// Serve a trained model to applications, as OpenAI's API does
+    Serve(Box<serve::Serve>),
     /// List the shapes that have names
     Presets(presets::Presets),
     /// Measure this machine: a training step, matrix products, every operator
@@ -101,6 +104,7 @@ impl Command {
             Command::Train(command) => command.run(),
             Command::Generate(command) => command.run(),
             Command::Chat(command) => command.run(),
+            Command::Serve(command) => command.run(),
             Command::Presets(command) => command.run(),
             Command::Bench(command) => command.run(),
             Command::Journal(command) => command.run(),

@@ -7,27 +7,28 @@ use axum::http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
+use super::App;
 use super::error::ApiError;
-use crate::limits::{BODY_BYTES_MAX, BODY_TIMEOUT};
+use crate::limits::BODY_BYTES_MAX;
 
 /// The body of a request, parsed.
 pub(crate) struct Body<T>(pub T);
 
-impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Body<T> {
+impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
         check_type(request.headers())?;
         let announced = request.headers().get(CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
         if announced.is_some_and(|bytes: u64| bytes > BODY_BYTES_MAX as u64) {
             return Err(too_large());
         }
-        let bytes = match timeout(BODY_TIMEOUT, to_bytes(request.into_body(), BODY_BYTES_MAX)).await {
+        let bytes = match timeout(app.patience, to_bytes(request.into_body(), BODY_BYTES_MAX)).await {
             Ok(Ok(bytes)) => bytes,
             Ok(Err(error)) if is_limit(&error) => return Err(too_large()),
             Ok(Err(error)) => return Err(ApiError::malformed(format!("the body cannot be read: {error}"))),
             Err(_) => {
-                let message = format!("the body did not arrive within {} s", BODY_TIMEOUT.as_secs());
+                let message = format!("the body did not arrive within {} s", app.patience.as_secs_f32());
                 return Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", message));
             }
         };

@@ -31,6 +31,8 @@ pub(crate) struct App {
     pub engine: Engine,
     pub served: Arc<Served>,
     pub guard: Arc<guard::Guard>,
+    /// How long a request may take to arrive.
+    pub patience: std::time::Duration,
 }
 
 /// All routes.

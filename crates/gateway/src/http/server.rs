@@ -18,7 +18,7 @@ use tower_service::Service;
 use super::guard::Guard;
 use super::{App, router};
 use crate::engine::Engine;
-use crate::limits::{CONNECTIONS_MAX, GRACE, HEADER_BYTES_MAX, HEADER_TIMEOUT, HEADERS_MAX};
+use crate::limits::{CONNECTIONS_MAX, GRACE, HEADER_BYTES_MAX, HEADERS_MAX};
 use crate::served::Served;
 
 /// Pause after the system refused a connection, for instance because too many files are open.
@@ -31,6 +31,8 @@ pub struct ServerSettings {
     pub listen: SocketAddr,
     /// What every request must carry as its bearer key, if anything.
     pub api_key: Option<String>,
+    /// How long a request may take to arrive: [`crate::limits::PATIENCE`] unless there is a reason.
+    pub patience: Duration,
 }
 
 /// Why a server does not start.
@@ -69,7 +71,8 @@ impl Server {
         let listener = TcpListener::bind(settings.listen).await.map_err(refuse)?;
         let address = listener.local_addr().map_err(refuse)?;
         let guard = Guard::new(settings.api_key.as_deref(), address.ip().is_loopback());
-        Ok(Self { listener, address, app: App { engine, served, guard: Arc::new(guard) } })
+        let app = App { engine, served, guard: Arc::new(guard), patience: settings.patience };
+        Ok(Self { listener, address, app })
     }
 
     /// Where it listens.
@@ -79,6 +82,7 @@ impl Server {
 
     /// Answers requests until `stop`; those that have begun then have a little longer.
     pub async fn run_until(self, stop: impl Future<Output = ()>) {
+        let patience = self.app.patience;
         let routes = router(self.app);
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let graceful = GracefulShutdown::new();
@@ -90,7 +94,7 @@ impl Server {
             };
             match accepted {
                 Ok((stream, permit)) => {
-                    let connection = connection(stream, routes.clone());
+                    let connection = connection(stream, routes.clone(), patience);
                     let connection = graceful.watch(connection);
                     tokio::spawn(async move {
                         // A client that breaks off or sends no HTTP is no concern of anybody else.
@@ -126,10 +130,10 @@ async fn accept(
 
 type Connection = http1::Connection<TokioIo<TcpStream>, Routes>;
 
-fn connection(stream: TcpStream, routes: axum::Router) -> Connection {
+fn connection(stream: TcpStream, routes: axum::Router, patience: Duration) -> Connection {
     http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(patience)
         .max_buf_size(HEADER_BYTES_MAX)
         .max_headers(HEADERS_MAX)
         .serve_connection(TokioIo::new(stream), Routes(routes))

@@ -7,9 +7,8 @@ use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
 use zoo_data::{CargoSource, Options, Progress as Step, Source, TokenizerChoice, prepare};
 use zoo_model::{Network, Tokenizer};
-use zoo_training::{Dataset, Sequences, Trainer, TrainingSpec, Windows};
+use zoo_training::{Dataset, ModelFolder, Sequences, Trainer, TrainingSpec, Windows};
 
-use crate::commands::generate::model_folder::Model;
 use crate::config::{RunConfig, Vocabulary};
 use crate::progress::{Progress, count};
 
@@ -52,7 +51,7 @@ impl Corpus {
     /// Text that is missing, unreadable, empty, no text, or too little; a model that cannot be read.
     pub fn prepare(config: &mut RunConfig, quiet: bool) -> Result<Self> {
         if let Some(path) = &config.from {
-            let Model { network, tokenizer, config: model } = Model::load(path)?;
+            let ModelFolder { network, tokenizer, config: model, .. } = ModelFolder::load(path)?;
             if tokenizer.vocab_size() != model.vocab_size {
                 bail!(
                     "{}: the tokenizer has {} tokens and the model {}: training it further is not possible yet",
