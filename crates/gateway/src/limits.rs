@@ -11,6 +11,8 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub const HEADER_BYTES_MAX: usize = 32 << 10;
 /// Most headers of a request.
 pub const HEADERS_MAX: usize = 64;
+/// Longest text that is cut into tokens for who asks for those, bytes.
+pub const TOKENIZE_BYTES_MAX: usize = 4 << 20;
 /// Connections at once; more wait in the system's queue.
 pub const CONNECTIONS_MAX: usize = 1024;
 /// Texts that one request may ask for: prompts times `n`.

@@ -22,6 +22,8 @@ pub struct Served {
     pub profile: Profile,
     /// Most positions of a text.
     pub context: usize,
+    /// Bytes of the longest token: so many bytes of text are at least so many tokens.
+    longest_token: usize,
     /// How a conversation becomes a prompt.
     pub(crate) template: Template,
     /// The template's own text and tokens, for who asks.
@@ -45,7 +47,10 @@ impl Served {
         ends: BTreeSet<u32>,
         chat: Option<ChatTemplate>,
     ) -> Result<Self, TemplateError> {
+        let tokens = 0..tokenizer.vocab_size() as u32;
+        let longest_token = tokens.map(|token| tokenizer.token_bytes(token).len()).max().unwrap_or(1).max(1);
         Ok(Self {
+            longest_token,
             name,
             tokenizer,
             ends,
@@ -55,6 +60,11 @@ impl Served {
             template: Template::new(chat.as_ref())?,
             chat,
         })
+    }
+
+    /// The fewest tokens that `bytes` of text can be: what is too long in any case need not be cut into tokens.
+    pub fn tokens_min(&self, bytes: usize) -> usize {
+        bytes.div_ceil(self.longest_token)
     }
 
     /// Equal for servers whose answers are equal.

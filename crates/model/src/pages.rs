@@ -6,6 +6,7 @@
 //! shares them. Nobody needs a remembered page that no sequence uses: the least recently used is the first to go.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use zoo_content::Digest;
 use zoo_kernels::attention::PAGE;
@@ -176,8 +177,8 @@ impl PagePool {
             let name = name(sequence.chain, &sequence.tail);
             let page = sequence.pages[sequence.positions / PAGE - 1];
             // Another sequence may have written the same at the same time: one of them is enough to remember.
-            if !self.remembered.contains_key(&name) {
-                self.remembered.insert(name, page);
+            if let Entry::Vacant(place) = self.remembered.entry(name) {
+                place.insert(page);
                 self.pages[page as usize].name = Some(name);
             }
             sequence.chain = Some(name);

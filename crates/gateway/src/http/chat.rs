@@ -6,13 +6,13 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::App;
 use super::answer::{Request, finite, token_text, with};
 use super::body::Body;
 use super::error::ApiError;
 use super::models::check_name;
-use super::request::Common;
+use super::request::{Common, check_length};
 use super::stream::{self, Pieces};
+use super::{App, beside};
 use crate::engine::{Event, Finish, TokenReport};
 use crate::limits::{MESSAGES_MAX, TOP_LOGPROBS_MAX};
 use crate::prompt::{Message, of_conversation};
@@ -62,7 +62,9 @@ pub(super) async fn create(
     }
     let mut manner = body.common.manner(wants.then_some(top), false)?;
     let messages = messages(body.messages)?;
-    let prompt = of_conversation(&app.served, &messages).map_err(|cause| {
+    let bytes = messages.iter().map(|message| message.content.len()).sum();
+    check_length(&app, bytes, "messages")?;
+    let prompt = beside(&app, move |served| of_conversation(served, &messages)).await?.map_err(|cause| {
         ApiError::invalid("messages", format!("the model's chat template refuses them: {cause}"))
     })?;
     manner.stops.extend(prompt.stops);

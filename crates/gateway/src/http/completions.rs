@@ -7,15 +7,15 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use zoo_model::TextStream;
 
-use super::App;
 use super::answer::{Request, Whole, finite, token_text, with};
 use super::body::Body;
 use super::error::ApiError;
 use super::models::check_name;
-use super::request::Common;
+use super::request::{Common, check_length};
 use super::stream::{self, Pieces};
+use super::{App, beside};
 use crate::engine::{Event, Finish, TokenReport};
-use crate::limits::{CHOICES_MAX, TOP_LOGPROBS_MAX};
+use crate::limits::TOP_LOGPROBS_MAX;
 use crate::served::Served;
 
 /// Tokens of a completion where nobody says how many: OpenAI's own default.
@@ -58,7 +58,7 @@ pub(super) async fn create(
     if body.suffix.as_ref().is_some_and(|suffix| !suffix.is_empty()) {
         return Err(ApiError::invalid("suffix", "this server does not support it\nhint: leave it out"));
     }
-    let prompts = prompts(&app.served, body.prompt)?;
+    let prompts = prompts(&app, body.prompt).await?;
     let works = manner.works(&app, prompts, Some(body.max_tokens.unwrap_or(TOKENS_DEFAULT)), "prompt")?;
     let mut request = Request::submit(&app, "cmpl", manner.sampler.seed, works)?;
     if body.common.is_stream() {
@@ -77,19 +77,19 @@ pub(super) async fn create(
     Ok(Json(with(request.head("text_completion"), fields)).into_response())
 }
 
-fn prompts(served: &Served, prompt: Option<Prompt>) -> Result<Vec<Vec<u32>>, ApiError> {
-    let of_text = |text: &str| zoo_training::prompt(&served.tokenizer, text);
-    let prompts = match prompt {
-        None => vec![of_text("")],
-        Some(Prompt::Text(text)) => vec![of_text(&text)],
-        Some(Prompt::Tokens(tokens)) => vec![tokens],
-        Some(Prompt::Texts(texts)) => texts.iter().map(|text| of_text(text)).collect(),
-        Some(Prompt::TokenLists(lists)) => lists,
+async fn prompts(app: &App, prompt: Option<Prompt>) -> Result<Vec<Vec<u32>>, ApiError> {
+    let texts = match prompt {
+        None => vec![String::new()],
+        Some(Prompt::Text(text)) => vec![text],
+        Some(Prompt::Texts(texts)) => texts,
+        Some(Prompt::Tokens(tokens)) => return Ok(vec![tokens]),
+        Some(Prompt::TokenLists(lists)) => return Ok(lists),
     };
-    if prompts.is_empty() || prompts.len() > CHOICES_MAX {
-        return Err(ApiError::invalid("prompt", format!("there must be 1 to {CHOICES_MAX} prompts")));
-    }
-    Ok(prompts)
+    texts.iter().try_for_each(|text| check_length(app, text.len(), "prompt"))?;
+    let cut = |served: &Served, texts: &[String]| {
+        texts.iter().map(|text| zoo_training::prompt(&served.tokenizer, text)).collect()
+    };
+    beside(app, move |served| cut(served, &texts)).await
 }
 
 fn choice(request: &Request, index: usize, whole: Whole) -> Value {

@@ -35,6 +35,16 @@ pub(crate) struct App {
     pub patience: std::time::Duration,
 }
 
+/// Works on text where that holds up nobody else: cutting a long one into tokens takes a while.
+async fn beside<T: Send + 'static>(
+    app: &App,
+    work: impl FnOnce(&Served) -> T + Send + 'static,
+) -> Result<T, error::ApiError> {
+    let served = Arc::clone(&app.served);
+    let done = tokio::task::spawn_blocking(move || work(&served)).await;
+    done.map_err(|error| error::ApiError::failed(format!("the text cannot be worked on: {error}")))
+}
+
 /// All routes.
 pub(crate) fn router(app: App) -> Router {
     let guarded = Router::new()

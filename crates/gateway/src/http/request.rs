@@ -1,5 +1,6 @@
 //! What completions and conversations ask for alike, every value checked.
 
+use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Number, Value};
 use zoo_model::Sampler;
@@ -164,6 +165,9 @@ impl Manner {
         param: &'static str,
     ) -> Result<Vec<Work>, ApiError> {
         let capacity = app.engine.capacity();
+        if prompts.is_empty() {
+            return Err(ApiError::invalid(param, "there is no prompt\nhint: give at least one"));
+        }
         if prompts.len() * self.choices > CHOICES_MAX {
             let message = format!(
                 "{} prompts times n = {} are more than {CHOICES_MAX} texts\nhint: send several requests",
@@ -193,18 +197,26 @@ impl Manner {
     }
 }
 
+/// Refuses what is too long however it is cut into tokens.
+pub(super) fn check_length(app: &App, bytes: usize, param: &'static str) -> Result<(), ApiError> {
+    let (least, positions) = (app.served.tokens_min(bytes), app.engine.capacity().positions);
+    if least > positions { Err(too_long(&format!("at least {least}"), positions, param)) } else { Ok(()) }
+}
+
+fn too_long(tokens: &str, positions: usize, param: &'static str) -> ApiError {
+    let message = format!(
+        "the prompt has {tokens} tokens, and this server's texts have at most {positions}\nhint: give a shorter prompt"
+    );
+    ApiError::new(StatusCode::BAD_REQUEST, "context_length_exceeded", message).about(param)
+}
+
 fn check_prompt(capacity: Capacity, prompt: &[u32], param: &'static str) -> Result<(), ApiError> {
     let Capacity { positions, vocab_size } = capacity;
     if prompt.is_empty() {
         return Err(ApiError::invalid(param, "a prompt is empty\nhint: give at least one token"));
     }
     if prompt.len() > positions {
-        let message = format!(
-            "the prompt has {} tokens, and this server's texts have at most {positions}\nhint: give a shorter prompt",
-            prompt.len()
-        );
-        return Err(ApiError::new(axum::http::StatusCode::BAD_REQUEST, "context_length_exceeded", message)
-            .about(param));
+        return Err(too_long(&prompt.len().to_string(), positions, param));
     }
     match prompt.iter().find(|token| **token as usize >= vocab_size) {
         Some(token) => {

@@ -6,9 +6,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::App;
+use super::beside;
 use super::body::Body;
 use super::error::ApiError;
-use crate::limits::BODY_BYTES_MAX;
+use crate::limits::{BODY_BYTES_MAX, TOKENIZE_BYTES_MAX};
 
 /// A text, by either of the names that servers use.
 #[derive(Deserialize)]
@@ -23,9 +24,17 @@ pub(super) struct Detokenize {
 }
 
 /// No tokens are added before or after: these models are trained without.
-pub(super) async fn tokenize(State(app): State<App>, Body(body): Body<Tokenize>) -> Json<Value> {
-    let tokens = app.served.tokenizer.encode(&body.prompt);
-    Json(json!({ "count": tokens.len(), "max_model_len": app.engine.capacity().positions, "tokens": tokens }))
+pub(super) async fn tokenize(
+    State(app): State<App>,
+    Body(body): Body<Tokenize>,
+) -> Result<Json<Value>, ApiError> {
+    if body.prompt.len() > TOKENIZE_BYTES_MAX {
+        let message = format!("the text has more than {TOKENIZE_BYTES_MAX} bytes\nhint: send it in pieces");
+        return Err(ApiError::invalid("prompt", message));
+    }
+    let tokens = beside(&app, move |served| served.tokenizer.encode(&body.prompt)).await?;
+    let max = app.engine.capacity().positions;
+    Ok(Json(json!({ "count": tokens.len(), "max_model_len": max, "tokens": tokens })))
 }
 
 pub(super) async fn detokenize(

@@ -56,11 +56,13 @@ fn backward() {
     }
 }
 
+/// A sequence: its positions, its pages, its keys and its values in order.
+type Written = (usize, Vec<u32>, Vec<f32>, Vec<f32>);
+
 /// Sequences whose keys and values lie in pages of one memory, in a scattered order.
 struct Paged {
     heads: Heads,
-    /// Of each sequence: its positions, its pages, its keys and its values in order.
-    sequences: Vec<(usize, Vec<u32>, Vec<f32>, Vec<f32>)>,
+    sequences: Vec<Written>,
     keys: Vec<f32>,
     values: Vec<f32>,
 }

@@ -137,7 +137,7 @@ fn metadata(config: &ModelConfig, name: &str, precision: Precision) -> Vec<(Stri
     add("feed_forward_length", size(config.hidden));
     add("attention.head_count", size(config.heads));
     add("attention.head_count_kv", size(config.kv_heads));
-    let epsilon = Value::F32(config.norm_epsilon as f32);
+    let epsilon = Value::F32(config.norm_epsilon);
     if config.family == Family::Gpt2 {
         add("attention.layer_norm_epsilon", epsilon);
     } else {
