@@ -165,7 +165,9 @@ def main():
             tokenizer=str(model), max_length=context, num_concurrent=1,
         )
         ours, written = scores("local-completions", served_arguments, tasks, folder)
-        theirs, expected = scores("hf", dict(pretrained=str(model), dtype="float32", device="cpu", max_length=context), tasks, folder)
+        # Over an API the harness leaves two positions of the context free; both must cut a long text alike.
+        loaded = dict(pretrained=str(model), dtype="float32", device="cpu", max_length=context - 2)
+        theirs, expected = scores("hf", loaded, tasks, folder)
     checks["scores"] = ours.keys() == theirs.keys() and all(round(ours[it] - theirs[it], PLACES) == 0 for it in ours)
     checks["written"] = written == expected
     print(json.dumps({"served": ours, "transformers": theirs, **checks, "equal": all(checks.values())}, indent=1))

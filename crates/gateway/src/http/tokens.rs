@@ -23,7 +23,8 @@ pub(super) struct Detokenize {
     tokens: Vec<u32>,
 }
 
-/// No tokens are added before or after: these models are trained without.
+/// No tokens are added before or after: these models are trained without. Control tokens that are spelled out become
+/// such tokens: whoever asks for tokens is about to say which ones a model gets.
 pub(super) async fn tokenize(
     State(app): State<App>,
     Body(body): Body<Tokenize>,
@@ -32,7 +33,7 @@ pub(super) async fn tokenize(
         let message = format!("the text has more than {TOKENIZE_BYTES_MAX} bytes\nhint: send it in pieces");
         return Err(ApiError::invalid("prompt", message));
     }
-    let tokens = beside(&app, move |served| served.tokenizer.encode(&body.prompt)).await?;
+    let tokens = beside(&app, move |served| served.tokenizer.encode_with_controls(&body.prompt)).await?;
     let max = app.engine.capacity().positions;
     Ok(Json(json!({ "count": tokens.len(), "max_model_len": max, "tokens": tokens })))
 }

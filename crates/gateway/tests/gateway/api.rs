@@ -239,6 +239,13 @@ async fn models_tokens_metrics_health_and_the_page() {
     assert_eq!((&answer["tokens"], &answer["count"]), (&json!(tokens), &json!(tokens.len())));
     let back = bench.post("/detokenize", &json!({ "tokens": tokens })).await.json();
     assert_eq!(back["prompt"], "the fox 🦊");
+    let end = bench.served.tokenizer.end_of_text().expect("one");
+    let control = bench.post("/tokenize", &json!({ "prompt": "<|endoftext|>" })).await.json();
+    assert_eq!(
+        control["tokens"],
+        json!([end]),
+        "whoever scores models asks so for the token that starts a text"
+    );
     assert_eq!(bench.get("/tokenizer_info").await.json()["eos_token"], "<|endoftext|>");
     bench.post("/v1/completions", &json!({ "prompt": "the", "max_tokens": 3, "ignore_eos": true })).await;
     let metrics = bench.get("/metrics").await.text();
