@@ -1,6 +1,6 @@
 //! Text to tokens and back: byte-level BPE, with no merges (bytes) or trained ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 use tokenizers::models::TrainerWrapper;
@@ -106,21 +106,19 @@ impl Tokenizer {
     /// The tokens of `text` in which control tokens are spelled out: those become control tokens, the rest is encoded
     /// as by [`Tokenizer::encode`]. Only for text whose control tokens nobody else chose ([`Tokenizer::guard`]).
     pub fn encode_with_controls(&self, text: &str) -> Vec<u32> {
-        let mut tokens = Vec::new();
-        let mut ordinary = 0;
-        let mut at = 0;
-        while at < text.len() {
+        let starts: BTreeSet<char> = self.controls.keys().filter_map(|it| it.chars().next()).collect();
+        let (mut tokens, mut ordinary) = (Vec::new(), 0);
+        for (at, _) in text.char_indices().filter(|(_, character)| starts.contains(character)) {
+            if at < ordinary {
+                continue;
+            }
             // Where several fit, the longest.
-            let fitting =
-                self.controls.iter().filter(|(spelled, _)| text[at..].starts_with(spelled.as_str()));
-            match fitting.max_by_key(|(spelled, _)| spelled.len()) {
-                Some((spelled, &token)) => {
-                    tokens.extend(self.encode(&self.unguard(&text[ordinary..at])));
-                    tokens.push(token);
-                    at += spelled.len();
-                    ordinary = at;
-                }
-                None => at += text[at..].chars().next().map_or(1, char::len_utf8),
+            let rest = &text[at..];
+            let fitting = self.controls.iter().filter(|(spelled, _)| rest.starts_with(spelled.as_str()));
+            if let Some((spelled, &token)) = fitting.max_by_key(|(spelled, _)| spelled.len()) {
+                tokens.extend(self.encode(&self.unguard(&text[ordinary..at])));
+                tokens.push(token);
+                ordinary = at + spelled.len();
             }
         }
         tokens.extend(self.encode(&self.unguard(&text[ordinary..])));
