@@ -107,7 +107,7 @@ async fn ask(
 
 /// One request and its answer's body, which has to be one that was wanted.
 async fn exchange(connection: &mut BufReader<TcpStream>, path: &str) -> std::io::Result<Vec<u8>> {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: zoo\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     connection.get_mut().write_all(request.as_bytes()).await?;
     let (mut line, mut bytes, mut is_first) = (String::new(), 0, true);
     loop {
@@ -133,7 +133,7 @@ async fn exchange(connection: &mut BufReader<TcpStream>, path: &str) -> std::io:
 /// Counts the events that one watcher hears, from now on.
 async fn watch(address: String, heard: Arc<AtomicU64>) -> std::io::Result<()> {
     let mut connection = BufReader::new(TcpStream::connect(&address).await?);
-    connection.get_mut().write_all(b"GET /v1/events HTTP/1.1\r\nHost: zoo\r\n\r\n").await?;
+    connection.get_mut().write_all(b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n").await?;
     let (mut line, started) = (String::new(), Instant::now());
     while connection.read_line(&mut line).await? > 0 {
         // What was before is as many as there are; what comes while the load is on counts.

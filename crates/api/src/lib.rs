@@ -14,7 +14,7 @@
 //!   do not compile into something that runs. Keys are stored as digests ([`keys`]).
 //! - **Nobody names a path of this machine from afar.** Text is uploaded and named by digest ([`submission`]).
 //! - **A watcher misses nothing**: events have numbers, and the journal has them all ([`feed`]).
-//! - **Everything is bounded**: connections, heads, bodies, time ([`server`]).
+//! - **Everything is bounded**: connections, heads, bodies, time (`zoo_http`).
 //!
 //! # What is not here
 //!
@@ -32,9 +32,7 @@ mod problem;
 mod replica;
 mod routes;
 mod schema;
-mod server;
 mod submission;
-mod tls;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -50,6 +48,7 @@ use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
+use zoo_http::{Patience, names_another};
 use zoo_orchestrator::{Handle, JournalError, RequestError};
 
 use crate::app::{App, Statuses};
@@ -62,7 +61,7 @@ pub use json::event_line;
 pub use keys::{Key, Keys, KeysError, Scope};
 pub use openapi::text as openapi;
 pub use problem::Problem;
-pub use tls::{Tls, TlsError};
+pub use zoo_http::{Tls, TlsError};
 
 /// Largest body of a request, but for text, bytes.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -142,7 +141,12 @@ impl Api {
             stop: stopped.clone(),
         };
         let is_tls = config.is_some();
-        let serving = tokio::spawn(server::serve(listener, router(app), config, stopped));
+        let told = async move {
+            let mut stopped = stopped;
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        let router = router(app, address.ip().is_loopback());
+        let serving = tokio::spawn(zoo_http::serve(listener, router, config, Patience::default(), told));
         Ok(Self { address, is_tls, stop, serving })
     }
 
@@ -173,7 +177,7 @@ pub fn keys(directory: &Path) -> Result<Keys, KeysError> {
     Keys::open(directory)
 }
 
-fn router(app: App) -> Router {
+fn router(app: App, is_local: bool) -> Router {
     let questions = Router::new()
         .route("/health", get(system::health))
         .route("/metrics", get(system::metrics))
@@ -204,7 +208,7 @@ fn router(app: App) -> Router {
         .merge(upload)
         .fallback(system::nowhere)
         .method_not_allowed_fallback(system::no_such_method)
-        .layer(from_fn(guarded))
+        .layer(from_fn(move |request: Request, next: Next| guarded(is_local, request, next)))
         .with_state(app)
 }
 
@@ -220,7 +224,7 @@ async fn in_time(request: Request, next: Next) -> Response {
 }
 
 /// Tells browsers what not to do with answers, and says problems that the framework found as problems.
-async fn guarded(request: Request, next: Next) -> Response {
+async fn guarded(is_local: bool, request: Request, next: Next) -> Response {
     const HEADERS: [(&str, &str); 4] = [
         ("x-content-type-options", "nosniff"),
         ("referrer-policy", "no-referrer"),
@@ -231,7 +235,12 @@ async fn guarded(request: Request, next: Next) -> Response {
              style-src 'self' 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         ),
     ];
-    let mut response = next.run(request).await;
+    let mut response = if is_local && names_another(request.headers()) {
+        let detail = "this server answers to names of its own machine only; hint: use localhost, or let it listen elsewhere with --http";
+        Problem::new(StatusCode::FORBIDDEN, detail).into_response()
+    } else {
+        next.run(request).await
+    };
     if response.status() == StatusCode::PAYLOAD_TOO_LARGE
         && response.headers().get("content-type").is_none_or(|kind| kind != "application/problem+json")
     {

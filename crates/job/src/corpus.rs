@@ -7,10 +7,9 @@ use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
 use zoo_data::{CargoSource, Options, Progress, Source, TokenizerChoice, prepare};
 use zoo_model::{Network, Tokenizer};
-use zoo_training::{Dataset, Sequences, Trainer, TrainingSpec, Windows};
+use zoo_training::{Dataset, ModelFolder, Sequences, Trainer, TrainingSpec, Windows};
 
 use crate::config::{RunConfig, Vocabulary};
-use crate::model_folder::Model;
 
 /// Text that a tokenizer learns from at most, bytes: more changes few of its tokens.
 const TOKENIZER_SAMPLE_BYTES_MAX: usize = 4 << 20;
@@ -59,7 +58,7 @@ impl Corpus {
     /// Text that is missing, unreadable, empty, no text, or too little; a model that cannot be read.
     pub fn prepare(config: &mut RunConfig, reading: &mut Reading<'_>) -> Result<Self> {
         if let Some(path) = &config.from {
-            let Model { network, tokenizer, config: model } = Model::load(path)?;
+            let ModelFolder { network, tokenizer, config: model, .. } = ModelFolder::load(path)?;
             if tokenizer.vocab_size() != model.vocab_size {
                 bail!(
                     "{}: the tokenizer has {} tokens and the model {}: training it further is not possible yet",

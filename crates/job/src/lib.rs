@@ -12,10 +12,8 @@ pub mod config;
 mod corpus;
 mod description;
 mod fetched;
-mod model_folder;
 
 pub use config::{Layer, RunConfig, build};
 pub use corpus::{Corpus, CorpusDigests, Reading};
 pub use description::{Job, Terms};
 pub use fetched::{Fetched, listed};
-pub use model_folder::Model;

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::math;
 use crate::multiversion::multiversion;
 use crate::parallel::elements_per_task;
 
@@ -45,7 +46,17 @@ pub fn copy(from: &[f32], to: &mut [f32]) {
         .for_each(|(from, to)| to.copy_from_slice(from));
 }
 
+/// `x = exp((x - most) / temperature)`: the weights of a choice, of which the greatest is 1.
+pub fn exp_below(x: &mut [f32], most: f32, temperature: f32) {
+    exp_below_task(x, most, temperature);
+}
+
 multiversion! {
+    fn exp_below_task(x: &mut [f32], most: f32, temperature: f32) {
+        for x in x {
+            *x = math::exp((*x - most) / temperature);
+        }
+    }
     pub(crate) fn add_assign_task(x: &mut [f32], y: &[f32]) {
         for (x, y) in x.iter_mut().zip(y) {
             *x += y;

@@ -42,6 +42,17 @@ pub fn add_positions(table: &[f32], width: usize, context: usize, start_position
     }
 }
 
+/// Adds to row `r` of `y` the table's row `positions[r]`.
+///
+/// # Panics
+/// If a position has no row.
+pub fn add_positions_at(table: &[f32], width: usize, positions: &[u32], y: &mut [f32]) {
+    assert!(width > 0 && y.len() == positions.len() * width, "one position for every row");
+    for (position, y) in positions.iter().zip(y.chunks_exact_mut(width)) {
+        add_assign_task(y, &table[*position as usize * width..][..width]);
+    }
+}
+
 /// Gradient of [`add_positions`] from position 0: adds row `r` of `dy` onto row
 /// `r mod context` of `dtable`, in token order.
 pub fn backward_positions(dy: &[f32], width: usize, context: usize, dtable: &mut [f32]) {

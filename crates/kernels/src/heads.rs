@@ -77,6 +77,20 @@ pub fn rotate(
     });
 }
 
+/// Rotates the query and key heads of every row of `qkv` in place; row `r` is at `positions[r]`.
+///
+/// # Panics
+/// If a position lies beyond the table.
+pub fn rotate_at(heads: Heads, table: &Table, qkv: &mut [f32], positions: &[u32]) {
+    assert_eq!(heads.rows(qkv), positions.len(), "one position for every row");
+    assert_eq!(table.head_dim(), heads.head_dim, "the table is for heads of another width");
+    let last = positions.iter().max().map_or(0, |last| *last as usize + 1);
+    assert!(last <= table.context(), "position {last} is beyond the table of {}", table.context());
+    let task = rows_per_task(positions.len(), heads.row_width());
+    let rows = qkv.par_chunks_mut(task * heads.row_width()).zip(positions.par_chunks(task));
+    rows.for_each(|(qkv, positions)| rotate_rows_at(heads, table, qkv, positions));
+}
+
 /// RMS-normalises every query head by `q_gain` and every key head by `k_gain`
 /// (`head_dim` each), as Qwen3 does; value heads are copied. `rstd` receives
 /// 1 / rms, rows x (query heads, then key heads).
@@ -148,6 +162,16 @@ fn check_qk(heads: Heads, raw: &[f32], q_gain: &[f32], k_gain: &[f32], rstd: &[f
 }
 
 multiversion! {
+    fn rotate_rows_at(heads: Heads, table: &Table, qkv: &mut [f32], positions: &[u32]) {
+        for (row, &position) in qkv.chunks_exact_mut(heads.row_width()).zip(positions) {
+            let position = position as usize;
+            let (cosines, sines) = (table.cosines(position), table.sines(position));
+            for head in row.chunks_exact_mut(heads.head_dim).take(heads.turning_heads()) {
+                rotate_head(head, cosines, sines, Direction::Forward.sign());
+            }
+        }
+    }
+
     fn rotate_rows(
         heads: Heads, table: &Table, qkv: &mut [f32], first_row: usize, context: usize, start: usize, sign: f32,
     ) {

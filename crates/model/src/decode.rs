@@ -1,84 +1,217 @@
-//! Decoding with a cache of keys and values: the same bits as a whole forward pass.
+//! Writing: a network that only continues sequences, many at once, from a cache of keys and values. The bits are
+//! those of a whole forward pass.
 
-use zoo_kernels::clip;
+use zoo_content::Digest;
+use zoo_kernels::attention::{Cached, PAGE};
+use zoo_kernels::{Profile, clip};
 
-use crate::component::{KeyValues, Pass};
+use crate::buffer::Buffer;
+use crate::component::{Cache, Pass};
+use crate::definition::NodeKind;
 use crate::error::NetworkError;
 use crate::network::{Network, Outputs};
+use crate::pages::{PagePool, Sequence};
 
-/// What every attention VNode remembers of one sequence so far.
-#[derive(Clone, Debug)]
-pub struct KvCache {
-    /// One per VNode; those that are not attention stay empty.
-    nodes: Vec<KeyValues>,
-    positions: usize,
+/// A network that will never be trained again. Its weights lie as products read them: a step of one token reads
+/// each of them once and does little else.
+pub struct Decoder {
+    network: Network,
+    digest: Digest,
 }
 
-impl KvCache {
-    /// The cache of an empty sequence.
-    pub fn new(network: &Network) -> Self {
-        Self { nodes: vec![KeyValues::default(); network.vnodes().len()], positions: 0 }
-    }
-
-    /// Positions of the sequence so far.
-    pub fn positions(&self) -> usize {
-        self.positions
-    }
+/// What one sequence adds to a pass.
+pub struct Step<'a> {
+    /// The sequence; it grows by `tokens`.
+    pub sequence: &'a mut Sequence,
+    /// The tokens that follow its positions so far; at least one.
+    pub tokens: &'a [u32],
+    /// Which of their logits are wanted.
+    pub positions: Positions,
 }
 
 /// The new positions whose logits to return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Positions {
+    /// None: more of the sequence follows.
+    None,
     /// Only the last.
     Last,
     /// Every one.
     All,
 }
 
-impl Network {
-    /// Appends `tokens` to the sequence in `cache` and returns logits, `[positions, vocab_size]`: bit for
-    /// bit those of [`Network::logits`] for the whole sequence, however it is cut into calls.
+/// The logits of the positions that a pass was asked for: step after step, position after position.
+pub struct Logits<'a> {
+    decoder: &'a Decoder,
+    values: Buffer,
+    vocab_size: usize,
+}
+
+impl Decoder {
+    /// Prepares a network for writing; its gradients and its optimiser's state are gone.
+    ///
+    /// # Errors
+    /// When a parameter is not finite; the VNode is named.
+    pub fn new(mut network: Network) -> Result<Self, NetworkError> {
+        network.check_finite()?;
+        let digest = network.digest();
+        network.prepare();
+        Ok(Self { network, digest })
+    }
+
+    /// Digest of all parameters: that of [`Network::digest`].
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The rule of its matrix products.
+    pub fn profile(&self) -> Profile {
+        self.network.profile()
+    }
+
+    /// Most positions of a sequence.
+    pub fn context(&self) -> usize {
+        self.network.context()
+    }
+
+    /// Number of token ids.
+    pub fn vocab_size(&self) -> usize {
+        self.network.vocab_size()
+    }
+
+    /// Bytes of a page of [`PagePool`], which holds 16 positions.
+    pub fn page_bytes(&self) -> usize {
+        self.kv_widths().sum::<usize>() * 2 * PAGE * size_of::<f32>()
+    }
+
+    /// Continues several sequences in one pass. Their logits are, bit for bit, those of [`Network::logits`] for
+    /// each whole sequence, whatever else is in the batch, however each was cut into passes, and whoever wrote
+    /// the pages that it shares.
+    ///
+    /// # Errors
+    /// When a sequence would be longer than the context, a token is unknown, a step is empty or pages are
+    /// missing; nothing has changed then.
     ///
     /// # Panics
-    /// If the cache was made for another network.
-    pub fn decode(
-        &self,
-        cache: &mut KvCache,
-        tokens: &[u32],
-        positions: Positions,
-    ) -> Result<Vec<f32>, NetworkError> {
-        let (context, end) = (self.context(), cache.positions + tokens.len());
-        if end > context {
-            return Err(NetworkError::Context { positions: end, context });
+    /// If the pool was made for another network.
+    pub fn decode(&self, pool: &mut PagePool, steps: &mut [Step]) -> Result<Logits<'_>, NetworkError> {
+        self.check(pool, steps)?;
+        for step in steps.iter_mut() {
+            pool.grow(step.sequence, step.tokens.len())?;
         }
-        if tokens.is_empty() {
-            return Err(NetworkError::Empty);
-        }
-        self.check_tokens(tokens)?;
-        assert_eq!(cache.nodes.len(), self.vnodes.len(), "the cache was made for another network");
-
+        let tokens: Vec<u32> = steps.iter().flat_map(|step| step.tokens).copied().collect();
+        let positions: Vec<u32> = steps.iter().flat_map(new_positions).collect();
+        let sequences: Vec<Cached> = steps.iter().map(cached).collect();
+        let network = &self.network;
         let pass = Pass {
-            pool: &self.pool,
-            tokens,
+            pool: &network.pool,
+            tokens: &tokens,
             context: tokens.len(),
-            start: cache.positions,
-            profile: self.profile(),
+            positions: Some(&positions),
+            profile: network.profile(),
             recompute: false,
         };
-        let mut outputs = Outputs::new(&self.edges);
-        let nodes = self.vnodes.iter().zip(&self.edges).zip(&mut cache.nodes);
-        for ((vnode, edges), cache) in nodes.take(self.edges.len() - 1) {
-            let output = vnode.decode(&pass, outputs.inputs(edges), cache);
+        let mut outputs = Outputs::new(&network.edges);
+        let nodes = network.vnodes.iter().zip(&network.edges).zip(&mut pool.nodes);
+        for ((vnode, edges), pages) in nodes.take(network.edges.len() - 1) {
+            let mut cache = Cache { sequences: &sequences, pages };
+            let output = vnode.decode(&pass, outputs.inputs(edges), &mut cache);
             outputs.push(output);
         }
-        cache.positions = end;
-        let hidden = outputs.cost_input();
-        let width = hidden.len() / tokens.len();
-        let asked = match positions {
-            Positions::Last => &hidden[hidden.len() - width..],
-            Positions::All => &hidden[..],
-        };
-        let logits = self.head().logits(&self.pool, self.borrowed_table(), asked).to_vec();
-        if clip::all_finite(&logits) { Ok(logits) } else { Err(self.not_finite()) }
+        let values = self.logits(&outputs.cost_input(), steps, tokens.len());
+        for step in steps.iter_mut() {
+            pool.advance(step.sequence, step.tokens);
+        }
+        Ok(Logits { decoder: self, values, vocab_size: network.head_vocab_size() })
+    }
+
+    /// Width of the keys of each VNode, 0 where it is not attention.
+    pub(crate) fn kv_widths(&self) -> impl Iterator<Item = usize> + '_ {
+        self.network.vnodes().iter().map(|vnode| match vnode.definition().kind {
+            NodeKind::Attention { kv_heads, head_dim, .. } => kv_heads * head_dim,
+            _ => 0,
+        })
+    }
+
+    fn check(&self, pool: &PagePool, steps: &[Step]) -> Result<(), NetworkError> {
+        let same = pool.nodes.len() == self.network.vnodes.len();
+        assert!(same, "the pages were made for another network");
+        if steps.is_empty() {
+            return Err(NetworkError::Empty);
+        }
+        for step in steps {
+            let (context, end) = (self.context(), step.sequence.positions() + step.tokens.len());
+            if end > context {
+                return Err(NetworkError::Context { positions: end, context });
+            }
+            if step.tokens.is_empty() {
+                return Err(NetworkError::Empty);
+            }
+            self.network.check_tokens(step.tokens)?;
+        }
+        let needed = steps.iter().map(|step| step.sequence.pages_for(step.tokens.len())).sum();
+        if needed > pool.available() {
+            return Err(NetworkError::Pages { needed, available: pool.available() });
+        }
+        Ok(())
+    }
+
+    /// The logits of the rows of `hidden` that are wanted.
+    fn logits(&self, hidden: &Buffer, steps: &[Step], rows: usize) -> Buffer {
+        let network = &self.network;
+        let width = hidden.len() / rows;
+        let mut wanted = Vec::new();
+        let mut first = 0;
+        for step in steps {
+            let end = first + step.tokens.len();
+            match step.positions {
+                Positions::None => {}
+                Positions::Last => wanted.push(end - 1),
+                Positions::All => wanted.extend(first..end),
+            }
+            first = end;
+        }
+        if wanted.len() == rows {
+            return network.head().logits(&network.pool, network.borrowed_table(), hidden);
+        }
+        let mut picked = network.pool.take(wanted.len() * width);
+        for (to, row) in picked.chunks_exact_mut(width).zip(wanted) {
+            to.copy_from_slice(&hidden[row * width..][..width]);
+        }
+        network.head().logits(&network.pool, network.borrowed_table(), &picked)
+    }
+}
+
+fn new_positions(step: &Step) -> std::ops::Range<u32> {
+    let first = step.sequence.positions();
+    first as u32..(first + step.tokens.len()) as u32
+}
+
+fn cached<'a>(step: &'a Step) -> Cached<'a> {
+    let rows = step.tokens.len();
+    Cached { rows, positions: step.sequence.positions() + rows, pages: &step.sequence.pages }
+}
+
+impl Logits<'_> {
+    /// How many positions there are.
+    pub fn len(&self) -> usize {
+        self.values.len() / self.vocab_size
+    }
+
+    /// Whether none was asked for.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// The logits of one position.
+    ///
+    /// # Errors
+    /// When one of them is not finite. Other sequences of the batch are not concerned.
+    ///
+    /// # Panics
+    /// If there are fewer positions.
+    pub fn row(&self, at: usize) -> Result<&[f32], NetworkError> {
+        let row = &self.values[at * self.vocab_size..][..self.vocab_size];
+        if clip::all_finite(row) { Ok(row) } else { Err(self.decoder.network.not_finite()) }
     }
 }

@@ -148,6 +148,16 @@ pub enum NetworkError {
         /// Positions of a sequence.
         context: usize,
     },
+    /// No room for more keys and values.
+    #[error(
+        "{needed} pages of keys and values are needed and {available} are left\nhint: end other texts first, or give the cache more memory"
+    )]
+    Pages {
+        /// Pages asked for.
+        needed: usize,
+        /// Pages that no sequence uses.
+        available: usize,
+    },
     /// Nothing to decode.
     #[error("no token to continue\nhint: give a prompt of at least one token")]
     Empty,

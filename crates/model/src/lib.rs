@@ -28,33 +28,40 @@ mod decode;
 mod definition;
 mod error;
 mod generate;
+pub mod gguf;
 pub mod hugging_face;
 mod initialise;
+mod likelihood;
 mod loss;
 mod network;
 mod optimizer;
+mod pages;
 mod parameter;
 mod plan;
 pub mod preset;
 pub mod sampling;
 mod state;
+mod text_stream;
 pub mod tokenizer;
 mod vnode;
 
 pub use config::{ConfigError, Family, ModelConfig};
-pub use decode::{KvCache, Positions};
+pub use decode::{Decoder, Logits, Positions, Step};
 pub use definition::{
     InitialValue, MlpActivation, NetworkDefinition, NodeDefinition, NodeKind, NormForm, ParameterDefinition,
     Role, Scope, TARGETS, TOKENS,
 };
 pub use error::{DefinitionError, NetworkError};
 pub use generate::generate;
+pub use likelihood::{Likelihood, most_likely};
 pub use loss::LossSum;
 pub use network::{Network, NetworkOptions, UpdateReport};
 pub use optimizer::{AdamWSettings, Decay, MuonSettings, Optimizer};
+pub use pages::{PagePool, Sequence};
 pub use parameter::Parameter;
 pub use sampling::Sampler;
 pub use state::StateError;
+pub use text_stream::{StoppedText, TextStream};
 pub use tokenizer::Tokenizer;
 pub use vnode::VNode;
 pub use zoo_kernels::Profile;

@@ -13,6 +13,7 @@ use crate::definition::{NetworkDefinition, NodeKind};
 use crate::error::{DefinitionError, NetworkError};
 use crate::loss::LossSum;
 use crate::optimizer::Optimizer;
+use crate::parameter::Parameter;
 use crate::plan::{Plan, PlannedNode};
 use crate::vnode::VNode;
 
@@ -230,7 +231,7 @@ impl Network {
             pool,
             tokens,
             context: self.context(),
-            start: 0,
+            positions: None,
             profile: self.profile,
             recompute: self.options.recompute,
         }
@@ -257,8 +258,31 @@ impl Network {
         self.vnodes.last().expect("a plan has a cost")
     }
 
-    pub(crate) fn borrowed_table(&self) -> Option<&[f32]> {
-        self.tied.map(|embedding| &self.vnodes[embedding].parameters()[0].value[..])
+    pub(crate) fn borrowed_table(&self) -> Option<&Parameter> {
+        self.tied.map(|embedding| &self.vnodes[embedding].parameters()[0])
+    }
+
+    /// Logits of a position.
+    pub(crate) fn head_vocab_size(&self) -> usize {
+        match self.head().definition().kind {
+            NodeKind::CrossEntropy { vocab_size, .. } => vocab_size,
+            _ => unreachable!("the plan puts a head where the cost is"),
+        }
+    }
+
+    /// Refuses parameters that are not finite.
+    pub(crate) fn check_finite(&self) -> Result<(), NetworkError> {
+        let parameters = self.vnodes.iter().flat_map(VNode::parameters);
+        let all = parameters.into_iter().all(|parameter| clip::all_finite(&parameter.value));
+        if all { Ok(()) } else { Err(self.not_finite()) }
+    }
+
+    /// Packs every weight for products: from here on the network can only be read.
+    pub(crate) fn prepare(&mut self) {
+        let (profile, tied) = (self.profile, self.tied);
+        for (at, vnode) in self.vnodes.iter_mut().enumerate() {
+            vnode.prepare(profile, tied == Some(at));
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! A VNode's parameter: its values, its gradient, its optimiser state.
 
-use zoo_kernels::{Onto, random};
+use zoo_kernels::linear::{self, Shape};
+use zoo_kernels::matmul::{Operand, Prepared};
+use zoo_kernels::{Onto, Profile, random};
 
 use crate::buffer::{Buffer, Pool};
 use crate::definition::{InitialValue, ParameterDefinition, Role};
@@ -13,6 +15,34 @@ pub struct Parameter {
     pub value: Vec<f32>,
     pub(crate) gradient: Gradient,
     pub(crate) moments: Moments,
+    /// The weight as products read it, in a network that is only read; `value` may then be empty.
+    prepared: Option<Prepared>,
+}
+
+/// A weight as a linear layer reads it.
+#[derive(Clone, Copy)]
+pub(crate) enum Weight<'a> {
+    /// `[outputs, inputs]`.
+    Rows(&'a [f32]),
+    /// The same, packed.
+    Prepared(&'a Prepared),
+}
+
+impl Weight<'_> {
+    /// `y = x w^T` (or `y += x w^T`).
+    pub fn forward<'x>(
+        self,
+        profile: Profile,
+        shape: Shape,
+        x: impl Into<Operand<'x>>,
+        y: &mut [f32],
+        onto: Onto,
+    ) {
+        match self {
+            Self::Rows(w) => linear::forward(profile, shape, x, w, y, onto),
+            Self::Prepared(prepared) => prepared.forward(shape.rows, x, y, onto),
+        }
+    }
 }
 
 /// A gradient accumulator. It starts every step empty, so that the first contribution is written rather than
@@ -39,7 +69,7 @@ pub(crate) enum Moments {
 impl Parameter {
     pub(crate) fn new(definition: ParameterDefinition) -> Self {
         let value = vec![0.0; definition.len()];
-        Self { definition, value, gradient: Gradient::default(), moments: Moments::None }
+        Self { definition, value, gradient: Gradient::default(), moments: Moments::None, prepared: None }
     }
 
     /// Name within the VNode.
@@ -60,6 +90,21 @@ impl Parameter {
     /// The step's gradient so far; none before the first backward pass of a step.
     pub fn gradient(&self) -> Option<&[f32]> {
         self.gradient.get()
+    }
+
+    /// The weight of a linear layer.
+    pub(crate) fn weight(&self) -> Weight<'_> {
+        self.prepared.as_ref().map_or(Weight::Rows(&self.value), Weight::Prepared)
+    }
+
+    /// Packs the weight for products by the rule of `profile`. Unless `keep_rows`, the values are gone.
+    pub(crate) fn prepare(&mut self, profile: Profile, keep_rows: bool) {
+        let &[outputs, inputs] = self.shape() else { return };
+        self.prepared = Some(Prepared::new(profile, &self.value, outputs, inputs));
+        (self.gradient, self.moments) = (Gradient::default(), Moments::None);
+        if !keep_rows {
+            self.value = Vec::new();
+        }
     }
 
     /// Takes the room for a gradient that will be received.

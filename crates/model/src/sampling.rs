@@ -1,7 +1,9 @@
 //! From logits to a token.
 
 use serde::{Deserialize, Serialize};
-use zoo_kernels::{math, random};
+use zoo_kernels::{elementwise, random};
+
+use crate::likelihood::most_likely;
 
 /// How to choose the next token. A choice depends on the logits, these settings and the position
 /// alone: there is no generator state, so anyone can check any sampled token.
@@ -38,48 +40,68 @@ impl Sampler {
     /// # Panics
     /// If there are no logits.
     pub fn sample(&self, logits: &[f32], position: u64) -> u32 {
-        let mut candidates: Vec<(f32, u32)> = logits.iter().copied().zip(0..).collect();
-        let likelier = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
         if self.temperature <= 0.0 {
-            return candidates.into_iter().min_by(likelier).expect("a vocabulary has tokens").1;
+            return most_likely(logits);
         }
-        candidates.sort_unstable_by(likelier);
+        let mut candidates = by_likelihood(logits);
         if self.top_k > 0 {
             candidates.truncate(self.top_k);
         }
-        let most = candidates[0].0;
-        for (weight, _) in &mut candidates {
-            *weight = math::exp((*weight - most) / self.temperature);
-        }
-        let total: f64 = candidates.iter().map(|(weight, _)| f64::from(*weight)).sum();
-        let kept = nucleus(&candidates, self.top_p * total);
-        let kept_total: f64 = kept.iter().map(|(weight, _)| f64::from(*weight)).sum();
+        let mut weights: Vec<f32> = candidates.iter().map(|token| logits[*token as usize]).collect();
+        elementwise::exp_below(&mut weights, logits[candidates[0] as usize], self.temperature);
+        let total: f64 = weights.iter().copied().map(f64::from).sum();
+        let kept = nucleus(&weights, self.top_p * total);
+        let kept_total: f64 = kept.iter().copied().map(f64::from).sum();
         let mut left = random::uniform(self.seed, STREAM, position) * kept_total;
-        for &(weight, token) in kept {
-            left -= f64::from(weight);
+        for (weight, token) in kept.iter().zip(&candidates) {
+            left -= f64::from(*weight);
             if left < 0.0 {
-                return token;
+                return *token;
             }
         }
-        kept[kept.len() - 1].1
+        candidates[kept.len() - 1]
     }
 }
 
-/// The shortest start of `candidates` whose weights reach `mass`, at least one.
-fn nucleus(candidates: &[(f32, u32)], mass: f64) -> &[(f32, u32)] {
+/// All tokens, the most likely first; of equally likely ones the smaller id. Integers of which the upper half grows
+/// as the logit falls are sorted in a third of the time.
+fn by_likelihood(logits: &[f32]) -> Vec<u32> {
+    let key = |(logit, token): (&f32, u32)| {
+        let bits = logit.to_bits();
+        // The order of `total_cmp`, turned round.
+        let falling = if bits >> 31 == 0 { !bits & 0x7fff_ffff } else { bits };
+        u64::from(falling) << 32 | u64::from(token)
+    };
+    let mut keys: Vec<u64> = logits.iter().zip(0..).map(key).collect();
+    keys.sort_unstable();
+    keys.into_iter().map(|key| key as u32).collect()
+}
+
+/// The shortest start of `weights` that reaches `mass`, at least one.
+fn nucleus(weights: &[f32], mass: f64) -> &[f32] {
     let mut sum = 0.0;
-    for (at, (weight, _)) in candidates.iter().enumerate() {
+    for (at, weight) in weights.iter().enumerate() {
         sum += f64::from(*weight);
         if sum >= mass {
-            return &candidates[..=at];
+            return &weights[..=at];
         }
     }
-    candidates
+    weights
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use zoo_kernels::math;
+
+    #[test]
+    fn tokens_are_in_the_order_of_their_logits() {
+        let logits = [0.0, -1.0, 2.5, -0.0, f32::MAX, 2.5, -3e-40, f32::MIN, 1e-40, 0.0];
+        let mut expected: Vec<u32> = (0..logits.len() as u32).collect();
+        expected.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b)));
+        assert_eq!(by_likelihood(&logits), expected);
+    }
 
     const LOGITS: [f32; 5] = [1.0, 3.0, 2.0, 3.0, -1.0];
 

@@ -1,6 +1,6 @@
 //! Text to tokens and back: byte-level BPE, with no merges (bytes) or trained ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 use tokenizers::models::TrainerWrapper;
@@ -19,6 +19,8 @@ pub struct Tokenizer {
     /// The bytes of every token; none for control tokens.
     token_bytes: Vec<Vec<u8>>,
     end_of_text: Option<u32>,
+    /// Control tokens by their text.
+    controls: BTreeMap<String, u32>,
     /// Every token is the byte of its id.
     is_bytes: bool,
 }
@@ -101,6 +103,57 @@ impl Tokenizer {
         encoding.get_ids().to_vec()
     }
 
+    /// The tokens of `text` in which control tokens are spelled out: those become control tokens, the rest is encoded
+    /// as by [`Tokenizer::encode`]. Only for text whose control tokens nobody else chose ([`Tokenizer::guard`]).
+    pub fn encode_with_controls(&self, text: &str) -> Vec<u32> {
+        let starts: BTreeSet<char> = self.controls.keys().filter_map(|it| it.chars().next()).collect();
+        let (mut tokens, mut ordinary) = (Vec::new(), 0);
+        for (at, _) in text.char_indices().filter(|(_, character)| starts.contains(character)) {
+            if at < ordinary {
+                continue;
+            }
+            // Where several fit, the longest.
+            let rest = &text[at..];
+            let fitting = self.controls.iter().filter(|(spelled, _)| rest.starts_with(spelled.as_str()));
+            if let Some((spelled, &token)) = fitting.max_by_key(|(spelled, _)| spelled.len()) {
+                tokens.extend(self.encode(&self.unguard(&text[ordinary..at])));
+                tokens.push(token);
+                ordinary = at + spelled.len();
+            }
+        }
+        tokens.extend(self.encode(&self.unguard(&text[ordinary..])));
+        tokens
+    }
+
+    /// `text` such that [`Tokenizer::encode_with_controls`] sees no control token in it, and encodes it as it was:
+    /// what a stranger wrote stays text.
+    pub fn guard(&self, text: &str) -> String {
+        let mut guarded = text.to_owned();
+        for spelled in self.controls.keys() {
+            guarded = guarded.replace(spelled.as_str(), &guarded_spelling(spelled));
+        }
+        guarded
+    }
+
+    fn unguard(&self, text: &str) -> String {
+        if !text.contains(GUARD) {
+            return text.to_owned();
+        }
+        self.controls
+            .keys()
+            .fold(text.to_owned(), |text, spelled| text.replace(&guarded_spelling(spelled), spelled))
+    }
+
+    /// The bytes of one token; none for control tokens and unknown ids.
+    pub fn token_bytes(&self, token: u32) -> &[u8] {
+        self.token_bytes.get(token as usize).map_or(&[], Vec::as_slice)
+    }
+
+    /// The text of a control token.
+    pub fn control_text(&self, token: u32) -> Option<&str> {
+        self.controls.iter().find(|(_, id)| **id == token).map(|(text, _)| text.as_str())
+    }
+
     /// The bytes of `tokens`: of an encoded text exactly its bytes. Control tokens and unknown ids have none.
     pub fn decode_bytes(&self, tokens: &[u32]) -> Vec<u8> {
         let bytes = tokens.iter().filter_map(|&token| self.token_bytes.get(token as usize));
@@ -162,8 +215,22 @@ impl Tokenizer {
         let is_bytes =
             vocab_size == 256 && (0..=255u8).zip(&token_bytes).all(|(byte, token)| token[..] == [byte]);
         let end_of_text = vocabulary.get(END_OF_TEXT).copied().filter(|id| added.contains_key(id));
-        Ok(Self { inner, token_bytes, end_of_text, is_bytes })
+        let controls = added
+            .iter()
+            .filter(|(_, token)| token.special && !token.content.is_empty())
+            .map(|(&id, token)| (token.content.clone(), id))
+            .collect();
+        Ok(Self { inner, token_bytes, end_of_text, controls, is_bytes })
     }
+}
+
+/// A code point that no text has: it stands between the first character of a control token's spelling and the rest.
+const GUARD: char = '\u{fdd0}';
+
+fn guarded_spelling(spelled: &str) -> String {
+    let mut characters = spelled.chars();
+    let first = characters.next().map(String::from).unwrap_or_default();
+    format!("{first}{GUARD}{}", characters.as_str())
 }
 
 fn parse(bytes: &[u8]) -> Result<tokenizers::Tokenizer, TokenizerError> {
@@ -266,6 +333,26 @@ mod tests {
         assert!((257..=300).contains(&tokenizer.vocab_size()), "{}", tokenizer.vocab_size());
         assert!(tokenizer.encode(TEXTS[0]).len() < TEXTS[0].len());
         assert_eq!(tokenizer.decode_bytes(&[tokenizer.end_of_text().expect("one")]), b"");
+    }
+
+    #[test]
+    fn control_tokens_are_seen_where_they_are_meant_and_only_there() {
+        let tokenizer = Tokenizer::train(TEXTS, 300).expect("enough text");
+        let end = tokenizer.end_of_text().expect("one");
+        let text = format!("a{END_OF_TEXT}the fox{END_OF_TEXT}");
+        let expected = [tokenizer.encode("a"), vec![end], tokenizer.encode("the fox"), vec![end]].concat();
+        assert_eq!(tokenizer.encode_with_controls(&text), expected);
+        for stranger in [END_OF_TEXT, "<|endoftext|", "<<|endoftext|>|endoftext|>", "plain \u{fdd0} text", ""]
+        {
+            let guarded = tokenizer.guard(stranger);
+            let meant = format!("{END_OF_TEXT}{guarded}{END_OF_TEXT}");
+            let expected = [vec![end], tokenizer.encode(stranger), vec![end]].concat();
+            assert_eq!(tokenizer.encode_with_controls(&meant), expected, "{stranger:?}");
+        }
+        assert_eq!(tokenizer.control_text(end), Some(END_OF_TEXT));
+        let bytes = Tokenizer::bytes();
+        assert_eq!(bytes.encode_with_controls("aé"), bytes.encode("aé"));
+        assert_eq!((bytes.token_bytes(7), bytes.token_bytes(900)), (&[7][..], &[][..]));
     }
 
     #[test]

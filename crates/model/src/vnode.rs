@@ -5,11 +5,11 @@ use std::sync::Arc;
 use zoo_kernels::Profile;
 
 use crate::buffer::{Buffer, Pool};
-use crate::component::{Component, Cost, Gradients, Head, Kept, KeyValues, Pass, RopeTables};
+use crate::component::{Cache, Component, Cost, Gradients, Head, Kept, Pass, RopeTables};
 use crate::definition::{NodeDefinition, Scope};
 use crate::loss::LossSum;
 use crate::optimizer::Optimizer;
-use crate::parameter::{Gradient, Parameter};
+use crate::parameter::{Gradient, Parameter, Weight};
 
 /// One component of a network. It holds its parameters, their gradients, its optimiser state and
 /// what it kept of its inputs; its backward pass uses only these and the gradient that arrives.
@@ -87,8 +87,8 @@ impl VNode {
         self.component.forward(pass, &self.parameters, inputs, None, None)
     }
 
-    /// The output for positions that follow those in `cache`, which grows by them.
-    pub(crate) fn decode(&self, pass: &Pass, inputs: Vec<Arc<Buffer>>, cache: &mut KeyValues) -> Buffer {
+    /// The output for positions that follow those in `cache`, which receives theirs.
+    pub(crate) fn decode(&self, pass: &Pass, inputs: Vec<Arc<Buffer>>, cache: &mut Cache) -> Buffer {
         self.component.forward(pass, &self.parameters, inputs, None, Some(cache))
     }
 
@@ -117,12 +117,18 @@ impl VNode {
     }
 
     /// A head's loss, without gradients.
-    pub(crate) fn loss(&self, pool: &Pool, borrowed: Option<&[f32]>, x: &[f32], targets: &[u32]) -> LossSum {
+    pub(crate) fn loss(
+        &self,
+        pool: &Pool,
+        borrowed: Option<&Parameter>,
+        x: &[f32],
+        targets: &[u32],
+    ) -> LossSum {
         self.head().evaluate(pool, self.head_weight(borrowed), x, targets)
     }
 
     /// A head's logits, `[rows of x, vocab_size]`.
-    pub(crate) fn logits(&self, pool: &Pool, borrowed: Option<&[f32]>, x: &[f32]) -> Buffer {
+    pub(crate) fn logits(&self, pool: &Pool, borrowed: Option<&Parameter>, x: &[f32]) -> Buffer {
         self.head().logits(pool, self.head_weight(borrowed), x)
     }
 
@@ -150,6 +156,18 @@ impl VNode {
         }
     }
 
+    /// Packs the weights of its linear layers for a network that is only read.
+    pub(crate) fn prepare(&mut self, profile: Profile, is_borrowed: bool) {
+        self.discard_step();
+        match self.component {
+            Component::Attention(_) | Component::Mlp(_) | Component::Head(_) => {
+                self.parameters.iter_mut().for_each(|parameter| parameter.prepare(profile, false));
+            }
+            Component::Embedding(_) if is_borrowed => self.parameters[0].prepare(profile, true),
+            _ => {}
+        }
+    }
+
     fn head(&self) -> &Head {
         match &self.component {
             Component::Head(head) => head,
@@ -157,7 +175,7 @@ impl VNode {
         }
     }
 
-    fn head_weight<'a>(&'a self, borrowed: Option<&'a [f32]>) -> &'a [f32] {
-        borrowed.unwrap_or_else(|| &self.parameters[0].value)
+    fn head_weight<'a>(&'a self, borrowed: Option<&'a Parameter>) -> Weight<'a> {
+        borrowed.unwrap_or_else(|| &self.parameters[0]).weight()
     }
 }

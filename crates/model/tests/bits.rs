@@ -5,8 +5,7 @@ mod common;
 use zoo_content::Digest;
 use zoo_kernels::isa;
 use zoo_model::{
-    AdamWSettings, Decay, KvCache, LossSum, ModelConfig, MuonSettings, Network, NetworkOptions, Optimizer,
-    Positions, Profile,
+    AdamWSettings, Decay, LossSum, ModelConfig, MuonSettings, Network, NetworkOptions, Optimizer, Profile,
 };
 
 /// Sequences of a step: 768 tokens, three chunks of 256.
@@ -91,27 +90,6 @@ fn training_gives_the_same_bits_on_every_instruction_set() {
         }
     }
     isa::force(active).expect("it was active");
-}
-
-#[test]
-fn decoding_gives_the_logits_of_training_at_every_position() {
-    for (name, config, profile) in cases() {
-        let network = common::build_in(profile, &config, NetworkOptions::default());
-        let (tokens, _) = common::batch(&config, 1, 5);
-        let expected = network.logits(&tokens).expect("finite");
-        for cut in [1, 2, 7, 63, 64] {
-            let mut cache = KvCache::new(&network);
-            let mut found = Vec::new();
-            for part in tokens.chunks(cut) {
-                let all = network.decode(&mut cache, part, Positions::All).expect("within the context");
-                found.extend(all);
-            }
-            assert!(same_bits(&found, &expected), "{name}, {cut} tokens at a time");
-        }
-        let mut cache = KvCache::new(&network);
-        let last = network.decode(&mut cache, &tokens, Positions::Last).expect("within the context");
-        assert!(same_bits(&last, &expected[expected.len() - config.vocab_size..]), "{name}, last");
-    }
 }
 
 #[test]

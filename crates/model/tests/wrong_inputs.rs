@@ -5,7 +5,7 @@ mod common;
 use std::ops::ControlFlow;
 
 use zoo_model::{
-    KvCache, ModelConfig, NetworkDefinition, NetworkError, NetworkOptions, Optimizer, Positions, Sampler,
+    Decoder, ModelConfig, NetworkDefinition, NetworkError, NetworkOptions, Optimizer, PagePool, Sampler,
     generate,
 };
 
@@ -96,9 +96,7 @@ fn a_number_that_is_not_finite_is_an_error_with_the_step_and_the_vnode() {
     assert_eq!(failed, not_finite("block.0.mlp", "a parameter"));
     assert_eq!(network.evaluate(&inputs, &targets), not_finite("block.0.mlp", "a parameter"));
 
-    let mut cache = KvCache::new(&network);
-    let decoded = network.decode(&mut cache, &inputs[..3], Positions::Last).map(drop);
-    assert_eq!(decoded, not_finite("block.0.mlp", "a parameter").map(drop));
+    assert_eq!(Decoder::new(network).map(drop), not_finite("block.0.mlp", "a parameter").map(drop));
 
     // Finite parameters whose products overflow.
     let mut network = common::build(&config, NetworkOptions::default());
@@ -113,24 +111,21 @@ fn a_number_that_is_not_finite_is_an_error_with_the_step_and_the_vnode() {
 #[test]
 fn a_text_ends_where_the_context_does_unless_it_is_cut() {
     let (_, config) = common::configs().remove(0);
-    let network = common::build(&config, NetworkOptions::default());
+    let decoder = Decoder::new(common::build(&config, NetworkOptions::default())).expect("finite");
     let (tokens, _) = common::batch(&config, 2, 1);
-    let mut cache = KvCache::new(&network);
-    let error = network.decode(&mut cache, &tokens[..65], Positions::Last).expect_err("65 of 64 positions");
-    assert_eq!(error, NetworkError::Context { positions: 65, context: 64 });
-    assert_eq!(network.decode(&mut cache, &[], Positions::Last), Err(NetworkError::Empty));
-
+    let pool = &mut PagePool::new(&decoder, 64);
     let go_on = &mut |_| ControlFlow::Continue(());
     for prompt in [1, 63, 64, 65, 100] {
-        let text = generate(&network, &tokens[..prompt], 80, &Sampler::default(), go_on).expect("any length");
+        let text =
+            generate(&decoder, pool, &tokens[..prompt], 80, &Sampler::default(), go_on).expect("any length");
         assert_eq!(text.len(), 80);
         let again =
-            generate(&network, &tokens[..prompt], 80, &Sampler::default(), go_on).expect("any length");
+            generate(&decoder, pool, &tokens[..prompt], 80, &Sampler::default(), go_on).expect("any length");
         assert_eq!(text, again);
     }
-    assert_eq!(generate(&network, &[], 1, &Sampler::greedy(), go_on), Err(NetworkError::Empty));
+    assert_eq!(generate(&decoder, pool, &[], 1, &Sampler::greedy(), go_on), Err(NetworkError::Empty));
     let mut seen = 0;
-    let stopped = generate(&network, &tokens[..4], 80, &Sampler::greedy(), &mut |_| {
+    let stopped = generate(&decoder, pool, &tokens[..4], 80, &Sampler::greedy(), &mut |_| {
         seen += 1;
         if seen == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });

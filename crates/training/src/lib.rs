@@ -28,7 +28,7 @@
 //! ```
 //!
 //! This crate knows no wall clock, no network and no terminal. Files are touched by
-//! [`RunDirectory`] alone.
+//! [`RunDirectory`] and [`ModelFolder`] alone.
 
 mod aggregate;
 mod checkpoint;
@@ -37,6 +37,7 @@ mod error;
 mod estimate;
 mod evaluate;
 mod local;
+mod model_folder;
 mod network_state;
 pub mod preset;
 mod run_directory;
@@ -56,6 +57,7 @@ pub use error::TrainError;
 pub use estimate::Estimate;
 pub use evaluate::{Evaluation, Part, evaluate};
 pub use local::{LocalJob, equal_shares};
+pub use model_folder::{ChatTemplate, ModelFolder, ModelFolderError, prompt};
 pub use network_state::{layout, network_of};
 pub use run_directory::{RunDirectory, RunDirectoryError};
 pub use schedule::{Schedule, rewarm};

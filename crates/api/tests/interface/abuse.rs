@@ -80,13 +80,21 @@ async fn who_is_slow_is_let_go_and_the_others_are_answered() {
     let mut slow = Vec::new();
     for _ in 0..50 {
         let mut stream = TcpStream::connect(bench.address).await.unwrap();
-        stream.write_all(b"GET /health HTTP/1.1\r\nHost: zoo\r\nX-A").await.unwrap();
+        stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-A").await.unwrap();
         slow.push(stream);
     }
     assert_eq!(bench.get("/health").await.status, 200);
     let mut rest = Vec::new();
     let ended = timeout(Duration::from_secs(30), slow[0].read_to_end(&mut rest)).await;
     assert!(ended.is_ok(), "a head that never ends is not waited for");
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_whose_name_was_made_to_point_here_is_not_answered() {
+    let bench = Bench::start().await;
+    let answer = bench.say(b"GET /v1/jobs HTTP/1.1\r\nHost: example.org\r\nConnection: close\r\n\r\n").await;
+    answer.is_problem(403, "not-allowed", "names of its own machine");
     bench.stop().await;
 }
 

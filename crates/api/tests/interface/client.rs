@@ -114,7 +114,7 @@ impl Bench {
     /// `headers` are lines that end with `\r\n`.
     pub async fn ask(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: zoo\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
             body.len()
         );
         self.say(&[head.as_bytes(), body].concat()).await

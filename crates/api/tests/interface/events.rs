@@ -15,7 +15,8 @@ struct Watcher {
 impl Watcher {
     async fn start(bench: &Bench, path: &str, headers: &str) -> Self {
         let mut stream = TcpStream::connect(bench.address).await.unwrap();
-        let head = format!("GET {path} HTTP/1.1\r\nHost: zoo\r\nAccept: text/event-stream\r\n{headers}\r\n");
+        let head =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n{headers}\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
         Self { stream, read: String::new() }
     }

@@ -1,5 +1,6 @@
 //! `zoo chat`: a model answers in the terminal.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -7,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
-use zoo_model::{Sampler, generate};
+use zoo_model::{Decoder, PagePool, Sampler, StoppedText, Tokenizer, generate};
+use zoo_training::ModelFolder;
 
-use super::generate::{Model, Sampling, TextStream};
+use super::generate::Sampling;
 
 /// Arguments of `zoo chat`.
 #[derive(clap::Args)]
@@ -44,7 +46,7 @@ impl Chat {
     /// Reads lines and answers them, until there are no more.
     pub fn run(self) -> Result<()> {
         let sampler = self.sampling.sampler()?;
-        let model = Model::load(&self.model)?;
+        let mut model = Speaker::new(ModelFolder::load(&self.model)?)?;
         let stop = watch_for_ctrl_c()?;
         let prompts = std::io::stdin().is_terminal();
         let mut script = String::new();
@@ -59,7 +61,7 @@ impl Chat {
                 "/reset" => script.clear(),
                 said => {
                     script.push_str(&format!("{USER} {said}\n{ASSISTANT}"));
-                    let answer = answer(&model, &script, self.tokens, &sampler, &stop)?;
+                    let answer = answer(&mut model, &script, self.tokens, &sampler, &stop)?;
                     script.push_str(&format!("{answer}\n"));
                 }
             }
@@ -100,60 +102,51 @@ fn read_line() -> Result<Option<String>> {
     Ok((read > 0).then(|| String::from_utf8_lossy(&line).into_owned()))
 }
 
+/// A model, and what it remembers of the conversation so far.
+struct Speaker {
+    decoder: Decoder,
+    pool: PagePool,
+    tokenizer: Tokenizer,
+    ends: BTreeSet<u32>,
+}
+
+impl Speaker {
+    fn new(model: ModelFolder) -> Result<Self> {
+        let ModelFolder { network, tokenizer, ends, .. } = model;
+        let decoder = Decoder::new(network)?;
+        let pool = PagePool::new(&decoder, decoder.context());
+        Ok(Self { decoder, pool, tokenizer, ends })
+    }
+}
+
 /// Writes an answer while it comes, and returns it.
-fn answer(model: &Model, script: &str, tokens: usize, sampler: &Sampler, stop: &Stop) -> Result<String> {
+fn answer(
+    model: &mut Speaker,
+    script: &str,
+    tokens: usize,
+    sampler: &Sampler,
+    stop: &Stop,
+) -> Result<String> {
+    let Speaker { decoder, pool, tokenizer, ends } = model;
     let mut out = std::io::stdout().lock();
-    let (mut stream, mut text, mut shown) = (TextStream::default(), String::new(), 0);
+    let (mut stream, mut text) = (StoppedText::new(vec![NEXT_TURN.to_owned()]), String::new());
     let mut written = Ok(());
     stop.is_asked.store(false, Ordering::SeqCst);
     stop.is_answering.store(true, Ordering::SeqCst);
-    let generated = generate(&model.network, &model.prompt(script), tokens, sampler, &mut |token| {
-        if stop.is_asked.load(Ordering::SeqCst) || model.ends(token) {
+    let prompt = zoo_training::prompt(tokenizer, script);
+    let generated = generate(decoder, pool, &prompt, tokens, sampler, &mut |token| {
+        if stop.is_asked.load(Ordering::SeqCst) || ends.contains(&token) {
             return ControlFlow::Break(());
         }
-        text.push_str(&stream.push(&model.tokenizer.decode_bytes(&[token])));
-        let (settled, is_over) = settled(&text);
-        if settled > shown {
-            written = out.write_all(&text.as_bytes()[shown..settled]).and_then(|()| out.flush());
-            shown = settled;
-        }
-        if is_over || written.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        let piece = stream.push(tokenizer.token_bytes(token));
+        text.push_str(&piece);
+        written = out.write_all(piece.as_bytes()).and_then(|()| out.flush());
+        if stream.is_over() || written.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     stop.is_answering.store(false, Ordering::SeqCst);
     generated?;
     written.context("cannot write the answer")?;
-    let end = text.find(NEXT_TURN).unwrap_or(text.len());
-    let rest = text.get(shown..end).unwrap_or_default();
+    let rest = stream.finish();
     writeln!(out, "{rest}").context("cannot write the answer")?;
-    text.truncate(end);
-    Ok(text)
-}
-
-/// How much of an answer can be shown, since it cannot become the start of the next turn; and whether the next turn is there.
-fn settled(text: &str) -> (usize, bool) {
-    if let Some(end) = text.find(NEXT_TURN) {
-        return (end, true);
-    }
-    let held = (1..NEXT_TURN.len()).rev().find(|&length| text.ends_with(&NEXT_TURN[..length]));
-    (text.len() - held.unwrap_or(0), false)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_ends_before_the_next_turn() {
-        let cases = [
-            ("", 0, false),
-            ("yes", 3, false),
-            ("yes\n", 3, false),
-            ("yes\nUse", 3, false),
-            ("yes\nUseful", 10, false),
-            ("a\nUser: b", 1, true),
-        ];
-        for (text, shown, is_over) in cases {
-            assert_eq!(settled(text), (shown, is_over), "{text:?}");
-        }
-    }
+    Ok(text + &rest)
 }

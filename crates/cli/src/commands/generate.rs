@@ -2,7 +2,6 @@
 
 mod logits;
 mod sampling;
-mod text_stream;
 
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
@@ -11,13 +10,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use zoo_model::generate;
+use zoo_model::{Decoder, PagePool, TextStream, generate};
+use zoo_training::ModelFolder;
 
 use crate::progress::{count, speed};
 
 pub use sampling::Sampling;
-pub use text_stream::TextStream;
-pub use zoo_job::Model;
 
 /// Longest prompt, bytes.
 const PROMPT_BYTES_MAX: u64 = 16 << 20;
@@ -70,22 +68,24 @@ impl Generate {
             given => given.unwrap_or_default().to_owned(),
         };
         let sampler = self.sampling.sampler()?;
-        let model = Model::load(&self.model)?;
+        let ModelFolder { network, tokenizer, ends, .. } = ModelFolder::load(&self.model)?;
+        let decoder = Decoder::new(network)?;
+        let mut pool = PagePool::new(&decoder, decoder.context());
         if let Some(path) = &self.logits {
-            logits::write(path, &model, &prompt, self.tokens)?;
+            logits::write(path, &decoder, &tokenizer, &prompt, self.tokens)?;
         }
-        let prompt_tokens = model.prompt(&prompt);
+        let prompt_tokens = zoo_training::prompt(&tokenizer, &prompt);
         let (start, mut stream) = (Instant::now(), TextStream::default());
         let mut out = std::io::stdout().lock();
         if !self.json {
             out.write_all(prompt.as_bytes())?;
         }
         let (mut text, mut failure) = (String::new(), None);
-        let mut tokens = generate(&model.network, &prompt_tokens, self.tokens, &sampler, &mut |token| {
-            if model.ends(token) {
+        let on_token = &mut |token| {
+            if ends.contains(&token) {
                 return ControlFlow::Break(());
             }
-            let piece = stream.push(&model.tokenizer.decode_bytes(&[token]));
+            let piece = stream.push(tokenizer.token_bytes(token));
             text.push_str(&piece);
             if self.json {
                 return ControlFlow::Continue(());
@@ -97,7 +97,8 @@ impl Generate {
                     ControlFlow::Break(())
                 }
             }
-        })?;
+        };
+        let mut tokens = generate(&decoder, &mut pool, &prompt_tokens, self.tokens, &sampler, on_token)?;
         let seconds = start.elapsed().as_secs_f64();
         if let Some(cause) = failure {
             return Err(cause).context("cannot write the text");
@@ -106,7 +107,7 @@ impl Generate {
         let tokens_per_s = tokens.len() as f64 / seconds;
         if self.json {
             text.push_str(&rest);
-            tokens.retain(|&token| !model.ends(token));
+            tokens.retain(|token| !ends.contains(token));
             let (prompt_tokens, seed) = (prompt_tokens.len(), sampler.seed);
             let generated = Generated { prompt, text, prompt_tokens, tokens, seed, seconds, tokens_per_s };
             writeln!(out, "{}", serde_json::to_string(&generated)?)?;

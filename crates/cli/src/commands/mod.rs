@@ -4,6 +4,7 @@ pub mod bench;
 mod chat;
 mod completions;
 mod demo;
+mod export;
 mod fetch;
 mod generate;
 mod jobs;
@@ -15,6 +16,7 @@ mod network;
 pub mod presets;
 mod relay;
 mod replay;
+mod serve;
 mod simulate;
 mod status;
 mod storage;
@@ -69,6 +71,10 @@ pub enum Command {
     Generate(generate::Generate),
     /// Talk to a trained model
     Chat(chat::Chat),
+    /// Serve a trained model to applications, as OpenAI's API does
+    Serve(Box<serve::Serve>),
+    /// Write a model in the format of llama.cpp
+    Export(export::Export),
     /// List the shapes that have names
     Presets(presets::Presets),
     /// Measure this machine: a training step, matrix products, every operator
@@ -105,6 +111,8 @@ impl Command {
             Command::Train(command) => command.run(),
             Command::Generate(command) => command.run(),
             Command::Chat(command) => command.run(),
+            Command::Serve(command) => command.run(),
+            Command::Export(command) => command.run(),
             Command::Presets(command) => command.run(),
             Command::Bench(command) => command.run(),
             Command::Journal(command) => command.run(),

@@ -72,47 +72,11 @@ fn forward_of<T: Element>(
     });
 }
 
-/// Attention of new positions over a cache of keys and values; the bits are those of [`forward`].
-///
-/// * `qkv`: `[m, heads.row_width()]`: the queries are the last m of n positions (their keys and values,
-///   if present in the row, are not read: the cache holds them)
-/// * `keys`, `values`: `[n, kv_heads * head_dim]`, keys already rotated
-/// * `z`: `[m, query_heads * head_dim]`, written
-///
-/// # Panics
-/// If the lengths do not match.
-pub fn decode(profile: Profile, heads: Heads, qkv: &[f32], keys: &[f32], values: &[f32], z: &mut [f32]) {
-    let (row, width) = (heads.row_width(), heads.query_heads * heads.head_dim);
-    let cache_row = heads.kv_heads * heads.head_dim;
-    let (m, n) = (qkv.len() / row, keys.len() / cache_row);
-    assert!(m * row == qkv.len() && n * cache_row == keys.len() && m <= n, "lengths do not match");
-    assert!(values.len() == keys.len() && z.len() == m * width, "lengths do not match");
-    let z = SharedRows(z.as_mut_ptr());
-    let group = heads.query_heads / heads.kv_heads;
-    (0..heads.kv_heads).into_par_iter().for_each(|kv_head| {
-        let from = kv_head * heads.head_dim;
-        SCRATCH.with_borrow_mut(|scratch| {
-            scratch
-                .keys
-                .pack(profile, View::strided(&keys[from..], n, heads.head_dim, cache_row, 1).transposed());
-            scratch.values.pack(profile, View::strided(&values[from..], n, heads.head_dim, cache_row, 1));
-            for query_head in kv_head * group..(kv_head + 1) * group {
-                let queries = View::strided(&qkv[query_head * heads.head_dim..], m, heads.head_dim, row, 1);
-                // SAFETY: this task alone writes these heads.
-                unsafe {
-                    let z = ViewMut::from_raw(z.at(query_head * heads.head_dim), m, heads.head_dim, width);
-                    attend(scratch, queries, n - m, z, None);
-                }
-            }
-        });
-    });
-}
-
 /// What a thread works in.
 #[derive(Default)]
-struct Scratch {
-    keys: Packed,
-    values: Packed,
+pub(super) struct Scratch {
+    pub keys: Packed,
+    pub values: Packed,
     scores: Vec<f32>,
 }
 
@@ -120,8 +84,13 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
+/// Runs `work` with what the calling thread works in.
+pub(super) fn with_scratch<R>(work: impl FnOnce(&mut Scratch) -> R) -> R {
+    SCRATCH.with_borrow_mut(work)
+}
+
 /// One head: the queries stand at positions `first..`, the packed keys and values at `0..`.
-fn attend<T: Element>(
+pub(super) fn attend<T: Element>(
     scratch: &mut Scratch,
     queries: View<T>,
     first: usize,
@@ -161,7 +130,7 @@ fn attend<T: Element>(
 multiversion! {
     /// Turns the first `valid` scores into exponentials, the rest into zeros; returns the scaled
     /// maximum and the sum.
-    fn exponentials(scores: &mut [f32], valid: usize, scale: f32) -> (f32, f32) {
+    pub(super) fn exponentials(scores: &mut [f32], valid: usize, scale: f32) -> (f32, f32) {
         let (scores, masked) = scores.split_at_mut(valid);
         masked.fill(0.0);
         let max = reduce::max(scores) * scale;
@@ -174,7 +143,7 @@ multiversion! {
 
 multiversion! {
     /// Weighted sums times one over the sum of their weights; a zero becomes +0, whatever masked keys made of it.
-    fn divide(row: &mut [f32], inverse: f32) {
+    pub(super) fn divide(row: &mut [f32], inverse: f32) {
         for value in row.iter_mut() {
             *value = (*value + 0.0) * inverse;
         }

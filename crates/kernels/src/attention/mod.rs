@@ -9,9 +9,11 @@
 
 mod backward;
 mod forward;
+mod paged;
 
 pub use backward::backward;
-pub use forward::{decode, forward};
+pub use forward::forward;
+pub use paged::{Cached, PAGE, decode, store};
 
 /// Queries handled together. The gradients of keys and values are sums over queries, cut at
 /// multiples of this, so it is part of the specification.

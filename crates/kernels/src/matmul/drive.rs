@@ -13,7 +13,7 @@ use crate::onto::Onto;
 use crate::profile::Profile;
 
 /// Columns of B packed at a time, about.
-const BLOCK_COLS: usize = 32 * PANEL;
+pub(super) const BLOCK_COLS: usize = 32 * PANEL;
 
 /// Words of B packed at a time, if that is a chunk or more: 1 MiB, which stays in the second-level cache.
 const BLOCK_B: usize = BLOCK_COLS * CHUNK;
@@ -87,9 +87,9 @@ thread_local! {
 /// rows after those of another.
 #[derive(Default)]
 pub struct Packed {
-    format: Format,
-    rows: usize,
-    cols: usize,
+    pub(super) format: Format,
+    pub(super) rows: usize,
+    pub(super) cols: usize,
     panels: Aligned,
 }
 
@@ -114,7 +114,22 @@ impl Packed {
     /// # Panics
     /// If `b` has fewer rows or columns, or the shapes do not match.
     pub fn multiply<A: Element>(&self, a: View<A>, c: &mut ViewMut, onto: Onto) {
-        assert!(a.cols <= self.rows && c.cols <= self.cols && a.rows == c.rows, "shapes do not match");
+        self.multiply_part(a, 0, 0, c, onto);
+    }
+
+    /// As [`Packed::multiply`], with the rows of b from `from_row` on, a multiple of the format's chunk, and its
+    /// columns from `from_col` on, a multiple of [`PANEL`].
+    pub(super) fn multiply_part<A: Element>(
+        &self,
+        a: View<A>,
+        from_row: usize,
+        from_col: usize,
+        c: &mut ViewMut,
+        onto: Onto,
+    ) {
+        let fits = from_row + a.cols <= self.rows && from_col + c.cols <= self.cols && a.rows == c.rows;
+        assert!(fits, "shapes do not match");
+        assert!(from_row.is_multiple_of(self.format.chunk()) && from_col.is_multiple_of(PANEL), "cut inside");
         if a.cols == 0 && onto == Onto::Zero {
             return clear(c);
         }
@@ -133,14 +148,16 @@ impl Packed {
             for ((top, k), next) in steps().zip(steps().skip(1).map(Some).chain([None])) {
                 let a = part((top, k));
                 let mut ahead = Ahead::over(next.map(part), a.rows * c.cols.div_ceil(PANEL));
+                let b_words = format.words(chunk.min(self.rows - from_row - k));
+                // Panels of this chunk lie behind those of the chunks before.
+                let before = format.words(from_row + k) * padded(self.cols) + from_col * b_words;
                 let block = Block {
                     a: packed,
                     rows: a.rows,
                     format,
                     words: format.words(a.cols),
-                    // Panels of this chunk lie behind those of the chunks before.
-                    b: self.panels.as_ptr().wrapping_add(format.words(k) * padded(self.cols)),
-                    b_words: format.words(chunk.min(self.rows - k)),
+                    b: self.panels.as_ptr().wrapping_add(before),
+                    b_words,
                     c: c.data.wrapping_add(top * c.row_stride),
                     c_cols: c.cols,
                     c_stride: c.row_stride,
@@ -279,13 +296,13 @@ impl Grid {
 }
 
 /// Part `i` of `parts` of `len`, cut at multiples of `unit`, as even as can be.
-fn cut(len: usize, unit: usize, parts: usize, i: usize) -> std::ops::Range<usize> {
+pub(super) fn cut(len: usize, unit: usize, parts: usize, i: usize) -> std::ops::Range<usize> {
     let units = len.div_ceil(unit);
     let at = |i: usize| (units * i / parts * unit).min(len);
     at(i)..at(i + 1)
 }
 
-struct Shared<'a>(ViewMut<'a>);
+pub(super) struct Shared<'a>(pub(super) ViewMut<'a>);
 
 // SAFETY: only disjoint parts are written, see `part`.
 unsafe impl Sync for Shared<'_> {}
@@ -293,7 +310,11 @@ unsafe impl Sync for Shared<'_> {}
 impl Shared<'_> {
     /// # Safety
     /// Parts in use at the same time must not overlap.
-    unsafe fn part(&self, rows: std::ops::Range<usize>, cols: std::ops::Range<usize>) -> ViewMut<'_> {
+    pub(super) unsafe fn part(
+        &self,
+        rows: std::ops::Range<usize>,
+        cols: std::ops::Range<usize>,
+    ) -> ViewMut<'_> {
         let c = &self.0;
         // SAFETY: inside the view; disjointness is the caller's.
         unsafe {

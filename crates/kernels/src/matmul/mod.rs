@@ -13,6 +13,7 @@
 //! * `drive` walks the tiles so that a tile of A stays in the first-level cache, a block of B in
 //!   the second, and C is written along its rows;
 //! * `ahead` fetches the next block of A meanwhile;
+//! * `prepared` keeps a right-hand side packed for good;
 //! * `element` is what operands are made of.
 
 mod ahead;
@@ -22,6 +23,7 @@ mod element;
 mod format;
 mod micro;
 mod pack;
+mod prepared;
 mod view;
 
 pub(crate) use bf16::convert::round_slice;
@@ -30,6 +32,7 @@ pub(crate) use bf16::{spin_tiles, tiles_permitted};
 pub use drive::{Packed, matmul, matmul_serial};
 pub(crate) use element::with_elements;
 pub use element::{Element, Operand};
+pub use prepared::Prepared;
 pub use view::{View, ViewMut};
 
 /// Length of one chain of fused multiply-adds: k is cut at multiples of this.

@@ -29,3 +29,10 @@ pub fn scale(x: &mut [f32], factor: f32) {
         *x *= factor;
     }
 }
+
+/// `x = exp((x - most) / temperature)`.
+pub fn exp_below(x: &mut [f32], most: f32, temperature: f32) {
+    for x in x {
+        *x = crate::math::exp((*x - most) / temperature);
+    }
+}

@@ -1,6 +1,7 @@
 //! One small case for every operator.
 
 use crate::activation::Activation;
+use crate::attention::{self, Cached, PAGE};
 use crate::heads::Heads;
 use crate::linear::Shape;
 use crate::matmul::{View, ViewMut};
@@ -193,9 +194,28 @@ fn attention(profile: Profile) -> bool {
 }
 
 fn decoding(profile: Profile) -> bool {
-    let (keys, cached) = (values(15, CONTEXT * HEADS.kv_width()), values(16, CONTEXT * HEADS.kv_width()));
-    let rows = values(17, 3 * HEADS.row_width());
-    agree!(z = zeros(3 * HEADS.query_width()); attention::decode(profile, HEADS, &rows, &keys, &cached, z))
+    const NEW: usize = 3;
+    let qkv = values(15, CONTEXT * HEADS.row_width());
+    let pages: Vec<u32> = (0..CONTEXT.div_ceil(PAGE) as u32).rev().collect();
+    let mut keys = zeros(pages.len() * HEADS.kv_width() * PAGE);
+    let mut cached = keys.clone();
+    let all = Cached { rows: CONTEXT, positions: CONTEXT, pages: &pages };
+    attention::store(HEADS, &qkv, &[all], &mut keys, &mut cached);
+    [1, NEW, CONTEXT].into_iter().all(|rows| {
+        let new = &qkv[(CONTEXT - rows) * HEADS.row_width()..];
+        let column = |from: usize| -> Vec<f32> {
+            qkv.chunks(HEADS.row_width())
+                .flat_map(|row| &row[from..from + HEADS.kv_width()])
+                .copied()
+                .collect()
+        };
+        let (k, v) = (column(HEADS.query_width()), column(HEADS.query_width() + HEADS.kv_width()));
+        agree(
+            [zeros(rows * HEADS.query_width())],
+            |[z]| attention::decode(profile, HEADS, new, &[Cached { rows, ..all }], &keys, &cached, z),
+            |[z]| reference::attention::decode(profile, HEADS, new, &k, &v, z),
+        )
+    })
 }
 
 fn activations() -> bool {

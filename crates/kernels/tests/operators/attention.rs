@@ -1,3 +1,4 @@
+use zoo_kernels::attention::{Cached, PAGE};
 use zoo_kernels::bf16::{self, Bf16};
 use zoo_kernels::heads::Heads;
 use zoo_kernels::{Profile, attention};
@@ -55,14 +56,102 @@ fn backward() {
     }
 }
 
+/// A sequence: its positions, its pages, its keys and its values in order.
+type Written = (usize, Vec<u32>, Vec<f32>, Vec<f32>);
+
+/// Sequences whose keys and values lie in pages of one memory, in a scattered order.
+struct Paged {
+    heads: Heads,
+    sequences: Vec<Written>,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+}
+
+impl Paged {
+    /// Sequences of these lengths; what no position fills holds NaN, which nothing may read.
+    fn new(heads: Heads, kind: Numbers, lengths: &[usize]) -> Self {
+        let mut left: Vec<u32> =
+            (0..lengths.iter().map(|length| length.div_ceil(PAGE)).sum::<usize>() as u32).collect();
+        let memory = vec![f32::NAN; left.len() * heads.kv_width() * PAGE];
+        let mut paged = Self { heads, sequences: Vec::new(), keys: memory.clone(), values: memory };
+        for (seed, &length) in (10..).zip(lengths) {
+            let count = length.div_ceil(PAGE);
+            let pages = (0..count).map(|i| left.swap_remove(i * 7 % left.len())).collect();
+            let of = |stream: u64| kind.take(2 * seed + stream, length * heads.kv_width());
+            paged.sequences.push((length, pages, of(0), of(1)));
+        }
+        paged
+    }
+
+    /// The last `rows` positions of each sequence as a batch; keys and values are those of the sequence.
+    fn batch(&self, kind: Numbers, rows: &[usize]) -> Vec<f32> {
+        let (width, kv_width) = (self.heads.query_width(), self.heads.kv_width());
+        let mut qkv = kind.take(3, rows.iter().sum::<usize>() * self.heads.row_width());
+        let mut batch = qkv.chunks_mut(self.heads.row_width());
+        for ((length, _, keys, values), rows) in self.sequences.iter().zip(rows) {
+            for at in length - rows..*length {
+                let row = batch.next().expect("a row for every position");
+                row[width..width + kv_width].copy_from_slice(&keys[at * kv_width..][..kv_width]);
+                row[width + kv_width..].copy_from_slice(&values[at * kv_width..][..kv_width]);
+            }
+        }
+        qkv
+    }
+
+    fn cached(&self, rows: &[usize]) -> Vec<Cached<'_>> {
+        let sequences = self.sequences.iter().zip(rows);
+        sequences
+            .map(|((positions, pages, ..), &rows)| Cached { rows, positions: *positions, pages })
+            .collect()
+    }
+
+    /// Stores everything in pieces of `piece` positions.
+    fn fill(&mut self, piece: usize) {
+        for at in 0..self.sequences.len() {
+            let one =
+                Self { sequences: vec![self.sequences[at].clone()], keys: vec![], values: vec![], ..*self };
+            let (length, pages, keys, values) = &one.sequences[0];
+            for from in (0..*length).step_by(piece) {
+                let positions = (from + piece).min(*length);
+                let part = |all: &[f32]| all[..positions * self.heads.kv_width()].to_vec();
+                let sequences = vec![(positions, pages.clone(), part(keys), part(values))];
+                let part = Self { sequences, keys: vec![], values: vec![], heads: self.heads };
+                let rows = [positions - from];
+                let qkv = part.batch(Numbers::Ordinary, &rows);
+                attention::store(self.heads, &qkv, &part.cached(&rows), &mut self.keys, &mut self.values);
+            }
+        }
+    }
+
+    /// What the reference says of the same rows, sequence after sequence.
+    fn expected(&self, profile: Profile, qkv: &[f32], rows: &[usize]) -> Vec<f32> {
+        let mut qkv = qkv;
+        let each = self.sequences.iter().zip(rows).map(|((_, _, keys, values), &rows)| {
+            let (own, rest) = qkv.split_at(rows * self.heads.row_width());
+            qkv = rest;
+            let mut z = zeros(rows * self.heads.query_width());
+            zoo_kernels::reference::attention::decode(profile, self.heads, own, keys, values, &mut z);
+            z
+        });
+        each.collect::<Vec<_>>().concat()
+    }
+}
+
 #[test]
-fn decode() {
-    for ((heads, n, _), kind, profile) in cases() {
-        let (keys, values) = (kind.take(1, n * heads.kv_width()), kind.take(2, n * heads.kv_width()));
-        for m in [1, n.div_ceil(3), n] {
-            let rows = kind.take(3, m * heads.row_width());
-            agree!(format!("{profile} {m} of {n} {heads:?} {kind:?}"); z = zeros(m * heads.query_width());
-                attention::decode(profile, heads, &rows, &keys, &values, z));
+fn decoding_from_pages_gives_the_bits_of_the_reference_in_every_batch() {
+    for ((heads, context, _), kind, profile) in cases() {
+        let lengths = [context, 1, context.div_ceil(2), context.min(17)];
+        let mut paged = Paged::new(heads, kind, &lengths);
+        paged.fill(5);
+        for rows in [[1, 1, 1, 1], [context, 1, 1, 1], [context.min(3), 1, context.div_ceil(2), 1]] {
+            let qkv = paged.batch(kind, &rows);
+            let expected = paged.expected(profile, &qkv, &rows);
+            everywhere(|place| {
+                let mut z = zeros(expected.len());
+                let (keys, values) = (&paged.keys, &paged.values);
+                attention::decode(profile, heads, &qkv, &paged.cached(&rows), keys, values, &mut z);
+                assert_bits(&format!("{profile} {heads:?} {rows:?} {kind:?} {place}"), &z, &expected);
+            });
         }
     }
 }
@@ -73,34 +162,19 @@ fn decoding_with_a_cache_gives_the_bits_of_the_forward_pass() {
     for ((heads, context, _), profile) in
         SHAPES.into_iter().flat_map(|shape| Profile::ALL.map(|profile| (shape, profile)))
     {
-        let row = heads.row_width();
-        let qkv = ordinary(1, context * row);
-        let column = |from: usize| -> Vec<f32> {
-            qkv.chunks(row).flat_map(|row| row[from..from + heads.kv_width()].to_vec()).collect()
-        };
-        let (keys, values) = (column(heads.query_width()), column(heads.query_width() + heads.kv_width()));
+        let mut paged = Paged::new(heads, Numbers::Ordinary, &[context]);
+        paged.fill(context);
+        let qkv = paged.batch(Numbers::Ordinary, &[context]);
         everywhere(|place| {
             let (mut z, mut lse) = (zeros(context * heads.query_width()), zeros(context * heads.query_heads));
             attention::forward(profile, heads, context, &qkv, &mut z, &mut lse);
-            for (from, to) in
-                [(0, context), (context - 1, context), (context / 2, context), (0, context.div_ceil(2))]
-            {
-                let mut decoded = zeros((to - from) * heads.query_width());
-                let cached = to * heads.kv_width();
-                attention::decode(
-                    profile,
-                    heads,
-                    &qkv[from * row..to * row],
-                    &keys[..cached],
-                    &values[..cached],
-                    &mut decoded,
-                );
-                let expected = &z[from * heads.query_width()..to * heads.query_width()];
-                assert_bits(
-                    &format!("{profile} {heads:?} {from}..{to} of {context} {place}"),
-                    &decoded,
-                    expected,
-                );
+            for rows in [context, 1, context.div_ceil(2)] {
+                let mut decoded = zeros(rows * heads.query_width());
+                let qkv = &qkv[(context - rows) * heads.row_width()..];
+                let (keys, values) = (&paged.keys, &paged.values);
+                attention::decode(profile, heads, qkv, &paged.cached(&[rows]), keys, values, &mut decoded);
+                let expected = &z[(context - rows) * heads.query_width()..];
+                assert_bits(&format!("{profile} {heads:?} {rows} of {context} {place}"), &decoded, expected);
             }
         });
     }

@@ -1,7 +1,7 @@
 use zoo_kernels::heads::{self, Heads};
 use zoo_kernels::rope::{Direction, Table};
 
-use crate::support::{BOTH, KINDS, agree, everywhere, ordinary, zeros};
+use crate::support::{BOTH, KINDS, agree, assert_bits, everywhere, ordinary, zeros};
 
 /// Heads and the number of rows.
 const SHAPES: [(Heads, usize); 6] = [
@@ -24,6 +24,25 @@ fn rotation() {
                     heads::rotate(heads, &table, qkv, context, start, direction));
             }
         }
+    }
+}
+
+#[test]
+fn rows_at_positions_of_their_own_turn_as_the_rows_of_a_sequence_do() {
+    for (heads, rows) in SHAPES {
+        let table = Table::new(rows, heads.head_dim, 10_000.0);
+        let before = ordinary(1, rows * heads.row_width());
+        let positions: Vec<u32> = (0..rows).map(|row| ((row * 37 + 5) % rows) as u32).collect();
+        let mut expected = before.clone();
+        for (row, position) in expected.chunks_mut(heads.row_width()).zip(&positions) {
+            let position = *position as usize;
+            zoo_kernels::reference::heads::rotate(heads, &table, row, 1, position, Direction::Forward);
+        }
+        everywhere(|place| {
+            let mut found = before.clone();
+            heads::rotate_at(heads, &table, &mut found, &positions);
+            assert_bits(&format!("{heads:?} {place}"), &found, &expected);
+        });
     }
 }
 

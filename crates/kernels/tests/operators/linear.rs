@@ -1,8 +1,9 @@
 use zoo_kernels::bf16::{self, Bf16};
 use zoo_kernels::linear::{self, Shape};
+use zoo_kernels::matmul::Prepared;
 use zoo_kernels::{Onto, Profile};
 
-use crate::support::{BOTH, KINDS, agree, assert_bits, everywhere, ordinary, zeros};
+use crate::support::{BOTH, KINDS, agree, agree_from, assert_bits, everywhere, ordinary, zeros};
 
 fn shapes() -> impl Iterator<Item = Shape> {
     let sizes = [
@@ -35,6 +36,25 @@ fn the_layer_and_its_gradients() {
             agree!(what; dbias = bias.clone(); linear::backward_bias(&dy, dbias, onto));
         }
         agree!(format!("{shape:?} {kind:?}"); y = dy.clone(); linear::add_bias(y, &bias));
+    }
+}
+
+#[test]
+fn a_prepared_weight_gives_the_bits_of_the_reference() {
+    let sizes =
+        [(1, 1, 1), (1, 600, 257), (2, 7, 15), (3, 300, 2100), (5, 512, 64), (13, 33, 65), (40, 257, 100)];
+    for ((rows, inputs, outputs), kind) in sizes.into_iter().flat_map(|size| KINDS.map(|kind| (size, kind))) {
+        let shape = Shape { rows, inputs, outputs };
+        let (x, w) = (kind.take(1, rows * inputs), kind.take(2, outputs * inputs));
+        let before = kind.take(3, rows * outputs);
+        for (onto, profile) in BOTH.into_iter().flat_map(|onto| Profile::ALL.map(|profile| (onto, profile))) {
+            agree_from(
+                &format!("prepared {profile} {shape:?} {kind:?} {onto:?}"),
+                [before.clone()],
+                |[y]| Prepared::new(profile, &w, outputs, inputs).forward(rows, &x, y, onto),
+                |[y]| zoo_kernels::reference::linear::forward(profile, shape, &x, &w, y, onto),
+            );
+        }
     }
 }
 

@@ -13,6 +13,7 @@ fn sums_and_multiples() {
         agree!(what; out = zeros(len); elementwise::add(&x, &y, out));
         agree!(what; x = x.clone(); elementwise::add_scaled(x, 0.3, &y));
         agree!(what; x = x.clone(); elementwise::scale(x, 0.3));
+        agree!(what; x = x.clone(); elementwise::exp_below(x, 2.5, 0.7));
         everywhere(|place| {
             let mut to = zeros(len);
             elementwise::copy(&x, &mut to);

@@ -1,6 +1,6 @@
 use zoo_kernels::{cross_entropy, embedding};
 
-use crate::support::{KINDS, agree, everywhere, ordinary, tokens, zeros};
+use crate::support::{KINDS, agree, assert_bits, everywhere, ordinary, tokens, zeros};
 
 #[test]
 fn losses_and_gradients() {
@@ -86,4 +86,20 @@ fn embeddings_and_positions() {
             }
         }
     }
+}
+
+#[test]
+fn learned_positions_of_scattered_rows() {
+    let (width, rows) = (19, 23);
+    let (table, y) = (ordinary(1, rows * width), ordinary(2, rows * width));
+    let positions: Vec<u32> = (0..rows as u32).map(|row| (row * 5 + 3) % rows as u32).collect();
+    let mut expected = y.clone();
+    for (row, position) in expected.chunks_mut(width).zip(&positions) {
+        zoo_kernels::reference::embedding::add_positions(&table, width, 1, *position as usize, row);
+    }
+    everywhere(|place| {
+        let mut found = y.clone();
+        embedding::add_positions_at(&table, width, &positions, &mut found);
+        assert_bits(place, &found, &expected);
+    });
 }

@@ -7,9 +7,10 @@ use zoo_kernels::linear::{self, Shape};
 use zoo_kernels::rope::{self, Direction};
 use zoo_kernels::{Onto, attention};
 
-use super::{Gradients, Kept, Pass, RopeTables};
+use super::{Cache, Gradients, Kept, Pass, RopeTables};
 use crate::buffer::{Buffer, Operand};
 use crate::definition::NodeKind;
+use crate::pages::NodePages;
 use crate::parameter::Parameter;
 
 /// One attention layer. Parameters: qkv, [qkv_bias], [query_gain, key_gain], output, [output_bias].
@@ -20,13 +21,6 @@ pub(crate) struct Attention {
     rope: Option<Arc<rope::Table>>,
     qk_norm_epsilon: Option<f32>,
     bias: bool,
-}
-
-/// Keys and values of the positions that a sequence has so far, `[positions, kv_heads * head_dim]` each.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct KeyValues {
-    keys: Vec<f32>,
-    values: Vec<f32>,
 }
 
 /// Queries, keys and values as attention reads them, and what it took to make them.
@@ -77,7 +71,7 @@ impl Attention {
         input: Arc<Buffer>,
         residual: Option<Arc<Buffer>>,
         kept: Option<&mut Kept>,
-        cache: Option<&mut KeyValues>,
+        cache: Option<&mut Cache>,
     ) -> Buffer {
         let x = pass.operand(input);
         let Projected { qkv, raw } = self.project(pass, parameters, &x);
@@ -94,14 +88,8 @@ impl Attention {
             None => (pass.pool.take(x.len()), Onto::Zero),
         };
         let places = self.places();
-        linear::forward(
-            pass.profile,
-            self.output_shape(pass),
-            &z[..],
-            &parameters[places.output].value,
-            &mut y,
-            onto,
-        );
+        let weight = parameters[places.output].weight();
+        weight.forward(pass.profile, self.output_shape(pass), &z[..], &mut y, onto);
         if self.bias {
             linear::add_bias(&mut y, &parameters[places.output_bias].value);
         }
@@ -145,14 +133,8 @@ impl Attention {
 
     fn project(&self, pass: &Pass, parameters: &[Parameter], x: &Operand) -> Projected {
         let mut qkv = pass.pool.take(pass.tokens.len() * self.heads.row_width());
-        linear::forward(
-            pass.profile,
-            self.projection_shape(pass),
-            x.read(),
-            &parameters[QKV].value,
-            &mut qkv,
-            Onto::Zero,
-        );
+        let weight = parameters[QKV].weight();
+        weight.forward(pass.profile, self.projection_shape(pass), x.read(), &mut qkv, Onto::Zero);
         let places = self.places();
         if self.bias {
             linear::add_bias(&mut qkv, &parameters[places.qkv_bias].value);
@@ -166,7 +148,10 @@ impl Attention {
             raw = Some((std::mem::replace(&mut qkv, normed), rstd));
         }
         if let Some(table) = &self.rope {
-            heads::rotate(self.heads, table, &mut qkv, pass.context, pass.start, Direction::Forward);
+            match pass.positions {
+                None => heads::rotate(self.heads, table, &mut qkv, pass.context, 0, Direction::Forward),
+                Some(positions) => heads::rotate_at(self.heads, table, &mut qkv, positions),
+            }
         }
         Projected { qkv, raw }
     }
@@ -178,14 +163,11 @@ impl Attention {
         (z, lse)
     }
 
-    fn attend_cached(&self, pass: &Pass, qkv: &Buffer, cache: &mut KeyValues) -> Buffer {
-        for row in qkv.chunks_exact(self.heads.row_width()) {
-            let (keys, values) = row[self.heads.query_width()..].split_at(self.heads.kv_width());
-            cache.keys.extend_from_slice(keys);
-            cache.values.extend_from_slice(values);
-        }
+    fn attend_cached(&self, pass: &Pass, qkv: &Buffer, cache: &mut Cache) -> Buffer {
+        let NodePages { keys, values } = &mut *cache.pages;
+        attention::store(self.heads, qkv, cache.sequences, keys, values);
         let mut z = pass.pool.take(pass.tokens.len() * self.heads.query_width());
-        attention::decode(pass.profile, self.heads, qkv, &cache.keys, &cache.values, &mut z);
+        attention::decode(pass.profile, self.heads, qkv, cache.sequences, keys, values, &mut z);
         z
     }
 
@@ -206,7 +188,7 @@ impl Attention {
     /// Back through the rotation and the norm of the heads, in place.
     fn heads_backward(&self, pass: &Pass, parameters: &mut [Parameter], dqkv: &mut Buffer, kept: &mut Kept) {
         if let Some(table) = &self.rope {
-            heads::rotate(self.heads, table, dqkv, pass.context, pass.start, Direction::Inverse);
+            heads::rotate(self.heads, table, dqkv, pass.context, 0, Direction::Inverse);
         }
         if self.qk_norm_epsilon.is_some() {
             let [raw, rstd] = [kept.take(), kept.take()];

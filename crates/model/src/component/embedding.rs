@@ -41,7 +41,11 @@ pub(crate) struct PositionEmbedding {
 impl PositionEmbedding {
     pub fn forward(&self, pass: &Pass, parameters: &[Parameter], input: Arc<Buffer>) -> Buffer {
         let mut y = pass.pool.own(input);
-        embedding::add_positions(&parameters[0].value, self.width, pass.context, pass.start, &mut y);
+        let table = &parameters[0].value;
+        match pass.positions {
+            None => embedding::add_positions(table, self.width, pass.context, 0, &mut y),
+            Some(positions) => embedding::add_positions_at(table, self.width, positions, &mut y),
+        }
         y
     }
 

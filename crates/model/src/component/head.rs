@@ -5,7 +5,7 @@ use zoo_kernels::{Onto, Profile, cross_entropy};
 
 use crate::buffer::{Buffer, Pool};
 use crate::loss::LossSum;
-use crate::parameter::Gradient;
+use crate::parameter::{Gradient, Weight};
 
 /// `logits = x W^T`, then the cross-entropy with the targets.
 #[derive(Clone)]
@@ -47,7 +47,7 @@ impl Head {
         let blocks = x.chunks(block * self.width).zip(targets.chunks(block));
         for ((x, targets), dx) in blocks.zip(gradient.chunks_mut(block * self.width)) {
             let shape = self.shape(targets.len());
-            let mut logits = self.logits(pool, weight, x);
+            let mut logits = self.logits(pool, Weight::Rows(weight), x);
             let mut losses = pool.take(targets.len());
             cross_entropy::losses_and_gradient(&mut logits, self.vocab_size, targets, scale, &mut losses);
             loss += LossSum::of(&losses);
@@ -59,7 +59,7 @@ impl Head {
     }
 
     /// The loss of `targets` given `x`.
-    pub fn evaluate(&self, pool: &Pool, weight: &[f32], x: &[f32], targets: &[u32]) -> LossSum {
+    pub fn evaluate(&self, pool: &Pool, weight: Weight, x: &[f32], targets: &[u32]) -> LossSum {
         let mut loss = LossSum::default();
         let block = Self::block_tokens(self.vocab_size);
         for (x, targets) in x.chunks(block * self.width).zip(targets.chunks(block)) {
@@ -72,10 +72,10 @@ impl Head {
     }
 
     /// `x W^T`, `[rows, vocab_size]`.
-    pub fn logits(&self, pool: &Pool, weight: &[f32], x: &[f32]) -> Buffer {
+    pub fn logits(&self, pool: &Pool, weight: Weight, x: &[f32]) -> Buffer {
         let shape = self.shape(x.len() / self.width);
         let mut logits = pool.take(shape.rows * self.vocab_size);
-        linear::forward(self.profile, shape, x, weight, &mut logits, Onto::Zero);
+        weight.forward(self.profile, shape, x, &mut logits, Onto::Zero);
         logits
     }
 

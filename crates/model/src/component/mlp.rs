@@ -40,14 +40,8 @@ impl Mlp {
             None => (pass.pool.take(x.len()), Onto::Zero),
         };
         let down = self.down();
-        linear::forward(
-            pass.profile,
-            self.down_shape(pass),
-            &activated[..],
-            &parameters[down].value,
-            &mut y,
-            onto,
-        );
+        let weight = parameters[down].weight();
+        weight.forward(pass.profile, self.down_shape(pass), &activated[..], &mut y, onto);
         if self.bias {
             linear::add_bias(&mut y, &parameters[down + 1].value);
         }
@@ -104,7 +98,7 @@ impl Mlp {
     fn inner(&self, pass: &Pass, parameters: &[Parameter], x: &Operand) -> Buffer {
         let mut inner = pass.pool.take(pass.tokens.len() * self.inner_width());
         let shape = self.up_shape(pass);
-        linear::forward(pass.profile, shape, x.read(), &parameters[UP].value, &mut inner, Onto::Zero);
+        parameters[UP].weight().forward(pass.profile, shape, x.read(), &mut inner, Onto::Zero);
         if self.bias {
             linear::add_bias(&mut inner, &parameters[UP_BIAS].value);
         }

@@ -10,13 +10,15 @@ mod norm;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use zoo_kernels::attention::Cached;
 use zoo_kernels::{Onto, Profile, elementwise, rope};
 
 use crate::buffer::{Buffer, Operand, Pool};
 use crate::definition::NodeKind;
+use crate::pages::NodePages;
 use crate::parameter::Parameter;
 
-pub(crate) use attention::{Attention, KeyValues};
+pub(crate) use attention::Attention;
 pub(crate) use embedding::{Embedding, PositionEmbedding};
 pub(crate) use head::{Cost, Head};
 pub(crate) use mlp::Mlp;
@@ -42,8 +44,8 @@ pub(crate) struct Pass<'a> {
     pub tokens: &'a [u32],
     /// Rows of one sequence; the batch is whole sequences.
     pub context: usize,
-    /// Position of every sequence's first row.
-    pub start: usize,
+    /// The position of every row, where sequences are continued; else each starts at 0.
+    pub positions: Option<&'a [u32]>,
     /// The rule of its matrix products.
     pub profile: Profile,
     /// Whether a backward pass will recompute what is cheap to recompute.
@@ -55,6 +57,13 @@ impl Pass<'_> {
     pub fn operand(&self, activation: impl Into<Arc<Buffer>>) -> Operand {
         Operand::new(self.pool, self.profile, activation.into())
     }
+}
+
+/// What attention knows of the sequences that a pass continues.
+pub(crate) struct Cache<'a> {
+    pub sequences: &'a [Cached<'a>],
+    /// This VNode's keys and values.
+    pub pages: &'a mut NodePages,
 }
 
 /// What a forward pass keeps for its backward pass, which takes it in the same order.
@@ -148,7 +157,7 @@ impl Component {
         parameters: &[Parameter],
         mut inputs: Vec<Arc<Buffer>>,
         kept: Option<&mut Kept>,
-        cache: Option<&mut KeyValues>,
+        cache: Option<&mut Cache>,
     ) -> Buffer {
         let residual = if inputs.len() > 1 { inputs.pop() } else { None };
         let input = inputs.pop();

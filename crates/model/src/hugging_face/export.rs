@@ -96,6 +96,16 @@ fn tensor_bytes(network: &Network, tensor: &FileTensor) -> Vec<u8> {
     bytes
 }
 
+/// A tensor's values as our network has them: `[outputs, inputs]`, also where the file has them transposed.
+pub(crate) fn tensor_values(network: &Network, tensor: &FileTensor) -> Vec<f32> {
+    match &tensor.source {
+        Source::NoBias => vec![0.0; tensor.len()],
+        Source::Parameter { vnode, parameter, elements } => {
+            values(network, vnode, parameter)[elements.clone()].to_vec()
+        }
+    }
+}
+
 fn values<'a>(network: &'a Network, vnode: &str, parameter: &str) -> &'a [f32] {
     let vnode = network.vnodes().iter().find(|it| it.id() == vnode).expect("a decoder has these VNodes");
     let parameter = vnode.parameters().iter().find(|it| it.name() == parameter);

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::{Family, ModelConfig};
 
 /// One tensor of a `model.safetensors`.
-pub(super) struct FileTensor {
+pub(crate) struct FileTensor {
     /// Name in the file.
     pub name: String,
     /// Shape in the file.
@@ -17,7 +17,7 @@ pub(super) struct FileTensor {
 }
 
 /// Where a tensor's values are in a network.
-pub(super) enum Source {
+pub(crate) enum Source {
     /// These elements of a VNode's parameter.
     Parameter { vnode: String, parameter: &'static str, elements: Range<usize> },
     /// A bias that our network does not have: zeros.
@@ -31,7 +31,7 @@ impl FileTensor {
 }
 
 /// Every tensor of the file of such a model.
-pub(super) fn tensors(config: &ModelConfig) -> Vec<FileTensor> {
+pub(crate) fn tensors(config: &ModelConfig) -> Vec<FileTensor> {
     let mut layout = Layout { config, tensors: Vec::new() };
     match config.family {
         Family::Qwen3 | Family::Llama => layout.llama(),

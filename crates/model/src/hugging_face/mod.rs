@@ -9,5 +9,8 @@ mod export;
 mod import;
 mod layout;
 
+pub(crate) use export::tensor_values;
 pub use export::{ExportError, export};
+pub(crate) use layout::{FileTensor, tensors};
+
 pub use import::{ImportError, Imported, import};

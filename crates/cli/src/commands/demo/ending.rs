@@ -10,7 +10,7 @@ use zoo_content::{Digest, MemoryStore};
 use zoo_data::Prepared;
 use zoo_job::Fetched;
 use zoo_kernels::isa::{self, Isa};
-use zoo_model::{Network, Sampler, generate};
+use zoo_model::{Decoder, PagePool, Sampler, generate};
 use zoo_orchestrator::Client;
 use zoo_pnode::verify::{self, Recheck};
 use zoo_protocol::{Commitment, encode};
@@ -78,7 +78,8 @@ impl Task<'_> {
             let network = fetched.network()?;
             let manifest = ("data_manifest.json".to_owned(), prepared.manifest.to_bytes());
             fetched.export(&network, vec![manifest], &folder)?;
-            Ok((network.digest(), sample(&network, &prepared, seed)?))
+            let decoder = Decoder::new(network)?;
+            Ok((decoder.digest(), sample(&decoder, &prepared, seed)?))
         });
         let (digest, sample) = made.await??;
         let folder = self.directories.model.display();
@@ -133,7 +134,7 @@ fn retrain(store: &MemoryStore, commitment: Commitment) -> Result<(Recheck, Stri
     Ok((outcome?, format!("{here} and {threads} threads, there {there} and 1")))
 }
 
-fn sample(network: &Network, prepared: &Prepared, seed: u64) -> Result<Sample> {
+fn sample(decoder: &Decoder, prepared: &Prepared, seed: u64) -> Result<Sample> {
     let Prepared { tokenizer, held_out, .. } = prepared;
     let prompt = match &prepared.manifest.source {
         zoo_data::SourceRecord::Path { .. } => {
@@ -144,6 +145,8 @@ fn sample(network: &Network, prepared: &Prepared, seed: u64) -> Result<Sample> {
         _ => tokenizer.encode(RUST_PROMPT),
     };
     let sampler = Sampler { temperature: 0.8, seed, ..Sampler::default() };
-    let text = generate(network, &prompt, SAMPLE_TOKENS, &sampler, &mut |_| ControlFlow::Continue(()))?;
+    let mut pool = PagePool::new(decoder, decoder.context());
+    let text =
+        generate(decoder, &mut pool, &prompt, SAMPLE_TOKENS, &sampler, &mut |_| ControlFlow::Continue(()))?;
     Ok(Sample { prompt: harmless(&tokenizer.decode(&prompt)), text: harmless(&tokenizer.decode(&text)) })
 }

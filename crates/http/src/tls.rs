@@ -27,7 +27,11 @@ pub struct TlsError {
 }
 
 impl Tls {
-    pub(crate) fn config(&self) -> Result<Arc<ServerConfig>, TlsError> {
+    /// What a server needs of it.
+    ///
+    /// # Errors
+    /// A file that is missing or no PEM, a key that is not the certificate's.
+    pub fn config(&self) -> Result<Arc<ServerConfig>, TlsError> {
         let fail = |path: &PathBuf, cause: String| TlsError { path: path.clone(), cause };
         let wrong_certificate =
             |cause: rustls::pki_types::pem::Error| fail(&self.certificate, cause.to_string());

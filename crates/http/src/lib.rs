@@ -1,0 +1,11 @@
+//! Connections of HTTP servers: bounded in number, time and size; ended well; with TLS if there is no proxy in front.
+//!
+//! What is answered is not known here: whoever serves brings its routes, and says [`Patience`] where it differs.
+
+mod own_name;
+mod server;
+mod tls;
+
+pub use own_name::{is_own_name, names_another};
+pub use server::{Patience, serve};
+pub use tls::{Tls, TlsError};
