@@ -7,14 +7,8 @@ pub const BODY_BYTES_MAX: usize = 16 << 20;
 /// The headers of a request must be there after this long, and its body after as long again; a connection may idle
 /// between requests for as long.
 pub const PATIENCE: Duration = Duration::from_secs(20);
-/// Largest head of a request, bytes.
-pub const HEADER_BYTES_MAX: usize = 32 << 10;
-/// Most headers of a request.
-pub const HEADERS_MAX: usize = 64;
 /// Longest text that is cut into tokens for who asks for those, bytes.
 pub const TOKENIZE_BYTES_MAX: usize = 4 << 20;
-/// Connections at once; more wait in the system's queue.
-pub const CONNECTIONS_MAX: usize = 1024;
 /// Texts that one request may ask for: prompts times `n`.
 pub const CHOICES_MAX: usize = 256;
 /// Most likely tokens that may be asked for beside each token.

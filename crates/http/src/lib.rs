@@ -7,5 +7,5 @@ mod server;
 mod tls;
 
 pub use own_name::{is_own_name, names_another};
-pub use server::{Patience, serve};
+pub use server::{HEAD_BYTES_MAX, HEADERS_MAX, Patience, serve};
 pub use tls::{Tls, TlsError};

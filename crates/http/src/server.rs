@@ -19,9 +19,9 @@ use tracing::{debug, warn};
 /// Connections held at once; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 4096;
 /// Largest head of a request, bytes.
-const HEAD_BYTES_MAX: usize = 16 << 10;
+pub const HEAD_BYTES_MAX: usize = 32 << 10;
 /// Most headers of a request.
-const HEADERS_MAX: usize = 64;
+pub const HEADERS_MAX: usize = 64;
 /// After a failure to accept, which is lack of something that comes back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

@@ -43,7 +43,7 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Queued {
     /// It has not begun.
-    New(JobDescription),
+    New(Box<JobDescription>),
     /// It was paused.
     Begun(Box<Running>),
 }
@@ -116,7 +116,7 @@ impl State {
         self.finished.retain(|finished| finished.job != id);
         self.checkpoints.forget(&id);
         let ahead = self.queue.len() + usize::from(self.running.is_some());
-        self.queue.push_back(Queued::New(job.clone()));
+        self.queue.push_back(Queued::New(Box::new(job.clone())));
         let (name, plan) = (job.name.clone(), job.plan.clone());
         events.push(Event::JobAccepted { job: id, name, plan, ahead: ahead as u32 });
         Ok(())
@@ -125,7 +125,7 @@ impl State {
     pub(crate) fn start_next_job(&mut self, events: &mut Vec<Event>) -> bool {
         let Some(queued) = self.queue.pop_front() else { return false };
         let running = match queued {
-            Queued::New(description) => Running::new(description),
+            Queued::New(description) => Running::new(*description),
             Queued::Begun(running) => *running,
         };
         let evaluates = matches!(running.phase, Phase::Evaluating(_));

@@ -107,7 +107,7 @@ impl Queued {
 
     fn into_description(self) -> JobDescription {
         match self {
-            Self::New(description) => description,
+            Self::New(description) => *description,
             Self::Begun(running) => running.description,
         }
     }

@@ -2,10 +2,11 @@
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use axum::http::header::{AUTHORIZATION, HOST};
+use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::Response;
 use zoo_content::Digest;
+use zoo_http::names_another;
 
 use super::App;
 use super::error::ApiError;
@@ -47,45 +48,9 @@ pub(super) async fn require_own_name(
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let named = request.headers().get(HOST).and_then(|it| it.to_str().ok());
-    if !app.guard.local_only || named.is_none_or(is_local) {
+    if !app.guard.local_only || !names_another(request.headers()) {
         return Ok(next.run(request).await);
     }
     let message = "this server answers to names of its own machine only\nhint: use localhost, or let it listen elsewhere with --listen";
     Err(ApiError::new(StatusCode::FORBIDDEN, "unknown_host", message))
-}
-
-/// Whether a `Host` header means this machine.
-fn is_local(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
-    };
-    let is_loopback = name.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
-    is_loopback || name.eq_ignore_ascii_case("localhost") || name.to_ascii_lowercase().ends_with(".localhost")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_this_machine_are_known() {
-        for host in
-            ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "127.0.0.1", "[::1]:80", "[::1]", "a.localhost:3"]
-        {
-            assert!(is_local(host), "{host}");
-        }
-        for host in [
-            "example.org",
-            "example.org:8080",
-            "localhost.example.org",
-            "10.0.0.1:80",
-            "[2001::1]",
-            "",
-            ":80",
-        ] {
-            assert!(!is_local(host), "{host}");
-        }
-    }
 }

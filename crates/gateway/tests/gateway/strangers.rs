@@ -119,8 +119,8 @@ async fn headers_are_bounded_and_nothing_a_client_says_becomes_one() {
         format!("GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n")
     };
     let refused = |answer: &[u8]| answer.is_empty() || matches!(parse(answer).status, 400 | 431);
-    let long = format!("X-Long: {}\r\n", "a".repeat(2 * limits::HEADER_BYTES_MAX));
-    let many: String = (0..2 * limits::HEADERS_MAX).map(|at| format!("X-{at}: a\r\n")).collect();
+    let long = format!("X-Long: {}\r\n", "a".repeat(2 * zoo_http::HEAD_BYTES_MAX));
+    let many: String = (0..2 * zoo_http::HEADERS_MAX).map(|at| format!("X-{at}: a\r\n")).collect();
     for headers in [&long, &many, "X-Null: a\0b\r\n", " folded: yes\r\n", "no colon\r\n", "X y: z\r\n"] {
         let answer = bench.raw(with(headers).as_bytes()).await;
         assert!(
