@@ -4,7 +4,7 @@
     pip install openai "lm-eval[api]" accelerate torch transformers
     python tests/serving/check.py --zoo target/release/zoo MODEL [--text FILE]
 
-MODEL is a folder that `zoo train` or `zoo fetch` exported. The harness scores it twice on tasks that are made here
+MODEL is a folder that `zoo train` or `zoo fetch` exported, of the profile f32-exact. The harness scores it twice on tasks that are made here
 (no download): over `local-completions` against `zoo serve`, and with `transformers` from the same folder. The scores
 must agree to 4 decimals. Answers are executed again with `zoo serve check`, a changed one must be found out.
 
@@ -152,6 +152,8 @@ def main():
     model = pathlib.Path(options.model)
     model = model if (model / "config.json").exists() else model / "model"
     config = json.loads((model / "config.json").read_text())
+    if config.get("zoo_numeric_profile", "f32-exact") != "f32-exact":
+        sys.exit("the model computes in bf16, and transformers would not\nhint: give one that was trained with --profile f32-exact")
     context = config.get("max_position_embeddings") or config["n_positions"]
     has_end = json.loads((model / "tokenizer_config.json").read_text()).get("eos_token") is not None
     # What a text starts with where there is no token that ends one: a line break, which the byte tokenizer knows as 10.
