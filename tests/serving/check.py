@@ -4,7 +4,7 @@
     pip install openai "lm-eval[api]" accelerate torch transformers
     python tests/serving/check.py --zoo target/release/zoo MODEL [--text FILE]
 
-MODEL is a folder that `zoo train` or `zoo fetch` exported. The harness scores it twice on tasks that are made here
+MODEL is a folder that `zoo train` or `zoo fetch` exported, of the profile f32-exact. The harness scores it twice on tasks that are made here
 (no download): over `local-completions` against `zoo serve`, and with `transformers` from the same folder. The scores
 must agree to 4 decimals. Answers are executed again with `zoo serve check`, a changed one must be found out.
 
@@ -152,21 +152,25 @@ def main():
     model = pathlib.Path(options.model)
     model = model if (model / "config.json").exists() else model / "model"
     config = json.loads((model / "config.json").read_text())
+    if config.get("zoo_numeric_profile", "f32-exact") != "f32-exact":
+        sys.exit("the model computes in bf16, and transformers would not\nhint: give one that was trained with --profile f32-exact")
     context = config.get("max_position_embeddings") or config["n_positions"]
     has_end = json.loads((model / "tokenizer_config.json").read_text()).get("eos_token") is not None
-    # Without a token that ends a text the harness has nothing to start one with.
-    tasks = ["zoo_choice", "zoo_write"] + (["zoo_rolling"] if has_end else [])
+    # What a text starts with where there is no token that ends one: a line break, which the byte tokenizer knows as 10.
+    start = {} if has_end else {"served": {"custom_prefix_token_id": 10}, "loaded": {"prefix_token_id": 10}}
+    # With transformers the harness cannot generate at all without such a token.
+    tasks = ["zoo_choice", "zoo_rolling"] + (["zoo_write"] if has_end else [])
     with tempfile.TemporaryDirectory() as folder, serving(options.zoo, str(model)) as served:
         folder, address = pathlib.Path(folder), served["address"]
         checks = client_checks(address, options.zoo, str(model))
         make_tasks(folder, text, context)
         served_arguments = dict(
             model="served", base_url=f"http://{address}/v1/completions", tokenizer_backend="remote" if has_end else "huggingface",
-            tokenizer=str(model), max_length=context, num_concurrent=1,
+            tokenizer=str(model), max_length=context, num_concurrent=1, **start.get("served", {}),
         )
         ours, written = scores("local-completions", served_arguments, tasks, folder)
         # Over an API the harness leaves two positions of the context free; both must cut a long text alike.
-        loaded = dict(pretrained=str(model), dtype="float32", device="cpu", max_length=context - 2)
+        loaded = dict(pretrained=str(model), dtype="float32", device="cpu", max_length=context - 2, **start.get("loaded", {}))
         theirs, expected = scores("hf", loaded, tasks, folder)
     checks["scores"] = ours.keys() == theirs.keys() and all(round(ours[it] - theirs[it], PLACES) == 0 for it in ours)
     checks["written"] = written == expected

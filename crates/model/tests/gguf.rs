@@ -149,7 +149,7 @@ fn every_family_is_written_as_it_is() {
                 // Rows 0, 6, 1, 7, ... of every head.
                 let found = &read.tensors["blk.0.attn_k.weight"].1;
                 let keys = &qkv[4 * 12 * 32..][..2 * 12 * 32];
-                assert_eq!((found[..32], found[32..64]), (keys[..32], keys[6 * 32..7 * 32]));
+                assert_eq!((&found[..32], &found[32..64]), (&keys[..32], &keys[6 * 32..7 * 32]));
                 assert_eq!(found[13 * 32..14 * 32], keys[18 * 32..19 * 32]);
                 let values = &qkv[6 * 12 * 32..];
                 assert_eq!(read.tensors["blk.0.attn_v.weight"].1[..], *values);
