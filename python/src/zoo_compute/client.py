@@ -82,7 +82,7 @@ class Client(_Configured):
 
     def upload(self, text: str | bytes | Path) -> models.Text:
         """Uploads a text, or the file at a `Path`; a job's `data` names it by what comes back as `data`."""
-        return self._transport.run(operations.upload(text.encode() if isinstance(text, str) else text))
+        return self._transport.run(operations.upload(text))
 
     def job(self, id: str) -> Job:
         """The job with this id."""
@@ -165,7 +165,7 @@ class AsyncClient(_Configured):
 
     async def upload(self, text: str | bytes | Path) -> models.Text:
         """Uploads a text, or the file at a `Path`."""
-        return await self._transport.run(operations.upload(text.encode() if isinstance(text, str) else text))
+        return await self._transport.run(operations.upload(text))
 
     async def job(self, id: str) -> AsyncJob:
         """The job with this id."""

@@ -34,6 +34,8 @@ STORAGES = ("ipfs", "s3", "dir", "car")
 TEXTS_MAX = 4096
 # Larger files are data, not configurations.
 CONFIG_BYTES_MAX = 1 << 20
+# By so much of its start a file is told to be text.
+START_BYTES = 1 << 16
 # Folders that hold what programs built or fetched; `zoo` does not read them either.
 BUILT_FOLDERS = ("target", "node_modules")
 # Keys that stand at the top of a document. Others belong to the section that the program put them in.
@@ -93,12 +95,9 @@ def _inner_steps(rounds: object) -> int:
     is_constant = isinstance(inner_steps, int) and inner_steps > 0 and not said.get("follow_learning_rate")
     if not is_constant:
         shown = "10..100, the default" if inner_steps is None else repr(inner_steps)
-        detail = (
-            f"CheckpointConfig: interval counts steps, and rounds of this job have no fixed number of them ({shown})"
-        )
-        raise ConfigError(
-            detail, 'fix it, as in training_config={"rounds": {"inner_steps": 50}}, or leave interval out'
-        )
+        detail = f"CheckpointConfig: interval counts steps, and rounds here have no fixed number of them ({shown})"
+        hint = 'fix it, as in training_config={"rounds": {"inner_steps": 50}}, or leave interval out'
+        raise ConfigError(detail, hint)
     assert isinstance(inner_steps, int)
     return inner_steps
 
@@ -245,13 +244,9 @@ class JobDocument:
         at = re.match(r"job\.(yaml|toml|json)(:\d+)?: ", problem.detail)
         if at is None:
             return problem
-        place = (
-            f"{self.name}{at[2] or ''}: "
-            if at[1] == self.format and self.text
-            else f"{self.name}: "
-            if self.name
-            else ""
-        )
+        # The line is the file's own if what was sent is the file's own text.
+        line = (at[2] or "") if self.text is not None and at[1] == self.format else ""
+        place = f"{self.name}{line}: " if self.name else ""
         return type(problem)(problem.problem, place + problem.detail[at.end() :], problem.hint)
 
     def warn_of_storage(self) -> None:
@@ -293,9 +288,10 @@ def _is_text(path: Path) -> bool:
     if path.is_symlink() or not path.is_file():
         return False
     with path.open("rb") as file:
-        start = file.read(1 << 16)
+        start = file.read(START_BYTES)
     try:
-        return "\0" not in codecs.getincrementaldecoder("utf-8")().decode(start) and bool(start)
+        text = codecs.getincrementaldecoder("utf-8")().decode(start, final=len(start) < START_BYTES)
+        return bool(text) and "\0" not in text
     except UnicodeDecodeError:
         return False
 

@@ -181,7 +181,7 @@ class LocalNetwork:
             self.directory = Path(tempfile.mkdtemp(prefix="zoo-network-"))
         self._home.mkdir(parents=True, exist_ok=True)
         # Where the binary can, it ends when this process does, however that ends.
-        asked = [self._binary, "up", "--exit-with-stdin", "--help"]
+        asked = [str(self._binary), "up", "--exit-with-stdin", "--help"]
         self._dies_with_us = subprocess.run(asked, capture_output=True, stdin=subprocess.DEVNULL).returncode == 0
         self._deadline_s = time.monotonic() + self._timeout_s
         self._start_orchestrator(listen="127.0.0.1:0", http="127.0.0.1:0")

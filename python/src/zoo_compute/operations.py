@@ -35,15 +35,7 @@ LONG_S = 1800.0
 # Of a model's folder.
 FILES_MAX = 10_000
 # What a round was measured at, in this order.
-METRICS = [
-    "round",
-    "step",
-    "tokens",
-    "loss",
-    "held_out_loss",
-    "bits_per_byte",
-    "tokens_per_second",
-    "participants",
+METRICS = ("round", "step", "tokens", "loss", "held_out_loss", "bits_per_byte", "tokens_per_second", "participants") + (
     "contributed",
     "missed",
     "bytes",
@@ -52,7 +44,7 @@ METRICS = [
     "sealed_ms",
     "finished_ms",
     "checkpoint",
-]
+)
 
 
 def ask(step: Request | Save) -> Steps[Answer]:
@@ -106,9 +98,10 @@ def submit(document: JobDocument) -> Steps[models.Job]:
     return models.Job.of(answer.json())
 
 
-def upload(content: bytes | Path) -> Steps[models.Text]:
+def upload(content: str | bytes | Path) -> Steps[models.Text]:
     """Uploads a text, or the file that it is in. What is uploaded twice is there once, so asking again does no harm."""
     headers = {"Content-Type": "text/plain; charset=utf-8"}
+    content = content.encode() if isinstance(content, str) else content
     request = Request(
         method="POST", path="/v1/texts", headers=headers, content=content, may_repeat=True, takes_s=LONG_S
     )
@@ -185,7 +178,7 @@ def download(id: str, folder: str | os.PathLike[str] | None) -> Steps[Path]:
     """A job's model in a folder, which is there only when it is whole."""
     if folder is None:
         folder = _plain((yield from job(id)).name) or id[:16]
-    target = Path(folder)
+    target = Path(folder).absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"{target}: there is something already", "name another folder, or remove it")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -196,9 +189,8 @@ def download(id: str, folder: str | os.PathLike[str] | None) -> Steps[Path]:
             if (yield from _fetch(id, made)):
                 break
         else:
-            raise UnexpectedAnswerError(
-                "the model changed whenever it was fetched", "try again, or wait for the job's end"
-            )
+            hint = "try again, or wait for the job's end"
+            raise UnexpectedAnswerError("the model changed whenever it was fetched", hint)
         if target.is_dir():
             target.rmdir()
         made.rename(target)
@@ -208,18 +200,13 @@ def download(id: str, folder: str | os.PathLike[str] | None) -> Steps[Path]:
 
 
 def _fetch(id: str, folder: Path) -> Steps[bool]:
-    """All files of the newest checkpoint into `folder`; false, and nothing in it, if there is a newer one by then."""
+    """All files of the newest checkpoint into `folder`; false, and nothing in it, if there was a newer one by then."""
     model = models.Model.of((yield from get(job_path(id, "model"), takes_s=LONG_S)))
     for file in _safe(model):
-        path = folder / file.name
         request = Request(method="GET", path=job_path(id, "model", file.name), may_repeat=True, takes_s=LONG_S)
-        yield from ask(Save(request=request, path=path, bytes_max=file.bytes))
-        if path.stat().st_size != file.bytes:
-            break
+        yield from ask(Save(request=request, path=folder / file.name, bytes_max=file.bytes))
     again = models.Model.of((yield from get(job_path(id, "model"), takes_s=LONG_S)))
-    if again == model and sum(path.stat().st_size for path in folder.iterdir()) == sum(
-        file.bytes for file in model.files
-    ):
+    if again == model and all((folder / file.name).stat().st_size == file.bytes for file in model.files):
         return True
     for path in folder.iterdir():
         path.unlink()
@@ -231,7 +218,7 @@ def _safe(model: models.Model) -> Iterator[models.ModelFile]:
     if len(model.files) > FILES_MAX:
         raise UnsafeNameError(f"a model of {len(model.files)} files is none")
     for file in model.files:
-        if file.name != _plain(file.name):
+        if not file.name or file.name != _plain(file.name):
             raise UnsafeNameError(f"the server names a file {file.name!r}, which is not only a name")
     if len({file.name.casefold() for file in model.files}) != len(model.files):
         raise UnsafeNameError("the server names two files alike")

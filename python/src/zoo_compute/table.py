@@ -48,7 +48,8 @@ class Table(Sequence[Row]):
         """As a data frame; also with its columns where there are no rows."""
         import pandas
 
-        return pandas.DataFrame(self.rows, columns=self.columns)
+        frame: pandas.DataFrame = pandas.DataFrame(self.rows, columns=self.columns)
+        return frame
 
     def __repr__(self) -> str:
         """As text, columns under each other."""

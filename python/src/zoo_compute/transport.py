@@ -177,7 +177,7 @@ class Blocking:
         with self._http.stream(**_of_httpx(request), content=content) as response:
             if isinstance(step, Request) or response.status_code != httpx.codes.OK:
                 return _answer(response, b"".join(_bounded(response.iter_bytes())))
-            with _file(step) as write:
+            with _File(step) as write:
                 for chunk in response.iter_bytes():
                     write(chunk)
             return _answer(response, b"")
@@ -245,7 +245,7 @@ class Asynchronous:
                     left = _left(left, chunk)
                     body += chunk
                 return _answer(response, bytes(body))
-            with _file(step) as write:
+            with _File(step) as write:
                 async for chunk in response.aiter_bytes():
                     write(chunk)
             return _answer(response, b"")
@@ -298,14 +298,14 @@ def _left(left: int, chunk: bytes) -> int:
     return left - len(chunk)
 
 
-class _file:
+class _File:
     """The file of a `Save`, which takes as many bytes as were said and no more."""
 
     def __init__(self, save: Save) -> None:
         self._left = save.bytes_max
         self._file = save.path.open("wb")
 
-    def __enter__(self) -> _file:
+    def __enter__(self) -> _File:
         return self
 
     def __call__(self, chunk: bytes) -> None:
