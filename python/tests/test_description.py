@@ -16,7 +16,7 @@ async def test_what_the_description_shows_works(
     monkeypatch.setenv("ZOO_URL", zoo.url)
     monkeypatch.setenv("ZOO_API_KEY", zoo.api_key)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "input.txt").write_text(text.read_text())
+    (tmp_path / "input.txt").symlink_to(text)
     (tmp_path / "training_config.yaml").write_text(
         "preset: qwen3-tiny\ndata: input.txt\nsteps: 8\nrounds: { inner_steps: 4 }\ntraining: { batch_sequences: 4 }\n"
     )

@@ -75,9 +75,9 @@ def test_what_never_starts_is_given_up_and_ended(tmp_path: Path) -> None:
 
 def test_a_network_that_is_not_running_says_so() -> None:
     network = local_network(1)
-    for ask in (lambda: network.url, lambda: network.ticket, lambda: network.api_key):
+    for what in ("url", "ticket", "api_key"):
         with pytest.raises(LocalNetworkError, match="not running"):
-            ask()
+            getattr(network, what)
     network.stop()
     with pytest.raises(LocalNetworkError, match="are no network"):
         local_network(-1)
@@ -86,8 +86,8 @@ def test_a_network_that_is_not_running_says_so() -> None:
 def test_nothing_is_left_of_a_network_that_an_exception_ended(binary: Path) -> None:
     with pytest.raises(ZeroDivisionError), local_network(1, threads=1, binary=binary) as network:
         pids = [network.pid(), network.pid("node-1")]
-        directory = network.directory
-        assert all(map(is_there, pids)) and directory is not None and directory.is_dir()
+        directory = Path(str(network.directory))
+        assert all(map(is_there, pids)) and directory.is_dir()
         assert [node.name for node in network.client().nodes(live=True)] == ["node-1"]
         raise ZeroDivisionError
     assert not any(map(is_there, pids))

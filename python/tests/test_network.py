@@ -60,7 +60,7 @@ def test_a_job_is_trained_measured_and_fetched(
         assert {event.job for event in events} == {job.id}
         seen = [event for event in events if event.kind == "round_finished"]
         assert [event.data["step"] for event in seen] == [4, 8, 12]
-        assert list(job.events(after=seen[-1].id))[0].id > seen[-1].id
+        assert next(job.events(after=seen[-1].id)).id > seen[-1].id
         first = next(client.events())
         assert first.id == 0
 
@@ -145,7 +145,7 @@ def test_a_wrong_key_in_a_file_is_named_with_its_line_and_what_was_meant(
 
 def test_a_budget_ends_a_job_with_a_model(zoo: LocalNetwork, text: Path, tmp_path: Path) -> None:
     # Five steps of four sequences of 64 tokens, at six operations for each of 32,992 parameters.
-    units = 5 * 4 * 64 * 6 * 32_992 / 1e15
+    units = (5 * 4 * 64 + 0.5) * 6 * 32_992 / 1e15
     job = zoo.client().train(tiny(text, seed=5, steps=400), max_budget=units).result(progress=False, timeout=TIMEOUT_S)
     assert job.state is JobState.BUDGET_USED
     assert job.info.tokens_max == 1280 and 1280 <= job.info.tokens < 400 * 256

@@ -10,6 +10,7 @@ import asyncio
 import ipaddress
 import os
 import time
+import weakref
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,6 +126,8 @@ class Blocking:
     def __init__(self, settings: Settings, transport: httpx.BaseTransport | None = None) -> None:
         """`transport` stands in for the network, for tests."""
         self._http = httpx.Client(**settings.of_httpx(), transport=transport)
+        # Who closes nothing leaves nothing open.
+        weakref.finalize(self, self._http.close)
 
     def run(self, steps: Steps[T]) -> T:
         """Performs an operation."""
