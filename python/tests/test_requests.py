@@ -24,6 +24,7 @@ from zoo_compute import (
     UnreachableError,
     ZooError,
     errors,
+    operations,
 )
 
 
@@ -219,6 +220,45 @@ def test_a_job_that_ended_badly_raises(state: str, wanted: type[Exception]) -> N
 def test_a_job_that_is_over_is_not_waited_for() -> None:
     client = a_client(lambda _: httpx.Response(200, json=a_job(state="budget_used", why="its budget is used up")))
     assert client.job("a").result(progress=False).state is JobState.BUDGET_USED
+
+
+class Restarting:
+    """A server that is away for a while whenever it is asked for the job after something happened."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.watches = 0
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/events"):
+            self.watches += 1
+            first, last = (1, 2) if self.watches == 1 else (2, 3)
+            kinds = {1: "round_finished", 2: "round_finished", 3: "job_finished"}
+            lines = (
+                f'id: {at}\nevent: {kinds[at]}\ndata: {{"at_ms": 1, "job": "a"}}\n\n' for at in range(first, last + 1)
+            )
+            return httpx.Response(200, content="".join(lines).encode())
+        self.looks += 1
+        if 3 <= self.looks <= 20:
+            raise httpx.ReadError("cut")
+        return httpx.Response(200, json=a_job(state="running" if self.looks <= 2 else "finished"))
+
+
+def test_waiting_outlasts_an_orchestrator_that_starts_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operations, "PAUSE_MAX_S", 0.001)
+    monkeypatch.setattr("zoo_compute.job.LOOK_EVERY_S", 0.0)
+    server = Restarting()
+    assert a_client(server).job("a").result(progress=False, timeout=10).state is JobState.FINISHED
+    assert server.looks > 20 and server.watches == 2
+
+
+async def test_and_so_does_waiting_in_an_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operations, "PAUSE_MAX_S", 0.001)
+    monkeypatch.setattr("zoo_compute.job.LOOK_EVERY_S", 0.0)
+    server = Restarting()
+    async with AsyncClient(KEY, "http://zoo.test", transport=httpx.MockTransport(server)) as client:
+        assert (await (await client.job("a")).wait(progress=False, timeout=10)).state is JobState.FINISHED
+    assert server.watches == 2
 
 
 def test_settings_come_from_the_environment_unless_they_are_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from time import monotonic
 
 from . import models, operations
-from .errors import JobCancelledError, JobFailedError
+from .errors import JobCancelledError, JobFailedError, UnavailableError, UnreachableError
 from .events import Event, Watch
 from .models import JobState
 from .progress import Progress, Shown, line, shown
@@ -81,11 +82,13 @@ class Job(_Known):
         try:
             for _ in () if self.is_over else self._transport.watch(waiting.watch(self._path(), timeout)):
                 if waiting.is_time_to_look():
-                    waiting.progress.show(self.refresh().info)
+                    with contextlib.suppress(UnreachableError, UnavailableError):
+                        waiting.progress.show(self.refresh().info)
         except (KeyboardInterrupt, TimeoutError):
             waiting.leave()
             raise
-        waiting.end(self.refresh().info)
+        self.info = self._transport.run(operations.job(self.id, is_patient=True))
+        waiting.end(self.info)
         return self
 
     async def wait(self, *, progress: bool = True, timeout: float | None = None) -> Job:
@@ -150,11 +153,13 @@ class AsyncJob(_Known):
             if not self.is_over:
                 async for _ in self._transport.watch(waiting.watch(self._path(), timeout)):
                     if waiting.is_time_to_look():
-                        waiting.progress.show((await self.refresh()).info)
+                        with contextlib.suppress(UnreachableError, UnavailableError):
+                            waiting.progress.show((await self.refresh()).info)
         except (KeyboardInterrupt, TimeoutError, asyncio.CancelledError):
             waiting.leave()
             raise
-        waiting.end((await self.refresh()).info)
+        self.info = await self._transport.run(operations.job(self.id, is_patient=True))
+        waiting.end(self.info)
         return self
 
     def events(self, after: int | None = None) -> AsyncIterator[Event]:

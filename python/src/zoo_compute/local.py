@@ -190,13 +190,13 @@ class LocalNetwork:
             self._start_node(f"node-{at + 1}")
         with self.client() as client:
             while len(client.nodes(live=True)) < self._node_count:
-                self._wait_a_moment(f"{self._node_count} nodes")
+                self._wait_a_moment(f"{self._node_count} nodes", list(self._processes.values()))
 
     def _start_orchestrator(self, *, listen: str, http: str) -> None:
         self._deadline_s = time.monotonic() + self._timeout_s
         process = self._launch("orchestrator", "up", "--listen", listen, "--http", http, "--json")
         while (line := process.first_line()) is None:
-            self._wait_a_moment("the orchestrator")
+            self._wait_a_moment("the orchestrator", [process])
         self._said = json.loads(line)
 
     def _start_node(self, name: str) -> None:
@@ -218,14 +218,14 @@ class LocalNetwork:
         line = [str(self._binary), "keys", *arguments, "--dir", str(self._home / "orchestrator")]
         return subprocess.run(line, capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
-    def _wait_a_moment(self, what: str) -> None:
+    def _wait_a_moment(self, what: str, processes: list[_Process]) -> None:
         if self._is_stopping.is_set():
             raise LocalNetworkError("the network was stopped while it started")
-        for process in self._processes.values():
+        for process in processes:
             if process.has_ended():
                 raise LocalNetworkError(f"{process.name} ended: {process.last_words()}")
         if time.monotonic() > self._deadline_s:
-            words = "; ".join(filter(None, (process.last_words() for process in self._processes.values())))
+            words = "; ".join(filter(None, (process.last_words() for process in processes)))
             raise LocalNetworkError(f"{what} did not start within {self._timeout_s:.0f} s", words or None)
         time.sleep(POLL_S)
 

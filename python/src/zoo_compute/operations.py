@@ -10,7 +10,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -27,9 +27,13 @@ from .job_config import JobDocument
 from .table import Table
 from .transport import LostError, Pause, Request, Save, Steps
 
-# Asked so often, with pauses that double.
-ATTEMPTS = 5
+# Between attempts: at first, and at most, seconds.
 PAUSE_S = 0.25
+PAUSE_MAX_S = 5.0
+# So often, which takes about two minutes, where an orchestrator may be starting again.
+PATIENT_ATTEMPTS = 28
+# A model that changes while it is fetched is fetched so often.
+FETCHES_MAX = 5
 # Making a job reads all its text, and making a model's folder fetches it from the nodes.
 LONG_S = 1800.0
 # Of a model's folder.
@@ -50,7 +54,7 @@ METRICS = ("round", "step", "tokens", "loss", "held_out_loss", "bits_per_byte", 
 def ask(step: Request | Save) -> Steps[Answer]:
     """Asks until there is an answer, where asking again does no harm."""
     request = step.request if isinstance(step, Save) else step
-    pause_s, attempts_left = PAUSE_S, ATTEMPTS
+    pause_s, attempts_left = PAUSE_S, request.attempts
     while True:
         attempts_left -= 1
         try:
@@ -63,7 +67,7 @@ def ask(step: Request | Save) -> Steps[Answer]:
             if attempts_left == 0 or answer.status not in AWAY or not request.may_repeat:
                 return answer.checked()
         yield Pause(pause_s)
-        pause_s *= 2
+        pause_s = min(2 * pause_s, PAUSE_MAX_S)
 
 
 def get(path: str, *, takes_s: float | None = None, **query: str | int | bool | None) -> Steps[object]:
@@ -108,9 +112,12 @@ def upload(content: str | bytes | Path) -> Steps[models.Text]:
     return models.Text.of((yield from ask(request)).json())
 
 
-def job(id: str) -> Steps[models.Job]:
-    """A job, as it is now."""
-    return models.Job.of((yield from get(job_path(id))))
+def job(id: str, *, is_patient: bool = False) -> Steps[models.Job]:
+    """A job, as it is now. Who `is_patient` waits for an orchestrator that starts again."""
+    request = Request(method="GET", path=job_path(id), may_repeat=True)
+    if is_patient:
+        request = replace(request, attempts=PATIENT_ATTEMPTS)
+    return models.Job.of((yield from ask(request)).json())
 
 
 def steer(id: str, verb: str) -> Steps[models.Job]:
@@ -185,7 +192,7 @@ def download(id: str, folder: str | os.PathLike[str] | None) -> Steps[Path]:
     made = target.parent / f".{target.name}-{uuid.uuid4().hex[:8]}"
     made.mkdir()
     try:
-        for _ in range(ATTEMPTS):
+        for _ in range(FETCHES_MAX):
             if (yield from _fetch(id, made)):
                 break
         else:

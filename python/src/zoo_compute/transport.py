@@ -45,6 +45,8 @@ class Request:
     """Whether asking twice does no more than asking once."""
     takes_s: float | None = None
     """The answer may take so long; none: as long as any."""
+    attempts: int = 5
+    """Whoever does not answer is asked so often, with pauses that double."""
 
 
 @dataclass(frozen=True, kw_only=True)
