@@ -89,6 +89,11 @@ def test_nothing_is_left_of_a_network_that_an_exception_ended(binary: Path) -> N
         directory = Path(str(network.directory))
         assert all(map(is_there, pids)) and directory.is_dir()
         assert [node.name for node in network.client().nodes(live=True)] == ["node-1"]
+        network.kill("node-1")
+        assert gone_within(pids[1:], 0)
+        network.restart("node-1")
+        pids.append(network.pid("node-1"))
+        assert is_there(pids[2]) and pids[2] != pids[1]
         raise ZeroDivisionError
     assert not any(map(is_there, pids))
     assert not directory.exists()

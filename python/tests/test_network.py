@@ -129,6 +129,7 @@ def test_a_wrong_key_in_a_file_is_named_with_its_line_and_what_was_meant(
 ) -> None:
     for name, written in (
         ("job.yaml", f"# mine\npreset: qwen3-tiny\ndata: {text}\ntraining:\n  batch_sequence: 3\n"),
+        ("mine.json", f'{{"preset": "qwen3-tiny", "data": "{text}",\n\n\n"training":\n{{"batch_sequence": 3}}}}'),
         ("mine.toml", f'# mine\npreset = "qwen3-tiny"\ndata = "{text}"\n[training]\nbatch_sequence = 3\n'),
     ):
         path = tmp_path / name
@@ -136,7 +137,9 @@ def test_a_wrong_key_in_a_file_is_named_with_its_line_and_what_was_meant(
         for budget in (None, 5000):
             with pytest.raises(RefusedError) as error:
                 zoo.client().train(path, max_budget=budget)
-            assert error.value.detail == f"{path}:5: training.batch_sequence: there is no such key"
+            # Of JSON that was changed only the file is named.
+            line = "" if name == "mine.json" else ":5"
+            assert error.value.detail == f"{path}{line}: training.batch_sequence: there is no such key"
             assert error.value.hint is not None and "did you mean batch_sequences?" in error.value.hint
     with pytest.raises(RefusedError) as error:
         zoo.client().train({"preset": "qwen3-tiny", "step": 5})

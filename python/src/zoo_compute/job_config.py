@@ -244,8 +244,9 @@ class JobDocument:
         at = re.match(r"job\.(yaml|toml|json)(:\d+)?: ", problem.detail)
         if at is None:
             return problem
-        # The line is the file's own if what was sent is the file's own text.
-        line = (at[2] or "") if self.text is not None and at[1] == self.format else ""
+        # The line is the file's own if what was sent is the file's own text; JSON with changes is not.
+        is_own = self.text is not None and at[1] == self.format and not (at[1] == "json" and self.changes)
+        line = (at[2] or "") if is_own else ""
         place = f"{self.name}{line}: " if self.name else ""
         return type(problem)(problem.problem, place + problem.detail[at.end() :], problem.hint)
 
