@@ -1,0 +1,387 @@
+"""What people say of a job, as the one document that the network takes: the keys of docs/model-builder.md.
+
+A file is sent as it is, so that errors name its lines. What has to change in it, such as the path of text that was
+uploaded, is changed in place; the result is read again and compared with what it should say before it is sent.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import re
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .errors import ConfigError, ProblemError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Config = str | os.PathLike[str] | Mapping[str, Any]
+
+# Where nodes know how to store checkpoints (`zoo join --storage`).
+STORAGES = ("ipfs", "s3", "dir", "car")
+# Texts that one job takes.
+TEXTS_MAX = 4096
+# Larger files are data, not configurations.
+CONFIG_BYTES_MAX = 1 << 20
+# By so much of its start a file is told to be text.
+START_BYTES = 1 << 16
+# Folders that hold what programs built or fetched; `zoo` does not read them either.
+BUILT_FOLDERS = ("target", "node_modules")
+# Keys that stand at the top of a document. Others belong to the section that the program put them in.
+TOP_KEYS = frozenset(
+    ("preset", "run", "data", "from", "data_bytes_max", "held_out", "vocabulary", "out", "steps", "evaluate_every")
+    + ("evaluate_tokens_max", "checkpoint_every", "checkpoint_storage", "log_every", "model", "training", "rounds")
+    + ("checkpoint", "budget")
+)
+FORMATS = {".yaml": "yaml", ".yml": "yaml", ".toml": "toml", ".json": "json"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """Which checkpoints the network keeps, and how often.
+
+    `interval` counts inner steps, and the network's rounds have `rounds.inner_steps` of them each; what is sent is
+    `interval // inner_steps` rounds, and at least one: a checkpoint is kept at least as often as asked, unless rounds
+    themselves are longer. So `rounds.inner_steps` has to be a number; where it is a range (the default is `10..100`),
+    or follows the learning rate, nobody knows before how many rounds `interval` steps are, and a `ConfigError` says so.
+
+    `storage` says that each checkpoint should also be in IPFS, in a bucket, a folder or a CAR file: `ipfs`, `s3`, `dir`
+    or `car`, alone or as an address. Nodes do that which were started with `zoo join --storage`; the network cannot
+    demand it of others yet, and a `UserWarning` says so when the job is submitted.
+    """
+
+    interval: int | None = None
+    """Inner steps between checkpoints that are kept; none: the network's default, in rounds."""
+    storage: str | None = None
+    """Where nodes should store them besides; none: nowhere."""
+    redundancy: int | None = None
+    """Nodes that keep each checkpoint."""
+    keep: int | None = None
+    """Of the checkpoints at intervals, so many are kept; older ones go."""
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be."""
+        for name, least in (("interval", 1), ("redundancy", 1), ("keep", 0)):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+                raise ConfigError(f"CheckpointConfig: {name} is {value!r}", f"write a whole number, at least {least}")
+        if self.storage is not None and self.storage.split(":", 1)[0] not in STORAGES:
+            detail = f"CheckpointConfig: storage is {self.storage!r}, which nodes do not know"
+            raise ConfigError(detail, f"write one of {', '.join(STORAGES)}, or leave it out")
+
+    def section(self, rounds: object) -> dict[str, int]:
+        """The document's `checkpoint`, of a job with these `rounds`."""
+        interval = None if self.interval is None else max(1, self.interval // _inner_steps(rounds))
+        values = {"interval": interval, "redundancy": self.redundancy, "keep": self.keep}
+        return {key: value for key, value in values.items() if value is not None}
+
+
+def _inner_steps(rounds: object) -> int:
+    said = rounds if isinstance(rounds, Mapping) else {}
+    inner_steps = said.get("inner_steps")
+    if isinstance(inner_steps, str) and inner_steps.strip().isdecimal():
+        inner_steps = int(inner_steps)
+    is_constant = isinstance(inner_steps, int) and inner_steps > 0 and not said.get("follow_learning_rate")
+    if not is_constant:
+        shown = "10..100, the default" if inner_steps is None else repr(inner_steps)
+        detail = f"CheckpointConfig: interval counts steps, and rounds here have no fixed number of them ({shown})"
+        hint = 'fix it, as in training_config={"rounds": {"inner_steps": 50}}, or leave interval out'
+        raise ConfigError(detail, hint)
+    assert isinstance(inner_steps, int)
+    return inner_steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeJob:
+    """A job in three parts, each a mapping, or the path of a YAML, TOML or JSON file.
+
+    The parts become one document. Keys that stand at the top of it (`preset`, `data`, `steps`, `rounds`, ...) may be in
+    any part; of the others, those in `model_config` are keys of `model`, and those in `training_config` of `training`.
+    `data_config` may also be the path of a text file or of a folder of texts.
+    """
+
+    model_config: Config | None = None
+    """What to train: `preset`, and what differs from it (`layers`, `width`, ...)."""
+    data_config: Config | None = None
+    """On what: `data`, `held_out`, `data_bytes_max`."""
+    training_config: Config | None = None
+    """How: `steps`, `rounds`, and keys of `training` (`batch_sequences`, `schedule`, ...)."""
+    budget_max: float | None = None
+    """What it may cost, in units of work: 10^15 floating-point operations, as `budget.max`."""
+    checkpoint: CheckpointConfig | None = None
+    """Which checkpoints are kept."""
+    name: str | None = None
+    """What people call it."""
+
+    def document(self) -> JobDocument:
+        """The parts as one."""
+        values: dict[str, Any] = {}
+        parts = (("model", self.model_config), ("", self._data()), ("training", self.training_config))
+        for section, part in parts:
+            for key, value in ({} if part is None else JobDocument.read(part).values).items():
+                if key in TOP_KEYS or not section:
+                    _put(values, (key,), value)
+                else:
+                    _put(values, (section, key), value)
+        document = JobDocument(values=values)
+        return document.changed(name=self.name, max_budget=self.budget_max, checkpoint=self.checkpoint)
+
+    def _data(self) -> Config | None:
+        part = self.data_config
+        if part is None or isinstance(part, Mapping) or Path(part).suffix in FORMATS:
+            return part
+        return {"data": os.fspath(part)}
+
+
+def _put(values: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    """Puts a value where no part has put another."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _put(values, (*path, key), inner)
+        if value:
+            return
+    place = values
+    for key in path[:-1]:
+        place = place.setdefault(key, {})
+        if not isinstance(place, dict):
+            raise ConfigError(f"ComputeJob: two parts say different things of {key!r}", "say it in one of them")
+    if place.setdefault(path[-1], value) != value:
+        raise ConfigError(f"ComputeJob: two parts say different things of {'.'.join(path)!r}", "say it in one of them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobDocument:
+    """What a job says, where that is from, and what is to be said differently."""
+
+    values: dict[str, Any]
+    """The document, read."""
+    text: str | None = None
+    """The file's text, if it is from a file."""
+    format: str = "json"
+    """The file's format."""
+    name: str | None = None
+    """The file's name, for messages."""
+    changes: dict[str, Any] = field(default_factory=dict)
+    """Values of keys at the top that are not as in the file."""
+    storage: str | None = None
+    """What the job would like, and the network cannot demand."""
+
+    @classmethod
+    def read(cls, config: Config) -> JobDocument:
+        """A mapping as it is, or the file at a path."""
+        if isinstance(config, Mapping):
+            return cls(values=dict(config))
+        path = Path(config)
+        if path.suffix not in FORMATS:
+            raise ConfigError(f"{path}: neither YAML, TOML nor JSON", "name the file .yaml, .toml or .json")
+        try:
+            size = path.stat().st_size
+            if size > CONFIG_BYTES_MAX:
+                raise ConfigError(f"{path}: {size} bytes are no configuration", "is it the text? give that as data")
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as cause:
+            raise ConfigError(f"cannot read {path}: {cause}", "check the path of the configuration") from cause
+        form = FORMATS[path.suffix]
+        return cls(values=_parsed(text, form, str(path)), text=text, format=form, name=str(path))
+
+    def changed(
+        self,
+        *,
+        data: str | os.PathLike[str] | None = None,
+        name: str | None = None,
+        max_budget: float | None = None,
+        checkpoint: CheckpointConfig | None = None,
+    ) -> JobDocument:
+        """The same, with what a program says besides."""
+        changes = dict(self.changes)
+        if data is not None:
+            changes["data"] = os.fspath(data)
+        if name is not None:
+            changes["run"] = name
+        if max_budget is not None:
+            changes["budget"] = {**self._section("budget"), "max": max_budget}
+        if checkpoint is not None:
+            section = checkpoint.section(self.values.get("rounds"))
+            changes["checkpoint"] = {**self._section("checkpoint"), **section}
+        storage = self.storage if checkpoint is None else checkpoint.storage
+        return JobDocument(
+            values=self.values, text=self.text, format=self.format, name=self.name, changes=changes, storage=storage
+        )
+
+    def said(self) -> dict[str, Any]:
+        """The document, as it is to be."""
+        return {**self.values, **self.changes}
+
+    def texts(self) -> list[Path] | None:
+        """The files of this machine that the job's text is in; none if it is elsewhere."""
+        data = self.said().get("data")
+        if not isinstance(data, str) or data.startswith("text:"):
+            return None
+        return texts_at(Path(data), f"{self.name}: data" if self.name and "data" not in self.changes else "data")
+
+    def body(self) -> tuple[str, str]:
+        """What is sent, and its format: the file's own text with the changes in it, or JSON where that cannot be."""
+        if self.text is not None:
+            edit = {"yaml": _edited_yaml, "toml": _edited_toml}.get(self.format)
+            edited = edit(self.text, self.changes) if edit and self.changes else None if self.changes else self.text
+            if edited is not None and (not self.changes or _says(edited, self.format, self.said())):
+                return edited, self.format
+        return json.dumps(self.said(), ensure_ascii=False), "json"
+
+    def explained(self, problem: ProblemError) -> ProblemError:
+        """The same problem, with the file's name where the server says `job.yaml`."""
+        at = re.match(r"job\.(yaml|toml|json)(:\d+)?: ", problem.detail)
+        if at is None:
+            return problem
+        # The line is the file's own if what was sent is the file's own text; JSON with changes is not.
+        is_own = self.text is not None and at[1] == self.format and not (at[1] == "json" and self.changes)
+        line = (at[2] or "") if is_own else ""
+        place = f"{self.name}{line}: " if self.name else ""
+        return type(problem)(problem.problem, place + problem.detail[at.end() :], problem.hint)
+
+    def warn_of_storage(self) -> None:
+        """Says, once, what nobody will do just because it was asked for."""
+        if self.storage is not None:
+            warnings.warn(
+                f"checkpoints go to {self.storage} only from nodes that were started with `zoo join --storage`: "
+                "the network cannot demand it of its nodes yet",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    def _section(self, key: str) -> dict[str, Any]:
+        section = self.said().get(key)
+        return dict(section) if isinstance(section, Mapping) else {}
+
+
+def texts_at(path: Path, place: str = "data") -> list[Path]:
+    """The text files at a path, ordered by their paths' parts: hidden, linked, built, empty and binary ones are left
+    out."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise ConfigError(f"{place}: there is no {str(path)!r} here", "paths are relative to where Python was started")
+    found: list[Path] = []
+    for folder, folders, files in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in BUILT_FOLDERS]
+        found += [Path(folder) / name for name in files if not name.startswith(".")]
+    texts = sorted((one for one in found if _is_text(one)), key=lambda one: one.relative_to(path).parts)
+    if not texts:
+        raise ConfigError(f"{place}: {str(path)!r} holds no text", "give a file, or a folder with UTF-8 text files")
+    if len(texts) > TEXTS_MAX:
+        detail = f"{place}: {str(path)!r} holds {len(texts)} texts, and a job takes {TEXTS_MAX}"
+        raise ConfigError(detail, "join them into fewer files")
+    return texts
+
+
+def _is_text(path: Path) -> bool:
+    if path.is_symlink() or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        start = file.read(START_BYTES)
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(start, final=len(start) < START_BYTES)
+        return bool(text) and "\0" not in text
+    except UnicodeDecodeError:
+        return False
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as the server reads it: by the core schema of YAML 1.2, where `2e-3` is a number, and `no` is a text."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (PyYAML's own way)
+
+
+_CORE = (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
+)
+for _tag, _form, _first in _CORE:
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_form})$"), _first)
+
+
+def _parsed(text: str, form: str, name: str) -> dict[str, Any]:
+    try:
+        values: object = _read(text, form)
+    except yaml.YAMLError as cause:
+        mark = getattr(cause, "problem_mark", None)
+        where = f"{name}:{mark.line + 1}" if mark else name
+        raise ConfigError(f"{where}: {getattr(cause, 'problem', None) or cause}") from cause
+    except ValueError as cause:
+        raise ConfigError(f"{name}: {cause}") from cause
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{name}: not a list of keys and values", "write one per line, as in steps: 500")
+    return values
+
+
+def _read(text: str, form: str) -> object:
+    if form == "yaml":
+        return yaml.load(text, Loader=_Loader)
+    return tomllib.loads(text) if form == "toml" else json.loads(text)
+
+
+def _says(text: str, form: str, values: dict[str, Any]) -> bool:
+    try:
+        return _read(text, form) == values
+    except (yaml.YAMLError, ValueError):
+        return False
+
+
+def _edited_yaml(text: str, changes: dict[str, Any]) -> str | None:
+    """The text with the changes, every line where it was."""
+    root = yaml.compose(text, Loader=_Loader)
+    if root is None:
+        return text + "".join(f"\n{key}: {_inline(value)}\n" for key, value in changes.items())
+    if not isinstance(root, yaml.MappingNode):
+        return None
+    edits: list[tuple[int, int, str]] = []
+    known = {key.value: value for key, value in root.value}
+    for key, value in changes.items():
+        if (node := known.get(key)) is not None:
+            start, end = node.start_mark.index, node.end_mark.index
+            edits.append((start, end, f" {_inline(value)}" + "\n" * text.count("\n", start, end)))
+        elif root.flow_style:
+            edits.append((root.start_mark.index + 1, root.start_mark.index + 1, f"{key}: {_inline(value)}, "))
+        else:
+            at = root.end_mark.index
+            line = f"{' ' * root.start_mark.column}{key}: {_inline(value)}\n"
+            edits.append((at, at, line if text[:at].endswith("\n") else f"\n{line}"))
+    for start, end, replacement in sorted(edits, key=lambda edit: edit[:2], reverse=True):
+        text = text[:start] + replacement + text[end:]
+    return text
+
+
+def _edited_toml(text: str, changes: dict[str, Any]) -> str | None:
+    """The text with the changes, every line where it was; none where a line would have to be added above others."""
+    head_end = re.search(r"^\s*\[", text, re.MULTILINE)
+    head, tail = (text[: head_end.start()], text[head_end.start() :]) if head_end else (text, "")
+    for key, value in changes.items():
+        if isinstance(value, Mapping):
+            lines = [f"{inner} = {_inline(setting)}" for inner, setting in value.items()]
+            tail += "\n".join(["", f"[{key}]", *lines, ""])
+            continue
+        line = f"{key} = {_inline(value)}".replace("\\", r"\\")
+        head, found = re.subn(rf"^[ \t]*{re.escape(key)}[ \t]*=.*$", line, head, count=1, flags=re.MULTILINE)
+        if not found:
+            return None
+    return head + tail
+
+
+def _inline(value: Any) -> str:
+    """As JSON, which YAML reads too, and of plain values also TOML."""
+    return json.dumps(value, ensure_ascii=False)
