@@ -1,14 +1,17 @@
 // Lines over a common axis, as SVG: they take the page's colours and fonts, scale without blur, and read without sight.
 
 import { fill, fresh, h, s, say } from "./dom.ts";
+import { short } from "./format.ts";
 
 export interface Point { x: number; y: number }
 export interface Series { name: string; points: Point[] }
 type Formatter = (value: number) => string;
 export interface ChartOptions { title: string; x: string; y: string; formatX: Formatter; formatY: Formatter }
 
-const [WIDTH, HEIGHT] = [640, 240];
-const MARGIN = { left: 56, right: 14, top: 12, bottom: 34 };
+const HEIGHT = 220;
+/** Narrower than this it is scaled down. */
+const WIDTH_MIN = 240;
+const MARGIN = { left: 48, right: 14, top: 22, bottom: 36 };
 /** More points than this cannot be told apart at the width of a chart. */
 const POINTS_MAX = 600;
 /** Series that look different from each other: strokes differ as well as colours. */
@@ -25,6 +28,13 @@ export function ticks(low: number, high: number, most: number): number[] {
   const found: number[] = [];
   for (let at = Math.ceil(low / step - 1e-9); at * step <= high + step * 1e-9; at += 1) found.push(Number((at * step).toPrecision(12)));
   return found;
+}
+
+/** A tick's figure, with as many decimals as tell it from the next. */
+export function tickText(value: number, all: number[]): string {
+  const step = all.length > 1 ? all[1]! - all[0]! : Math.abs(value) || 1;
+  if (step >= 100 || Math.abs(value) >= 10_000) return short(value).replace(/\.(\d*?)0+(?=\D|$)/, (_, kept: string) => kept === "" ? "" : `.${kept}`);
+  return value.toFixed(Math.max(0, Math.ceil(-Math.log10(step) - 1e-9)));
 }
 
 /** Fewer points with the same picture: of every stretch the lowest and the highest. */
@@ -82,6 +92,7 @@ export class Chart {
   #at: number | null = null;
   #range = { left: 0, right: 1, low: 0, high: 1 };
   #drawn = "";
+  #width = 480;
 
   constructor(options: ChartOptions) {
     this.#options = options;
@@ -89,7 +100,13 @@ export class Chart {
     this.#summary = h("p", { id: summaryName, class: "hidden" });
     this.#table.setAttribute("aria-label", `${options.title}: table`);
     this.#details = h("details", { toggle: () => this.#drawTable() }, h("summary", {}, "As a table"), this.#table);
-    this.#plot.append();
+    // Drawn at the width it has, so that its text is as large as other text.
+    new ResizeObserver(() => {
+      const width = Math.max(WIDTH_MIN, Math.round(this.#plot.clientWidth));
+      if (width === this.#width || this.#plot.clientWidth === 0) return;
+      this.#width = width;
+      this.#draw();
+    }).observe(this.#plot);
     const frame = h("div", {
       class: "plot-frame", role: "group", tabindex: 0, "aria-labelledby": title, "aria-describedby": summaryName,
       "aria-roledescription": "chart; left and right arrows read its points",
@@ -119,7 +136,7 @@ export class Chart {
 
   #x(value: number): number {
     const { left, right } = this.#range;
-    return MARGIN.left + ((value - left) / (right - left || 1)) * (WIDTH - MARGIN.left - MARGIN.right);
+    return MARGIN.left + ((value - left) / (right - left || 1)) * (this.#width - MARGIN.left - MARGIN.right);
   }
 
   #y(value: number): number {
@@ -128,7 +145,7 @@ export class Chart {
   }
 
   #draw(): void {
-    const { formatX, formatY, x, y } = this.#options;
+    const { x, y } = this.#options;
     const all = this.#series.flatMap((line) => line.points);
     fill(this.#legend, ...this.#series.map((line, at) => h("li", {},
       s("svg", { viewBox: "0 0 24 8", class: `key line-${at}`, "aria-hidden": "true" }, s("path", { d: "M0 4H24" })), line.name)));
@@ -142,13 +159,13 @@ export class Chart {
     }
     const room = (high - low) * 0.06 || Math.abs(high) * 0.1 || 1;
     this.#range = { left, right: right > left ? right : left + 1, low: low >= 0 ? Math.max(0, low - room) : low - room, high: high + room };
-    const [xs, ys] = [ticks(this.#range.left, this.#range.right, 6), ticks(this.#range.low, this.#range.high, 5)];
-    const rules = ys.map((at) => s("path", { class: "rule", d: `M${MARGIN.left} ${this.#y(at)}H${WIDTH - MARGIN.right}` }));
+    const [xs, ys] = [ticks(this.#range.left, this.#range.right, this.#width < 400 ? 4 : 7), ticks(this.#range.low, this.#range.high, 5)];
+    const rules = ys.map((at) => s("path", { class: "rule", d: `M${MARGIN.left} ${this.#y(at)}H${this.#width - MARGIN.right}` }));
     const labels = [
-      ...ys.map((at) => s("text", { x: MARGIN.left - 8, y: this.#y(at) + 4, "text-anchor": "end" }, formatY(at))),
-      ...xs.map((at) => s("text", { x: this.#x(at), y: HEIGHT - MARGIN.bottom + 16, "text-anchor": "middle" }, formatX(at))),
-      s("text", { x: WIDTH - MARGIN.right, y: HEIGHT - 3, "text-anchor": "end", class: "axis" }, x),
-      s("text", { x: 2, y: 10, class: "axis" }, y),
+      ...ys.map((at) => s("text", { x: MARGIN.left - 8, y: this.#y(at) + 4, "text-anchor": "end" }, tickText(at, ys))),
+      ...xs.map((at) => s("text", { x: this.#x(at), y: HEIGHT - MARGIN.bottom + 16, "text-anchor": "middle" }, tickText(at, xs))),
+      s("text", { x: this.#width - MARGIN.right, y: HEIGHT - 2, "text-anchor": "end", class: "axis" }, x),
+      s("text", { x: 0, y: 11, class: "axis" }, y),
     ];
     const lines = this.#series.map((line, at) => {
       const points = thin(line.points, POINTS_MAX);
@@ -158,15 +175,15 @@ export class Chart {
         : s("path", { class: `line line-${at}`, d: points.map((point, n) => `${n === 0 ? "M" : "L"}${place(point)}`).join("") });
     });
     this.#cursor = s("g", { class: "cursor" });
-    fill(this.#plot, s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, "aria-hidden": "true" }, ...rules, ...labels, ...lines, this.#cursor));
+    fill(this.#plot, s("svg", { viewBox: `0 0 ${this.#width} ${HEIGHT}`, width: this.#width, height: HEIGHT, "aria-hidden": "true" }, ...rules, ...labels, ...lines, this.#cursor));
     this.#read(this.#at);
   }
 
   #point(event: PointerEvent): void {
     const box = this.#plot.getBoundingClientRect();
-    const share = (event.clientX - box.left) / box.width * WIDTH;
+    const share = (event.clientX - box.left) / box.width * this.#width;
     const { left, right } = this.#range;
-    this.#read(left + ((share - MARGIN.left) / (WIDTH - MARGIN.left - MARGIN.right)) * (right - left));
+    this.#read(left + ((share - MARGIN.left) / (this.#width - MARGIN.left - MARGIN.right)) * (right - left));
   }
 
   #key(event: KeyboardEvent): void {

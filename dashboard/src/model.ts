@@ -203,7 +203,7 @@ export function sentence(event: ZooEvent, model: Model): string {
   const node = typeof event.node === "string" ? model.nameOf(event.node) : "nobody";
   const job = typeof event.job === "string" ? model.jobName(event.job) : "";
   const round = `round ${event.round}`;
-  const why = (value: unknown): string => typeof value === "string" ? value : value === undefined ? "" : JSON.stringify(value);
+  const why = (value: unknown): string => typeof value === "string" ? spaced(value) : value === undefined ? "" : JSON.stringify(value);
   switch (event.event) {
     case "node_joined": return `${event.profile?.name || node} joined`;
     case "node_rejoined": return `${event.profile?.name || node} came back`;
@@ -235,6 +235,11 @@ export function sentence(event: ZooEvent, model: Model): string {
     case "checkpoint_released": return `${node} no longer keeps the checkpoint of ${job}, ${round}: ${why(event.why)}`;
     default: return event.event.replaceAll("_", " ");
   }
+}
+
+/** A name of the journal's, as words: what begins each with a capital, and is one word. */
+function spaced(text: string): string {
+  return /^[A-Z][A-Za-z]*$/.test(text) ? text.replace(/(?!^)[A-Z]/g, (letter) => ` ${letter}`).toLowerCase() : text;
 }
 
 /** The network as of some event, as far as the known events say. */

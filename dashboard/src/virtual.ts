@@ -102,6 +102,8 @@ export class Grid<T> {
     }
     this.#empty.hidden = items.length > 0;
     mark(this.#grid, "aria-rowcount", String(items.length + 1));
+    // A short list takes no more room than it needs: its rows, its head, its scroll bar.
+    this.#grid.style.setProperty("--content", `${Math.max(1, items.length) * this.#options.rowHeight + 58}px`);
     this.#body.style.height = `${items.length * this.#options.rowHeight}px`;
     this.#draw(true);
   }

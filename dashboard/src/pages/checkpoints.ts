@@ -33,7 +33,7 @@ export function checkpoints({ store, query, remember }: Context): View {
     choose: (kept) => { show(kept.digest); name.focus(); },
     columns: [
       { key: "job", label: "Job", width: "minmax(8rem, 2fr)", cell: (cell, kept) => say(cell, model.jobName(kept.job)) },
-      { key: "round", label: "Round", width: "5rem", right: true, cell: (cell, kept) => say(cell, count(kept.round)) },
+      { key: "round", label: "Round", width: "5rem", cell: (cell, kept) => say(cell, count(kept.round)) },
       { key: "safety", label: "Safety", width: "10rem", cell: (cell, kept) => { if (cell.textContent !== safety(kept)) fill(cell, chip(safety(kept))); } },
       { key: "holders", label: "Holders", width: "6rem", right: true, cell: (cell, kept) => say(cell, `${count(kept.holders.length)} of ${count(kept.redundancy)}`) },
       { key: "asked", label: "Asked", width: "5rem", right: true, wide: true, cell: (cell, kept) => say(cell, count(kept.asked.length)) },

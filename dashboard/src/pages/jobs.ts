@@ -3,7 +3,7 @@
 import type { Job, Round } from "../api.ts";
 import { Chart, SERIES_MAX, type Series } from "../chart.ts";
 import { fill, h, mark, say } from "../dom.ts";
-import { brief, count, decimals, duration, moment, percent, short } from "../format.ts";
+import { brief, count, decimals, moment, percent, short } from "../format.ts";
 import type { Context, View } from "../pages.ts";
 import { choice, curve, field, progress, stateChip } from "../parts.ts";
 import { href } from "../route.ts";
@@ -32,7 +32,7 @@ export function jobs({ store, query, remember }: Context): View {
     choose: (job) => pick(job.id),
     columns: [
       {
-        key: "compare", label: "Compare", width: "5.5rem", cell: (cell, job) => {
+        key: "compare", label: "Compare", width: "4.5rem", cell: (cell, job) => {
           const box = cell.firstElementChild as HTMLInputElement | null ?? h("input", { type: "checkbox", tabindex: -1 });
           if (box.parentElement === null) {
             box.addEventListener("change", () => pick(box.dataset.job!));
@@ -44,17 +44,13 @@ export function jobs({ store, query, remember }: Context): View {
         },
       },
       { key: "name", label: "Name", width: "minmax(9rem, 2fr)", cell: (cell, job) => fill(cell, h("a", { href: href("", { job: job.id }), tabindex: -1 }, job.name || brief(job.id))) },
-      { key: "state", label: "State", width: "minmax(6rem, 1fr)", cell: (cell, job) => fill(cell, stateChip(job)) },
-      { key: "progress", label: "Done", width: "4.5rem", right: true, wide: true, cell: (cell, job) => say(cell, percent(progress(job))) },
-      { key: "tokens", label: "Tokens", width: "5.5rem", right: true, wide: true, cell: (cell, job) => say(cell, short(job.tokens)) },
-      { key: "loss", label: "Loss", width: "5rem", right: true, wide: true, cell: (cell, job) => say(cell, decimals(job.loss, 3)) },
-      { key: "bits", label: "Bits per byte", width: "7rem", right: true, wide: true, cell: (cell, job) => say(cell, decimals(job.bits_per_byte, 3)) },
-      { key: "speed", label: "Tokens/s", width: "5.5rem", right: true, wide: true, cell: (cell, job) => say(cell, short(job.tokens_per_second)) },
-      { key: "accepted", label: "Accepted", width: "11rem", wide: true, cell: (cell, job) => say(cell, moment(job.accepted_ms)) },
-      {
-        key: "took", label: "Took", width: "7rem", right: true, wide: true,
-        cell: (cell, job) => say(cell, job.started_ms === null ? "–" : duration((job.ended_ms ?? Date.now()) - job.started_ms)),
-      },
+      { key: "state", label: "State", width: "7rem", cell: (cell, job) => fill(cell, stateChip(job)) },
+      { key: "progress", label: "Done", width: "3.5rem", right: true, wide: true, cell: (cell, job) => say(cell, percent(progress(job))) },
+      { key: "tokens", label: "Tokens", width: "4.5rem", right: true, wide: true, cell: (cell, job) => say(cell, short(job.tokens)) },
+      { key: "loss", label: "Loss", width: "4rem", right: true, wide: true, cell: (cell, job) => say(cell, decimals(job.loss, 3)) },
+      { key: "bits", label: "Bits per byte", width: "6rem", right: true, wide: true, cell: (cell, job) => say(cell, decimals(job.bits_per_byte, 3)) },
+      { key: "speed", label: "Tokens/s", width: "5rem", right: true, wide: true, cell: (cell, job) => say(cell, short(job.tokens_per_second)) },
+      { key: "accepted", label: "Accepted", width: "9.5rem", wide: true, cell: (cell, job) => say(cell, moment(job.accepted_ms).slice(0, -3)) },
     ],
   });
   const element = h("div", {},

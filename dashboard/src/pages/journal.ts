@@ -33,7 +33,7 @@ export function journal({ store, query, remember }: Context): View {
     label: "Events, the newest first", rowHeight: 34, empty: "No event is like that.", id: (event) => String(event.id),
     choose: (event) => { chosen = String(event.id); moved = event.id; keep(); },
     columns: [
-      { key: "id", label: "Number", width: "5.5rem", right: true, wide: true, cell: (cell, event) => say(cell, count(event.id)) },
+      { key: "id", label: "Number", width: "5.5rem", wide: true, cell: (cell, event) => say(cell, count(event.id)) },
       { key: "at", label: "Time", width: "5.5rem", cell: (cell, event) => say(cell, clock(event.at_ms)) },
       { key: "kind", label: "Kind", width: "12rem", wide: true, cell: (cell, event) => say(cell, words(event.event)) },
       { key: "what", label: "What happened", width: "minmax(12rem, 1fr)", cell: (cell, event) => { say(cell, sentence(event, model)); mark(cell, "title", sentence(event, model)); } },

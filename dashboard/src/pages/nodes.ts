@@ -79,19 +79,19 @@ export function nodes({ store, query, remember }: Context): View {
     columns: [
       { key: "name", label: "Name", width: "minmax(8rem, 2fr)", cell: figure((node) => node.name || brief(node.id)) },
       {
-        key: "activity", label: "Activity", width: "8rem", cell: (cell, node) => {
+        key: "activity", label: "Activity", width: "7.5rem", cell: (cell, node) => {
           const word = node.suspected ? "suspected" : node.activity;
           if (cell.textContent !== word) fill(cell, chip(word));
         },
       },
-      { key: "region", label: "Region", width: "minmax(6rem, 1fr)", wide: true, cell: figure((node) => node.region || "anywhere") },
-      { key: "isa", label: "Tier", width: "5.5rem", wide: true, cell: figure((node) => node.isa) },
-      { key: "speed", label: "Tokens/s", width: "6rem", right: true, wide: true, cell: figure((node) => short(node.status?.tokens_per_second)) },
-      { key: "tokens", label: "Tokens", width: "5.5rem", right: true, cell: figure((node) => short(node.tokens)) },
-      { key: "share", label: "Share", width: "5rem", right: true, wide: true, cell: figure((node) => all > 0 ? `${(100 * node.tokens / all).toFixed(node.tokens * 10 < all ? 2 : 0)}%` : "–") },
-      { key: "upload", label: "Upload", width: "7rem", right: true, wide: true, cell: figure((node) => node.upload_kib_per_s === null ? "–" : `${bytes(node.upload_kib_per_s * 1024)}/s`) },
-      { key: "missed", label: "Missed", width: "5.5rem", right: true, wide: true, cell: figure((node) => count(node.missed)) },
-      { key: "faults", label: "Faults", width: "5.5rem", right: true, wide: true, cell: figure((node) => count(node.faults)) },
+      { key: "region", label: "Region", width: "minmax(5rem, 1fr)", wide: true, cell: figure((node) => node.region || "anywhere") },
+      { key: "isa", label: "Tier", width: "4.5rem", wide: true, cell: figure((node) => node.isa) },
+      { key: "speed", label: "Tokens/s", width: "5rem", right: true, wide: true, cell: figure((node) => short(node.status?.tokens_per_second)) },
+      { key: "tokens", label: "Tokens", width: "4.5rem", right: true, cell: figure((node) => short(node.tokens)) },
+      { key: "share", label: "Share", width: "4rem", right: true, wide: true, cell: figure((node) => all > 0 ? `${(100 * node.tokens / all).toFixed(node.tokens * 10 < all ? 2 : 0)}%` : "–") },
+      { key: "upload", label: "Upload", width: "6rem", right: true, wide: true, cell: figure((node) => node.upload_kib_per_s === null ? "–" : `${bytes(node.upload_kib_per_s * 1024)}/s`) },
+      { key: "missed", label: "Missed", width: "4.5rem", right: true, wide: true, cell: figure((node) => count(node.missed)) },
+      { key: "faults", label: "Faults", width: "4.5rem", right: true, wide: true, cell: figure((node) => count(node.faults)) },
     ],
   });
 

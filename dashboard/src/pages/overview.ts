@@ -102,7 +102,7 @@ export function overview({ store, query }: Context): View {
     tiles.bytes.set(bytes(sent), sent !== undefined && job !== undefined && job.steps > 0 ? `${bytes(sent / job.steps)} a step` : "");
     const left = job?.state === "running" && job.done_ms !== null ? Math.max(0, job.done_ms - Date.now()) : null;
     if (job?.ended_ms) tiles.left.set("ended", `at ${clock(job.ended_ms)}, after ${duration(job.ended_ms - (job.started_ms ?? job.accepted_ms))}`);
-    else tiles.left.set(duration(left), left === null ? "" : `until ${clock(job!.done_ms)}`);
+    else tiles.left.set(duration(left).replace(/ min \d+ s$/, " min"), left === null ? "" : `until ${clock(job!.done_ms)}`);
     const use = utilisation(model.nodes.values());
     tiles.nodes.set(count(model.live), `of ${count(model.nodes.size)} that ever joined`);
     tiles.busy.set(percent(use.share), `${count(use.busy)} of ${plural(use.live, "node")} busy`);
