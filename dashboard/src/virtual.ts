@@ -5,6 +5,9 @@ import { fresh, h, mark } from "./dom.ts";
 /** Rows beyond the edges that exist as well, so that a quick hand sees no gap. */
 const OVERSCAN = 6;
 
+/** Who has not scrolled for so long has arrived, ms. */
+const STILL_MS = 200;
+
 /** Which rows of a list exist: from `first` until before `end`. */
 export function visibleRows(scrollTop: number, height: number, rowHeight: number, length: number): { first: number; end: number } {
   const first = Math.max(0, Math.floor(scrollTop / rowHeight) - OVERSCAN);
@@ -70,6 +73,7 @@ export class Grid<T> {
   #chosen: string | null = null;
   #sorted: { key: string; down: boolean } | null = null;
   #frame = 0;
+  #scrolledAt = -Infinity;
   #name = fresh("grid");
   #narrow = matchMedia("(max-width: 700px)");
 
@@ -78,7 +82,7 @@ export class Grid<T> {
     this.#empty = h("p", { class: "empty" }, options.empty);
     const grid = h("div", {
       class: "grid", role: "grid", tabindex: 0, "aria-label": options.label, "aria-readonly": "true",
-      scroll: () => this.#soon(), keydown: (event) => this.#key(event), click: (event) => this.#click(event),
+      scroll: () => { this.#scrolledAt = performance.now(); this.#soon(); }, keydown: (event) => this.#key(event), click: (event) => this.#click(event),
       focus: () => { if (this.#active < 0 && this.#items.length > 0) this.#move(this.#firstInView()); },
     }, this.#head, this.#body);
     this.element = h("div", { class: "grid-frame" }, grid, this.#empty);
@@ -106,6 +110,11 @@ export class Grid<T> {
     this.#grid.style.setProperty("--content", `${Math.max(1, items.length) * this.#options.rowHeight + 58}px`);
     this.#body.style.height = `${items.length * this.#options.rowHeight}px`;
     this.#draw(true);
+  }
+
+  /** Whether somebody is scrolling. What costs time can wait until they are there. */
+  get isMoving(): boolean {
+    return performance.now() - this.#scrolledAt < STILL_MS;
   }
 
   /** Says by which column the items are sorted. */

@@ -7,6 +7,9 @@ import type { Context, View } from "../pages.ts";
 import { facts, field } from "../parts.ts";
 import { Grid } from "../virtual.ts";
 
+/** Events that are loaded beyond the one that an address names. */
+const OLDER_MARGIN = 200;
+
 /** The events that are wanted. */
 export function filtered(events: readonly Heard[], kind: string, text: string, model: Model): Heard[] {
   const wanted = text.trim().toLowerCase();
@@ -84,6 +87,8 @@ export function journal({ store, query, remember }: Context): View {
     const first = events[0]?.id ?? model.next;
     say(total, `${plural(shown.length, "event")} of ${count(model.next)}${first > 0 ? `; known from number ${count(first)} on` : ""}.`);
     older.hidden = !store.hasOlder;
+    // The address names an event from before those that are loaded.
+    if (moved !== null && moved < first && store.hasOlder) void store.older(first - moved + OLDER_MARGIN);
 
     const last = events.length - 1;
     const at = moved === null ? last : Math.min(last, Math.max(0, moved - first));

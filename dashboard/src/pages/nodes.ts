@@ -8,6 +8,9 @@ import { choice, facts, field } from "../parts.ts";
 import { Grid } from "../virtual.ts";
 
 const ACTIVITIES = ["training", "aggregating", "evaluating", "waiting", "away"] as const;
+/** So many nodes are sorted and counted with every change; more of them, every two seconds, and not while somebody scrolls. */
+const NODES_AT_ONCE = 500;
+const SORT_MS = 2000;
 /** Tiles of regions; of more, the largest. */
 const REGIONS_MAX = 48;
 
@@ -104,7 +107,7 @@ export function nodes({ store, query, remember }: Context): View {
 
   function keep(): void {
     remember({ q: wanted.text, region: wanted.region, live: wanted.live === "all" ? null : wanted.live, sort: wanted.sort, order: wanted.down ? null : "up", node: chosen });
-    update();
+    draw();
   }
   function show(id: string | null): void {
     chosen = id;
@@ -140,7 +143,14 @@ export function nodes({ store, query, remember }: Context): View {
       h("span", { class: "quiet" }, `${plural(group.nodes, "node")}: ${told(group)}`))));
   }
 
+  let [sortedAt, wasListed] = [-Infinity, false];
   function update(): void {
+    const isMany = model.nodes.size > NODES_AT_ONCE && store.nodesListed === wasListed;
+    if (isMany && (grid.isMoving || performance.now() - sortedAt < SORT_MS)) return;
+    draw();
+  }
+  function draw(): void {
+    [sortedAt, wasListed] = [performance.now(), store.nodesListed];
     drawGroups();
     all = 0;
     for (const node of model.nodes.values()) all += node.tokens;
