@@ -166,6 +166,8 @@ export class Model {
     const loss = event.mean_loss as number;
     const given: Contribution = { node: event.node, at_ms: event.at_ms, tokens: event.tokens, loss, bytes: event.bytes };
     this.#round(event.job, event.round, (round) => {
+      // The interface was asked in between and told of it already.
+      if (round.contributions?.some((known) => known.node === given.node && known.at_ms === given.at_ms)) return;
       const tokens = round.tokens + given.tokens;
       if (tokens > 0) round.loss = ((round.loss ?? 0) * round.tokens + loss * given.tokens) / tokens;
       [round.tokens, round.bytes, round.contributed] = [tokens, round.bytes + given.bytes, round.contributed + 1];

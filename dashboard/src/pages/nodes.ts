@@ -88,7 +88,7 @@ export function nodes({ store, query, remember }: Context): View {
         },
       },
       { key: "region", label: "Region", width: "minmax(5rem, 1fr)", wide: true, cell: figure((node) => node.region || "anywhere") },
-      { key: "isa", label: "Tier", width: "4.5rem", wide: true, cell: figure((node) => node.isa) },
+      { key: "isa", label: "ISA", width: "4.5rem", wide: true, cell: figure((node) => node.isa) },
       { key: "speed", label: "Tokens/s", width: "5rem", right: true, wide: true, cell: figure((node) => short(node.status?.tokens_per_second)) },
       { key: "tokens", label: "Tokens", width: "4.5rem", right: true, cell: figure((node) => short(node.tokens)) },
       { key: "share", label: "Share", width: "4rem", right: true, wide: true, cell: figure((node) => all > 0 ? `${(100 * node.tokens / all).toFixed(node.tokens * 10 < all ? 2 : 0)}%` : "–") },
