@@ -22,6 +22,7 @@
 //! command line. No cross-origin access: pages of other hosts cannot read answers.
 
 mod app;
+mod dashboard;
 mod extract;
 mod feed;
 mod history;
@@ -209,6 +210,7 @@ fn router(app: App, is_local: bool) -> Router {
         .fallback(system::nowhere)
         .method_not_allowed_fallback(system::no_such_method)
         .layer(from_fn(move |request: Request, next: Next| guarded(is_local, request, next)))
+        .merge(dashboard::routes())
         .with_state(app)
 }
 

@@ -144,7 +144,7 @@ impl Up {
         }
         writeln!(out, "its journal is in {}", directory.display())?;
         if let Some(api) = api {
-            writeln!(out, "over HTTP it is at {}, described at {0}/reference", api.url())?;
+            writeln!(out, "its dashboard is at {0}, its HTTP interface at {0}/reference", api.url())?;
         }
         writeln!(out, "\nothers join with\n\n  zoo join {ticket}\n")?;
         if ticket.is_local() {
