@@ -55,6 +55,14 @@ mod tests {
     use serde_json::Value;
 
     #[test]
+    fn the_python_package_is_generated_from_this_description() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../python/openapi.json");
+        let written: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let described: Value = serde_json::from_str(super::text()).unwrap();
+        assert_eq!(written, described, "write /openapi.json there, and run python/tools/generate_models.py");
+    }
+
+    #[test]
     fn every_operation_is_named_once_and_says_what_can_go_wrong() {
         let described: Value = serde_json::from_str(super::text()).unwrap();
         let mut names = BTreeSet::new();
