@@ -111,7 +111,7 @@ metric_list: [{{metric: acc}}, {{metric: acc_norm}}]
 output_type: loglikelihood_rolling
 doc_to_text: ""
 doc_to_target: "{{{{text}}}}"
-metric_list: [{{metric: bits_per_byte}}, {{metric: byte_perplexity}}, {{metric: word_perplexity}}]
+metric_list: [{{metric: bits_per_byte}}, {{metric: byte_perplexity}}]
 """)
     (folder / "write.yaml").write_text(f"""task: zoo_write
 {data("choice.jsonl")}
