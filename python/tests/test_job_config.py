@@ -13,7 +13,8 @@ import yaml
 
 from conftest import a_client, a_job
 from zoo_compute import CheckpointConfig, ComputeJob, ConfigError
-from zoo_compute.job_config import JobDocument, _read, texts_at
+from zoo_compute.files import read
+from zoo_compute.job_config import JobDocument, texts_at
 
 
 def test_the_parts_of_a_job_become_one_document(tmp_path: Path) -> None:
@@ -141,10 +142,10 @@ data = "not this"
 
 
 def changed(text: str, form: str) -> tuple[str, str]:
-    document = JobDocument(text=text, format=form, name=f"x.{form}", values=_read(text, form) or {})  # type: ignore[arg-type]
+    document = JobDocument(text=text, format=form, name=f"x.{form}", values=read(text, form) or {})  # type: ignore[arg-type]
     said = document.changed(data="text:1,text:2", max_budget=5000).body()
     budget = {**(document.values.get("budget") or {}), "max": 5000}
-    assert _read(*said) == {**document.values, "data": "text:1,text:2", "budget": budget}
+    assert read(*said) == {**document.values, "data": "text:1,text:2", "budget": budget}
     return said
 
 
@@ -195,7 +196,7 @@ def test_a_file_that_nothing_changes_in_is_sent_as_it_is(tmp_path: Path) -> None
 
 
 def test_numbers_and_words_are_read_as_the_server_reads_them() -> None:
-    values = _read("a: 2e-3\nb: no\nc: 1:30\nd: 0x10\ne: .5\nf: ~\ng: 2020-01-01\nh: True\n", "yaml")
+    values = read("a: 2e-3\nb: no\nc: 1:30\nd: 0x10\ne: .5\nf: ~\ng: 2020-01-01\nh: True\n", "yaml")
     assert values == {"a": 2e-3, "b": "no", "c": "1:30", "d": 16, "e": 0.5, "f": None, "g": "2020-01-01", "h": True}
     assert yaml.safe_load("b: no") == {"b": False}, "the loader of everybody else is as it was"
 
