@@ -54,7 +54,10 @@ impl Feed {
     ///
     /// # Errors
     /// A journal that cannot be read.
-    pub async fn start(handle: Handle) -> Result<Self, zoo_orchestrator::JournalError> {
+    pub async fn start(
+        handle: Handle,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<Self, zoo_orchestrator::JournalError> {
         let shared = Arc::new(RwLock::new(Shared::default()));
         let (sender, next) = watch::channel(0);
         let feed = Self { handle, shared, next };
@@ -64,7 +67,12 @@ impl Feed {
         sender.send_replace(taken);
         let follower = feed.clone();
         tokio::spawn(async move {
-            while head.changed().await.is_ok() {
+            loop {
+                tokio::select! {
+                    changed = head.changed() => if changed.is_err() { return },
+                    // The journal is about to close.
+                    _ = stop.wait_for(|stop| *stop) => return,
+                }
                 let events = head.borrow_and_update().events;
                 match follower.take_in(taken, events).await {
                     Ok(now) => taken = now,

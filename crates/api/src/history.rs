@@ -41,6 +41,8 @@ pub struct JobRecord {
     pub started_ms: Option<u64>,
     /// When it was over.
     pub ended_ms: Option<u64>,
+    /// Number of the event that ended it.
+    pub ended_sequence: Option<u64>,
     /// Where it stands.
     pub standing: Standing,
     /// Its rounds, finished or not.
@@ -156,9 +158,11 @@ impl History {
             Event::RoundWaiting { job, .. } => self.change(job, |record| record.standing = Standing::Running),
             Event::JobPaused { job } => self.change(job, |record| record.standing = Standing::Paused),
             Event::JobResumed { job, .. } => self.change(job, |record| record.standing = Standing::Queued),
-            Event::JobFinished { job, .. } => self.end(job, at_ms, Standing::Finished),
-            Event::JobFailed { job, why } => self.end(job, at_ms, Standing::Failed(why.to_string())),
-            Event::JobStopped { job, why, .. } => self.end(job, at_ms, Standing::Stopped(*why)),
+            Event::JobFinished { job, .. } => self.end(job, (sequence, at_ms), Standing::Finished),
+            Event::JobFailed { job, why } => {
+                self.end(job, (sequence, at_ms), Standing::Failed(why.to_string()))
+            }
+            Event::JobStopped { job, why, .. } => self.end(job, (sequence, at_ms), Standing::Stopped(*why)),
             Event::RoundStarted { job, round, start, shares, .. } => self.change(job, |record| {
                 record.standing = Standing::Running;
                 record.started_ms.get_or_insert(at_ms);
@@ -222,6 +226,7 @@ impl History {
                 accepted_ms: at_ms,
                 started_ms: None,
                 ended_ms: None,
+                ended_sequence: None,
                 standing: Standing::Queued,
                 rounds: VecDeque::new(),
                 finished_rounds: 0,
@@ -233,8 +238,11 @@ impl History {
         );
     }
 
-    fn end(&mut self, job: &JobId, at_ms: u64, standing: Standing) {
-        self.change(job, |record| (record.standing, record.ended_ms) = (standing, Some(at_ms)));
+    fn end(&mut self, job: &JobId, (sequence, at_ms): (u64, u64), standing: Standing) {
+        self.change(job, |record| {
+            (record.standing, record.ended_sequence, record.ended_ms) =
+                (standing, Some(sequence), Some(at_ms));
+        });
     }
 
     fn change(&mut self, job: &JobId, change: impl FnOnce(&mut JobRecord)) {

@@ -56,7 +56,7 @@ use crate::app::{App, Statuses};
 use crate::feed::Feed;
 use crate::replica::Replica;
 use crate::routes::{events, jobs, models, network, system, texts};
-use crate::submission::Submissions;
+use crate::submission::{Submissions, Texts};
 
 pub use json::event_line;
 pub use keys::{Key, Keys, KeysError, Scope};
@@ -129,9 +129,10 @@ impl Api {
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let (stop, stopped) = watch::channel(false);
+        Texts::new(&directory).sweep();
         let app = App {
             replica: Replica::start(handle.clone()).await?,
-            feed: Feed::start(handle.clone()).await?,
+            feed: Feed::start(handle.clone(), stopped.clone()).await?,
             statuses: Statuses::start(&handle),
             handle,
             keys,

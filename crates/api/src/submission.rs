@@ -19,6 +19,8 @@ use crate::problem::Problem;
 const REMEMBERED_MAX: usize = 1024;
 /// Longest idempotency key, bytes.
 const KEY_BYTES_MAX: usize = 255;
+/// What the names of uploads begin with that are not whole.
+pub(crate) const UNFINISHED: &str = "unfinished-";
 /// Texts that one job takes.
 const TEXTS_MAX: usize = 4096;
 
@@ -154,6 +156,17 @@ impl Texts {
 
     pub(crate) fn folder(&self) -> &Path {
         &self.0
+    }
+
+    /// Removes what a crash left of uploads.
+    pub(crate) fn sweep(&self) {
+        let Ok(entries) = std::fs::read_dir(&self.0) else { return };
+        for entry in entries.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                // What cannot be removed now is in nobody's way.
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
     }
 
     /// The path of what `data` names: `text:DIGEST`, or several with commas between.

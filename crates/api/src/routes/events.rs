@@ -42,7 +42,7 @@ pub(crate) async fn all(
     Asked(asked): Asked<WatchFrom>,
 ) -> Result<Sse<impl Stream<Item = Result<Sent, Infallible>>>, Problem> {
     let from = first(&headers, asked)?.unwrap_or(0);
-    Ok(watch(&app, from, None))
+    Ok(watch(&app, from, None, false))
 }
 
 /// Watch what happens to a job
@@ -63,10 +63,12 @@ pub(crate) async fn of_job(
     headers: HeaderMap,
     Asked(asked): Asked<WatchFrom>,
 ) -> Result<Sse<impl Stream<Item = Result<Sent, Infallible>>>, Problem> {
-    let accepted =
-        app.feed.history(|history| Some(history.job(&id)?.sequence)).ok_or_else(|| unknown(&id))?;
+    let known =
+        app.feed.history(|history| history.job(&id).map(|record| (record.sequence, record.ended_sequence)));
+    let (accepted, ended) = known.ok_or_else(|| unknown(&id))?;
     let from = first(&headers, asked)?.unwrap_or(accepted).max(accepted);
-    Ok(watch(&app, from, Some(id)))
+    let is_over = ended.is_some_and(|last| from > last);
+    Ok(watch(&app, from, Some(id), is_over))
 }
 
 /// The first event that is wanted, if one is named.
@@ -81,6 +83,7 @@ fn watch(
     app: &App,
     from: u64,
     job: Option<JobId>,
+    is_over: bool,
 ) -> Sse<impl Stream<Item = Result<Sent, Infallible>> + use<>> {
     let feed = app.feed.clone();
     let watcher = Watcher {
@@ -90,7 +93,7 @@ fn watch(
         next: from,
         job,
         waiting: VecDeque::new(),
-        is_over: false,
+        is_over,
     };
     let stream = unfold(watcher, |mut watcher| async move {
         let item = watcher.next().await?;

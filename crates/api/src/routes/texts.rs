@@ -16,7 +16,7 @@ use crate::app::App;
 use crate::extract::MaySubmit;
 use crate::problem::Problem;
 use crate::schema::Text;
-use crate::submission::Texts;
+use crate::submission::{Texts, UNFINISHED};
 
 /// Largest text, bytes.
 pub(crate) const TEXT_BYTES_MAX: u64 = 1 << 30;
@@ -47,7 +47,7 @@ pub(crate) async fn upload(
     let left = TEXTS_BYTES_MAX.saturating_sub(bytes_in(&texts).await.map_err(Problem::internal)?);
     let mut random = [0; 8];
     getrandom::fill(&mut random).map_err(Problem::internal)?;
-    let unfinished = texts.folder().join(format!("unfinished-{:016x}", u64::from_le_bytes(random)));
+    let unfinished = texts.folder().join(format!("{UNFINISHED}{:016x}", u64::from_le_bytes(random)));
     let received = receive(body, &unfinished, left.min(TEXT_BYTES_MAX)).await;
     let (digest, bytes) = match received {
         Ok(received) => received,

@@ -96,6 +96,11 @@ async fn a_watcher_of_one_job_hears_of_that_one_until_it_is_over() {
         kinds.push(kind);
     }
     assert_eq!(kinds, ["round_waiting", "job_stopped"], "and then the stream ends");
+    let after = Watcher::start(&bench, &format!("/v1/jobs/{second}/events"), "Last-Event-ID: 1000\r\n")
+        .await
+        .next()
+        .await;
+    assert_eq!(after, None, "nothing comes after the end, and nobody waits for it");
 
     let missing = "0".repeat(64);
     bench.get(&format!("/v1/jobs/{missing}/events")).await.is_problem(404, "not-found", "there is no job");
