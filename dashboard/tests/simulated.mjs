@@ -11,8 +11,8 @@ import { artefacts, faults, fits, isLive, launch, open, PAGES, until } from "./b
 const NODES = 10_000;
 const FIRST_PAINT_MAX_MS = 1000;
 const FRAMES_PER_SECOND_MIN = 57;
-/** Processor time of the page's process in one frame of 16.7 ms, its background work included. */
-const FRAME_CPU_MAX_MS = 12;
+/** What 60 frames a second and the work behind them may take of one processor. */
+const PROCESSOR_SHARE_MAX = 0.85;
 /** Tries at a figure that other work on the machine disturbs; the best counts. */
 const TRIES = 4;
 const measured = {};
@@ -76,8 +76,12 @@ test("scrolling through 10,000 nodes keeps the frame rate, and few rows exist", 
   await listed(page);
   const tries = [];
   const nothing = await framesOfNothing();
+  const atRest = await cpuOfPages();
+  const rested = performance.now();
+  await page.waitForTimeout(4000);
+  const restShare = (await cpuOfPages() - atRest) / (performance.now() - rested);
   for (let run = 0; run < TRIES && !(Math.max(...tries.map((one) => one.frames_per_second)) >= FRAMES_PER_SECOND_MIN); run += 1) {
-    const before = await cpuOfPages();
+    const [before, began] = [await cpuOfPages(), performance.now()];
     const one = await page.evaluate(async () => {
       const grid = document.querySelector("[role=grid]");
       const frame = () => new Promise(requestAnimationFrame);
@@ -94,15 +98,18 @@ test("scrolling through 10,000 nodes keeps the frame rate, and few rows exist", 
         median_ms: gaps[gaps.length >> 1], p95_ms: gaps[Math.floor(gaps.length * 0.95)], slowest_ms: gaps.at(-1),
       };
     });
-    tries.push({ ...one, cpu_ms_per_frame: Number(((await cpuOfPages() - before) / one.frames).toFixed(2)) });
+    const [cpu, wall] = [await cpuOfPages() - before, performance.now() - began];
+    const perFrame = Math.max(0, cpu - restShare * wall) / one.frames;
+    tries.push({ ...one, cpu_ms_per_frame: Number(perFrame.toFixed(2)), processor_share_at_60: Number((perFrame * 0.06 + restShare).toFixed(2)) });
   }
   measured.empty_page_frames_per_second = nothing;
+  measured.processor_share_at_rest = Number(restShare.toFixed(2));
   measured.scrolling = tries;
   const best = tries.reduce((best, one) => (one.frames_per_second > best.frames_per_second ? one : best));
   assert.ok(best.rows < 60, `${best.rows} rows exist`);
-  // Where other work keeps even an empty page from its rate, the processor time of a frame decides.
+  // Where other work keeps even an empty page from its rate, what frames take of a processor decides.
   const keepsRate = best.frames_per_second >= FRAMES_PER_SECOND_MIN;
-  assert.ok(keepsRate || (nothing < FRAMES_PER_SECOND_MIN && best.cpu_ms_per_frame <= FRAME_CPU_MAX_MS), JSON.stringify({ nothing, tries }));
+  assert.ok(keepsRate || (nothing < FRAMES_PER_SECOND_MIN && best.processor_share_at_60 <= PROCESSOR_SHARE_MAX), JSON.stringify({ nothing, tries }));
   // The rows that are in view are those that belong there.
   const { top, height, index, texts } = await page.evaluate(async () => {
     const grid = document.querySelector("[role=grid]");
