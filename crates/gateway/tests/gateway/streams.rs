@@ -90,7 +90,7 @@ async fn the_pieces_of_a_conversation_are_the_whole_and_can_be_checked() {
 async fn a_client_that_goes_away_ends_its_texts() {
     let bench = Bench::start().await;
     let body =
-        json!({ "prompt": "the", "n": 8, "max_tokens": 120, "ignore_eos": true, "stream": true }).to_string();
+        json!({ "prompt": "the", "n": 128, "max_tokens": 120, "ignore_eos": true, "stream": true }).to_string();
     for is_stream in [true, false] {
         let body = if is_stream { body.clone() } else { body.replace("\"stream\":true", "\"stream\":false") };
         let before = bench.engine.counters().cancelled.get();

@@ -281,8 +281,8 @@ mod tests {
             ("toml", "x = inf\n", "run.toml:1: infinity"),
             ("toml", "x = 1979-05-27\n", "no key takes a date"),
             ("ini", "", "neither YAML, TOML nor JSON"),
-            ("json", "{\n\"a\" 1}", "f.json:2: expected `:`"),
-            ("json", "[1]", "f.json: not a list of keys and values"),
+            ("json", "{\n\"a\" 1}", "run.json:2: expected `:`"),
+            ("json", "[1]", "run.json: not a list of keys and values"),
         ];
         for (extension, text, message) in cases {
             let error = format!("{:#}", document(extension, text).unwrap_err());
