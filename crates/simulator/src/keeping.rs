@@ -40,13 +40,15 @@ impl World<'_> {
         }
     }
 
-    /// All holders of a checkpoint but one are killed and lose it at once, and whoever else still happens to have it lets it go. It can
+    /// All keepers of a checkpoint but one holder are killed and lose it at once, and whoever else still happens to have it lets it go. It can
     /// be had all the same, and then gets as many holders again.
     pub fn drill(&mut self) {
         let checkpoints: Vec<_> = self.host.state.checkpoints().iter().collect();
         let which = self.weather.between(0, checkpoints.len() as u64) as usize;
         let Some((_, round, checkpoint)) = checkpoints.get(which).copied() else { return };
         let digest = checkpoint.digest;
+        // Who is asked to keep it falls as well: it may have said a moment ago that it does, and would not let go of it then.
+        let keepers: Vec<usize> = checkpoint.keepers.keys().map(|id| self.by_id[id]).collect();
         let holders = checkpoint.keepers.iter().filter(|(_, keeper)| keeper.holds());
         let holders = holders.map(|(id, _)| self.by_id[id]);
         // Who fell to the last drill may not be missed yet.
@@ -57,7 +59,7 @@ impl World<'_> {
         self.history.drills += 1;
         let spared = holders[self.weather.between(0, holders.len() as u64 - 1) as usize];
         for node in (0..self.nodes.len()).filter(|node| *node != spared) {
-            if holders.contains(&node) {
+            if keepers.contains(&node) {
                 let away = self.weather.between(100, 20_000);
                 self.kill(node, away);
             }

@@ -89,8 +89,8 @@ async fn the_pieces_of_a_conversation_are_the_whole_and_can_be_checked() {
 #[tokio::test]
 async fn a_client_that_goes_away_ends_its_texts() {
     let bench = Bench::start().await;
-    let body =
-        json!({ "prompt": "the", "n": 128, "max_tokens": 120, "ignore_eos": true, "stream": true }).to_string();
+    let body = json!({ "prompt": "the", "n": 128, "max_tokens": 120, "ignore_eos": true, "stream": true })
+        .to_string();
     for is_stream in [true, false] {
         let body = if is_stream { body.clone() } else { body.replace("\"stream\":true", "\"stream\":false") };
         let before = bench.engine.counters().cancelled.get();
@@ -104,8 +104,14 @@ async fn a_client_that_goes_away_ends_its_texts() {
             let mut some = [0; 100];
             stream.read_exact(&mut some).await.expect("it answers");
         }
-        drop(stream);
         let counters = bench.engine.counters();
+        for _ in 0..500 {
+            if counters.running.get() > 0 {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        drop(stream);
         for _ in 0..500 {
             if counters.running.get() + counters.waiting.get() == 0 && counters.cancelled.get() > before {
                 break;
