@@ -9,11 +9,11 @@
 //! # Invariants
 //!
 //! - **A request never waits for the journal, nor the journal for a request**: what is read comes from a replica that applies what
-//!   became durable ([`replica`]), and from a fold of the events ([`history`]).
-//! - **Nothing changes without a key.** Handlers that change something take what proves it as an argument ([`extract`]): without, they
-//!   do not compile into something that runs. Keys are stored as digests ([`keys`]).
-//! - **Nobody names a path of this machine from afar.** Text is uploaded and named by digest ([`submission`]).
-//! - **A watcher misses nothing**: events have numbers, and the journal has them all ([`feed`]).
+//!   became durable (`replica`), and from a fold of the events (`history`).
+//! - **Nothing changes without a key.** Handlers that change something take what proves it as an argument (`extract`): without, they
+//!   do not compile into something that runs. Keys are stored as digests (`keys`).
+//! - **Nobody names a path of this machine from afar.** Text is uploaded and named by digest (`submission`).
+//! - **A watcher misses nothing**: events have numbers, and the journal has them all (`feed`).
 //! - **Everything is bounded**: connections, heads, bodies, time (`zoo_http`).
 //!
 //! # What is not here
