@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -49,9 +49,9 @@ async fn main() -> std::io::Result<()> {
         std::process::exit(2);
     };
     let path = newest_job(&address).await?;
-    let heard = Arc::new(AtomicU64::new(0));
+    let (heard, events) = (Arc::new(AtomicU64::new(0)), events_so_far(&address).await?);
     for _ in 0..watchers {
-        tokio::spawn(watch(address.clone(), heard.clone()));
+        tokio::spawn(watch(address.clone(), events, heard.clone()));
     }
     let start = Moment::now() + Duration::from_millis(500);
     let mut asking = Vec::new();
@@ -81,6 +81,13 @@ async fn newest_job(address: &str) -> std::io::Result<String> {
     let body = exchange(&mut connection, "/v1/jobs?limit=1").await?;
     let listed: Value = serde_json::from_slice(&body).unwrap_or_default();
     Ok(listed["jobs"][0]["id"].as_str().map_or_else(|| "/health".to_owned(), |id| format!("/v1/jobs/{id}")))
+}
+
+async fn events_so_far(address: &str) -> std::io::Result<u64> {
+    let mut connection = BufReader::new(TcpStream::connect(address).await?);
+    let head: Value =
+        serde_json::from_slice(&exchange(&mut connection, "/v1/journal").await?).unwrap_or_default();
+    Ok(head["events"].as_u64().unwrap_or(0))
 }
 
 /// Every `CONNECTIONS`th request from `first` on; how long each took, from when it was due.
@@ -130,16 +137,14 @@ async fn exchange(connection: &mut BufReader<TcpStream>, path: &str) -> std::io:
     Ok(body)
 }
 
-/// Counts the events that one watcher hears, from now on.
-async fn watch(address: String, heard: Arc<AtomicU64>) -> std::io::Result<()> {
+/// Counts the events that one watcher hears, from number `from` on.
+async fn watch(address: String, from: u64, heard: Arc<AtomicU64>) -> std::io::Result<()> {
     let mut connection = BufReader::new(TcpStream::connect(&address).await?);
-    connection.get_mut().write_all(b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n").await?;
-    let (mut line, started) = (String::new(), Instant::now());
+    let request = format!("GET /v1/events?from={from} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    connection.get_mut().write_all(request.as_bytes()).await?;
+    let mut line = String::new();
     while connection.read_line(&mut line).await? > 0 {
-        // What was before is as many as there are; what comes while the load is on counts.
-        if line.starts_with("id:") && started.elapsed() > Duration::from_millis(500) {
-            heard.fetch_add(1, Ordering::Relaxed);
-        }
+        heard.fetch_add(u64::from(line.starts_with("id:")), Ordering::Relaxed);
         line.clear();
     }
     Ok(())
