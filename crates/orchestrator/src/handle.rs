@@ -50,7 +50,7 @@ impl Handle {
     /// # Errors
     /// What the state machine says against it.
     pub async fn submit(&self, job: JobDescription) -> Result<JobId, RequestError> {
-        self.ask(|reply| Input::SubmittedHere { job, reply }).await?.map_err(RequestError::from)
+        self.host.submit(job).await
     }
 
     /// Cancels, pauses or resumes a job.
@@ -58,7 +58,7 @@ impl Handle {
     /// # Errors
     /// What the state machine says against it.
     pub async fn steer(&self, job: JobId, steer: Steer) -> Result<(), RequestError> {
-        self.ask(|reply| Input::Steered { job, steer, reply }).await?.map_err(RequestError::from)
+        self.host.ask(|reply| Input::Steered { job, steer, reply }).await?.map_err(RequestError::from)
     }
 
     /// Begins to follow the state.
@@ -66,7 +66,7 @@ impl Handle {
     /// # Errors
     /// The orchestrator is stopping.
     pub async fn follow(&self) -> Result<Followed, RequestError> {
-        self.ask(|reply| Input::Follow { reply }).await
+        self.host.ask(|reply| Input::Follow { reply }).await
     }
 
     /// How far the journal is, and whoever waits on it hears when it is further.
@@ -101,10 +101,17 @@ impl Handle {
     pub fn store(&self) -> &Arc<dyn BlobStore> {
         &self.store
     }
+}
+
+impl HostHandle {
+    /// Submits a job whose blobs are here.
+    pub(crate) async fn submit(&self, job: JobDescription) -> Result<JobId, RequestError> {
+        self.ask(|reply| Input::Submitted { job, reply }).await?.map_err(RequestError::from)
+    }
 
     async fn ask<T>(&self, input: impl FnOnce(oneshot::Sender<T>) -> Input) -> Result<T, RequestError> {
         let (reply, answer) = oneshot::channel();
-        self.host.inputs.send(input(reply)).await.map_err(|_| RequestError::Stopping)?;
+        self.inputs.send(input(reply)).await.map_err(|_| RequestError::Stopping)?;
         answer.await.map_err(|_| RequestError::Stopping)
     }
 }

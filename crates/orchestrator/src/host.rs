@@ -54,10 +54,8 @@ pub(crate) enum Input {
     Gone { node: NodeId, session: SessionId, cause: LossCause },
     /// A holder of a checkpoint is to prove that it is one.
     Challenge { node: NodeId, job: JobId, round: u32, challenge: Challenge },
-    /// A client submitted a job whose blobs are here.
-    Submitted { job: JobDescription, reply: Reply<JobId> },
-    /// So did an interface of this process.
-    SubmittedHere { job: JobDescription, reply: oneshot::Sender<Result<JobId, Refusal>> },
+    /// Somebody submitted a job whose blobs are here.
+    Submitted { job: JobDescription, reply: oneshot::Sender<Result<JobId, Refusal>> },
     /// A job's owner wants something of it.
     Steered { job: JobId, steer: Steer, reply: oneshot::Sender<Result<(), Refusal>> },
     /// Somebody wants to follow the state.
@@ -159,8 +157,7 @@ struct Session {
 
 enum Answer {
     Joined(Reply<Joined>, Result<Joined, String>),
-    Submitted(Reply<JobId>, Result<JobId, String>),
-    SubmittedHere(oneshot::Sender<Result<JobId, Refusal>>, Result<JobId, Refusal>),
+    Submitted(oneshot::Sender<Result<JobId, Refusal>>, Result<JobId, Refusal>),
     Steered(oneshot::Sender<Result<(), Refusal>>, Result<(), Refusal>),
     Follow(oneshot::Sender<Followed>),
 }
@@ -287,13 +284,7 @@ impl Host {
             Input::Submitted { job, reply } => {
                 let id = job.id();
                 let submitted = self.apply(Command::JobSubmitted { job, now_ms });
-                let answer = submitted.map(|()| id).map_err(|refusal| refusal.to_string());
-                self.answers.push(Answer::Submitted(reply, answer));
-            }
-            Input::SubmittedHere { job, reply } => {
-                let id = job.id();
-                let submitted = self.apply(Command::JobSubmitted { job, now_ms });
-                self.answers.push(Answer::SubmittedHere(reply, submitted.map(|()| id)));
+                self.answers.push(Answer::Submitted(reply, submitted.map(|()| id)));
             }
             Input::Steered { job, steer, reply } => {
                 let steered = self.apply(Command::JobSteered { job, steer, now_ms });
@@ -434,7 +425,6 @@ impl Host {
             match answer {
                 Answer::Joined(reply, joined) => _ = reply.send(joined),
                 Answer::Submitted(reply, submitted) => _ = reply.send(submitted),
-                Answer::SubmittedHere(reply, submitted) => _ = reply.send(submitted),
                 Answer::Steered(reply, steered) => _ = reply.send(steered),
                 Answer::Follow(reply) => {
                     let entries = self.followers.subscribe();

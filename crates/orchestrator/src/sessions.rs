@@ -10,7 +10,7 @@ use zoo_content::{BlobStore, Digest};
 use zoo_network::{ControlConnection, ControlReceiver, ControlSender, ControlStream, Endpoint, NetworkError};
 use zoo_protocol::limits::{MAX_PEERS, reason};
 use zoo_protocol::{
-    FromOrchestrator, JobDescription, JobId, NodeId, Peer, Rejection, Role, ToOrchestrator, VERSION,
+    FromOrchestrator, JobDescription, NodeId, Peer, Rejection, Role, ToOrchestrator, VERSION,
 };
 use zoo_state::LossCause;
 
@@ -147,8 +147,7 @@ impl Context {
             warn!(node = %submitter.node.short(), cause, "job refused");
             return FromOrchestrator::Refused(reason(cause));
         }
-        let (reply, submitted) = oneshot::channel();
-        match self.ask::<JobId>(Input::Submitted { job, reply }, submitted).await {
+        match self.host.submit(job).await {
             Ok(id) => FromOrchestrator::Accepted(id),
             Err(cause) => FromOrchestrator::Refused(reason(cause)),
         }
