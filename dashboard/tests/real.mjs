@@ -1,47 +1,26 @@
 // The dashboard before a real orchestrator, with two nodes that train. ZOO_BINARY names the binary.
 
 import assert from "node:assert/strict";
-import { spawn, execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { after, before, test } from "node:test";
 
 import { serve } from "../tools/serve.mjs";
 import { artefacts, faults, isLive, launch, open, PAGES, until } from "./browser.mjs";
+import { end, folder, start, submit, zoo } from "./processes.mjs";
 
-const binary = process.env.ZOO_BINARY;
-assert.ok(binary, "ZOO_BINARY names no binary; hint: ZOO_BINARY=target/release/zoo dashboard/test.sh");
 const NAME = "<i>real</i> & small";
-const folder = mkdtempSync(join(tmpdir(), "zoo-dashboard-"));
 const directory = join(folder, "orchestrator");
-const children = [];
 let [browser, url, key, stop, ticket] = [];
-
-/** Starts a process, and gives the first JSON line that it prints. */
-function start(args) {
-  const child = spawn(binary, args, { stdio: ["ignore", "pipe", "inherit"] });
-  children.push(child);
-  return new Promise((resolve, reject) => {
-    const lines = createInterface({ input: child.stdout });
-    lines.on("line", (line) => { try { resolve(JSON.parse(line)); } catch { /* a line for people */ } });
-    child.on("exit", (code) => reject(new Error(`${args[0]} ended with ${code}`)));
-  });
-}
-const zoo = (...args) => execFileSync(binary, args, { encoding: "utf8" });
 
 before(async () => {
   const up = await start(["up", "--dir", directory, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--json"]);
   ticket = up.ticket;
   const made = zoo("keys", "create", "dashboard", "--scope", "manage", "--dir", directory, "--json");
   key = JSON.parse(made.trim().split("\n").at(-1)).key;
-  for (const name of ["lynx", "<b>otter</b>"]) {
-    await start(["join", ticket, "--dir", join(folder, `node-${children.length}`), "--threads", "1", "--name", name, "--region", "here", "--json"]);
+  for (const [at, name] of ["lynx", "<b>otter</b>"].entries()) {
+    await start(["join", ticket, "--dir", join(folder, `node-${at}`), "--threads", "1", "--name", name, "--region", "here", "--json"]);
   }
-  const text = join(folder, "text.txt");
-  writeFileSync(text, Array.from({ length: 4000 }, (_, at) => `Line ${at} says that ${at} plus ${at} is ${at + at}.\n`).join(""));
-  zoo("submit", "--preset", "qwen3-tiny", "--data", text, "--name", NAME, "--steps", "4000", "--set", "rounds.inner_steps=20", "--network", ticket, "--json");
+  submit(ticket, NAME);
   // The binary's own pages where it has them; else those of this folder before it.
   const own = await fetch(`${up.http}/`);
   url = up.http;
@@ -55,12 +34,7 @@ before(async () => {
 after(async () => {
   await browser?.close();
   await stop?.();
-  for (const child of children.reverse()) {
-    const ended = child.exitCode !== null || new Promise((resolve) => { child.once("exit", resolve); });
-    child.kill("SIGTERM");
-    await ended;
-  }
-  rmSync(folder, { recursive: true, force: true });
+  await end();
 });
 
 test("a network that trains is shown as it trains, and is steered", { timeout: 180_000 }, async () => {

@@ -192,7 +192,12 @@ def test_ctrl_c_ends_the_waiting_and_not_the_job(zoo: LocalNetwork, text: Path) 
     job = zoo.client().train(tiny(text, seed=8, steps=100_000), name="long")
     program = "import sys, zoo_compute\nzoo_compute.Client(url=sys.argv[1]).job(sys.argv[2]).result()\n"
     line = [sys.executable, "-c", program, zoo.url, job.id]
-    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as waiting:
+
+    def hear_ctrl_c() -> None:
+        """Whoever started these tests in the background may have told them to ignore it, and children inherit that."""
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c) as waiting:
         assert waiting.stderr is not None
         assert waiting.stderr.readline().startswith("long  ")
         waiting.send_signal(signal.SIGINT)

@@ -187,7 +187,7 @@ def test_text_of_this_machine_is_uploaded_and_named(tmp_path: Path) -> None:
             uploaded.append(request.read())
             return httpx.Response(201, json={"data": f"text:{len(uploaded)}", "bytes": 6})
         sent.append(request)
-        return problem(422, "refused", "job.yaml:3: steps: there is no such key", "did you mean step?")
+        return problem(422, "refused", "line 3: steps: there is no such key", "did you mean step?")
 
     with pytest.raises(RefusedError) as error:
         a_client(server).train(config)

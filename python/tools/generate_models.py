@@ -29,7 +29,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from ._given import Given, flag, number, text, whole
+from ._given import Given, flag, mapping, number, text, whole
 '''
 # JSON types, as Python's and as what reads them.
 PLAIN = {
@@ -37,14 +37,20 @@ PLAIN = {
     "integer": ("int", "whole"),
     "number": ("float", "number"),
     "boolean": ("bool", "flag"),
+    "object": ("dict[str, object]", "mapping"),
 }
+
+# What is sent, not answered: the package has its own of it.
+SENT = ("ComputeJob",)
 
 Schema = dict[str, Any]
 
 
 def generate(description: Schema) -> str:
     """The module's text."""
-    schemas: Schema = description["components"]["schemas"]
+    schemas: Schema = {
+        name: schema for name, schema in description["components"]["schemas"].items() if name not in SENT
+    }
     classes = [enumeration(*item) if "enum" in item[1] else record(*item) for item in sorted(schemas.items())]
     return HEAD + "".join(f"\n\n{one}" for one in classes)
 

@@ -37,6 +37,8 @@ fn window(round: u32) -> TrainWindow {
         data: digest("data"),
         first_step: u64::from(round) * 4,
         share: Share { first_sequence: 0, sequences_per_step: 2, inner_steps: 4 },
+        lead: None,
+        ahead_steps: 0,
     }
 }
 

@@ -10,6 +10,7 @@ use zoo_protocol::NodeId;
 
 use crate::feed::Feed;
 use crate::keys::Keys;
+use crate::owners::Owners;
 use crate::replica::Replica;
 use crate::schema::NodeStatus;
 use crate::submission::Submissions;
@@ -21,6 +22,7 @@ pub(crate) struct App {
     pub(crate) replica: Replica,
     pub(crate) feed: Feed,
     pub(crate) keys: Arc<Keys>,
+    pub(crate) owners: Arc<Owners>,
     pub(crate) reading_needs_a_key: bool,
     pub(crate) statuses: Statuses,
     pub(crate) submissions: Submissions,

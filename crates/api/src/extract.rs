@@ -6,9 +6,11 @@ use axum::http::StatusCode;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
+use zoo_content::Digest;
+use zoo_protocol::JobId;
 
 use crate::app::App;
-use crate::keys::Scope;
+use crate::keys::{Key, Scope};
 use crate::problem::Problem;
 
 /// The query, as this.
@@ -39,10 +41,12 @@ impl<S: Send + Sync, T: std::str::FromStr<Err: std::fmt::Display> + Send> FromRe
 
 /// Who asks may look.
 pub struct MayRead;
-/// Who asks may submit.
-pub struct MaySubmit;
+/// Who asks may submit; with the digest of the key.
+pub struct MaySubmit(pub Digest);
 /// Who asks may manage jobs.
 pub struct MayManage;
+/// Who asks may cancel this job: because it may manage jobs, or has submitted this one.
+pub struct MayCancel(pub JobId);
 
 impl FromRequestParts<App> for MayRead {
     type Rejection = Problem;
@@ -59,7 +63,7 @@ impl FromRequestParts<App> for MaySubmit {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        check(parts, app, Scope::Submit).map(|()| Self)
+        check(parts, app, Scope::Submit).map(|key| Self(key.digest))
     }
 }
 
@@ -67,11 +71,27 @@ impl FromRequestParts<App> for MayManage {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        check(parts, app, Scope::Manage).map(|()| Self)
+        check(parts, app, Scope::Manage).map(|_| Self)
     }
 }
 
-fn check(parts: &Parts, app: &App, needed: Scope) -> Result<(), Problem> {
+impl FromRequestParts<App> for MayCancel {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let key = check(parts, app, Scope::Submit)?;
+        let Named(job) = Named::<JobId>::from_request_parts(parts, app).await?;
+        if key.scope < Scope::Manage && !app.owners.owns(&key.digest, &job) {
+            let detail =
+                "the key has not submitted this job; hint: only a key for manage cancels those of others";
+            return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+        }
+        Ok(Self(job))
+    }
+}
+
+/// The key that came with the request, if it is one that is enough.
+fn check(parts: &Parts, app: &App, needed: Scope) -> Result<Key, Problem> {
     let unauthorized = |detail: &str| Err(Problem::new(StatusCode::UNAUTHORIZED, detail));
     let Some(header) = parts.headers.get(AUTHORIZATION) else {
         return unauthorized(
@@ -82,12 +102,12 @@ fn check(parts: &Parts, app: &App, needed: Scope) -> Result<(), Problem> {
         let (scheme, key) = text.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
     });
-    match key.and_then(|key| app.keys.scope_of(key)) {
+    match key.and_then(|key| app.keys.find(key)) {
         None => unauthorized("no such key; hint: it may have been revoked; zoo keys lists those there are"),
-        Some(scope) if scope < needed => {
+        Some(Key { scope, .. }) if scope < needed => {
             let detail = format!("the key is for {scope}, and this needs {needed}");
             Err(Problem::new(StatusCode::FORBIDDEN, detail))
         }
-        Some(_) => Ok(()),
+        Some(key) => Ok(key),
     }
 }

@@ -309,6 +309,7 @@ mod tests {
             minimum_nodes: 1,
             contribution_deadline_ms: 1,
             topology: Default::default(),
+            overlap: false,
         };
         Event::JobAccepted { job, name: name.to_owned(), plan, ahead: 0 }
     }
@@ -329,7 +330,15 @@ mod tests {
         let events = [
             accepted(job, "one"),
             Event::RoundWaiting { job, round: 0, nodes: 0, minimum: 1 },
-            Event::RoundStarted { job, round: 0, start: 1, base: digest, shares: vec![(node, share)] },
+            Event::RoundStarted {
+                job,
+                round: 0,
+                start: 1,
+                base: digest,
+                shares: vec![(node, share)],
+                lead_steps: 0,
+                ahead_steps: 0,
+            },
             contribution(100, 3.0),
             contribution(300, 2.0),
             Event::RoundSealed { job, round: 0, attempt: 0, contributors: vec![node], tokens: 400 },

@@ -29,6 +29,7 @@ mod history;
 mod json;
 mod keys;
 mod openapi;
+mod owners;
 mod problem;
 mod replica;
 mod routes;
@@ -54,6 +55,7 @@ use zoo_orchestrator::{Handle, JournalError, RequestError};
 
 use crate::app::{App, Statuses};
 use crate::feed::Feed;
+use crate::owners::Owners;
 use crate::replica::Replica;
 use crate::routes::{events, jobs, models, network, system, texts};
 use crate::submission::{Submissions, Texts};
@@ -136,6 +138,7 @@ impl Api {
             statuses: Statuses::start(&handle),
             handle,
             keys,
+            owners: Arc::new(Owners::open(&directory)?),
             reading_needs_a_key,
             submissions: Submissions::new(),
             directory: Arc::new(directory),
@@ -185,9 +188,11 @@ fn router(app: App, is_local: bool) -> Router {
         .route("/metrics", get(system::metrics))
         .route("/openapi.json", get(system::openapi))
         .route("/reference", get(system::reference))
+        .route("/v1/schemas/job.json", get(system::job_schema))
         .route("/v1/journal", get(system::journal))
         .route("/v1/jobs/{id}", get(jobs::look))
         .route("/v1/jobs/{id}/rounds", get(jobs::rounds))
+        .route("/v1/jobs/{id}/history", get(events::history))
         .route("/v1/jobs/{id}/cancel", post(jobs::cancel))
         .route("/v1/jobs/{id}/pause", post(jobs::pause))
         .route("/v1/jobs/{id}/resume", post(jobs::resume))

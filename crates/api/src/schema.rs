@@ -5,7 +5,9 @@ use utoipa::{IntoParams, ToSchema};
 use zoo_protocol::{JobId, NodeId};
 use zoo_state::{Activity, Checkpoint as KeptCheckpoint, Node as KnownNode, State, Stop};
 
+use crate::feed::Item;
 use crate::history::{ContributionRecord, JobRecord, RoundRecord, Standing};
+use crate::problem::Problem;
 
 /// Rounds whose speed counts as the speed of a job.
 const SPEED_ROUNDS: usize = 4;
@@ -419,6 +421,35 @@ pub struct Journal {
     pub root: zoo_content::Digest,
 }
 
+/// An event.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Event {
+    /// Its number, in the order of all events.
+    pub id: u64,
+    /// What kind of event it is.
+    #[schema(example = "round_finished")]
+    pub event: String,
+    /// What there is to say of it: `event` again, `at_ms`, and what depends on the kind.
+    #[schema(value_type = Object)]
+    pub data: serde_json::Value,
+}
+
+impl Event {
+    pub(crate) fn of(item: &Item) -> Result<Self, Problem> {
+        let data = serde_json::from_str(&item.text).map_err(Problem::internal)?;
+        Ok(Self { id: item.sequence, event: item.kind.to_string(), data })
+    }
+}
+
+/// Some events of a job.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Events {
+    /// In order.
+    pub events: Vec<Event>,
+    /// Give this as `from` for those after; none: these were the last so far.
+    pub next: Option<u64>,
+}
+
 /// Whether the orchestrator works.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct Health {
@@ -465,6 +496,7 @@ pub struct JobsPage {
     /// From where on: `next` of the answer before.
     pub cursor: Option<u64>,
     /// How many at most: 1 to 200, 50 if it is not said.
+    #[param(minimum = 1, maximum = 200)]
     pub limit: Option<usize>,
     /// Only those that stand here.
     #[param(inline)]
@@ -479,6 +511,7 @@ pub struct NodesPage {
     /// From where on: `next` of the answer before.
     pub cursor: Option<String>,
     /// How many at most: 1 to 10000, 1000 if it is not said.
+    #[param(minimum = 1, maximum = 10000)]
     pub limit: Option<usize>,
     /// Only those that are here, or that are not.
     pub live: Option<bool>,
@@ -492,10 +525,32 @@ pub struct RoundsPage {
     /// The first one; the first that is known if it is not said.
     pub from: Option<u32>,
     /// How many at most: 1 to 4096, 1000 if it is not said.
+    #[param(minimum = 1, maximum = 4096)]
     pub limit: Option<usize>,
     /// With the contributions to each.
     #[serde(default)]
     pub contributions: bool,
+}
+
+/// Which events to list.
+#[derive(Clone, Copy, Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct EventsPage {
+    /// Number of the first event wanted; the one that accepted the job if it is not said.
+    pub from: Option<u64>,
+    /// How many at most: 1 to 1000, 100 if it is not said.
+    #[param(minimum = 1, maximum = 1000)]
+    pub limit: Option<usize>,
+}
+
+/// Which of a job's models is meant.
+#[derive(Clone, Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ModelAt {
+    /// Manifest of the checkpoint; the newest if it is not said.
+    pub checkpoint: Option<String>,
 }
 
 /// From where on to watch.

@@ -10,9 +10,10 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use zoo_content::{BlobStore, Digest};
 use zoo_job::{Job, Layer, Reading, RunConfig, build};
-use zoo_orchestrator::{Handle, RequestError};
+use zoo_orchestrator::RequestError;
 use zoo_protocol::JobId;
 
+use crate::app::App;
 use crate::problem::Problem;
 
 /// Requests whose outcome is remembered for those who ask again.
@@ -32,6 +33,18 @@ pub(crate) struct Submissions {
     remembered: Arc<Mutex<Remembered>>,
 }
 
+/// A job as it was sent.
+pub(crate) struct Request {
+    /// The document.
+    pub(crate) text: String,
+    /// The extension that a file of it would have.
+    pub(crate) format: &'static str,
+    /// The client's name for this request.
+    pub(crate) key: Option<String>,
+    /// Digest of the key that asks.
+    pub(crate) owner: Digest,
+}
+
 #[derive(Default)]
 struct Remembered {
     outcomes: BTreeMap<String, (Digest, JobId)>,
@@ -44,20 +57,16 @@ impl Submissions {
     }
 
     /// Makes a job of what was sent and submits it. Who asks again with the same `key` gets the same answer.
-    pub(crate) async fn submit(
-        &self,
-        handle: &Handle,
-        texts: &Texts,
-        (text, format): (String, &'static str),
-        key: Option<&str>,
-    ) -> Result<JobId, Problem> {
+    pub(crate) async fn submit(&self, app: &App, request: Request) -> Result<JobId, Problem> {
+        let Request { text, format, key, owner } = request;
+        let (key, handle) = (key.as_deref(), &app.handle);
         let asked = Digest::of(text.as_bytes());
         // Those who ask twice at once wait for each other, too.
         let _turn = self.turn.acquire().await.map_err(|_| Problem::stopping())?;
         if let Some(known) = key.map(|key| self.known(key, &asked)).transpose()?.flatten() {
             return Ok(known);
         }
-        let config = configuration(&text, format, texts)?;
+        let config = configuration(&text, format, &Texts::new(&app.directory))?;
         let made = spawn_blocking(move || {
             let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
             Job::prepare(config, &mut Reading { threads, progress: &mut |_| {} })
@@ -71,7 +80,15 @@ impl Submissions {
             named.iter().chain(&blobs).try_for_each(|digest| kept.keep(&store.get(digest)?).map(|_| ()))
         });
         keeping.await.map_err(Problem::internal)?.map_err(Problem::internal)?;
+        // Who submits what somebody else has submitted, and is not over, does not own it.
+        let id = description.id();
+        let is_there = app
+            .feed
+            .history(|history| history.job(&id).is_some_and(|record| record.ended_sequence.is_none()));
         let job = handle.submit(description).await.map_err(refusal)?;
+        if !is_there && let Err(cause) = app.owners.set(job, owner) {
+            tracing::warn!(%cause, "who submitted a job is forgotten at the next start");
+        }
         if let Some(key) = key {
             self.remember(key, asked, job);
         }
@@ -124,11 +141,10 @@ pub(crate) fn refusal(error: RequestError) -> Problem {
 fn configuration(text: &str, format: &str, texts: &Texts) -> Result<RunConfig, Problem> {
     let layer = Layer::parse(text, format).map_err(|cause| Problem::invalid(format!("{cause:#}")))?;
     let mut config = build(None, &[layer]).map_err(|cause| Problem::refused(format!("{cause:#}")))?;
-    let foreign = [
-        ("from", config.from.is_some()),
-        ("out", config.out.is_some()),
-        ("checkpoint_storage", config.checkpoint_storage.is_some()),
-    ];
+    // `out` says where a run on one machine puts its results. The same file may be submitted: a network puts nothing there.
+    config.out = None;
+    let foreign =
+        [("from", config.from.is_some()), ("checkpoint_storage", config.checkpoint_storage.is_some())];
     if let Some((key, _)) = foreign.iter().find(|(_, is_given)| *is_given) {
         return Err(Problem::refused(format!(
             "{key}: it names a place on one machine, which means nothing to a network; hint: leave it out"
@@ -239,7 +255,6 @@ mod tests {
         assert_eq!(std::fs::read_dir(both).unwrap().count(), 2);
 
         for (json, key) in [
-            (r#"{"out": "/tmp/x"}"#, "out"),
             (r#"{"from": "/etc"}"#, "from"),
             (r#"{"checkpoint_storage": "dir:/tmp/x"}"#, "checkpoint_storage"),
             (r#"{"data": "/etc/passwd"}"#, "data"),
@@ -247,6 +262,7 @@ mod tests {
             let problem = configuration(json, "json", &texts).unwrap_err();
             assert!(problem.status == 422 && problem.detail.starts_with(key), "{json}: {}", problem.detail);
         }
+        assert_eq!(configuration(r#"{"out": "/tmp/x"}"#, "json", &texts).unwrap().out, None);
     }
 
     #[test]

@@ -25,6 +25,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("zoo-pnode", 5),
     ("zoo-simulator", 5),
     ("zoo-api", 6),
+    ("zoo-page", 6),
     ("zoo", 7),
 ];
 
@@ -38,7 +39,7 @@ const ONE_ROOM_ONLY: &[(&str, &[&str])] = &[
     ("reqwest", &["zoo-storage"]),
     ("rustls", &["zoo-http", "zoo-network", "zoo-relay", "zoo-storage"]),
     ("utoipa", &["zoo-api"]),
-    ("axum", &["zoo-api", "zoo-gateway", "zoo-http"]),
+    ("axum", &["zoo-api", "zoo-gateway", "zoo-http", "zoo-page"]),
     ("hyper", &["zoo-http"]),
     ("minijinja", &["zoo-gateway"]),
     ("sqlx", &["zoo-orchestrator"]),

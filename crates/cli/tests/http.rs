@@ -3,50 +3,8 @@
 
 mod common;
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
-
-use common::{Bench, Running, text};
+use common::{Bench, Running, ask, get, text, wait};
 use serde_json::{Value, json};
-
-const PATIENCE: Duration = Duration::from_secs(300);
-
-/// Sends one request and reads the answer to its end.
-fn ask(url: &str, method: &str, path: &str, headers: &str, body: &[u8]) -> (u16, Vec<u8>) {
-    let mut stream = TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
-    let head = format!(
-        "{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Length: {}\r\n{headers}\r\n",
-        body.len()
-    );
-    stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
-    let body = answer.split_off(end);
-    let status = String::from_utf8_lossy(&answer).split(' ').nth(1).unwrap().parse().unwrap();
-    (status, body)
-}
-
-fn get(url: &str, path: &str) -> Value {
-    let (status, body) = ask(url, "GET", path, "", b"");
-    assert_eq!(status, 200, "{path}: {}", String::from_utf8_lossy(&body));
-    serde_json::from_slice(&body).unwrap()
-}
-
-/// Asks until what comes is what is waited for.
-fn wait(url: &str, path: &str, is_it: impl Fn(&Value) -> bool) -> Value {
-    let started = Instant::now();
-    loop {
-        let answer = get(url, path);
-        if is_it(&answer) {
-            return answer;
-        }
-        assert!(started.elapsed() < PATIENCE, "{path} stays {answer}");
-        sleep(Duration::from_millis(200));
-    }
-}
 
 #[test]
 fn a_job_goes_over_http_from_a_text_to_the_same_model_that_fetch_writes() {
@@ -107,6 +65,20 @@ fn a_job_goes_over_http_from_a_text_to_the_same_model_that_fetch_writes() {
         assert_eq!((status, bytes.len() as u64), (200, file["bytes"].as_u64().unwrap()), "{name}");
         assert_eq!(bytes, std::fs::read(bench.path("fetched").join(name)).unwrap(), "{name}");
     }
+
+    // Of the checkpoints before it those that are kept can be had by name, and nobody else's.
+    let kept = get(url, "/v1/checkpoints")["checkpoints"].as_array().unwrap().clone();
+    for digest in kept.iter().map(|kept| kept["digest"].as_str().unwrap()) {
+        let model = get(url, &format!("{path}/model?checkpoint={digest}"));
+        assert_eq!(model["checkpoint"], digest);
+        let (status, config) =
+            ask(url, "GET", &format!("{path}/model/config.json?checkpoint={digest}"), "", b"");
+        assert_eq!((status, config.first()), (200, Some(&b'{')));
+    }
+    let (status, _) = ask(url, "GET", &format!("{path}/model?checkpoint={}", "0".repeat(64)), "", b"");
+    assert_eq!(status, 404);
+    let history = get(url, &format!("{path}/history?limit=1000"));
+    assert_eq!(history["events"].as_array().unwrap().last().unwrap()["event"], "job_finished");
 
     // A watcher who comes late hears everything, and the stream of a job that is over ends.
     let (status, events) = ask(url, "GET", &format!("{path}/events"), "", b"");

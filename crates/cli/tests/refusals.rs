@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use zoo_content::{BlobStore, Digest, MemoryStore, VerifiedBlob};
 use zoo_network::{BindOptions, ControlStream, Endpoint, Ticket};
 use zoo_orchestrator::{Client, Notice};
-use zoo_pnode::task::{Datasets, TrainedWindow, train};
+use zoo_pnode::task::{AtHand, TrainedWindow, train};
 use zoo_pnode::verify::fetch_inputs;
 use zoo_protocol::{
     Aggregate, Commitment, FromOrchestrator, MAX_FRAME_BYTES, Message, NodeKey, NodeProfile, Peer, Report,
@@ -165,8 +165,8 @@ impl Liar {
             mean_loss_bits: 0,
         };
         fetch_inputs(&self.endpoint, peers, self.store.as_ref(), &nothing).await.unwrap();
-        let mut datasets = Datasets::default();
-        train(self.store.as_ref(), &mut datasets, window, None, None, &mut |_| ControlFlow::Continue(()))
+        let mut at_hand = AtHand::default();
+        train(self.store.as_ref(), &mut at_hand, window, None, None, &mut |_| ControlFlow::Continue(()))
             .unwrap()
     }
 
@@ -230,11 +230,11 @@ async fn an_update_is_refused(spoil: fn(&Material) -> Vec<u8>, reason: &str) {
     let mut liar = Liar::join(&network.ticket).await;
     network.submit();
     let (window, peers) = liar.window().await;
-    let TrainedWindow { mut commitment, blobs } = liar.train(&window, &peers).await;
+    let TrainedWindow { mut commitment, updates: blobs, .. } = liar.train(&window, &peers).await;
     let other = liar.train(&TrainWindow { round: 5, ..window.clone() }, &peers).await;
     let material = Material {
         honest: blobs[1].bytes().to_vec(),
-        of_another_round: other.blobs[1].bytes().to_vec(),
+        of_another_round: other.updates[1].bytes().to_vec(),
         commitment: commitment.clone(),
         spec: liar.spec(&window),
     };
@@ -294,7 +294,7 @@ async fn an_update_that_is_larger_than_it_was_said_to_be() {
     let mut liar = Liar::join(&network.ticket).await;
     network.submit();
     let (window, peers) = liar.window().await;
-    let TrainedWindow { mut commitment, blobs } = liar.train(&window, &peers).await;
+    let TrainedWindow { mut commitment, updates: blobs, .. } = liar.train(&window, &peers).await;
     blobs.iter().for_each(|blob| liar.store.keep(blob).unwrap());
     commitment.updates[1].bytes -= 1;
     liar.contribute(&commitment, &key()).await;
@@ -394,7 +394,7 @@ async fn a_contribution_that_was_made_before() {
     network.submit();
     let (window, peers) = liar.window().await;
     let honest = liar.train(&window, &peers).await;
-    honest.blobs.iter().for_each(|blob| liar.store.keep(blob).unwrap());
+    honest.updates.iter().for_each(|blob| liar.store.keep(blob).unwrap());
     liar.contribute(&honest.commitment, &key()).await;
     loop {
         let (window, _) = liar.window().await;

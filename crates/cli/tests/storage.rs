@@ -138,6 +138,11 @@ fn a_networks_model_comes_back_from_a_storage_after_every_node_is_gone() {
         let join = ["join", &ticket, "--dir", name, "--name", name, "--threads", "1", "--json"];
         Running::start(&bench, &[&join[..], &["--storage", "dir:backup"]].concat())
     });
+    // Else the first could train all of it, and be gone with it, before the second comes.
+    let nodes = nodes.map(|mut node| {
+        node.event("connected");
+        node
+    });
     let job = a_job_of_three_rounds(&bench, &ticket);
     let stored: Vec<Vec<Value>> = nodes
         .into_iter()

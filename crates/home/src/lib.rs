@@ -1,9 +1,10 @@
 //! The directory that a process of the network calls its own. One process at a time.
 //!
 //! ```text
-//! key   the secret key, 64 hex digits, readable for its owner only
-//! lock  locked while a process uses the directory
-//! wish  what somebody at the machine asks of that process, until it has heard
+//! key     the secret key, 64 hex digits, readable for its owner only
+//! lock    locked while a process uses the directory
+//! wish    what somebody at the machine asks of that process, until it has heard
+//! paused  there while that process, and every later one, is to rest
 //! ```
 //!
 //! What else is in it is the business of whoever owns it.
@@ -146,6 +147,33 @@ pub fn take_wish(directory: &Path) -> Option<Wish> {
     [Wish::Leave, Wish::Drain].into_iter().find(|wish| wish.word() == text.trim())
 }
 
+const PAUSED: &str = "paused";
+
+/// Asks every process that uses `directory`, now or later, to rest until [`resume`].
+///
+/// # Errors
+/// When the directory cannot be written.
+pub fn pause(directory: &Path) -> Result<(), HomeError> {
+    write_whole(&directory.join(PAUSED), b"")
+}
+
+/// Takes [`pause`] back. Where nothing is paused, nothing happens.
+///
+/// # Errors
+/// When the directory cannot be written.
+pub fn resume(directory: &Path) -> Result<(), HomeError> {
+    let path = directory.join(PAUSED);
+    match fs::remove_file(&path) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(os_error("remove", &path, cause)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether whoever uses `directory` is to rest.
+pub fn is_paused(directory: &Path) -> bool {
+    directory.join(PAUSED).exists()
+}
+
 /// Whether a process uses `directory`.
 pub fn is_in_use(directory: &Path) -> bool {
     let Ok(file) = OpenOptions::new().write(true).open(directory.join(LOCK)) else { return false };
@@ -231,6 +259,25 @@ mod tests {
         }
         drop(home);
         assert!(!is_in_use(directory.path()));
+    }
+
+    #[test]
+    fn a_pause_outlives_the_process_that_it_was_asked_of() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = Home::open(directory.path()).unwrap();
+        assert!(!is_paused(directory.path()));
+        for _ in 0..2 {
+            pause(directory.path()).unwrap();
+            assert!(is_paused(directory.path()), "asked twice is asked once");
+        }
+        drop(home);
+        let _home = Home::open(directory.path()).unwrap();
+        assert!(is_paused(directory.path()));
+        for _ in 0..2 {
+            resume(directory.path()).unwrap();
+            assert!(!is_paused(directory.path()));
+        }
+        assert!(pause(&directory.path().join("nowhere")).is_err());
     }
 
     #[test]

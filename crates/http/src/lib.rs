@@ -6,6 +6,6 @@ mod own_name;
 mod server;
 mod tls;
 
-pub use own_name::{is_own_name, names_another};
+pub use own_name::{is_from_another_site, is_own_name, names_another};
 pub use server::{HEAD_BYTES_MAX, HEADERS_MAX, Patience, serve};
 pub use tls::{Tls, TlsError};

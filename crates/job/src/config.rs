@@ -93,6 +93,8 @@ pub struct Rounds {
     /// How contributions come together: auto, all-gather, star or tree:N. No bit depends on it.
     #[serde(with = "as_text")]
     pub topology: Topology,
+    /// Nodes go on training while a round comes together; rounds can then be shorter.
+    pub overlap: bool,
 }
 
 impl Rounds {
@@ -198,6 +200,7 @@ impl Default for Rounds {
             deadline_s: 600,
             evaluation_shards: 8,
             topology: Topology::Auto,
+            overlap: true,
         }
     }
 }
@@ -330,7 +333,7 @@ impl RunConfig {
 
     /// The rounds that `steps` take, as a network is told.
     pub fn round_plan(&self) -> RoundPlan {
-        let Rounds { minimum_nodes, deadline_s, evaluation_shards, topology, .. } = self.rounds;
+        let Rounds { minimum_nodes, deadline_s, evaluation_shards, topology, overlap, .. } = self.rounds;
         RoundPlan {
             steps: self.steps,
             rhythm: self.rounds.rhythm(self.steps, &self.training.schedule),
@@ -340,6 +343,7 @@ impl RunConfig {
             minimum_nodes,
             contribution_deadline_ms: u64::from(deadline_s) * 1000,
             topology,
+            overlap,
         }
     }
 

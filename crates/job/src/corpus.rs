@@ -149,7 +149,7 @@ impl Corpus {
     ///
     /// # Errors
     /// A specification that does not fit the data.
-    pub fn trainer(&self, spec: TrainingSpec) -> Result<Trainer<'_>> {
+    pub fn trainer(&self, spec: TrainingSpec) -> Result<Trainer> {
         Ok(match &self.start {
             Some(start) => Trainer::starting_from(spec, &self.training, start)?,
             None => Trainer::new(spec, &self.training)?,

@@ -8,7 +8,7 @@ use zoo_model::{Network, Tokenizer};
 use zoo_protocol::{CheckpointPlan, JobDescription, RoundPlan};
 use zoo_training::{Dataset, Trainer, TrainingSpec};
 
-use crate::{Corpus, Reading, RunConfig};
+use crate::{Corpus, Reading, RunConfig, memory};
 
 /// What a network is told beside what is trained.
 #[derive(Clone, Debug)]
@@ -37,8 +37,9 @@ impl Job {
     /// Reads the text that `config` names, and makes a job of both.
     ///
     /// # Errors
-    /// Those of [`Corpus::prepare`], and a specification that does not fit its data.
+    /// Those of [`Corpus::prepare`], a model that is too large for this machine, and a specification that does not fit its data.
     pub fn prepare(mut config: RunConfig, reading: &mut Reading<'_>) -> Result<Self> {
+        memory::check(config.training.model.parameter_count(), memory::available_bytes())?;
         let corpus = Corpus::prepare(&mut config, reading)?;
         let spec = corpus.spec(&config);
         let terms = Terms {

@@ -12,8 +12,13 @@ pub mod config;
 mod corpus;
 mod description;
 mod fetched;
+mod memory;
+
+/// The same keys as a JSON Schema (draft 2020-12), for editors and other programs. Its tests hold it against what reads documents.
+pub const SCHEMA: &str = include_str!("../job.schema.json");
 
 pub use config::{Layer, RunConfig, build};
 pub use corpus::{Corpus, CorpusDigests, Reading};
 pub use description::{Job, Terms};
 pub use fetched::{Fetched, listed};
+pub use memory::available_bytes;

@@ -68,9 +68,23 @@ impl VNode {
         Ok(())
     }
 
+    /// What the parameters in [`VNode::state_bytes`] of the same VNode have more than those here: one after the other.
+    pub fn difference_to(&self, bytes: &[u8]) -> Result<Vec<f32>, StateError> {
+        let theirs = self.read_parameters(bytes).map_err(|cause| self.state_error(cause))?;
+        let mut difference = Vec::with_capacity(self.parameter_count());
+        for (parameter, theirs) in self.parameters().iter().zip(theirs) {
+            let (theirs, _) = theirs.as_chunks::<4>();
+            difference.extend(
+                theirs.iter().zip(&parameter.value).map(|(theirs, mine)| f32::from_le_bytes(*theirs) - mine),
+            );
+        }
+        Ok(difference)
+    }
+
     /// What the optimiser remembers, as canonical bytes.
     pub fn optimizer_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
+        let values: usize = self.parameters().iter().map(|parameter| parameter.value.len()).sum();
+        let mut bytes = Vec::with_capacity(8 * values + 1024);
         self.write_header(&mut bytes, &OPTIMIZER);
         for parameter in self.parameters() {
             write_shape(&mut bytes, parameter);

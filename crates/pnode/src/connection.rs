@@ -123,6 +123,9 @@ impl Connection {
         let mut probes = JoinSet::new();
         loop {
             let message = tokio::select! {
+                // Who leaves has said before what it had to say.
+                biased;
+                Some(report) = self.reports.recv() => ToOrchestrator::Report(report),
                 received = receiver.recv() => {
                     match received.map_err(|cause| cause.to_string())? {
                         Some(FromOrchestrator::Probe(peer)) => self.probe(peer, &mut probes),
@@ -131,7 +134,6 @@ impl Connection {
                     }
                     continue;
                 }
-                Some(report) = self.reports.recv() => ToOrchestrator::Report(report),
                 _ = heartbeat.tick() => match told.news(self.endpoint.link(), Instant::now()) {
                     Some(link) => ToOrchestrator::Measured(link),
                     None => heartbeat_of(&self.progress, &self.endpoint),

@@ -16,7 +16,7 @@ use zoo_agent::needs::{self, BlobKind, Need};
 use zoo_agent::{Agent, Effect, Input};
 use zoo_content::{BlobStore, Digest, VerifiedBlob};
 use zoo_kernels::isa::{self, Isa};
-use zoo_network::{BindOptions, Endpoint, FetchError, FetchFailure, Ticket};
+use zoo_network::{BindOptions, Endpoint, FetchError, FetchFailure, Ticket, Traffic};
 use zoo_protocol::{Challenge, JobId, Peer, RefusedSummand, Report, Role, ToOrchestrator, VERSION};
 use zoo_storage::Address;
 use zoo_training::Manifest;
@@ -206,6 +206,7 @@ impl Node {
     async fn run(&mut self, mut shutdown: impl Future<Output = ()> + Unpin) -> Result<(), PNodeError> {
         let mut show_progress = interval(PROGRESS_INTERVAL);
         show_progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut shown = Traffic::default();
         loop {
             tokio::select! {
                 () = &mut shutdown => return Ok(()),
@@ -220,6 +221,11 @@ impl Node {
                     let snapshot = self.progress.snapshot();
                     if snapshot.step > 0 {
                         (self.events)(PNodeEvent::Progress(snapshot));
+                    }
+                    let traffic = self.endpoint.traffic();
+                    if traffic != shown {
+                        shown = traffic;
+                        (self.events)(PNodeEvent::Traffic(traffic));
                     }
                 }
             }
@@ -261,6 +267,7 @@ impl Node {
             }
             News::Keep { keeps, peers } => {
                 self.keeps = keeps.iter().map(|keep| ((keep.job, keep.round), keep.checkpoint)).collect();
+                (self.events)(PNodeEvent::KeepsChanged(keeps.clone()));
                 self.handle(Input::KeepsChanged { keeps, peers });
             }
         }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use zoo_content::Digest;
-use zoo_protocol::{JobId, NodeId, NodeProfile, Report, Work};
+use zoo_network::Traffic;
+use zoo_protocol::{JobId, Keep, NodeId, NodeProfile, Report, Work};
 use zoo_storage::Sent;
 
 /// Something worth showing.
@@ -34,10 +35,14 @@ pub enum PNodeEvent {
     },
     /// The orchestrator gave other work.
     WorkChanged(Work),
+    /// The orchestrator gave another list of checkpoints to keep.
+    KeepsChanged(Vec<Keep>),
     /// All blobs of the present work are here; it runs.
     Started(Work),
     /// The running window has come so far.
     Progress(Snapshot),
+    /// So much has gone over the network since the node was ready.
+    Traffic(Traffic),
     /// The orchestrator was told this.
     Reported(Report),
     /// A checkpoint that the node keeps is in the storage.

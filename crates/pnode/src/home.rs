@@ -92,7 +92,12 @@ impl Home {
 
     /// The optimiser state this node had right before `round`, if it has it still.
     pub fn replica_before(&self, job: JobId, round: u32) -> Option<Digest> {
-        self.rounds().replica_before(job, round).filter(|state| self.store.contains(state))
+        self.replica_noted_before(job, round).filter(|state| self.store.contains(state))
+    }
+
+    /// The same, whether or not it is written yet.
+    pub fn replica_noted_before(&self, job: JobId, round: u32) -> Option<Digest> {
+        self.rounds().replica_before(job, round)
     }
 
     /// Remembers that these blobs belong to a checkpoint that is to be kept.

@@ -33,9 +33,11 @@ mod storing;
 pub mod task;
 pub mod verify;
 mod worker;
+mod writer;
 
 pub use daemon::{PNodeOptions, run};
 pub use error::PNodeError;
 pub use event::{EventSink, PNodeEvent, Snapshot};
 pub use home::HomeError;
 pub use zoo_agent::rounds::Retention;
+pub use zoo_network::Traffic;

@@ -11,8 +11,8 @@ use zoo_protocol::{
     limits,
 };
 use zoo_training::{
-    AggregateTask, Checkpoint, CheckpointError, Dataset, DatasetError, Estimate, Evaluation, Part,
-    ReadSpecError, Share, StepReport, SumTask, TrainError, TrainingSpec, WindowTask, train_window,
+    AggregateTask, Checkpoint, CheckpointError, Dataset, DatasetError, Estimate, Evaluation, Lead, Part,
+    ReadSpecError, Share, StepReport, SumTask, TrainError, TrainingSpec, WindowTask, train_window_from,
 };
 
 /// Opened datasets that are kept: the training data and the held-out data of one job.
@@ -102,38 +102,70 @@ fn fitted(
 }
 
 /// A trained window: what is said about it, and the blobs that were said to exist.
-#[derive(Clone, Debug)]
 pub struct TrainedWindow {
     /// What the replica says about the window.
     pub commitment: Commitment,
-    /// The updates and the replica's state that the commitment names.
-    pub blobs: Vec<VerifiedBlob>,
+    /// The updates that the commitment names.
+    pub updates: Vec<VerifiedBlob>,
+    /// And the replica's state.
+    pub replica: VerifiedBlob,
 }
 
-/// Datasets that were opened for earlier tasks: opening one reads and checks every token.
-#[derive(Default)]
-pub struct Datasets(Vec<Dataset>);
+fn of_training(share: zoo_protocol::Share) -> Share {
+    let zoo_protocol::Share { first_sequence, sequences_per_step, inner_steps } = share;
+    Share { first_sequence, sequences_per_step, inner_steps }
+}
 
-impl Datasets {
-    /// The dataset called `name`, from `store` if it is not open yet.
-    pub fn open(&mut self, store: &dyn BlobStore, name: &Digest) -> Result<&Dataset, TaskError> {
-        let dataset = match self.0.iter().position(|open| open.digest() == *name) {
-            Some(at) => self.0.remove(at),
+/// What a node has in memory of what its tasks start from. All of it follows from what is stored: to lose it costs time and no bits.
+#[derive(Default)]
+pub struct AtHand {
+    /// Datasets that were opened: to open one is to read and check every token.
+    datasets: Vec<Dataset>,
+    /// The checkpoint that was made or read last.
+    checkpoint: Option<(Digest, Checkpoint)>,
+    /// What the node goes on with between two windows.
+    pub lead: Option<Lead>,
+}
+
+impl AtHand {
+    fn dataset(&mut self, store: &dyn BlobStore, name: &Digest) -> Result<Dataset, TaskError> {
+        let dataset = match self.datasets.iter().position(|open| open.digest() == *name) {
+            Some(at) => self.datasets.remove(at),
             None => {
-                self.0.truncate(DATASETS_MAX - 1);
+                self.datasets.truncate(DATASETS_MAX - 1);
                 Dataset::decode(store.get(name)?)?
             }
         };
-        self.0.insert(0, dataset);
-        Ok(&self.0[0])
+        self.datasets.insert(0, dataset.clone());
+        Ok(dataset)
+    }
+
+    fn checkpoint(&mut self, store: &dyn BlobStore, name: &Digest) -> Result<&Checkpoint, TaskError> {
+        let here = self.checkpoint.take().filter(|(latest, _)| latest == name);
+        let checkpoint = match here {
+            Some((_, checkpoint)) => checkpoint,
+            None => Checkpoint::load(store, name)?,
+        };
+        Ok(&self.checkpoint.insert((*name, checkpoint)).1)
+    }
+
+    /// Takes the checkpoint called `name`, which was just made.
+    pub fn made(&mut self, name: Digest, checkpoint: Checkpoint) {
+        self.checkpoint = Some((name, checkpoint));
+    }
+
+    /// The lead, if it is the one that `window` asks of a replica that kept `replica_in`.
+    pub fn lead_of(&self, window: &TrainWindow, replica_in: Option<Digest>) -> Option<&Lead> {
+        let (kept, share) = (replica_in?, window.lead?);
+        self.lead.as_ref().filter(|lead| lead.is(&kept, window.first_step, of_training(share)))
     }
 }
 
-/// Trains one window from what is in `store`, in micro-batches that fit into the memory that is available, MiB, if that is
-/// known; stores nothing.
+/// Trains one window from what is in `store`, and from its lead as far as it was taken already, in micro-batches that fit into the memory
+/// that is available, MiB, if that is known; stores nothing.
 pub fn train(
     store: &dyn BlobStore,
-    datasets: &mut Datasets,
+    at_hand: &mut AtHand,
     window: &TrainWindow,
     replica_in: Option<Digest>,
     available_mib: Option<u64>,
@@ -144,22 +176,22 @@ pub fn train(
         return Err(TaskError::Profile { asked: window.profile, specified: spec.profile });
     }
     let spec = fitted(store, &spec, &window.data, window.share.sequences_per_step, available_mib)?;
-    let base = Checkpoint::load(store, &window.base)?;
-    let replica = replica_in.map(|state| store.get(&state)).transpose()?;
+    let is_there = at_hand.lead_of(window, replica_in).is_some();
+    let lead = at_hand.lead.take().filter(|_| is_there);
+    let kept = replica_in.filter(|_| !is_there);
+    let replica = kept.map(|state| store.get(&state)).transpose()?;
     let task = WindowTask {
         spec: &spec,
-        data: datasets.open(store, &window.data)?,
-        base: &base,
+        data: &at_hand.dataset(store, &window.data)?,
+        base: at_hand.checkpoint(store, &window.base)?,
         replica: replica.as_deref(),
         round: window.round,
         first_step: window.first_step,
-        share: Share {
-            first_sequence: window.share.first_sequence,
-            sequences_per_step: window.share.sequences_per_step,
-            inner_steps: window.share.inner_steps,
-        },
+        lead: window.lead.map(of_training),
+        share: of_training(window.share),
+        ahead_steps: window.ahead_steps,
     };
-    let result = train_window(task, progress)?;
+    let (result, ahead) = train_window_from(task, lead, progress)?;
 
     let updates = result.updates.iter().map(|update| VNodeUpdate {
         vnode: update.vnode.clone(),
@@ -173,12 +205,13 @@ pub fn train(
         replica_in,
         replica_out: result.replica.digest(),
         steps_root: result.steps_root,
-        steps: window.share.inner_steps,
+        steps: result.leaves.len() as u32,
         updates: updates.collect(),
         mean_loss_bits: result.loss.mean().to_bits(),
     };
-    let blobs = result.updates.into_iter().map(|update| update.blob).chain([result.replica]).collect();
-    Ok(TrainedWindow { commitment, blobs })
+    let updates = result.updates.into_iter().map(|update| update.blob).collect();
+    at_hand.lead = ahead;
+    Ok(TrainedWindow { commitment, updates, replica: result.replica })
 }
 
 /// What became of summands that were to be added.
@@ -191,19 +224,16 @@ pub enum Added<T> {
 }
 
 /// Aggregates a round from what is in `store` and takes the outer step; stores nothing.
-pub fn aggregate(store: &dyn BlobStore, work: &Aggregate) -> Result<Added<Checkpoint>, TaskError> {
+pub fn aggregate(
+    store: &dyn BlobStore,
+    at_hand: &mut AtHand,
+    work: &Aggregate,
+) -> Result<Added<Checkpoint>, TaskError> {
     let spec = program(store, &work.program)?;
-    let base = Checkpoint::load(store, &work.base)?;
+    let base = at_hand.checkpoint(store, &work.base)?;
     add(store, &spec, work.round, &work.summands, |summands| {
         let (round, step, norm_limits) = (work.round, work.step, &work.norm_limits[..]);
-        zoo_training::aggregate(AggregateTask {
-            spec: &spec,
-            base: &base,
-            round,
-            step,
-            norm_limits,
-            summands,
-        })
+        zoo_training::aggregate(AggregateTask { spec: &spec, base, round, step, norm_limits, summands })
     })
 }
 
@@ -294,19 +324,19 @@ fn is_fault_of_summand(cause: &TrainError) -> bool {
 /// Scores one shard of the held-out data, as much at once as fits into the memory that is available, MiB, if that is known.
 pub fn evaluate(
     store: &dyn BlobStore,
-    datasets: &mut Datasets,
+    at_hand: &mut AtHand,
     work: &Evaluate,
     available_mib: Option<u64>,
 ) -> Result<Evaluation, TaskError> {
     let spec = program(store, &work.program)?;
     let spec = fitted(store, &spec, &work.data, spec.batch_sequences, available_mib)?;
-    let network = Checkpoint::load(store, &work.checkpoint)?.network(&spec)?;
+    let network = at_hand.checkpoint(store, &work.checkpoint)?.network(&spec)?;
     let part = Part {
         shard: work.shard,
         shards: work.shards,
         batch_windows: spec.micro_batch(spec.batch_sequences),
     };
-    Ok(zoo_training::evaluate(&network, datasets.open(store, &work.data)?, part)?)
+    Ok(zoo_training::evaluate(&network, &at_hand.dataset(store, &work.data)?, part)?)
 }
 
 fn program(store: &dyn BlobStore, name: &Digest) -> Result<TrainingSpec, TaskError> {

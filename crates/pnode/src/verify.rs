@@ -8,7 +8,7 @@ use zoo_network::{Endpoint, FetchError};
 use zoo_protocol::{Commitment, Peer};
 use zoo_training::{CheckpointError, Manifest, StepReport};
 
-use crate::task::{self, Datasets, TaskError};
+use crate::task::{self, AtHand, TaskError};
 
 /// What training a window again came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +51,8 @@ pub fn recheck(
     commitment: &Commitment,
     progress: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
 ) -> Result<Recheck, TaskError> {
-    let mut datasets = Datasets::default();
-    let again = task::train(store, &mut datasets, &commitment.work, commitment.replica_in, None, progress)?;
+    let mut at_hand = AtHand::default();
+    let again = task::train(store, &mut at_hand, &commitment.work, commitment.replica_in, None, progress)?;
     Ok(Recheck { expected: commitment.clone(), got: again.commitment })
 }
 

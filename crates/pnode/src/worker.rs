@@ -9,9 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use tracing::warn;
 use zoo_agent::{Assignment, Input, Outcome, Task};
-use zoo_content::{BlobStore, Digest, FileStore, VerifiedBlob};
+use zoo_content::{BlobStore, Digest, VerifiedBlob};
 use zoo_protocol::{Aggregate, Evaluate, Sum, TrainWindow, VNodeUpdate};
 use zoo_training::{Evaluation, StepReport};
 
@@ -20,7 +19,8 @@ use crate::event::Snapshot;
 use crate::home::{Home, HomeError};
 use crate::profile::MemoryLimit;
 use crate::progress::Progress;
-use crate::task::{self, Added, Datasets, TaskError};
+use crate::task::{self, Added, AtHand, TaskError};
+use crate::writer::Writer;
 
 /// Handle of the compute thread. Dropping it cancels what runs; the thread ends with the step it is in.
 pub(crate) struct Worker {
@@ -41,10 +41,9 @@ struct Bench {
     pool: Arc<ThreadPool>,
     memory: MemoryLimit,
     progress: Arc<Progress>,
-    datasets: Datasets,
+    at_hand: AtHand,
     inputs: tokio::sync::mpsc::Sender<Input>,
-    /// Tells the thread that flushes the store that there is something new.
-    flushes: mpsc::SyncSender<()>,
+    writer: Writer,
 }
 
 /// Why a task gave no outcome.
@@ -63,23 +62,6 @@ pub(crate) fn pool(threads: usize) -> Result<Arc<ThreadPool>, PNodeError> {
     Ok(Arc::new(pool.build().map_err(|cause| PNodeError::Compute(cause.to_string()))?))
 }
 
-/// A thread that lets blobs reach the disk after every task, while the next one runs: waiting for the disk between
-/// two windows would take a node's time from training.
-fn start_flushing(store: Arc<FileStore>) -> Result<mpsc::SyncSender<()>, PNodeError> {
-    let (flushes, told) = mpsc::sync_channel(1);
-    thread::Builder::new()
-        .name("zoo-flush".into())
-        .spawn(move || {
-            for () in told {
-                if let Err(cause) = store.flush() {
-                    warn!(%cause, "blobs have not reached the disk");
-                }
-            }
-        })
-        .map_err(|cause| PNodeError::Compute(cause.to_string()))?;
-    Ok(flushes)
-}
-
 impl Worker {
     /// Starts the thread. What becomes of tasks goes to `inputs`.
     pub(crate) fn start(
@@ -91,15 +73,14 @@ impl Worker {
     ) -> Result<Self, PNodeError> {
         let (jobs, queue) = mpsc::channel();
         let (ending, ended) = mpsc::channel();
-        let flushes = start_flushing(home.store().clone())?;
-        let mut bench =
-            Bench { home, pool, memory, progress, datasets: Datasets::default(), inputs, flushes };
+        let writer = Writer::start(home.store().clone())?;
+        let at_hand = AtHand::default();
+        let mut bench = Bench { home, pool, memory, progress, at_hand, inputs, writer };
         thread::Builder::new()
             .name("zoo-tasks".into())
             .spawn(move || {
-                for job in queue {
-                    bench.work(job);
-                }
+                bench.work_off(&queue);
+                bench.writer.wait();
                 drop(bench); // unlocks the home before the end is announced
                 let _ = ending.send(());
             })
@@ -134,6 +115,30 @@ impl Drop for Worker {
 }
 
 impl Bench {
+    /// Task after task; while there is none, the next window's lead.
+    fn work_off(&mut self, queue: &mpsc::Receiver<Job>) {
+        loop {
+            let job = if self.at_hand.lead.as_ref().is_some_and(|lead| !lead.is_done()) {
+                queue.try_recv()
+            } else {
+                queue.recv().map_err(|_| mpsc::TryRecvError::Disconnected)
+            };
+            match job {
+                Ok(job) => self.work(job),
+                Err(mpsc::TryRecvError::Empty) => self.go_on(),
+                Err(mpsc::TryRecvError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Takes a step of the lead. What fails here fails again in the window that it belongs to, and is told there.
+    fn go_on(&mut self) {
+        let Some(mut lead) = self.at_hand.lead.take() else { return };
+        let pool = self.pool.clone();
+        let stepped = catch_unwind(AssertUnwindSafe(|| pool.install(|| lead.step())));
+        self.at_hand.lead = matches!(stepped, Ok(Ok(()))).then_some(lead);
+    }
+
     fn work(&mut self, job: Job) {
         if job.cancelled.load(Ordering::Relaxed) {
             return;
@@ -153,14 +158,13 @@ impl Bench {
                 Input::TaskFailed { assignment, reason: cause.to_string() }
             }
             Err(panic) => {
-                self.datasets = Datasets::default();
+                self.at_hand = AtHand::default();
                 Input::TaskFailed { assignment, reason: format!("bug in zoo: {}", panic_message(&*panic)) }
             }
         };
         // Without a receiver the daemon is gone, and nobody waits for the result.
         let _ = self.inputs.blocking_send(input);
-        // A flush that waits already will flush this too.
-        let _ = self.flushes.try_send(());
+        self.writer.flush();
     }
 
     fn perform(&mut self, job: &Job) -> Result<Outcome, Failure> {
@@ -168,15 +172,33 @@ impl Bench {
         match &job.task {
             Task::Train(window) => self.train(window, available_mib, &job.cancelled),
             Task::Aggregate(aggregate) => {
+                let available_mib = self.beside_lead(&aggregate.program, available_mib)?;
                 self.check_memory(&aggregate.program, available_mib)?;
                 self.aggregate(aggregate)
             }
-            Task::Evaluate(evaluate) => self.evaluate(evaluate, available_mib),
+            Task::Evaluate(evaluate) => {
+                let available_mib = self.beside_lead(&evaluate.program, available_mib)?;
+                self.evaluate(evaluate, available_mib)
+            }
             Task::Sum(sum) => {
+                let available_mib = self.beside_lead(&sum.program, available_mib)?;
                 self.check_memory(&sum.program, available_mib)?;
                 self.sum(sum)
             }
         }
+    }
+
+    /// What memory there is beside the lead; where that is not enough, the lead goes.
+    fn beside_lead(&mut self, program: &Digest, available_mib: Option<u64>) -> Result<Option<u64>, Failure> {
+        let (Some(all_mib), Some(lead)) = (available_mib, &self.at_hand.lead) else {
+            return Ok(available_mib);
+        };
+        let rest_mib = all_mib.saturating_sub(lead.memory_mib());
+        if task::adding_mib(self.home.store().as_ref(), program)? <= rest_mib {
+            return Ok(Some(rest_mib));
+        }
+        self.at_hand = AtHand::default();
+        Ok(available_mib)
     }
 
     /// Refuses what the system would kill the process for.
@@ -196,39 +218,51 @@ impl Bench {
         available_mib: Option<u64>,
         cancelled: &AtomicBool,
     ) -> Result<Outcome, Failure> {
-        let replica_in = self.home.replica_before(window.job, window.round);
+        let (replica_in, taken) = self.replica_before(window);
+        let before = window.lead.filter(|_| replica_in.is_some()).map_or(0, |lead| lead.inner_steps);
+        let steps = before + window.share.inner_steps;
         let mut last_step = Instant::now();
-        let mut done = 0;
+        let mut done = taken;
         let mut progress = |report: &StepReport| {
             done += 1;
             let seconds = last_step.elapsed().as_secs_f64();
             last_step = Instant::now();
             self.progress.set(Snapshot {
                 step: done,
-                steps: window.share.inner_steps,
+                steps,
                 loss: report.loss.mean() as f32,
                 tokens_per_second: (report.loss.tokens as f64 / seconds) as u32,
             });
             if cancelled.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let store = self.home.store().as_ref();
-        let datasets = &mut self.datasets;
-        let trained = task::train(store, datasets, window, replica_in, available_mib, &mut progress)?;
+        let (store, at_hand) = (self.home.store().as_ref(), &mut self.at_hand);
+        let trained = task::train(store, at_hand, window, replica_in, available_mib, &mut progress)?;
 
         // The commitment too: whoever knows its digest can fetch it from here and check it.
         let commitment = VerifiedBlob::new(zoo_protocol::encode(&trained.commitment));
-        for blob in trained.blobs.iter().chain([&commitment]) {
+        for blob in trained.updates.iter().chain([&commitment]) {
             self.home.note(window.job, window.round, blob.digest());
             store.keep(blob).map_err(TaskError::from)?;
         }
         self.home.note_replica(window.job, window.round, trained.commitment.replica_out);
+        self.writer.keep(trained.replica);
         self.home.tidy()?;
         Ok(Outcome::Trained(trained.commitment.into()))
     }
 
-    fn aggregate(&self, work: &Aggregate) -> Result<Outcome, Failure> {
+    /// What the replica kept before the window, and how many steps of its lead were taken since.
+    fn replica_before(&self, window: &TrainWindow) -> (Option<Digest>, u32) {
+        let noted = self.home.replica_noted_before(window.job, window.round);
+        if let Some(lead) = self.at_hand.lead_of(window, noted) {
+            return (noted, lead.steps_taken());
+        }
+        self.writer.wait();
+        (self.home.replica_before(window.job, window.round), 0)
+    }
+
+    fn aggregate(&mut self, work: &Aggregate) -> Result<Outcome, Failure> {
         let store = self.home.store().as_ref();
-        let checkpoint = match task::aggregate(store, work)? {
+        let checkpoint = match task::aggregate(store, &mut self.at_hand, work)? {
             Added::Is(checkpoint) => checkpoint,
             Added::Refused(summands) => return Ok(Outcome::Refused { summands }),
         };
@@ -239,6 +273,7 @@ impl Bench {
         }
         let name = checkpoint.save(store).map_err(TaskError::from)?;
         self.home.note(work.job, next, name);
+        self.at_hand.made(name, checkpoint);
         self.home.tidy()?;
         Ok(Outcome::Aggregated { checkpoint: name })
     }
@@ -261,7 +296,7 @@ impl Bench {
     fn evaluate(&mut self, work: &Evaluate, available_mib: Option<u64>) -> Result<Outcome, Failure> {
         let store = self.home.store().as_ref();
         let Evaluation { nats, tokens, bytes } =
-            task::evaluate(store, &mut self.datasets, work, available_mib)?;
+            task::evaluate(store, &mut self.at_hand, work, available_mib)?;
         Ok(Outcome::Evaluated { nats, tokens, bytes })
     }
 }

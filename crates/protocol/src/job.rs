@@ -116,7 +116,13 @@ pub struct RoundPlan {
     pub contribution_deadline_ms: u64,
     /// How contributions come together.
     pub topology: Topology,
+    /// Whether replicas go on training while a round comes together, from where their windows ended.
+    pub overlap: bool,
 }
+
+/// With [`RoundPlan::overlap`], at most one part in so many of a round's inner steps is taken before its checkpoint is there: they know
+/// nothing of what the others learned in the round before.
+pub const OVERLAP_PARTS: u32 = 4;
 
 /// Part of a job, and how often its replicas synchronise in it.
 ///
@@ -256,6 +262,7 @@ mod tests {
             minimum_nodes: 1,
             contribution_deadline_ms: 1,
             topology: Topology::Auto,
+            overlap: false,
         }
     }
 

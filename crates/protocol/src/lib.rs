@@ -18,7 +18,9 @@ mod wire;
 mod work;
 
 pub use identity::{NodeId, NodeKey, NodeProfile, ParseNodeIdError, Speeds};
-pub use job::{CheckpointPlan, JobDescription, JobId, ParseTopologyError, RoundPlan, Stretch, Topology};
+pub use job::{
+    CheckpointPlan, JobDescription, JobId, OVERLAP_PARTS, ParseTopologyError, RoundPlan, Stretch, Topology,
+};
 pub use keep::{Challenge, Keep};
 pub use limits::MAX_JOB_BLOBS;
 pub use link::Link;
@@ -33,4 +35,4 @@ pub use zoo_kernels::Profile;
 
 /// Version of the messages in this crate. A node says it first; an
 /// orchestrator that speaks another one answers [`Rejection::Version`].
-pub const VERSION: u16 = 6;
+pub const VERSION: u16 = 7;

@@ -53,10 +53,41 @@ pub struct TrainWindow {
     pub base: Digest,
     /// Tokenised training data.
     pub data: Digest,
-    /// Inner step of the job at which the window starts (for schedules).
+    /// Inner step of the job at which the share starts (for schedules).
     pub first_step: u64,
     /// This replica's sequences.
     pub share: Share,
+    /// What it trains on before, from where its last window ended: the steps that were its last window's
+    /// [`ahead_steps`](Self::ahead_steps). A replica that has lost its state leaves them out.
+    pub lead: Option<Share>,
+    /// Having ended this window it goes on for so many steps, on the sequences that follow the share, while the round comes together:
+    /// the lead of its next window, if it has one.
+    pub ahead_steps: u32,
+}
+
+impl Share {
+    /// Sequences in it.
+    pub fn sequences(&self) -> u64 {
+        u64::from(self.inner_steps) * u64::from(self.sequences_per_step)
+    }
+
+    /// The first sequence behind it.
+    pub fn end(&self) -> u64 {
+        self.first_sequence.saturating_add(self.sequences())
+    }
+
+    /// So many steps on the sequences that follow.
+    pub fn after(&self, inner_steps: u32) -> Self {
+        Self { first_sequence: self.end(), inner_steps, ..*self }
+    }
+}
+
+impl Commitment {
+    /// What was trained on: the share, and the lead before it, if the replica had something to go on from.
+    pub fn shares(&self) -> impl Iterator<Item = Share> {
+        let lead = self.work.lead.filter(|_| self.replica_in.is_some());
+        lead.into_iter().chain([self.work.share])
+    }
 }
 
 /// One VNode's part of a contribution.
@@ -299,7 +330,7 @@ impl Message for Work {
     fn validate(&self) -> Result<(), WireError> {
         match self {
             Self::Idle => Ok(()),
-            Self::Train(window) => window.share.validate(),
+            Self::Train(window) => window.validate(),
             Self::Aggregate(task) => {
                 limits::at_most("limits of norms", task.norm_limits.len() as u64, MAX_VNODES as u64)?;
                 summands(&task.summands)
@@ -331,9 +362,19 @@ impl Message for Share {
     }
 }
 
+impl Message for TrainWindow {
+    fn validate(&self) -> Result<(), WireError> {
+        self.lead.iter().chain([&self.share]).try_for_each(Share::validate)?;
+        // Whoever adds up steps need not fear an overflow.
+        let lead_steps = self.lead.map_or(0, |lead| lead.inner_steps);
+        let steps = [lead_steps, self.share.inner_steps, self.ahead_steps].map(u64::from).iter().sum();
+        limits::at_most("inner steps of a window", steps, u32::MAX.into())
+    }
+}
+
 impl Message for Commitment {
     fn validate(&self) -> Result<(), WireError> {
-        self.work.share.validate()?;
+        self.work.validate()?;
         limits::updates(&self.updates)
     }
 }

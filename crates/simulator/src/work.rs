@@ -29,17 +29,18 @@ pub fn train(window: &TrainWindow, replica_in: Option<Digest>) -> (Commitment, V
     let updates = VNODES.map(update);
     let mut blobs: Vec<(Digest, u64)> = updates.iter().map(|update| (update.update, update.bytes)).collect();
     blobs.push((name("replica"), REPLICA_BYTES));
-    let share = window.share;
-    let commitment = Commitment {
-        tokens: u64::from(share.inner_steps) * u64::from(share.sequences_per_step) * SEQUENCE_TOKENS,
+    let mut commitment = Commitment {
+        tokens: 0,
         replica_in,
         replica_out: name("replica"),
         steps_root: name("steps"),
-        steps: share.inner_steps,
+        steps: 0,
         updates: updates.into(),
         mean_loss_bits: (4.0 / (1.0 + f64::from(window.round))).to_bits(),
         work: window.clone(),
     };
+    commitment.tokens = commitment.shares().map(|share| share.sequences() * SEQUENCE_TOKENS).sum();
+    commitment.steps = commitment.shares().map(|share| share.inner_steps).sum();
     (commitment, blobs)
 }
 

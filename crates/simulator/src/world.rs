@@ -190,7 +190,7 @@ pub struct History {
     /// Whose contributions are being aggregated.
     sealed: Vec<NodeId>,
     refused: u64,
-    given: BTreeSet<u64>,
+    given: u64,
     violations: Vec<String>,
     bytes_moved: u64,
     node_crashes: u64,
@@ -236,6 +236,7 @@ impl<'a> World<'a> {
                 minimum_nodes: (options.nodes as u32 / 4).max(1),
                 contribution_deadline_ms: DEADLINE_MS,
                 topology: options.topology,
+                overlap: true,
             },
             checkpoints: options.checkpoints,
             tokens_max: None,
@@ -542,11 +543,12 @@ impl World<'_> {
                     }
                     self.check_recoverable(checkpoint);
                 }
-                Event::RoundStarted { shares, .. } => {
-                    let twice =
-                        shares.iter().any(|(_, share)| !self.history.given.insert(share.first_sequence));
-                    if twice {
-                        self.violation("sequences are given to two replicas".into());
+                Event::RoundStarted { shares, ahead_steps, .. } => {
+                    for (_, share) in shares {
+                        if share.first_sequence < self.history.given {
+                            self.violation("sequences are given to two replicas".into());
+                        }
+                        self.history.given = share.after(*ahead_steps).end();
                     }
                 }
                 Event::Fault { node, kind: FaultKind::Refused { .. }, .. } if self.is_liar(node) => {
@@ -564,7 +566,7 @@ impl World<'_> {
                 // Bad weather can end a job; whoever wants it submits it again.
                 Event::JobFailed { .. } => {
                     self.history.finished.clear();
-                    self.history.given.clear();
+                    self.history.given = 0;
                     self.host.submit(self.job.clone());
                 }
                 _ => {}
@@ -844,8 +846,9 @@ impl World<'_> {
 
     fn time_of(&self, node: usize, task: &Task) -> u64 {
         let sequences = match task {
+            // As if nothing of its lead were taken yet.
             Task::Train(window) => {
-                u64::from(window.share.inner_steps) * u64::from(window.share.sequences_per_step)
+                window.lead.iter().chain([&window.share]).map(|share| share.sequences()).sum()
             }
             Task::Aggregate(work) => work.summands.len() as u64,
             Task::Sum(work) => work.summands.len() as u64,

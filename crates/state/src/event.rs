@@ -66,6 +66,10 @@ pub enum Event {
         base: Digest,
         /// Who takes part, with which sequences.
         shares: Vec<(NodeId, Share)>,
+        /// Inner steps of the round that those who contributed to the one before have taken ahead of its checkpoint.
+        lead_steps: u32,
+        /// So many of the next round's are to be taken ahead while this one comes together.
+        ahead_steps: u32,
     },
     /// A node's work failed, and why in its words.
     WorkFailed {

@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use zoo_protocol::{JobId, NodeId, Work};
 
 use crate::limits::{MAX_FINISHED_JOBS, MAX_FRUITLESS, MAX_NODES, MAX_QUEUED_JOBS};
-use crate::round::sequences;
 use crate::{
     Aggregating, Answer, Checkpoint, Contribution, Evaluating, Item, JobCheckpoints, Keeper, Outcome, Phase,
     Queued, Running, Seat, SeatState, ShardState, State, SumState, Training,
@@ -230,8 +229,8 @@ fn check_training(state: &State, running: &Running, training: &Training) -> Chec
         format!("{} contributions are counted", training.contributed)
     })?;
     let (mut end, mut in_step) = (None, 0u64);
-    let inner_steps = running.tempo.inner_steps;
-    ensure(running.step + u64::from(inner_steps) <= plan.steps, || "the round ends after the job".into())?;
+    let (inner_steps, ahead_steps) = (running.tempo.steps_from_base(), running.tempo.ahead_steps);
+    ensure(running.step_after() <= plan.steps, || "the round ends after the job".into())?;
     for (id, seat) in &training.seats {
         let share = &seat.share;
         ensure(end.is_none_or(|end| end == share.first_sequence), || {
@@ -241,7 +240,7 @@ fn check_training(state: &State, running: &Running, training: &Training) -> Chec
             format!("the share of {id:?} is not the plan's")
         })?;
         in_step += u64::from(share.sequences_per_step);
-        end = Some(share.first_sequence.saturating_add(sequences(share)));
+        end = Some(share.after(ahead_steps).end());
         let here = state.is_live(id) && !running.is_barred(id);
         match &seat.state {
             SeatState::Working => ensure(here, || format!("{id:?} works without being there"))?,

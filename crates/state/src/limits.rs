@@ -53,11 +53,11 @@ pub(crate) fn check_job(job: &JobDescription) -> Result<(), Refusal> {
 /// What can be known of a commitment without running it: its counts fit the window, its numbers
 /// are numbers. That its work is the assigned work has been checked before.
 pub(crate) fn check_commitment(commitment: &Commitment) -> Result<(), Refusal> {
-    let share = &commitment.work.share;
-    require(commitment.steps == share.inner_steps, || {
-        format!("the commitment has {} step leaves for {} inner steps", commitment.steps, share.inner_steps)
+    let inner_steps: u64 = commitment.shares().map(|share| u64::from(share.inner_steps)).sum();
+    require(u64::from(commitment.steps) == inner_steps, || {
+        format!("the commitment has {} step leaves for {inner_steps} inner steps", commitment.steps)
     })?;
-    let sequences = u64::from(share.inner_steps) * u64::from(share.sequences_per_step);
+    let sequences: u64 = commitment.shares().map(|share| share.sequences()).sum();
     require(commitment.tokens.is_multiple_of(sequences), || {
         format!(
             "the commitment's {} tokens are no multiple of the window's {sequences} sequences",

@@ -47,6 +47,10 @@ pub struct Running {
     pub barred: BTreeMap<NodeId, u32>,
     /// Windows that go on although their round is sealed.
     pub late: BTreeMap<NodeId, Late>,
+    /// What those who contributed to the round before have trained on ahead of this one's checkpoint.
+    pub leads: BTreeMap<NodeId, Share>,
+    /// What those who contributed to this one train on meanwhile, ahead of the next.
+    pub ahead: BTreeMap<NodeId, Share>,
     /// Where the round stands.
     pub phase: Phase,
 }
@@ -81,6 +85,8 @@ impl Running {
             paces: BTreeMap::new(),
             barred: BTreeMap::new(),
             late: BTreeMap::new(),
+            leads: BTreeMap::new(),
+            ahead: BTreeMap::new(),
             phase: Phase::Waiting,
         }
     }
@@ -97,6 +103,7 @@ impl Running {
     /// As it waits while other jobs run: with what its finished rounds came to, and nothing of the present one.
     pub(crate) fn set_aside(mut self) -> Self {
         self.late.clear();
+        self.ahead.clear();
         self.phase = match self.phase {
             Phase::Evaluating(_) => {
                 Phase::Evaluating(Evaluating::new(self.description.plan.evaluation_shards))
@@ -106,15 +113,20 @@ impl Running {
         self
     }
 
+    /// The inner step of the job at which shares of the current round start.
+    pub(crate) fn first_step(&self) -> u64 {
+        self.step + u64::from(self.tempo.lead_steps)
+    }
+
+    /// The inner steps of the job when the current round is over.
+    pub(crate) fn step_after(&self) -> u64 {
+        self.first_step() + u64::from(self.tempo.steps_from_base())
+    }
+
     fn is_done(&self) -> bool {
         let JobDescription { plan, tokens_max, .. } = &self.description;
         self.step >= plan.steps || tokens_max.is_some_and(|most| self.tokens >= most)
     }
-}
-
-/// Sequences in a share.
-pub(crate) fn sequences(share: &Share) -> u64 {
-    u64::from(share.inner_steps) * u64::from(share.sequences_per_step)
 }
 
 impl State {
@@ -156,9 +168,16 @@ impl State {
         if nodes.len() < plan.minimum_nodes as usize {
             return false;
         }
-        let inner_steps = plan.inner_steps_at(running.step, running.tempo.inner_steps);
+        let wanted = running.tempo.inner_steps;
+        let inner_steps = plan.inner_steps_at(running.step, wanted);
+        let tempo = Tempo { inner_steps, ..running.tempo.clone() };
+        let step_after = running.first_step() + u64::from(tempo.steps_from_base());
+        let next_steps = if step_after < plan.steps { plan.inner_steps_at(step_after, wanted) } else { 0 };
+        let ahead_steps = if plan.overlap { tempo.ahead_of(next_steps) } else { 0 };
+        let (tempo, inner_steps) = (Tempo { ahead_steps, ..tempo }, tempo.steps_from_base());
         let in_step = self.divide(running, &nodes);
-        let total: u64 = in_step.iter().map(|count| u64::from(*count) * u64::from(inner_steps)).sum();
+        let steps = u64::from(inner_steps) + u64::from(ahead_steps);
+        let total: u64 = in_step.iter().map(|count| u64::from(*count) * steps).sum();
         let Some(running) = &mut self.running else { return false };
         let mut first_sequence = running.cursor;
         let Some(cursor) = running.cursor.checked_add(total) else {
@@ -169,14 +188,16 @@ impl State {
         for (node, sequences_per_step) in nodes.into_iter().zip(in_step) {
             let share = Share { first_sequence, sequences_per_step, inner_steps };
             seats.insert(node, Seat { share, state: SeatState::Working });
-            first_sequence += sequences(&share);
+            first_sequence += share.sequences() + share.after(ahead_steps).sequences();
         }
         running.cursor = cursor;
-        running.tempo.inner_steps = inner_steps;
+        running.tempo = tempo;
+        running.ahead.clear();
         running.starts = running.starts.saturating_add(1);
         let shares = seats.iter().map(|(node, seat)| (*node, seat.share)).collect();
         let Running { job, round, base, starts: start, .. } = *running;
-        events.push(Event::RoundStarted { job, round, start, base, shares });
+        let lead_steps = running.tempo.lead_steps;
+        events.push(Event::RoundStarted { job, round, start, base, shares, lead_steps, ahead_steps });
         running.phase = Phase::Training(Training::new(now_ms, seats));
         true
     }
@@ -207,8 +228,10 @@ impl State {
         running.base = base;
         let every = running.description.plan.evaluate_every;
         let before = running.step / every;
-        running.step += u64::from(running.tempo.inner_steps);
-        running.tempo.inner_steps = running.tempo.wanted(now_ms);
+        running.step = running.step_after();
+        running.leads = std::mem::take(&mut running.ahead);
+        running.tempo.learn(now_ms, running.description.plan.overlap);
+        running.tempo.lead_steps = if running.leads.is_empty() { 0 } else { running.tempo.ahead_steps };
         running.starts = 0;
         running.next_attempt = 0;
         running.fruitless = 0;

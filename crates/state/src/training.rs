@@ -7,7 +7,7 @@ use zoo_content::Digest;
 use zoo_protocol::{Commitment, NodeId, Sealed, Share, TrainWindow, VNodeUpdate};
 
 use crate::limits::{MAX_ROUND_BYTES, MAX_TOKENS, UPDATE_BYTES_APART, UPDATE_SIZES_APART, check_commitment};
-use crate::round::{sequences, winner};
+use crate::round::winner;
 use crate::{Event, FaultKind, Missed, Phase, Refusal, Restart, Running, State};
 
 /// Participants train their windows.
@@ -58,7 +58,7 @@ pub struct Contribution {
     pub round: u32,
     /// Tokens it was trained on.
     pub tokens: u64,
-    /// Sequences it was trained on: those of the node's share.
+    /// Sequences it was trained on: those of the node's share, and of its lead.
     pub sequences: u64,
     /// One update per VNode, in network order.
     pub updates: Vec<VNodeUpdate>,
@@ -122,8 +122,10 @@ impl Running {
             profile: self.description.profile,
             base: self.base,
             data: self.description.training_data,
-            first_step: self.step,
+            first_step: self.first_step(),
             share: seat.share,
+            lead: self.leads.get(node).copied(),
+            ahead_steps: self.tempo.ahead_steps,
         })
     }
 
@@ -155,7 +157,7 @@ impl Running {
     }
 
     /// The contribution to `round` that was accepted from a node, by this start of it.
-    fn accepted_from(&self, node: &NodeId, round: u32) -> Option<&Contribution> {
+    pub fn accepted_from(&self, node: &NodeId, round: u32) -> Option<&Contribution> {
         let late = self.late.get(node).and_then(|late| late.given.as_ref());
         if late.is_some_and(|given| given.round == round) {
             return late;
@@ -231,12 +233,12 @@ impl State {
                 self.tokens
             )));
         }
+        let sequences = commitment.shares().map(|share| share.sequences()).sum();
         let Commitment { tokens, updates, mean_loss_bits, .. } = commitment;
-        let sequences = sequences(&assigned.share);
         let contribution = Contribution { commitment: digest, round, tokens, sequences, updates };
         let bytes = contribution.updates.iter().fold(0, |sum: u64, update| sum.saturating_add(update.bytes));
         let started_ms = running.accept(node, contribution)?;
-        running.note_pace(node, sequences, now_ms.saturating_sub(started_ms));
+        running.note_pace(node, assigned.share.sequences(), now_ms.saturating_sub(started_ms));
         self.credit(&node, |account| account.contributions += 1);
         let commitment = digest;
         events.push(Event::ContributionAccepted {
@@ -263,7 +265,7 @@ impl State {
         }
         let (seats, elapsed_ms) = (training.seats.clone(), now_ms.saturating_sub(training.started_ms));
         let late = seats.iter().filter(|(_, seat)| seat.state == SeatState::Working);
-        let late: Vec<(NodeId, u64)> = late.map(|(node, seat)| (*node, sequences(&seat.share))).collect();
+        let late: Vec<(NodeId, u64)> = late.map(|(node, seat)| (*node, seat.share.sequences())).collect();
         late.iter().for_each(|(node, sequences)| running.note_lateness(*node, *sequences, elapsed_ms));
         let windows = late.iter().filter_map(|(node, _)| Some((*node, running.window_of(node)?))).collect();
         let mut contributions = BTreeMap::new();
@@ -300,8 +302,15 @@ impl State {
         now_ms: u64,
         events: &mut Vec<Event>,
     ) {
-        if let Some(Running { phase: Phase::Training(training), tempo, .. }) = &mut self.running {
+        if let Some(Running { phase: Phase::Training(training), tempo, ahead, .. }) = &mut self.running {
             tempo.sealed(training.started_ms, now_ms);
+            let gave = training.seats.iter().filter(|(node, _)| contributions.contains_key(node));
+            let went_on = gave.filter(|(_, seat)| matches!(seat.state, SeatState::Contributed(_)));
+            let lead = |seat: &Seat| seat.share.after(tempo.ahead_steps);
+            *ahead = went_on
+                .map(|(node, seat)| (*node, lead(seat)))
+                .filter(|(_, lead)| lead.inner_steps > 0)
+                .collect();
         }
         let Some(outline) = winner(contributions.values().map(Contribution::outline)) else {
             return self.restart_round(Restart::OutlineTie, events);

@@ -215,7 +215,7 @@ impl Running {
             data: self.description.training_data,
             norm_limits: norm_limits.clone(),
             summands: gathering.summands(round, &gathering.top, 0..vnodes, contributions),
-            step: self.step + u64::from(self.tempo.inner_steps),
+            step: self.step_after(),
         })
     }
 

@@ -36,6 +36,7 @@ mod dataset;
 mod error;
 mod estimate;
 mod evaluate;
+mod lead;
 mod local;
 mod model_folder;
 mod network_state;
@@ -56,6 +57,7 @@ pub use dataset::{Dataset, DatasetError, VOCABULARY_MAX};
 pub use error::TrainError;
 pub use estimate::Estimate;
 pub use evaluate::{Evaluation, Part, evaluate};
+pub use lead::Lead;
 pub use local::{LocalJob, equal_shares};
 pub use model_folder::{ChatTemplate, ModelFolder, ModelFolderError, prompt};
 pub use network_state::{layout, network_of};
@@ -67,5 +69,5 @@ pub use spec::{
     whole_chunk_sequences,
 };
 pub use trainer::{StepReport, Trainer};
-pub use window::{Share, VNodeUpdate, WindowResult, WindowTask, train_window};
+pub use window::{Share, VNodeUpdate, WindowResult, WindowTask, train_window, train_window_from};
 pub use zoo_model::Profile;

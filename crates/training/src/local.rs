@@ -20,6 +20,8 @@ pub struct LocalJob<'a> {
     checkpoint: Checkpoint,
     /// What every replica kept after its last window.
     replicas: Vec<Option<VerifiedBlob>>,
+    /// What those who trained in the last round train on before the next.
+    leads: Vec<Option<Share>>,
 }
 
 impl<'a> LocalJob<'a> {
@@ -39,7 +41,7 @@ impl<'a> LocalJob<'a> {
         replicas: usize,
         checkpoint: Checkpoint,
     ) -> Self {
-        Self { spec, data, checkpoint, replicas: vec![None; replicas] }
+        Self { spec, data, checkpoint, replicas: vec![None; replicas], leads: vec![None; replicas] }
     }
 
     /// The state after the rounds so far.
@@ -48,13 +50,14 @@ impl<'a> LocalJob<'a> {
     }
 
     /// One round: replica `i` trains `shares[i]`; a replica without a share sits out. Returns what
-    /// each came to.
+    /// each came to. Those who trained then go on for `ahead_steps` steps, which is their lead in the next round ([`crate::Lead`]).
     ///
     /// # Errors
     /// As [`train_window`] and [`aggregate`].
     pub fn round(
         &mut self,
         shares: &[Option<Share>],
+        ahead_steps: u32,
         progress: &mut dyn FnMut(usize, &StepReport) -> ControlFlow<()>,
     ) -> Result<Vec<Option<WindowResult>>, TrainError> {
         if shares.len() > self.replicas.len() {
@@ -62,7 +65,8 @@ impl<'a> LocalJob<'a> {
             return Err(TrainError::Share(cause));
         }
         let round = self.checkpoint.progress.round as u32;
-        let first_step = self.checkpoint.progress.step;
+        let lead_steps = self.leads.iter().flatten().map(|lead| lead.inner_steps).max().unwrap_or(0);
+        let first_step = self.checkpoint.progress.step + u64::from(lead_steps);
         let mut results = Vec::with_capacity(shares.len());
         for (replica, share) in shares.iter().enumerate() {
             let Some(share) = *share else {
@@ -71,10 +75,17 @@ impl<'a> LocalJob<'a> {
             };
             let kept = self.replicas[replica].as_ref().map(VerifiedBlob::bytes);
             let (spec, data, base) = (self.spec, self.data, &self.checkpoint);
-            let task = WindowTask { spec, data, base, replica: kept, round, first_step, share };
+            let lead = self.leads[replica];
+            let task =
+                WindowTask { spec, data, base, replica: kept, round, first_step, lead, share, ahead_steps };
             results.push(Some(train_window(task, &mut |report| progress(replica, report))?));
         }
-        self.checkpoint = self.aggregated(round, &results)?;
+        let inner_steps = shares.iter().flatten().map(|share| share.inner_steps).max().unwrap_or(0);
+        self.checkpoint = self.aggregated(round, first_step + u64::from(inner_steps), &results)?;
+        self.leads = vec![None; self.replicas.len()];
+        for (lead, share) in self.leads.iter_mut().zip(shares) {
+            *lead = share.filter(|_| ahead_steps > 0).map(|share| share.after(ahead_steps));
+        }
         for (replica, result) in self.replicas.iter_mut().zip(&results) {
             if let Some(result) = result {
                 *replica = Some(result.replica.clone());
@@ -83,7 +94,12 @@ impl<'a> LocalJob<'a> {
         Ok(results)
     }
 
-    fn aggregated(&self, round: u32, results: &[Option<WindowResult>]) -> Result<Checkpoint, TrainError> {
+    fn aggregated(
+        &self,
+        round: u32,
+        step: u64,
+        results: &[Option<WindowResult>],
+    ) -> Result<Checkpoint, TrainError> {
         let trained: Vec<&WindowResult> = results.iter().flatten().collect();
         let blobs =
             |result: &&WindowResult| result.updates.iter().map(|update| update.blob.clone()).collect();
@@ -93,12 +109,11 @@ impl<'a> LocalJob<'a> {
         let summands: Vec<Summand> = contributions
             .map(|((result, updates), norms)| Summand::contribution(round, result.tokens(), norms, updates))
             .collect();
-        let inner_steps = trained.iter().map(|result| result.leaves.len() as u64).max().unwrap_or(0);
         aggregate(AggregateTask {
             spec: self.spec,
             base: &self.checkpoint,
             round,
-            step: self.checkpoint.progress.step + inner_steps,
+            step,
             norm_limits: &norm_limits(&norms),
             summands: &summands,
         })

@@ -57,6 +57,23 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// Puts the checkpoint under what `network` has moved since it was at `from`: every parameter becomes `checkpoint + (p - from)`.
+    pub(crate) fn load_parameters_under(
+        &self,
+        network: &mut Network,
+        from: &[Vec<f32>],
+    ) -> Result<(), TrainError> {
+        check_vnodes("checkpoint", network, self.vnodes.iter().map(|vnode| vnode.id.as_str()))?;
+        for ((vnode, state), from) in network.vnodes_mut().iter_mut().zip(&self.vnodes).zip(from) {
+            let moved = values(vnode);
+            let failed = |cause| TrainError::State { what: "parameters", cause };
+            vnode.load_state(state.parameters.bytes()).map_err(failed)?;
+            let places = vnode.parameters_mut().iter_mut().flat_map(|parameter| &mut parameter.value);
+            places.zip(moved).zip(from).for_each(|((place, moved), from)| *place += moved - from);
+        }
+        Ok(())
+    }
+
     /// Fills in the optimiser state; a checkpoint without any leaves the fresh one.
     pub(crate) fn load_optimizer(&self, network: &mut Network) -> Result<(), TrainError> {
         for (vnode, state) in network.vnodes_mut().iter_mut().zip(&self.vnodes) {
@@ -73,6 +90,11 @@ impl Checkpoint {
         check("network", self.lineage.network, expected.network)?;
         check("data", self.lineage.data, expected.data)
     }
+}
+
+/// The parameters of a VNode, one after the other.
+pub fn values(vnode: &VNode) -> Vec<f32> {
+    vnode.parameters().iter().flat_map(|parameter| &parameter.value).copied().collect()
 }
 
 /// How the parameters of a VNode lie in an update.
@@ -119,10 +141,10 @@ fn check(what: &'static str, actual: Digest, expected: Digest) -> Result<(), Tra
 
 const OPTIMIZER: &str = "optimiser state";
 const REPLICA: &str = "replica state";
-const REPLICA_FORMAT: u32 = 2;
+const REPLICA_FORMAT: u32 = 3;
 
 /// What a replica keeps from round to round, as one blob.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct ReplicaState<'a> {
     format: u32,
     /// Updates the optimiser has seen: AdamW's bias correction counts from here.
@@ -132,42 +154,83 @@ struct ReplicaState<'a> {
     vnodes: Vec<KeptVNode<'a>>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct KeptVNode<'a> {
     id: &'a str,
     /// Optimiser state.
-    #[serde(serialize_with = "at_once")]
     optimizer: &'a [u8],
     /// What its updates have left unsaid: an f32 for every element, little-endian, or nothing.
-    #[serde(serialize_with = "at_once")]
     residual: &'a [u8],
+    /// Parameters at the end of the window, or nothing.
+    parameters: &'a [u8],
 }
 
-/// The same encoding as byte by byte, without a call for each.
-fn at_once<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_bytes(bytes)
+/// [`ReplicaState`] on its way into a blob, VNode by VNode: all of it is several times the parameters.
+#[derive(Serialize)]
+struct ReplicaStateOf<'a> {
+    format: u32,
+    updates: u64,
+    vnodes: VNodesOf<'a>,
 }
 
-/// The optimiser state of `network` after `updates` updates, and what the codec left unsaid of each VNode.
-pub fn save_replica(network: &Network, updates: u64, residuals: &[Vec<f32>]) -> VerifiedBlob {
-    let optimizers: Vec<Vec<u8>> = network.vnodes().iter().map(|vnode| vnode.optimizer_bytes()).collect();
-    let bytes = |residual: &Vec<f32>| {
-        let mut bytes = vec![0; size_of_val(&residual[..])];
-        let (places, _) = bytes.as_chunks_mut::<4>();
-        places.iter_mut().zip(residual).for_each(|(place, value)| *place = value.to_le_bytes());
-        bytes
-    };
-    let residuals: Vec<Vec<u8>> = residuals.iter().map(bytes).collect();
-    let parts = network.vnodes().iter().zip(&optimizers).zip(&residuals);
-    let vnodes =
-        parts.map(|((vnode, optimizer), residual)| KeptVNode { id: vnode.id(), optimizer, residual });
-    let state = ReplicaState { format: REPLICA_FORMAT, updates, vnodes: vnodes.collect() };
-    VerifiedBlob::new(postcard::to_stdvec(&state).expect("plain data always encodes"))
+struct VNodesOf<'a> {
+    network: &'a Network,
+    residuals: &'a [Vec<f32>],
+    with_parameters: bool,
 }
 
-/// Fills in the optimiser state that [`save_replica`] wrote; returns the updates it has seen, and what was left
-/// unsaid of each VNode.
-pub fn load_replica(network: &mut Network, bytes: &[u8]) -> Result<(u64, Vec<Vec<f32>>), TrainError> {
+impl Serialize for VNodesOf<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.network.vnodes().iter().zip(self.residuals).map(|(vnode, residual)| {
+            let parameters = if self.with_parameters { vnode.state_bytes() } else { Vec::new() };
+            (vnode.id(), AtOnce(vnode.optimizer_bytes()), AtOnce(bytes_of(residual)), AtOnce(parameters))
+        }))
+    }
+}
+
+/// Bytes with the same encoding as one by one, without a call for each.
+struct AtOnce(Vec<u8>);
+
+impl Serialize for AtOnce {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+fn bytes_of(values: &[f32]) -> Vec<u8> {
+    let mut bytes = vec![0; size_of_val(values)];
+    let (places, _) = bytes.as_chunks_mut::<4>();
+    places.iter_mut().zip(values).for_each(|(place, value)| *place = value.to_le_bytes());
+    bytes
+}
+
+/// What a replica kept, beside what is loaded into its network.
+pub struct Kept {
+    /// Updates that its optimiser has seen.
+    pub updates: u64,
+    /// By VNode, what its updates have left unsaid.
+    pub residuals: Vec<Vec<f32>>,
+    /// Whether the parameters at the end of its window were loaded too.
+    pub has_parameters: bool,
+}
+
+/// The optimiser state of `network` after `updates` updates, what the codec left unsaid of each VNode, and perhaps the parameters.
+pub fn save_replica(
+    network: &Network,
+    updates: u64,
+    residuals: &[Vec<f32>],
+    with_parameters: bool,
+) -> VerifiedBlob {
+    let vnodes = VNodesOf { network, residuals, with_parameters };
+    let state = ReplicaStateOf { format: REPLICA_FORMAT, updates, vnodes };
+    // Two moments, what is left unsaid and the parameters, and what is said about them.
+    let most = 16 * network.parameter_count() + 1024 * network.vnodes().len();
+    let bytes = postcard::to_extend(&state, Vec::with_capacity(most));
+    VerifiedBlob::new(bytes.expect("plain data always encodes"))
+}
+
+/// Fills in what [`save_replica`] wrote of the network, and returns the rest.
+pub fn load_replica(network: &mut Network, bytes: &[u8]) -> Result<Kept, TrainError> {
     let refuse = |cause: String| Err(TrainError::ReplicaState(cause));
     let (state, rest) = postcard::take_from_bytes::<ReplicaState>(bytes)
         .map_err(|cause| TrainError::ReplicaState(cause.to_string()))?;
@@ -179,6 +242,7 @@ pub fn load_replica(network: &mut Network, bytes: &[u8]) -> Result<(u64, Vec<Vec
     }
     check_vnodes(REPLICA, network, state.vnodes.iter().map(|kept| kept.id))?;
     let mut residuals = Vec::with_capacity(state.vnodes.len());
+    let has_parameters = state.vnodes.iter().any(|kept| !kept.parameters.is_empty());
     for (vnode, kept) in network.vnodes_mut().iter_mut().zip(&state.vnodes) {
         let failed = |cause| TrainError::State { what: OPTIMIZER, cause };
         vnode.load_optimizer(kept.optimizer).map_err(failed)?;
@@ -192,6 +256,10 @@ pub fn load_replica(network: &mut Network, bytes: &[u8]) -> Result<(u64, Vec<Vec
             return refuse(format!("vnode {}: what is left unsaid is not finite", kept.id));
         }
         residuals.push(residual);
+        if has_parameters {
+            let failed = |cause| TrainError::State { what: "parameters at the end of a window", cause };
+            vnode.load_state(kept.parameters).map_err(failed)?;
+        }
     }
-    Ok((state.updates, residuals))
+    Ok(Kept { updates: state.updates, residuals, has_parameters })
 }

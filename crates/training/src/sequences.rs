@@ -18,26 +18,26 @@ const EPOCH_STREAM: u64 = OFFSET_STREAM + 1;
 
 /// The training order of a dataset.
 #[derive(Clone, Debug)]
-pub struct Sequences<'a> {
-    data: &'a Dataset,
+pub struct Sequences {
+    data: Dataset,
     seed: u64,
     context: usize,
     per_epoch: u64,
     offsets: u64,
 }
 
-impl<'a> Sequences<'a> {
+impl Sequences {
     /// The order of `data` under `seed`, in sequences of `context` inputs (and one more target).
     ///
     /// # Errors
     /// When the data does not hold one sequence.
-    pub fn new(data: &'a Dataset, seed: u64, context: usize) -> Result<Self, DatasetError> {
+    pub fn new(data: &Dataset, seed: u64, context: usize) -> Result<Self, DatasetError> {
         let windows = Windows::new(data, context)?;
         // Every offset leaves the same number of windows. Short data gets fewer offsets, not none.
         let offsets = (context as u64).min(data.len() - context as u64);
         let per_epoch = (data.len() - offsets) / context as u64;
         debug_assert!(offsets >= 1 && per_epoch >= 1 && per_epoch <= windows.count());
-        Ok(Self { data, seed, context, per_epoch, offsets })
+        Ok(Self { data: data.clone(), seed, context, per_epoch, offsets })
     }
 
     /// Sequences in one epoch.

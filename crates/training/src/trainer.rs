@@ -16,9 +16,9 @@ use crate::spec::TrainingSpec;
 ///
 /// A step is a pure function of the specification, the data, the parameters, the optimiser state and
 /// the sequences; threads, instruction set and micro-batch size do not reach its bits.
-pub struct Trainer<'a> {
+pub struct Trainer {
     spec: TrainingSpec,
-    sequences: Sequences<'a>,
+    sequences: Sequences,
     network: Network,
     lineage: Lineage,
     progress: Progress,
@@ -39,12 +39,12 @@ pub struct StepReport {
     pub learning_rate: f64,
 }
 
-impl<'a> Trainer<'a> {
+impl Trainer {
     /// A job's first state: parameters drawn from the specification's seed.
     ///
     /// # Errors
     /// When the specification, the data and the model do not fit together.
-    pub fn new(spec: TrainingSpec, data: &'a Dataset) -> Result<Self, TrainError> {
+    pub fn new(spec: TrainingSpec, data: &Dataset) -> Result<Self, TrainError> {
         let mut trainer = Self::unfilled(spec, data)?;
         trainer.network.initialise(trainer.spec.seed);
         Ok(trainer)
@@ -54,7 +54,7 @@ impl<'a> Trainer<'a> {
     ///
     /// # Errors
     /// As [`Trainer::new`], and when the network is another.
-    pub fn starting_from(spec: TrainingSpec, data: &'a Dataset, start: &Network) -> Result<Self, TrainError> {
+    pub fn starting_from(spec: TrainingSpec, data: &Dataset, start: &Network) -> Result<Self, TrainError> {
         let mut trainer = Self::unfilled(spec, data)?;
         Checkpoint::of(start, trainer.lineage, Progress::default()).load_parameters(&mut trainer.network)?;
         Ok(trainer)
@@ -64,11 +64,7 @@ impl<'a> Trainer<'a> {
     ///
     /// # Errors
     /// As [`Trainer::new`], and when the checkpoint belongs to another program, network or data.
-    pub fn resume(
-        spec: TrainingSpec,
-        data: &'a Dataset,
-        checkpoint: &Checkpoint,
-    ) -> Result<Self, TrainError> {
+    pub fn resume(spec: TrainingSpec, data: &Dataset, checkpoint: &Checkpoint) -> Result<Self, TrainError> {
         let mut trainer = Self::unfilled(spec, data)?;
         checkpoint.check_lineage(&trainer.lineage)?;
         checkpoint.load_parameters(&mut trainer.network)?;
@@ -82,22 +78,43 @@ impl<'a> Trainer<'a> {
     /// gave it), or the fresh state. Also, by VNode, what its updates have left unsaid.
     pub(crate) fn replica(
         spec: TrainingSpec,
-        data: &'a Dataset,
+        data: &Dataset,
         base: &Checkpoint,
         kept: Option<&[u8]>,
     ) -> Result<(Self, Vec<Vec<f32>>), TrainError> {
         let mut trainer = Self::unfilled(spec, data)?;
         base.check_lineage(&trainer.lineage)?;
-        base.load_parameters(&mut trainer.network)?;
-        let (optimizer_updates, residuals) = match kept {
-            Some(kept) => network_state::load_replica(&mut trainer.network, kept)?,
-            None => (0, vec![Vec::new(); trainer.network.vnodes().len()]),
+        let residuals = match kept {
+            Some(kept) => trainer.load_kept(kept)?.residuals,
+            None => vec![Vec::new(); trainer.network.vnodes().len()],
         };
-        trainer.progress = Progress { optimizer_updates, ..base.progress };
+        base.load_parameters(&mut trainer.network)?;
+        trainer.progress =
+            Progress { optimizer_updates: trainer.progress.optimizer_updates, ..base.progress };
         Ok((trainer, residuals))
     }
 
-    fn unfilled(spec: TrainingSpec, data: &'a Dataset) -> Result<Self, TrainError> {
+    /// A replica at the end of a window, as it was kept; also what its updates have left unsaid.
+    pub(crate) fn at_end_of_window(
+        spec: TrainingSpec,
+        data: &Dataset,
+        kept: &[u8],
+    ) -> Result<(Self, Vec<Vec<f32>>), TrainError> {
+        let mut trainer = Self::unfilled(spec, data)?;
+        let kept = trainer.load_kept(kept)?;
+        if !kept.has_parameters {
+            return Err(TrainError::ReplicaState("it does not say where the window ended".into()));
+        }
+        Ok((trainer, kept.residuals))
+    }
+
+    fn load_kept(&mut self, kept: &[u8]) -> Result<network_state::Kept, TrainError> {
+        let kept = network_state::load_replica(&mut self.network, kept)?;
+        self.progress.optimizer_updates = kept.updates;
+        Ok(kept)
+    }
+
+    fn unfilled(spec: TrainingSpec, data: &Dataset) -> Result<Self, TrainError> {
         spec.validate()?;
         check_vocabulary(&spec, data)?;
         let (network, definition) = build(&spec)?;
@@ -188,9 +205,17 @@ impl<'a> Trainer<'a> {
         self.progress.step = step;
     }
 
-    /// What a replica keeps from round to round, as one blob.
-    pub(crate) fn kept(&self, residuals: &[Vec<f32>]) -> VerifiedBlob {
-        network_state::save_replica(&self.network, self.progress.optimizer_updates, residuals)
+    /// Moves to `base` together with what every parameter has moved since `from`: `base + (p - from)`.
+    pub(crate) fn move_to(&mut self, base: &Checkpoint, from: &[Vec<f32>]) -> Result<(), TrainError> {
+        base.check_lineage(&self.lineage)?;
+        base.load_parameters_under(&mut self.network, from)?;
+        self.progress = Progress { optimizer_updates: self.progress.optimizer_updates, ..base.progress };
+        Ok(())
+    }
+
+    /// What a replica keeps from round to round, as one blob; where its window ended too, if it goes on from there.
+    pub(crate) fn kept(&self, residuals: &[Vec<f32>], goes_on: bool) -> VerifiedBlob {
+        network_state::save_replica(&self.network, self.progress.optimizer_updates, residuals, goes_on)
     }
 }
 

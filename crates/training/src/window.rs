@@ -7,9 +7,10 @@ use zoo_content::{Digest, VerifiedBlob, merkle_root};
 use zoo_model::{LossSum, Network, VNode};
 use zoo_update::Header;
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, VNodeState};
 use crate::dataset::Dataset;
 use crate::error::TrainError;
+use crate::lead::Lead;
 use crate::network_state::layout;
 use crate::schedule::rewarm;
 use crate::spec::{BATCH_TOKENS_MAX, TrainingSpec};
@@ -40,10 +41,15 @@ pub struct WindowTask<'a> {
     pub replica: Option<&'a [u8]>,
     /// The round, from 0.
     pub round: u32,
-    /// Inner step of the job at which the window starts, for the schedule.
+    /// Inner step of the job at which the share starts, for the schedule.
     pub first_step: u64,
+    /// What the replica trains on before, from where its last window ended ([`Lead`]); a fresh one does not.
+    pub lead: Option<Share>,
     /// The replica's sequences.
     pub share: Share,
+    /// So many steps the replica takes afterwards, from where this window ends, on the sequences that follow its share: the lead of the
+    /// next window.
+    pub ahead_steps: u32,
 }
 
 /// What a window came to.
@@ -95,35 +101,86 @@ pub fn train_window(
     task: WindowTask<'_>,
     progress: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
 ) -> Result<WindowResult, TrainError> {
+    train_window_from(task, None, progress).map(|(result, _)| result)
+}
+
+/// As [`train_window`], from the task's lead as far as it was taken already; also returns that of the next window, not yet taken.
+///
+/// # Errors
+/// As [`train_window`].
+pub fn train_window_from(
+    task: WindowTask<'_>,
+    lead: Option<Lead>,
+    progress: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
+) -> Result<(WindowResult, Option<Lead>), TrainError> {
     let share = task.share;
-    share.check(task.spec)?;
-    let (mut replica, mut residuals) =
-        Trainer::replica(task.spec.clone(), task.data, task.base, task.replica)?;
-    replica.start_at(task.first_step);
-    let mut loss = LossSum::default();
-    let mut leaves = Vec::new();
-    for inner_step in 0..u64::from(share.inner_steps) {
-        let step = task.first_step + inner_step;
-        let rate = task.spec.schedule.learning_rate(step) * rewarm(inner_step, task.spec.rewarm_steps);
-        let first = share.first_sequence + inner_step * u64::from(share.sequences_per_step);
-        let report = replica.step_on(first..first + u64::from(share.sequences_per_step), rate)?;
-        loss += report.loss;
-        leaves.push(step_leaf(step, report.loss, replica.network().digest()));
-        if progress(&report).is_break() {
-            return Err(TrainError::Stopped { step });
+    share.with_steps(share.inner_steps.saturating_add(task.ahead_steps)).check(task.spec)?;
+    let (mut replica, mut residuals, mut steps) = match (lead, task.lead, task.replica) {
+        (Some(lead), ..) => lead.join(task.base, progress)?,
+        (None, Some(share), Some(kept)) => {
+            let lead = Lead::restore(task.spec, task.data, kept, task.first_step, share)?;
+            lead.join(task.base, progress)?
         }
+        (None, _, kept) => {
+            let (replica, residuals) = Trainer::replica(task.spec.clone(), task.data, task.base, kept)?;
+            (replica, residuals, Steps::default())
+        }
+    };
+    replica.start_at(task.first_step);
+    for inner_step in 0..share.inner_steps {
+        let rewarm = rewarm(inner_step.into(), task.spec.rewarm_steps);
+        steps.take(&mut replica, share, inner_step, rewarm, progress)?;
     }
-    Ok(WindowResult {
-        updates: pseudo_gradient(&task, replica.network(), &mut residuals, loss.tokens)?,
-        replica: replica.kept(&residuals),
-        loss,
-        steps_root: merkle_root(&leaves),
-        leaves,
-    })
+    let updates = pseudo_gradient(&task, replica.network(), &mut residuals, steps.loss.tokens)?;
+    let kept = replica.kept(&residuals, task.ahead_steps > 0);
+    let ahead = (task.ahead_steps > 0).then(|| {
+        let share = share.after(task.ahead_steps);
+        Lead::new(kept.digest(), replica, residuals, share)
+    });
+    let Steps { loss, leaves } = steps;
+    Ok((WindowResult { updates, replica: kept, loss, steps_root: merkle_root(&leaves), leaves }, ahead))
+}
+
+/// What the steps of a window have come to so far.
+#[derive(Debug, Default)]
+pub(crate) struct Steps {
+    pub loss: LossSum,
+    pub leaves: Vec<Digest>,
+}
+
+impl Steps {
+    /// Takes the step of `share` with this index, at the schedule's learning rate times `rate`.
+    pub fn take(
+        &mut self,
+        replica: &mut Trainer,
+        share: Share,
+        inner_step: u32,
+        rate: f64,
+        progress: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
+    ) -> Result<(), TrainError> {
+        let step = replica.progress().step;
+        let rate = replica.spec().schedule.learning_rate(step) * rate;
+        let first = share.first_sequence + u64::from(inner_step) * u64::from(share.sequences_per_step);
+        let report = replica.step_on(first..first + u64::from(share.sequences_per_step), rate)?;
+        self.loss += report.loss;
+        self.leaves.push(step_leaf(step, report.loss, replica.network().digest()));
+        if progress(&report).is_break() { Err(TrainError::Stopped { step }) } else { Ok(()) }
+    }
 }
 
 impl Share {
-    fn check(&self, spec: &TrainingSpec) -> Result<(), TrainError> {
+    /// The same with so many steps.
+    fn with_steps(self, inner_steps: u32) -> Self {
+        Self { inner_steps, ..self }
+    }
+
+    /// So many steps on the sequences that follow.
+    pub fn after(self, inner_steps: u32) -> Self {
+        let sequences = u64::from(self.inner_steps) * u64::from(self.sequences_per_step);
+        Self { first_sequence: self.first_sequence + sequences, ..self.with_steps(inner_steps) }
+    }
+
+    pub(crate) fn check(&self, spec: &TrainingSpec) -> Result<(), TrainError> {
         if self.sequences_per_step == 0 || self.inner_steps == 0 {
             return Err(TrainError::Share("it has no sequences".into()));
         }
@@ -155,14 +212,12 @@ fn pseudo_gradient(
     residuals: &mut [Vec<f32>],
     tokens: u64,
 ) -> Result<Vec<VNodeUpdate>, TrainError> {
-    let start = task.base.network(task.spec)?;
     let codec = task.spec.update.codec();
-    let places = start.vnodes().iter().zip(local.vnodes()).zip(residuals);
-    let update = |((start, local), residual): ((&VNode, &VNode), &mut Vec<f32>)| {
-        let mut difference = Vec::with_capacity(start.parameter_count());
-        for (start, local) in start.parameters().iter().zip(local.parameters()) {
-            difference.extend(start.value.iter().zip(&local.value).map(|(start, local)| start - local));
-        }
+    let places = task.base.vnodes.iter().zip(local.vnodes()).zip(residuals);
+    let update = |((start, local), residual): ((&VNodeState, &VNode), &mut Vec<f32>)| {
+        let difference = local
+            .difference_to(start.parameters.bytes())
+            .map_err(|cause| TrainError::State { what: "parameters", cause })?;
         let vnode = local.id().to_owned();
         let mut encode = || {
             let header = Header { round: task.round, vnode: vnode.clone(), tokens, layout: layout(local)? };

@@ -23,7 +23,17 @@ fn a_window_has_the_same_bits_on_every_instruction_set() {
                 let base = &Trainer::new(spec.clone(), &data).unwrap().checkpoint();
                 let share = Share { first_sequence: 3, sequences_per_step: 4, inner_steps: 2 };
                 let (spec, data) = (&spec, &data);
-                let task = WindowTask { spec, data, base, replica: None, round: 0, first_step: 0, share };
+                let task = WindowTask {
+                    spec,
+                    data,
+                    base,
+                    replica: None,
+                    round: 0,
+                    first_step: 0,
+                    lead: None,
+                    share,
+                    ahead_steps: 0,
+                };
                 train_window(task, &mut common::go_on).unwrap()
             });
             results.push(result);

@@ -20,7 +20,17 @@ fn first_checkpoint(spec: &TrainingSpec, data: &Dataset) -> Checkpoint {
 }
 
 fn window(spec: &TrainingSpec, data: &Dataset, base: &Checkpoint, share: Share) -> WindowResult {
-    let task = WindowTask { spec, data, base, replica: None, round: 0, first_step: 0, share };
+    let task = WindowTask {
+        spec,
+        data,
+        base,
+        replica: None,
+        round: 0,
+        first_step: 0,
+        lead: None,
+        share,
+        ahead_steps: 0,
+    };
     train_window(task, &mut go_on).unwrap()
 }
 
@@ -158,7 +168,7 @@ fn apart_equals_together(update: UpdateFormat) {
             // One replica is away and comes back with the state it had.
             everyone[2] = None;
         }
-        job.round(&everyone, &mut |_, _| ControlFlow::Continue(())).unwrap();
+        job.round(&everyone, 0, &mut |_, _| ControlFlow::Continue(())).unwrap();
 
         let results: Vec<_> = everyone
             .iter()
@@ -172,7 +182,9 @@ fn apart_equals_together(update: UpdateFormat) {
                     replica: replicas[replica].as_deref(),
                     round,
                     first_step: base.progress.step,
+                    lead: None,
                     share,
+                    ahead_steps: 0,
                 };
                 let result = with_threads(1 + replica, || train_window(task, &mut go_on).unwrap());
                 replicas[replica] = Some(result.replica.bytes().to_vec());
@@ -220,8 +232,17 @@ fn the_outer_step_is_the_documented_arithmetic() {
     let mut expected_velocity = 0.0f32;
     for round in 0..3u32 {
         let share = Share { first_sequence: 0, sequences_per_step: 4, inner_steps: 2 };
-        let task =
-            WindowTask { spec: &spec, data: &data, base: &base, replica: None, round, first_step: 0, share };
+        let task = WindowTask {
+            spec: &spec,
+            data: &data,
+            base: &base,
+            replica: None,
+            round,
+            first_step: 0,
+            lead: None,
+            share,
+            ahead_steps: 0,
+        };
         let result = train_window(task, &mut go_on).unwrap();
         let gradient = first_update(&spec, round, &result).values()[7];
         let gradient = (f64::from(gradient) / f64::from(1 << 24)) as f32;
@@ -247,7 +268,7 @@ fn rounds_learn() {
     let mut scores = vec![whole(&spec, job.checkpoint(), &data).bits_per_byte()];
     for round in 0..8 {
         let shares: Vec<_> = equal_shares(REPLICAS, round * 160, 4, 10).into_iter().map(Some).collect();
-        job.round(&shares, &mut |_, _| ControlFlow::Continue(())).unwrap();
+        job.round(&shares, 0, &mut |_, _| ControlFlow::Continue(())).unwrap();
         scores.push(whole(&spec, job.checkpoint(), &data).bits_per_byte());
     }
     assert!(scores.windows(2).all(|pair| pair[1] < pair[0]), "{scores:?}");
@@ -263,7 +284,7 @@ fn sparse_updates_learn_and_say_the_rest_later() {
         let mut job = LocalJob::new(&spec, &data, REPLICAS).unwrap();
         for round in 0..8 {
             let shares: Vec<_> = equal_shares(REPLICAS, round * 160, 4, 10).into_iter().map(Some).collect();
-            job.round(&shares, &mut |_, _| ControlFlow::Continue(())).unwrap();
+            job.round(&shares, 0, &mut |_, _| ControlFlow::Continue(())).unwrap();
         }
         whole(&spec, job.checkpoint(), &data).bits_per_byte()
     };
@@ -302,8 +323,17 @@ fn a_window_stops_when_asked() {
     let (spec, data) = (spec(), text());
     let base = first_checkpoint(&spec, &data);
     let share = Share { first_sequence: 0, sequences_per_step: 4, inner_steps: 1000 };
-    let task =
-        WindowTask { spec: &spec, data: &data, base: &base, replica: None, round: 0, first_step: 40, share };
+    let task = WindowTask {
+        spec: &spec,
+        data: &data,
+        base: &base,
+        replica: None,
+        round: 0,
+        first_step: 40,
+        lead: None,
+        share,
+        ahead_steps: 0,
+    };
     let mut seen = Vec::new();
     let stopped = train_window(task, &mut |report| {
         seen.push(report.step);
@@ -328,7 +358,9 @@ fn shares_that_make_no_sense_are_refused() {
             replica: None,
             round: 0,
             first_step: 0,
+            lead: None,
             share,
+            ahead_steps: 0,
         };
         let error = train_window(task, &mut go_on).unwrap_err();
         assert!(matches!(error, TrainError::Share(_)), "{share:?}: {error}");
@@ -418,8 +450,17 @@ fn a_contribution_that_comes_a_round_late_counts_half() {
     let base = first_checkpoint(&spec, &data);
     let window = |round, first_sequence| {
         let share = Share { first_sequence, sequences_per_step: 4, inner_steps: 2 };
-        let task =
-            WindowTask { spec: &spec, data: &data, base: &base, replica: None, round, first_step: 0, share };
+        let task = WindowTask {
+            spec: &spec,
+            data: &data,
+            base: &base,
+            replica: None,
+            round,
+            first_step: 0,
+            lead: None,
+            share,
+            ahead_steps: 0,
+        };
         train_window(task, &mut go_on).unwrap()
     };
     let results = [window(6, 0), window(7, 8)];
@@ -456,8 +497,17 @@ fn a_replicas_state_is_refused_when_it_is_broken() {
     other_format[0] = 9;
     for bad in [&good[..good.len() - 1], &longer, &other_format, &[]] {
         let replica = Some(bad);
-        let task =
-            WindowTask { spec: &spec, data: &data, base: &base, replica, round: 0, first_step: 0, share };
+        let task = WindowTask {
+            spec: &spec,
+            data: &data,
+            base: &base,
+            replica,
+            round: 0,
+            first_step: 0,
+            lead: None,
+            share,
+            ahead_steps: 0,
+        };
         let error = train_window(task, &mut go_on).unwrap_err().to_string();
         assert!(error.contains("replica state"), "{error}");
     }

@@ -31,6 +31,13 @@ def number(value: object) -> float:
     raise TypeError("no number")
 
 
+def mapping(value: object) -> dict[str, object]:
+    """An object, whatever is in it."""
+    if isinstance(value, dict):
+        return value
+    raise TypeError("no object")
+
+
 def flag(value: object) -> bool:
     """True or false."""
     if isinstance(value, bool):

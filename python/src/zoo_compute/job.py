@@ -80,6 +80,8 @@ class Job(_Known):
         """
         waiting = Waiting(self.refresh().info, shown(progress))
         try:
+            # What is said can be interrupted, too.
+            waiting.progress.show(self.info)
             for _ in () if self.is_over else self._transport.watch(waiting.watch(self._path(), timeout)):
                 if waiting.is_time_to_look():
                     with contextlib.suppress(UnreachableError, UnavailableError):
@@ -150,6 +152,7 @@ class AsyncJob(_Known):
         """Waits until the job is over: see `Job.result`."""
         waiting = Waiting((await self.refresh()).info, shown(progress))
         try:
+            waiting.progress.show(self.info)
             if not self.is_over:
                 async for _ in self._transport.watch(waiting.watch(self._path(), timeout)):
                     if waiting.is_time_to_look():
@@ -199,7 +202,6 @@ class Waiting:
         self.progress = progress
         self._id, self._name = info.id, info.name
         self._looked_s = monotonic()
-        progress.show(info)
 
     def watch(self, path: str, timeout_s: float | None) -> Watch:
         """The events to wait for."""

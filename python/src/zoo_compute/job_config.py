@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigError, ProblemError
+from .errors import ConfigError, InvalidError, ProblemError, RefusedError
 from .files import edited_toml, edited_yaml, parsed, says
 
 Config = str | os.PathLike[str] | Mapping[str, Any]
@@ -233,15 +233,14 @@ class JobDocument:
         return json.dumps(self.said(), ensure_ascii=False), "json"
 
     def explained(self, problem: ProblemError) -> ProblemError:
-        """The same problem, with the file's name where the server says `job.yaml`."""
-        at = re.match(r"job\.(yaml|toml|json)(:\d+)?: ", problem.detail)
-        if at is None:
+        """The same problem of this document, with the file's name, and its line where the file's own text was sent."""
+        if not isinstance(problem, InvalidError | RefusedError):
             return problem
-        # The line is the file's own if what was sent is the file's own text; JSON with changes is not.
-        is_own = self.text is not None and at[1] == self.format and not (at[1] == "json" and self.changes)
-        line = (at[2] or "") if is_own else ""
+        at = re.match(r"line (\d+): ", problem.detail)
+        is_own = self.text is not None and not (self.format == "json" and self.changes)
+        line = f":{at[1]}" if at and is_own else ""
         place = f"{self.name}{line}: " if self.name else ""
-        return type(problem)(problem.problem, place + problem.detail[at.end() :], problem.hint)
+        return type(problem)(problem.problem, place + problem.detail[at.end() if at else 0 :], problem.hint)
 
     def warn_of_storage(self) -> None:
         """Says, once, what nobody will do just because it was asked for."""

@@ -200,7 +200,7 @@ class LocalNetwork:
         self._said = json.loads(line)
 
     def _start_node(self, name: str) -> None:
-        self._launch(name, "join", self.ticket, "--threads", str(self._threads), "--name", name)
+        self._launch(name, "join", self.ticket, "--threads", str(self._threads), "--name", name, "--no-page")
 
     def _launch(self, name: str, command: str, *arguments: str) -> _Process:
         line = [str(self._binary), command, "--dir", str(self._home / name), *arguments]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from ._given import Given, flag, number, text, whole
+from ._given import Given, flag, mapping, number, text, whole
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +83,47 @@ class Contribution:
             tokens=given.one("tokens", whole),
             loss=given.one("loss", number),
             bytes=given.one("bytes", whole),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """An event."""
+
+    id: int
+    """Its number, in the order of all events."""
+    event: str
+    """What kind of event it is."""
+    data: dict[str, object]
+    """What there is to say of it: `event` again, `at_ms`, and what depends on the kind."""
+
+    @classmethod
+    def of(cls, answer: object) -> Event:
+        """Reads what a server sent."""
+        given = Given(answer, "Event")
+        return cls(
+            id=given.one("id", whole),
+            event=given.one("event", text),
+            data=given.one("data", mapping),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Events:
+    """Some events of a job."""
+
+    events: tuple[Event, ...]
+    """In order."""
+    next: int | None = None
+    """Give this as `from` for those after; none: these were the last so far."""
+
+    @classmethod
+    def of(cls, answer: object) -> Events:
+        """Reads what a server sent."""
+        given = Given(answer, "Events")
+        return cls(
+            events=given.each("events", Event.of),
+            next=given.maybe("next", whole),
         )
 
 

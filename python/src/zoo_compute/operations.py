@@ -32,8 +32,6 @@ PAUSE_S = 0.25
 PAUSE_MAX_S = 5.0
 # So often, which takes about two minutes, where an orchestrator may be starting again.
 PATIENT_ATTEMPTS = 28
-# A model that changes while it is fetched is fetched so often.
-FETCHES_MAX = 5
 # Making a job reads all its text, and making a model's folder fetches it from the nodes.
 LONG_S = 1800.0
 # Of a model's folder.
@@ -192,12 +190,7 @@ def download(id: str, folder: str | os.PathLike[str] | None) -> Steps[Path]:
     made = target.parent / f".{target.name}-{uuid.uuid4().hex[:8]}"
     made.mkdir()
     try:
-        for _ in range(FETCHES_MAX):
-            if (yield from _fetch(id, made)):
-                break
-        else:
-            hint = "try again, or wait for the job's end"
-            raise UnexpectedAnswerError("the model changed whenever it was fetched", hint)
+        yield from _fetch(id, made)
         if target.is_dir():
             target.rmdir()
         made.rename(target)
@@ -206,18 +199,17 @@ def download(id: str, folder: str | os.PathLike[str] | None) -> Steps[Path]:
     return target
 
 
-def _fetch(id: str, folder: Path) -> Steps[bool]:
-    """All files of the newest checkpoint into `folder`; false, and nothing in it, if there was a newer one by then."""
+def _fetch(id: str, folder: Path) -> Steps[None]:
+    """All files of the newest checkpoint into `folder`: of that one, also if there is a newer one by then."""
     model = models.Model.of((yield from get(job_path(id, "model"), takes_s=LONG_S)))
+    of_it: dict[str, str | int | bool] = {"checkpoint": model.checkpoint}
     for file in _safe(model):
-        request = Request(method="GET", path=job_path(id, "model", file.name), may_repeat=True, takes_s=LONG_S)
-        yield from ask(Save(request=request, path=folder / file.name, bytes_max=file.bytes))
-    again = models.Model.of((yield from get(job_path(id, "model"), takes_s=LONG_S)))
-    if again == model and all((folder / file.name).stat().st_size == file.bytes for file in model.files):
-        return True
-    for path in folder.iterdir():
-        path.unlink()
-    return False
+        path, target = job_path(id, "model", file.name), folder / file.name
+        request = Request(method="GET", path=path, query=of_it, may_repeat=True, takes_s=LONG_S)
+        yield from ask(Save(request=request, path=target, bytes_max=file.bytes))
+        if target.stat().st_size != file.bytes:
+            hint = "try again: the orchestrator may have been starting"
+            raise UnexpectedAnswerError(f"of {file.name}, {target.stat().st_size} of {file.bytes} bytes came", hint)
 
 
 def _safe(model: models.Model) -> Iterator[models.ModelFile]:

@@ -1,9 +1,10 @@
-//! Events, as they happen: server-sent, resumable by their numbers.
+//! Events, as they happen: server-sent, resumable by their numbers; and those of before in pages.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Sse;
@@ -14,16 +15,19 @@ use tokio::sync::watch;
 use zoo_protocol::JobId;
 
 use super::jobs::unknown;
+use super::limit;
 use crate::app::App;
 use crate::extract::{Asked, MayRead, Named};
 use crate::feed::{Feed, Item};
 use crate::problem::Problem;
-use crate::schema::WatchFrom;
+use crate::schema::{Event, Events, EventsPage, WatchFrom};
 
 /// What a browser sends when it connects again: the number of the last event that it got.
 const LAST_EVENT_ID: &str = "last-event-id";
 /// A sign of life so often, where nothing happens.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Pages of the journal that are read for one page of a job's events at most.
+const READ_PAGES_MAX: usize = 64;
 
 /// Watch everything that happens
 ///
@@ -63,12 +67,57 @@ pub(crate) async fn of_job(
     headers: HeaderMap,
     Asked(asked): Asked<WatchFrom>,
 ) -> Result<Sse<impl Stream<Item = Result<Sent, Infallible>>>, Problem> {
-    let known =
-        app.feed.history(|history| history.job(&id).map(|record| (record.sequence, record.ended_sequence)));
-    let (accepted, ended) = known.ok_or_else(|| unknown(&id))?;
+    let (accepted, ended) = span(&app, &id)?;
     let from = first(&headers, asked)?.unwrap_or(accepted).max(accepted);
     let is_over = ended.is_some_and(|last| from > last);
     Ok(watch(&app, from, Some(id), is_over))
+}
+
+/// List what happened to a job so far
+///
+/// The events that `/v1/jobs/{id}/events` sends, in pages: for who wants no stream. What happened since is on the page from the last
+/// `id` and 1 on. A page may hold fewer than `limit`, also none, where much happened to other jobs in between: `next` says whether
+/// there are more.
+#[utoipa::path(
+    get, path = "/v1/jobs/{id}/history", tag = "events",
+    params(EventsPage, ("id" = String, Path, description = "The job's id")),
+    responses((status = 200, description = "Some of them", body = Events),
+        (status = 400, description = "The query makes no sense", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such job", body = Problem, content_type = "application/problem+json")),
+)]
+pub(crate) async fn history(
+    _: MayRead,
+    State(app): State<App>,
+    Named(id): Named<JobId>,
+    Asked(asked): Asked<EventsPage>,
+) -> Result<Json<Events>, Problem> {
+    let limit = limit(asked.limit, 100, 1000)?;
+    let (accepted, ended) = span(&app, &id)?;
+    let known = *app.feed.next().borrow();
+    let end = ended.map_or(known, |last| known.min(last.saturating_add(1)));
+    let (mut next, mut events) = (asked.from.unwrap_or(accepted).max(accepted), Vec::new());
+    for _ in 0..READ_PAGES_MAX {
+        let page = app.feed.page(next).await.map_err(Problem::internal)?;
+        for item in page {
+            if item.sequence >= end || events.len() == limit {
+                break;
+            }
+            next = item.sequence + 1;
+            if item.job == Some(id) {
+                events.push(Event::of(&item)?);
+            }
+        }
+        if next >= end || events.len() == limit {
+            break;
+        }
+    }
+    Ok(Json(Events { events, next: (next < end).then_some(next) }))
+}
+
+/// Numbers of the event that accepted a job, and of the one that ended it.
+fn span(app: &App, id: &JobId) -> Result<(u64, Option<u64>), Problem> {
+    let known = app.feed.history(|history| history.job(id).map(|job| (job.sequence, job.ended_sequence)));
+    known.ok_or_else(|| unknown(id))
 }
 
 /// The first event that is wanted, if one is named.

@@ -9,11 +9,11 @@ use zoo_state::Steer;
 
 use super::limit;
 use crate::app::App;
-use crate::extract::{Asked, MayManage, MayRead, MaySubmit, Named};
+use crate::extract::{Asked, MayCancel, MayManage, MayRead, MaySubmit, Named};
 use crate::history::JobRecord;
 use crate::problem::Problem;
 use crate::schema::{Job, Jobs, JobsPage, Round, Rounds, RoundsPage};
-use crate::submission::{Texts, refusal};
+use crate::submission::{Request, refusal};
 
 /// Header under which a client sends the same request twice and means it once.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -22,7 +22,7 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 ///
 /// The body is what a configuration file of `zoo train` holds, as JSON, YAML or TOML by its content type: the same keys, the same
 /// defaults, refused in the same words. `data` names text that was uploaded; without it the job trains on the sources and
-/// documentation of the packages that cargo has on the orchestrator's machine. What is submitted twice is one job: a job is what it
+/// documentation of the packages that cargo has on the orchestrator's machine. `out` is read and not used, since a network has no folder. What is submitted twice is one job: a job is what it
 /// says, and has its id from that.
 #[utoipa::path(
     post, path = "/v1/jobs", tag = "jobs", security(("key" = [])),
@@ -40,7 +40,7 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
     ),
 )]
 pub(crate) async fn submit(
-    _: MaySubmit,
+    MaySubmit(owner): MaySubmit,
     State(app): State<App>,
     headers: HeaderMap,
     body: axum::body::Bytes,
@@ -49,10 +49,9 @@ pub(crate) async fn submit(
     let Ok(text) = String::from_utf8(body.into()) else {
         return Err(Problem::invalid("the body is not UTF-8"));
     };
-    let key = headers.get(IDEMPOTENCY_KEY).map(|key| key.to_str());
+    let key = headers.get(IDEMPOTENCY_KEY).map(|key| key.to_str().map(str::to_owned));
     let key = key.transpose().map_err(|_| Problem::invalid("the Idempotency-Key is not ASCII"))?;
-    let texts = Texts::new(&app.directory);
-    let id = app.submissions.submit(&app.handle, &texts, (text, format), key).await?;
+    let id = app.submissions.submit(&app, Request { text, format, key, owner }).await?;
     let job = app.job_when_known(&id).await?;
     Ok((StatusCode::CREATED, [(header::LOCATION, format!("/v1/jobs/{id}"))], Json(job)))
 }
@@ -142,7 +141,7 @@ pub(crate) async fn rounds(
 
 /// Cancel a job
 ///
-/// It ends with the checkpoint that it has.
+/// It ends with the checkpoint that it has. The key that submitted a job may cancel it, and so may every key for `manage`.
 #[utoipa::path(
     post, path = "/v1/jobs/{id}/cancel", tag = "jobs", security(("key" = [])),
     params(("id" = String, Path, description = "The job's id")),
@@ -152,11 +151,7 @@ pub(crate) async fn rounds(
         (status = 404, description = "No such job", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "It is over", body = Problem, content_type = "application/problem+json")),
 )]
-pub(crate) async fn cancel(
-    _: MayManage,
-    State(app): State<App>,
-    Named(id): Named<JobId>,
-) -> Result<Json<Job>, Problem> {
+pub(crate) async fn cancel(MayCancel(id): MayCancel, State(app): State<App>) -> Result<Json<Job>, Problem> {
     app.steer(id, Steer::Cancel).await
 }
 

@@ -18,21 +18,22 @@ use zoo_protocol::JobId;
 
 use super::jobs::unknown;
 use crate::app::App;
-use crate::extract::{MayRead, Named};
+use crate::extract::{Asked, MayRead, Named};
 use crate::problem::Problem;
-use crate::schema::{Model, ModelFile};
+use crate::schema::{Model, ModelAt, ModelFile};
 
 /// Bytes of a file that are in memory at once.
 const CHUNK_BYTES: usize = 256 << 10;
 
 /// List the files of a job's model
 ///
-/// The newest checkpoint, as a folder that Hugging Face's libraries read. The first time, the orchestrator fetches it from the nodes.
+/// The newest checkpoint, or the one that is asked for, as a folder that Hugging Face's libraries read. The first time, the
+/// orchestrator fetches it from the nodes.
 #[utoipa::path(
-    get, path = "/v1/jobs/{id}/model", tag = "jobs", params(("id" = String, Path, description = "The job's id")),
+    get, path = "/v1/jobs/{id}/model", tag = "jobs", params(ModelAt, ("id" = String, Path, description = "The job's id")),
     responses((status = 200, description = "Its files", body = Model),
-        (status = 400, description = "No id", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such job", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "No id or no digest", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such job, or no such checkpoint of it", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "No round of it is finished yet", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Nobody who has it can be reached", body = Problem, content_type = "application/problem+json")),
 )]
@@ -40,8 +41,9 @@ pub(crate) async fn files(
     _: MayRead,
     State(app): State<App>,
     Named(id): Named<JobId>,
+    Asked(asked): Asked<ModelAt>,
 ) -> Result<Json<Model>, Problem> {
-    let checkpoint = checkpoint_of(&app, &id)?;
+    let checkpoint = checkpoint_of(&app, &id, &asked)?;
     let folder = exported(&app, checkpoint).await?;
     let mut listed = fs::read_dir(&folder).await.map_err(Problem::internal)?;
     let mut files = Vec::new();
@@ -54,12 +56,14 @@ pub(crate) async fn files(
 }
 
 /// Get a file of a job's model
+///
+/// Who fetches several files names the `checkpoint` that the list says: a job that goes on may have a newer one by then.
 #[utoipa::path(
     get, path = "/v1/jobs/{id}/model/{name}", tag = "jobs",
-    params(("id" = String, Path, description = "The job's id"), ("name" = String, Path, description = "The file's name")),
+    params(ModelAt, ("id" = String, Path, description = "The job's id"), ("name" = String, Path, description = "The file's name")),
     responses((status = 200, description = "Its bytes", content_type = "application/octet-stream", body = Vec<u8>),
-        (status = 400, description = "No id", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such job or file", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "No id or no digest", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No such job, checkpoint or file", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "No round of it is finished yet", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Nobody who has it can be reached", body = Problem, content_type = "application/problem+json")),
 )]
@@ -67,9 +71,10 @@ pub(crate) async fn file(
     _: MayRead,
     State(app): State<App>,
     Path((id, name)): Path<(String, String)>,
+    Asked(asked): Asked<ModelAt>,
 ) -> Result<impl IntoResponse, Problem> {
     let id: JobId = id.parse().map_err(|cause| Problem::invalid(format!("{id:?} in the path: {cause}")))?;
-    let folder = exported(&app, checkpoint_of(&app, &id)?).await?;
+    let folder = exported(&app, checkpoint_of(&app, &id, &asked)?).await?;
     let absent = || {
         Problem::not_found(format!(
             "the model has no file {name:?}; hint: GET /v1/jobs/{id}/model lists them"
@@ -103,12 +108,30 @@ pub(crate) async fn file(
     Ok((headers, Body::from_stream(chunks)))
 }
 
-fn checkpoint_of(app: &App, id: &JobId) -> Result<Digest, Problem> {
-    let known = app.feed.history(|history| history.job(id).map(|record| record.checkpoint));
-    known.ok_or_else(|| unknown(id))?.ok_or_else(|| {
-        let detail = "no round of the job is finished yet; hint: watch /v1/jobs/ID/events for round_finished";
-        Problem::new(StatusCode::CONFLICT, detail)
-    })
+/// The checkpoint that is asked for, or else the newest.
+fn checkpoint_of(app: &App, id: &JobId, asked: &ModelAt) -> Result<Digest, Problem> {
+    let asked = asked.checkpoint.as_ref().map(|text| text.parse::<Digest>()).transpose();
+    let asked = asked.map_err(|cause| Problem::invalid(format!("checkpoint: {cause}")))?;
+    let known = app.feed.history(|history| {
+        let record = history.job(id)?;
+        let of_rounds = record.rounds.iter().filter_map(|round| round.checkpoint);
+        Some(of_rounds.chain(record.checkpoint).collect::<Vec<Digest>>())
+    });
+    let known = known.ok_or_else(|| unknown(id))?;
+    match (asked, known.last()) {
+        (Some(asked), _) if known.contains(&asked) => Ok(asked),
+        (Some(asked), _) => Err(Problem::not_found(format!(
+            "the job has no checkpoint {}; hint: GET /v1/jobs/{id}/rounds lists those that it had, GET /v1/checkpoints \
+             those that are kept",
+            asked.short()
+        ))),
+        (None, Some(newest)) => Ok(*newest),
+        (None, None) => {
+            let detail =
+                "no round of the job is finished yet; hint: watch /v1/jobs/ID/events for round_finished";
+            Err(Problem::new(StatusCode::CONFLICT, detail))
+        }
+    }
 }
 
 /// The folder with the model of this checkpoint, which is made the first time that somebody asks.
@@ -118,6 +141,14 @@ async fn exported(app: &App, checkpoint: Digest) -> Result<PathBuf, Problem> {
     let _turn = app.exports.acquire().await.map_err(|_| Problem::stopping())?;
     if folder.is_dir() {
         return Ok(folder);
+    }
+    let is_kept =
+        |state: &zoo_state::State| state.checkpoints().iter().any(|(_, _, kept)| kept.digest == checkpoint);
+    if !app.replica.read(is_kept) {
+        let detail = format!("no node keeps checkpoint {} any more", checkpoint.short());
+        return Err(Problem::not_found(format!(
+            "{detail}; hint: GET /v1/checkpoints lists those that are kept"
+        )));
     }
     fs::create_dir_all(&models).await.map_err(Problem::internal)?;
     let peers = app.handle.peers();

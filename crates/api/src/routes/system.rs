@@ -86,6 +86,17 @@ pub(crate) async fn openapi() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], crate::openapi::text())
 }
 
+/// What a job may say, as a JSON Schema
+///
+/// Draft 2020-12, for editors and other programs: the document that `POST /v1/jobs`, `zoo submit` and `zoo train` take.
+#[utoipa::path(
+    get, path = "/v1/schemas/job.json", tag = "jobs",
+    responses((status = 200, description = "The schema", content_type = "application/schema+json", body = serde_json::Value)),
+)]
+pub(crate) async fn job_schema() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/schema+json")], zoo_job::SCHEMA)
+}
+
 /// The same, to read.
 pub(crate) async fn reference() -> Html<&'static str> {
     Html(REFERENCE)

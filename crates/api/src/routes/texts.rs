@@ -33,6 +33,7 @@ const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
     post, path = "/v1/texts", tag = "jobs", security(("key" = [])),
     request_body(content = String, description = "The text", content_type = "text/plain"),
     responses((status = 201, description = "It is here", body = Text),
+        (status = 400, description = "It is empty, or broke off", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "A key is needed", body = Problem, content_type = "application/problem+json"),
         (status = 408, description = "It came too slowly", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "It is too large", body = Problem, content_type = "application/problem+json")),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use zoo_api::Scope;
 
 use crate::client::Bench;
 
@@ -21,12 +22,11 @@ async fn nothing_changes_without_a_key_that_allows_it() {
             bench.ask("POST", path, &header, b"{}").await.is_problem(401, "no-key", "");
         }
     }
+    let other = bench.another_key("other", Scope::Submit);
     for path in &steers {
-        bench.post(path, &bench.submit_key, b"").await.is_problem(
-            403,
-            "not-allowed",
-            "for submit, and this needs manage",
-        );
+        let why =
+            if path.ends_with("cancel") { "has not submitted" } else { "for submit, and this needs manage" };
+        bench.post(path, &other, b"").await.is_problem(403, "not-allowed", why);
     }
     zoo_api::keys(&bench.folder.path().join("orchestrator")).unwrap().revoke("manage").unwrap();
     bench.post(&steers[0], &bench.manage_key, b"").await.is_problem(401, "no-key", "no such key");

@@ -136,6 +136,11 @@ impl Bench {
         Answer { status, head, body: if chunked { unchunk(&body) } else { body } }
     }
 
+    /// One more key.
+    pub fn another_key(&self, name: &str, scope: Scope) -> String {
+        zoo_api::keys(&self.folder.path().join("orchestrator")).unwrap().create(name, scope).unwrap()
+    }
+
     /// Uploads a text and returns what a job names it by.
     pub async fn upload(&self, text: &str) -> String {
         let answer = self.post("/v1/texts", &self.submit_key, text.as_bytes()).await;
@@ -145,10 +150,15 @@ impl Bench {
 
     /// Submits the small job under another name.
     pub async fn submit(&self, name: &str) -> Answer {
-        let data = self.upload(&text()).await;
+        self.submit_with(name, &self.submit_key).await
+    }
+
+    /// The same, with this key.
+    pub async fn submit_with(&self, name: &str, key: &str) -> Answer {
+        let answer = self.post("/v1/texts", key, text().as_bytes()).await;
+        let data = answer.json()["data"].as_str().unwrap().to_owned();
         let body = format!("{JOB}run: {name}\ndata: \"{data}\"\n");
-        let headers =
-            format!("Authorization: Bearer {}\r\nContent-Type: application/yaml\r\n", self.submit_key);
+        let headers = format!("Authorization: Bearer {key}\r\nContent-Type: application/yaml\r\n");
         self.ask("POST", "/v1/jobs", &headers, body.as_bytes()).await
     }
 }

@@ -118,3 +118,39 @@ async fn watchers_do_not_keep_an_orchestrator_from_stopping() {
     watcher.next().await.unwrap();
     timeout(PATIENCE, bench.stop()).await.expect("it stops");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pages_of_a_jobs_events_are_what_its_watchers_hear() {
+    let bench = Bench::start().await;
+    let first = bench.submit("first").await.json()["id"].as_str().unwrap().to_owned();
+    let second = bench.submit("second").await.json()["id"].as_str().unwrap().to_owned();
+    for what in ["pause", "resume", "cancel"] {
+        assert_eq!(bench.post(&format!("/v1/jobs/{first}/{what}"), &bench.manage_key, b"").await.status, 200);
+    }
+    let mut heard = Vec::new();
+    let mut watcher = Watcher::start(&bench, &format!("/v1/jobs/{first}/events"), "").await;
+    while let Some(event) = watcher.next().await {
+        heard.push(event);
+    }
+    let (mut paged, mut from) = (Vec::new(), String::new());
+    loop {
+        let page = bench.get(&format!("/v1/jobs/{first}/history?limit=1{from}")).await.json();
+        for event in page["events"].as_array().unwrap() {
+            assert_eq!(
+                (&event["data"]["event"], &event["data"]["job"]),
+                (&event["event"], &first.clone().into())
+            );
+            paged.push((event["id"].as_u64().unwrap(), event["event"].as_str().unwrap().to_owned()));
+        }
+        let Some(next) = page["next"].as_u64() else { break };
+        from = format!("&from={next}");
+    }
+    assert!(heard.len() >= 4, "{heard:?}");
+    assert_eq!(paged, heard);
+    let running = bench.get(&format!("/v1/jobs/{second}/history?from=0")).await.json();
+    assert_eq!((&running["events"][0]["event"], &running["next"]), (&"job_accepted".into(), &().into()));
+    bench.get(&format!("/v1/jobs/{first}/history?limit=0")).await.is_problem(400, "invalid", "limit");
+    let nobody = "0".repeat(64);
+    bench.get(&format!("/v1/jobs/{nobody}/history")).await.is_problem(404, "not-found", "no job");
+    bench.stop().await;
+}

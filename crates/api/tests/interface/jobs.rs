@@ -1,6 +1,7 @@
 //! Jobs: submitted, listed, steered.
 
 use serde_json::json;
+use zoo_api::Scope;
 
 use crate::client::{Bench, JOB, text};
 
@@ -62,17 +63,12 @@ async fn the_same_keys_are_refused_in_the_same_words_as_on_the_command_line() {
     let bench = Bench::start().await;
     let data = bench.upload(&text()).await;
     let cases = [
-        (
-            "application/yaml",
-            "steps: 5\nmodle: {}\n".to_owned(),
-            422,
-            "job.yaml:2: modle: there is no such key",
-        ),
-        ("application/yaml", "steps: [1\n".to_owned(), 400, "job.yaml:"),
+        ("application/yaml", "steps: 5\nmodle: {}\n".to_owned(), 422, "line 2: modle: there is no such key"),
+        ("application/yaml", "steps: [1\n".to_owned(), 400, "line "),
         ("application/json", "{\"steps\": 0}".to_owned(), 422, "steps: 0 is not possible"),
-        ("application/json", "{\"steps\": ".to_owned(), 400, "job.json:1: EOF"),
+        ("application/json", "{\"steps\": ".to_owned(), 400, "line 1: EOF"),
         ("application/json", "[]".to_owned(), 400, "not a list of keys and values"),
-        ("application/toml", "steps = \"many\"\n".to_owned(), 422, "job.toml:1: steps"),
+        ("application/toml", "steps = \"many\"\n".to_owned(), 422, "line 1: steps"),
         ("application/json", "{\"preset\": \"gpt9\"}".to_owned(), 422, "there is no preset"),
         ("application/json", "{\"budget\": {\"max\": -1}}".to_owned(), 422, "budget.max"),
         ("application/json", json!({ "data": "/etc/passwd" }).to_string(), 422, "no text that was uploaded"),
@@ -118,5 +114,58 @@ async fn several_texts_make_one_job_and_a_budget_becomes_tokens() {
     let tokens_max = answer.json()["tokens_max"].as_u64().unwrap();
     // 10^12 operations, six for each parameter and token, of a model with some tens of thousands.
     assert!((1_000_000..20_000_000).contains(&tokens_max), "{tokens_max}");
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_cancels_what_it_submitted_and_nothing_else() {
+    let bench = Bench::start().await;
+    let other = bench.another_key("other", Scope::Submit);
+    let id = bench.submit("mine").await.json()["id"].as_str().unwrap().to_owned();
+    let steer = async |bench: &Bench, what: &str, key: &str| {
+        bench.post(&format!("/v1/jobs/{id}/{what}"), key, b"").await
+    };
+    steer(&bench, "cancel", &other).await.is_problem(403, "not-allowed", "has not submitted this job");
+    steer(&bench, "pause", &bench.submit_key).await.is_problem(403, "not-allowed", "needs manage");
+    // Who submits the same job again does not come to own it.
+    assert_eq!(bench.submit_with("mine", &other).await.status, 201);
+    steer(&bench, "cancel", &other).await.is_problem(403, "not-allowed", "has not submitted this job");
+
+    let key = bench.submit_key.clone();
+    let bench = Bench::start_in(bench.stop().await, false).await;
+    assert_eq!(steer(&bench, "cancel", &key).await.json()["state"], "cancelled", "also after a restart");
+    // What is over may be submitted by somebody else, and is then theirs.
+    assert_eq!(bench.submit_with("mine", &other).await.json()["id"], id);
+    steer(&bench, "cancel", &key).await.is_problem(403, "not-allowed", "has not submitted this job");
+    assert_eq!(steer(&bench, "cancel", &other).await.json()["state"], "cancelled");
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_schema_of_a_job_is_served_and_the_key_out_of_a_file_is_not_used() {
+    let bench = Bench::start().await;
+    let schema = bench.get("/v1/schemas/job.json").await;
+    assert_eq!(schema.header("content-type"), Some("application/schema+json"));
+    assert_eq!(String::from_utf8(schema.body).unwrap(), zoo_job::SCHEMA);
+    let data = bench.upload(&text()).await;
+    let headers = format!("Authorization: Bearer {}\r\nContent-Type: application/yaml\r\n", bench.submit_key);
+    let submit = async |more: &str| {
+        let body = format!("{JOB}data: \"{data}\"\n{more}");
+        bench.ask("POST", "/v1/jobs", &headers, body.as_bytes()).await
+    };
+    let (with, without) = (submit("out: runs/mine\n").await, submit("").await);
+    assert_eq!((with.status, &with.json()["id"]), (201, &without.json()["id"]));
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_no_machine_can_hold_is_refused_before_it_takes_memory() {
+    let bench = Bench::start().await;
+    let data = bench.upload(&text()).await;
+    let body =
+        json!({ "preset": "qwen3-tiny", "data": data, "model": { "layers": 1000, "hidden": 600_000 } });
+    let headers = format!("Authorization: Bearer {}\r\nContent-Type: application/json\r\n", bench.submit_key);
+    let answer = bench.ask("POST", "/v1/jobs", &headers, body.to_string().as_bytes()).await;
+    answer.is_problem(422, "refused", "MiB here");
     bench.stop().await;
 }

@@ -1,8 +1,11 @@
 //! `zoo join`: a PNode in the foreground.
 
+mod debt;
 mod hours;
 mod teller;
+mod terms;
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -12,18 +15,23 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use tokio::pin;
 use tokio::time::sleep;
-use zoo_home::{Home, Wish};
+use zoo_home::{Home, HomeError, Wish};
 use zoo_network::Ticket;
-use zoo_pnode::{PNodeOptions, Retention};
+use zoo_page::{About, Limits, Page, PageError, PageOptions, Record, Stance};
+use zoo_pnode::{EventSink, PNodeOptions, Retention};
 use zoo_storage::Address;
 
-use self::hours::{Schedule, UtcOffset, wall_clock_s};
+use self::debt::Debt;
+use self::hours::{Schedule, UtcOffset};
 use self::teller::Teller;
+use self::terms::Terms;
 use crate::commands::up::home_directory;
 use crate::foreground;
 
 /// Somebody who asks the node to go is heard after at most this time.
 const WISH_INTERVAL: Duration = Duration::from_millis(300);
+/// Where a node's page is unless another place is asked for.
+const PAGE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4090);
 
 /// Arguments of `zoo join`.
 #[derive(clap::Args)]
@@ -32,6 +40,8 @@ const WISH_INTERVAL: Duration = Duration::from_millis(300);
                         zoo join zoo1ab... --threads 2 --name lynx\n  \
                         zoo join zoo1ab... --hours 22-7 --utc-offset +2   at night\n  \
                         zoo join zoo1ab... --storage s3://bucket/zoo      what it keeps outlives it\n\n\
+                        It prints where its page is: what it does and did, for this machine alone. Pause and resume it there,\n\
+                        or with `zoo pause` and `zoo resume`; a pause outlives the process. `zoo drain` and `zoo leave` end it.\n\n\
                         The node opens no port that others must reach from outside, runs no code it is sent, and\n\
                         keeps its key in its directory: joining again with the same directory is the same node. If the\n\
                         ticket names a relay, whom it cannot reach directly it meets there, and at no other."
@@ -71,6 +81,13 @@ pub struct Join {
     /// Where to serve blobs to other nodes [default: any free port, on loopback if the orchestrator is there]
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
+    /// Where the node's page listens, on this machine's own interface; port 0 takes any free port [default: 127.0.0.1:4090, or
+    /// any port if that is taken]
+    #[arg(long, value_name = "ADDR:PORT", conflicts_with = "no_page")]
+    page: Option<SocketAddr>,
+    /// No page
+    #[arg(long)]
+    no_page: bool,
     /// Print what happens as JSON lines
     #[arg(long)]
     json: bool,
@@ -85,21 +102,63 @@ impl Join {
         foreground::block_on(self.work())
     }
 
+    async fn work(self) -> Result<()> {
+        let ticket: Ticket = self.ticket.parse()?;
+        let told_to_stop = foreground::told_to_stop(self.exit_with_stdin)?;
+        let schedule = self.schedule()?;
+        let directory = self.dir.clone().unwrap_or_else(|| home_directory("node"));
+        let home = Home::open(&directory)?;
+        let record = Arc::new(Record::new(self.about(&home, schedule)));
+        let node = Node {
+            teller: Arc::new(Teller::new(self.json)),
+            debt: Arc::default(),
+            record: record.clone(),
+            terms: Terms { directory: directory.clone(), schedule },
+        };
+        let page = if self.no_page { None } else { Some(open_page(self.page, &directory, &record).await?) };
+        page.iter().for_each(|page| node.teller.has_page(&page.url()));
+        let options = self.options(ticket, directory, node.ears());
+        let stop = async {
+            tokio::select! {
+                () = told_to_stop => {}
+                () = node.teller.nobody_answers() => {}
+                () = node.wishes() => {}
+            }
+        };
+        let ran = node.run(home, options, stop).await;
+        if let Some(page) = page {
+            page.stop().await;
+        }
+        ran?;
+        if let Some(cause) = node.teller.why_nobody_answered() {
+            bail!(
+                "the orchestrator cannot be reached: {}\n\
+                 hint: check that `zoo up` is running there and that the ticket is its current one",
+                cause.lines().next().unwrap_or_default()
+            );
+        }
+        node.teller.left();
+        Ok(())
+    }
+
     fn schedule(&self) -> Result<Option<Schedule>> {
         let Some(hours) = &self.hours else { return Ok(None) };
         let offset = self.utc_offset.as_deref().map_or(Ok(UtcOffset::default()), str::parse)?;
         Ok(Some(Schedule { hours: hours.parse()?, offset }))
     }
 
-    async fn work(self) -> Result<()> {
-        let ticket: Ticket = self.ticket.parse()?;
-        let told_to_stop = foreground::told_to_stop(self.exit_with_stdin)?;
-        let teller = Arc::new(Teller::new(self.json));
-        let schedule = self.schedule()?;
-        let directory = self.dir.clone().unwrap_or_else(|| home_directory("node"));
-        let wishes = wishes(directory.clone(), teller.clone());
-        let events = teller.clone();
-        let options = PNodeOptions {
+    fn about(&self, home: &Home, schedule: Option<Schedule>) -> About {
+        let limits = Limits {
+            threads: self.threads.map(NonZero::get),
+            max_memory_mib: self.max_memory,
+            max_upload_kib_per_s: self.max_upload.map(NonZero::get),
+            hours: schedule.map(|schedule| schedule.to_string()),
+        };
+        About { id: home.key().id(), name: self.name.clone(), region: self.region.clone(), limits }
+    }
+
+    fn options(self, ticket: Ticket, directory: PathBuf, events: EventSink) -> PNodeOptions {
+        PNodeOptions {
             directory,
             listen: self.listen.unwrap_or_else(|| listen_for(&ticket)),
             ticket,
@@ -111,89 +170,127 @@ impl Join {
             storage: self.storage,
             isa: None,
             retention: Retention::default(),
-            events: Arc::new(move |event| events.hear(event)),
-        };
-        let stop = async {
-            tokio::select! {
-                () = told_to_stop => {}
-                () = teller.nobody_answers() => {}
-                () = wishes => {}
-            }
-        };
+            events,
+        }
+    }
+}
+
+/// A node between work and rest, and those who are told of it.
+struct Node {
+    terms: Terms,
+    debt: Arc<Debt>,
+    teller: Arc<Teller>,
+    record: Arc<Record>,
+}
+
+impl Node {
+    fn ears(&self) -> EventSink {
+        let (debt, teller, record) = (self.debt.clone(), self.teller.clone(), self.record.clone());
+        Arc::new(move |event| {
+            debt.hear(&event);
+            record.hear(&event);
+            teller.hear(event);
+        })
+    }
+
+    /// Works while it may and rests while it may not, until `stop`.
+    async fn run(&self, mut home: Home, options: PNodeOptions, stop: impl Future<Output = ()>) -> Result<()> {
         pin!(stop);
         loop {
-            if let Some(schedule) = schedule.filter(|schedule| !schedule.is_open(wall_clock_s())) {
-                let is_over = rest(&schedule, &options.directory, &teller, &mut stop).await;
-                if is_over {
-                    break;
-                }
+            tokio::select! {
+                () = &mut stop => return Ok(()),
+                () = self.rest() => {}
             }
+            drop(home);
             let mut is_over = false;
             let ends = async {
                 tokio::select! {
                     () = &mut stop => is_over = true,
-                    () = end_of(schedule, &teller) => {}
+                    () = self.may_rest() => {}
                 }
             };
             zoo_pnode::run(options.clone(), ends).await?;
-            // Without hours nothing but a stop ends it.
-            if is_over || schedule.is_none() {
-                break;
+            if is_over {
+                return Ok(());
+            }
+            // The directory stays the node's own, so that `zoo leave` finds somebody.
+            home = tokio::select! {
+                () = &mut stop => return Ok(()),
+                home = self.home() => home?,
+            };
+        }
+    }
+
+    /// The node's directory, once the last step of a task lets go of it.
+    async fn home(&self) -> Result<Home, HomeError> {
+        loop {
+            match Home::open(&self.terms.directory) {
+                Err(HomeError::InUse(_)) => sleep(WISH_INTERVAL).await,
+                home => return home,
             }
         }
-        if let Some(cause) = teller.why_nobody_answered() {
-            bail!(
-                "the orchestrator cannot be reached: {}\n\
-                 hint: check that `zoo up` is running there and that the ticket is its current one",
-                cause.lines().next().unwrap_or_default()
-            );
+    }
+
+    /// Waits until it is time to work.
+    async fn rest(&self) {
+        if let Some(rest) = self.terms.rest() {
+            self.debt.forget();
+            self.record.stands(Stance::Resting);
+            self.teller.rests(rest);
+            self.terms.begins().await;
         }
-        teller.left();
-        Ok(())
+        self.record.stands(Stance::Working);
+    }
+
+    /// Completes when it is time to rest and the network does not wait for anything that the node has begun.
+    async fn may_rest(&self) {
+        loop {
+            let rest = self.terms.ends().await;
+            self.teller.drains(rest);
+            self.record.stands(Stance::Finishing);
+            tokio::select! {
+                () = self.debt.paid() => return,
+                () = self.terms.begins() => {}
+            }
+            self.teller.goes_on();
+            self.record.stands(Stance::Working);
+        }
+    }
+
+    /// Completes when `zoo leave` asks, or after `zoo drain` when the node owes the network nothing.
+    async fn wishes(&self) {
+        // What was meant for an earlier process is void.
+        let _ = zoo_home::take_wish(&self.terms.directory);
+        if self.wish().await == Wish::Drain {
+            tokio::select! {
+                () = self.debt.paid() => {}
+                () = async { while self.wish().await == Wish::Drain {} } => {}
+            }
+        }
+    }
+
+    async fn wish(&self) -> Wish {
+        loop {
+            match zoo_home::take_wish(&self.terms.directory) {
+                Some(wish) => return wish,
+                None => sleep(WISH_INTERVAL).await,
+            }
+        }
     }
 }
 
-/// Waits until the hours begin; true if the node was told to stop instead.
-async fn rest(
-    schedule: &Schedule,
+/// At `asked`; else at the usual place or, as a machine may have several nodes, at any port.
+async fn open_page(
+    asked: Option<SocketAddr>,
     directory: &Path,
-    teller: &Teller,
-    stop: &mut (impl Future<Output = ()> + Unpin),
-) -> bool {
-    // The directory stays the node's own, so that `zoo leave` finds somebody. The last step of a task may still hold it.
-    let _home = Home::open(directory).ok();
-    teller.rests(schedule, schedule.until_change(wall_clock_s()));
-    tokio::select! {
-        () = stop => true,
-        () = schedule.reaches(true, wall_clock_s) => false,
-    }
-}
-
-/// Completes when the hours are over and the network does not wait for anything that the node has begun; never without hours.
-async fn end_of(schedule: Option<Schedule>, teller: &Teller) {
-    let Some(schedule) = schedule else { return std::future::pending().await };
-    schedule.reaches(false, wall_clock_s).await;
-    teller.drains(&schedule);
-    while teller.owes() {
-        sleep(WISH_INTERVAL).await;
-    }
-}
-
-/// Completes when `zoo leave` asks, or after `zoo drain` when the node owes the network nothing.
-async fn wishes(directory: PathBuf, teller: Arc<Teller>) {
-    // What was meant for an earlier process is void.
-    let _ = zoo_home::take_wish(&directory);
-    let mut draining = false;
-    loop {
-        sleep(WISH_INTERVAL).await;
-        match zoo_home::take_wish(&directory) {
-            Some(Wish::Leave) => return,
-            Some(Wish::Drain) => draining = true,
-            None => {}
+    record: &Arc<Record>,
+) -> Result<Page, PageError> {
+    let options = |listen| PageOptions { listen, directory: directory.to_owned(), record: record.clone() };
+    match Page::start(options(asked.unwrap_or(PAGE))).await {
+        Err(PageError::Listen { cause, .. }) if asked.is_none() && cause.kind() == ErrorKind::AddrInUse => {
+            Page::start(options(SocketAddr::new(PAGE.ip(), 0))).await
         }
-        if draining && !teller.owes() {
-            return;
-        }
+        started => started,
     }
 }
 

@@ -17,7 +17,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Which node.
 #[derive(clap::Args)]
-struct Node {
+pub struct Node {
     /// The node's directory [default: .zoo/node in your home]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -59,11 +59,22 @@ impl Drain {
 }
 
 impl Node {
-    fn ask(self, wish: Wish, at_most: Option<Duration>) -> Result<()> {
-        let directory = self.dir.unwrap_or_else(|| home_directory("node"));
+    /// Where it is.
+    pub fn directory(self) -> PathBuf {
+        self.dir.unwrap_or_else(|| home_directory("node"))
+    }
+
+    /// Where it is, if it runs.
+    pub fn running(self) -> Result<PathBuf> {
+        let directory = self.directory();
         if !zoo_home::is_in_use(&directory) {
             bail!("no node runs in {}\nhint: --dir says which node is meant", directory.display());
         }
+        Ok(directory)
+    }
+
+    fn ask(self, wish: Wish, at_most: Option<Duration>) -> Result<()> {
+        let directory = self.running()?;
         zoo_home::make_wish(&directory, wish)?;
         let (started, mut progress) = (Instant::now(), Progress::start(0, false));
         while zoo_home::is_in_use(&directory) {

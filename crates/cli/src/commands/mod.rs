@@ -13,6 +13,7 @@ mod journal;
 mod keys;
 mod leave;
 mod network;
+mod pause;
 pub mod presets;
 mod relay;
 mod replay;
@@ -65,6 +66,10 @@ pub enum Command {
     Leave(leave::Leave),
     /// Ask the node on this machine to finish what it has begun, then leave
     Drain(leave::Drain),
+    /// Let the node on this machine rest, also after a restart
+    Pause(pause::Pause),
+    /// Let the node on this machine work again
+    Resume(pause::Resume),
     /// Train a model on this machine
     Train(Box<train::Train>),
     /// Let a trained model continue a text
@@ -108,6 +113,8 @@ impl Command {
             Command::Storage(command) => command.run(),
             Command::Leave(command) => command.run(),
             Command::Drain(command) => command.run(),
+            Command::Pause(command) => command.run(),
+            Command::Resume(command) => command.run(),
             Command::Train(command) => command.run(),
             Command::Generate(command) => command.run(),
             Command::Chat(command) => command.run(),

@@ -24,6 +24,7 @@ use crate::reading::watched;
   zoo submit                                        the default preset on cargo's own sources
   zoo submit run.yaml --wait                        what a file says, and watch until it is done
   zoo submit --preset qwen3-10m --data texts/ --set training.update.type=sparse
+  zoo submit --schema > job.schema.json             every key and its values, for an editor
   zoo fetch                                         the newest job's model
 
 The file is that of zoo train; its key rounds says how often the nodes synchronise. Once the orchestrator has
@@ -55,6 +56,9 @@ pub struct Submit {
     /// Watch until the job is done
     #[arg(long)]
     wait: bool,
+    /// Print the JSON Schema of such a file, and submit nothing
+    #[arg(long, exclusive = true)]
+    schema: bool,
     #[command(flatten)]
     network: NetworkArgs,
     /// Print JSON lines
@@ -65,6 +69,10 @@ pub struct Submit {
 impl Submit {
     /// Prepares the data here, hands the job over, and with --wait watches it.
     pub fn run(self) -> Result<()> {
+        if self.schema {
+            print!("{}", zoo_job::SCHEMA);
+            return Ok(());
+        }
         let config = build(None, &self.layers()?)?;
         foreground::block_on(self.submit(config))
     }

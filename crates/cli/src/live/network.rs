@@ -163,6 +163,7 @@ mod tests {
             minimum_nodes: 1,
             contribution_deadline_ms: 1,
             topology: Default::default(),
+            overlap: false,
         }
     }
 
@@ -181,7 +182,18 @@ mod tests {
         let states =
             |view: &NetworkView| -> Vec<&str> { view.jobs.iter().map(|job| job.state.word()).collect() };
         assert_eq!(states(&view), ["queued", "queued"]);
-        hear(&mut view, Event::RoundStarted { job: first, round: 0, start: 1, base, shares: Vec::new() });
+        hear(
+            &mut view,
+            Event::RoundStarted {
+                job: first,
+                round: 0,
+                start: 1,
+                base,
+                shares: Vec::new(),
+                lead_steps: 0,
+                ahead_steps: 0,
+            },
+        );
         assert_eq!((states(&view), view.running().unwrap().id), (vec!["running", "queued"], first));
         hear(
             &mut view,

@@ -106,6 +106,7 @@ impl Default for Overview {
             minimum_nodes: 1,
             contribution_deadline_ms: 1,
             topology: Default::default(),
+            overlap: false,
         })
     }
 }
@@ -185,10 +186,11 @@ impl Overview {
                     node.link = Some(*link);
                 }
             }
-            Event::RoundStarted { round, shares, .. } => {
+            Event::RoundStarted { round, shares, lead_steps, .. } => {
                 self.round = *round;
                 self.contributions.clear();
-                self.inner_steps = shares.first().map_or(1, |(_, share)| share.inner_steps.max(1));
+                self.inner_steps =
+                    shares.first().map_or(1, |(_, share)| lead_steps + share.inner_steps).max(1);
                 for (node, _) in shares {
                     self.set(node, NodeState::Training);
                 }
@@ -333,6 +335,7 @@ mod tests {
             minimum_nodes: 1,
             contribution_deadline_ms: 1,
             topology: Default::default(),
+            overlap: false,
         })
     }
 
@@ -376,7 +379,15 @@ mod tests {
 
         hear(
             &mut overview,
-            Event::RoundStarted { job, round: 1, start: 1, base, shares: vec![(NODE, share)] },
+            Event::RoundStarted {
+                job,
+                round: 1,
+                start: 1,
+                base,
+                shares: vec![(NODE, share)],
+                lead_steps: 0,
+                ahead_steps: 0,
+            },
         );
         (overview.finished_rounds, overview.finished_steps) = (1, 10);
         overview.hear(&status(5, 10));

@@ -102,6 +102,7 @@ mod tests {
             minimum_nodes: 1,
             contribution_deadline_ms: 1,
             topology: Default::default(),
+            overlap: false,
         };
         let mut overview = Overview::new(plan);
         let profile = NodeProfile {

@@ -19,8 +19,6 @@ pub struct Recorder {
     /// What a watcher would know by now: names, plans, the current round.
     view: NetworkView,
     numbers: BTreeMap<NodeId, u32>,
-    /// Sequences that each node has in the current round.
-    sequences: Vec<u64>,
     rounds: BTreeMap<(JobId, u32), usize>,
 }
 
@@ -36,13 +34,7 @@ impl Recorder {
             root: Digest::of(b""),
             root_as_written: false,
         };
-        Self {
-            timeline,
-            view: NetworkView::default(),
-            numbers: BTreeMap::new(),
-            sequences: Vec::new(),
-            rounds: BTreeMap::new(),
-        }
+        Self { timeline, view: NetworkView::default(), numbers: BTreeMap::new(), rounds: BTreeMap::new() }
     }
 
     /// A command was applied, and led to `state`.
@@ -57,7 +49,7 @@ impl Recorder {
             let text = full_sentence(event, &self.view.overview);
             let node = node_of(event).and_then(|node| self.number(node));
             self.timeline.happenings.push(Happening { text, node });
-            self.count(event, moment);
+            self.count(event, state, moment);
         }
         let about = subject(&step.command).and_then(|node| self.number(&node));
         let happenings = first..self.timeline.happenings.len() as u32;
@@ -93,7 +85,6 @@ impl Recorder {
                 faults: Vec::new(),
             };
             self.timeline.nodes.push(line);
-            self.sequences.push(0);
             self.timeline.nodes.len() as u32 - 1
         });
         self.timeline.nodes[number as usize].name = name.to_owned();
@@ -110,22 +101,16 @@ impl Recorder {
         spans.push(Span { from: moment, from_ms: at_ms, activity, busy_ms, here_ms });
     }
 
-    /// What an event adds to a node's account and to its round.
-    fn count(&mut self, event: &Event, moment: u32) {
+    /// What an event, which led to `state`, adds to a node's account and to its round.
+    fn count(&mut self, event: &Event, state: &State, moment: u32) {
         match event {
             Event::RoundStarted { job, round, start, shares, .. } => {
-                for (node, share) in shares {
-                    if let Some(number) = self.number(node) {
-                        self.sequences[number as usize] =
-                            u64::from(share.inner_steps) * u64::from(share.sequences_per_step);
-                    }
-                }
                 self.start_round(*job, *round, *start, shares.len() as u32, moment);
             }
-            Event::ContributionAccepted { node, tokens, mean_loss_bits, bytes, .. } => {
-                let number = self.number(node);
-                let sequences = number.map_or(0, |number| self.sequences[number as usize]);
-                self.add(number, moment, |tally| {
+            Event::ContributionAccepted { node, round, tokens, mean_loss_bits, bytes, .. } => {
+                let accepted = state.running().and_then(|running| running.accepted_from(node, *round));
+                let sequences = accepted.map_or(0, |contribution| contribution.sequences);
+                self.add(self.number(node), moment, |tally| {
                     tally.contributions += 1;
                     tally.tokens += tokens;
                     tally.sequences += sequences;

@@ -5,12 +5,13 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
-use std::thread;
-use std::time::Duration;
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -238,4 +239,38 @@ pub fn files_below(folder: &Path) -> Vec<PathBuf> {
     }
     found.sort_by(|one, other| other.cmp(one));
     found.into_iter().map(|(_, path)| path).collect()
+}
+
+/// Sends one request and reads the answer to its end: its status and its body. Without a `Host` among the headers it is `localhost`.
+pub fn ask(url: &str, method: &str, path: &str, headers: &str, body: &[u8]) -> (u16, Vec<u8>) {
+    let mut stream = TcpStream::connect(url.strip_prefix("http://").unwrap()).unwrap();
+    let host = if headers.contains("Host: ") { "" } else { "Host: localhost\r\n" };
+    let head = format!("{method} {path} HTTP/1.0\r\n{host}Content-Length: {}\r\n{headers}\r\n", body.len());
+    stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
+    let body = answer.split_off(end);
+    let status = String::from_utf8_lossy(&answer).split(' ').nth(1).unwrap().parse().unwrap();
+    (status, body)
+}
+
+/// What is at a path.
+pub fn get(url: &str, path: &str) -> Value {
+    let (status, body) = ask(url, "GET", path, "", b"");
+    assert_eq!(status, 200, "{path}: {}", String::from_utf8_lossy(&body));
+    serde_json::from_slice(&body).unwrap()
+}
+
+/// Asks until what comes is what is waited for.
+pub fn wait(url: &str, path: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+    let started = Instant::now();
+    loop {
+        let answer = get(url, path);
+        if is_it(&answer) {
+            return answer;
+        }
+        assert!(started.elapsed() < PATIENCE, "{path} stays {answer}");
+        sleep(Duration::from_millis(200));
+    }
 }

@@ -13,6 +13,11 @@ use toml::de::{DeTable, DeValue};
 
 /// Largest configuration file, bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+/// The key by which editors find the schema of a file; it says nothing of the job.
+const FOR_EDITORS: &str = "$schema";
+
+/// What is said of a list, wherever it stands.
+const NO_LISTS: &str = "no key takes a list";
 
 /// The keys and values of a file.
 #[derive(Debug)]
@@ -42,41 +47,51 @@ impl Document {
         let Ok(text) = String::from_utf8(bytes) else {
             bail!("{shown}: not UTF-8\nhint: is it a configuration? give data with --data");
         };
-        Self::parse(&text, path)
+        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+        Self::parse(&text, extension, Some(path))
     }
 
-    /// Reads a text that is, or might be, the file at `path`.
+    /// Reads a text in the format that files with this extension have, from `file` if it is from one.
     ///
     /// # Errors
     /// What is wrong with it, with the line.
-    pub fn parse(text: &str, path: &Path) -> Result<Self> {
-        let shown = path.display();
-        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    pub fn parse(text: &str, extension: &str, file: Option<&Path>) -> Result<Self> {
         let parse = match extension {
             "yaml" | "yml" => from_yaml,
             "toml" => from_toml,
             "json" => from_json,
-            _ => bail!("{shown}: neither YAML, TOML nor JSON\nhint: name the file .yaml, .toml or .json"),
+            _ => {
+                let place = place(file, None);
+                bail!("{place}neither YAML, TOML nor JSON\nhint: name the file .yaml, .toml or .json")
+            }
         };
         let mut lines = BTreeMap::new();
         let node = parse(text).map_err(|(line, cause)| {
             // The line is said before; the parser says it again at the end.
             let cause =
                 cause.lines().next().unwrap_or_default().split(" at line ").next().unwrap_or_default();
-            match line {
-                Some(line) => anyhow::anyhow!("{shown}:{line}: {cause}"),
-                None => anyhow::anyhow!("{shown}: {cause}"),
-            }
+            anyhow::anyhow!("{}{cause}", place(file, line))
         })?;
-        match node {
-            Node::Table(_) | Node::Leaf(Value::Object(_)) => {
-                Ok(Self { value: node.flatten("", &mut lines), lines })
-            }
-            Node::Leaf(Value::Null) => Ok(Self { value: Value::Object(Map::new()), lines }),
+        let mut value = match node {
+            Node::Table(_) | Node::Leaf(Value::Object(_)) => node.flatten("", &mut lines),
+            Node::Leaf(Value::Null) => Value::Object(Map::new()),
             Node::Leaf(_) => {
-                bail!("{shown}: not a list of keys and values\nhint: write one per line, as in steps: 500")
+                let place = place(file, None);
+                bail!("{place}not a list of keys and values\nhint: write one per line, as in steps: 500")
             }
-        }
+        };
+        value.as_object_mut().and_then(|keys| keys.remove(FOR_EDITORS));
+        Ok(Self { value, lines })
+    }
+}
+
+/// Where something is written, for the start of a message.
+pub fn place(file: Option<&Path>, line: Option<u64>) -> String {
+    match (file.map(Path::display), line) {
+        (Some(file), Some(line)) => format!("{file}:{line}: "),
+        (Some(file), None) => format!("{file}: "),
+        (None, Some(line)) => format!("line {line}: "),
+        (None, None) => String::new(),
     }
 }
 
@@ -115,7 +130,21 @@ fn from_yaml(text: &str) -> Result<Node, ParseError> {
 
 /// Keys of JSON do not know their lines; errors do.
 fn from_json(text: &str) -> Result<Node, ParseError> {
-    serde_json::from_str(text).map(Node::Leaf).map_err(|error| (Some(error.line() as u64), error.to_string()))
+    let value: Value =
+        serde_json::from_str(text).map_err(|error| (Some(error.line() as u64), error.to_string()))?;
+    match &value {
+        // What is no object at all is refused as such.
+        Value::Object(keys) if keys.values().any(has_list) => Err((None, NO_LISTS.to_owned())),
+        _ => Ok(Node::Leaf(value)),
+    }
+}
+
+fn has_list(value: &Value) -> bool {
+    match value {
+        Value::Array(_) => true,
+        Value::Object(keys) => keys.values().any(has_list),
+        _ => false,
+    }
 }
 
 impl<'de> Deserialize<'de> for Node {
@@ -169,7 +198,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Node, A::Error> {
-        Err(A::Error::custom("no key takes a list"))
+        Err(A::Error::custom(NO_LISTS))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
@@ -221,7 +250,7 @@ fn toml_value(value: &DeValue, line_of: &dyn Fn(usize) -> u64) -> Result<Node, P
             }
         }
         DeValue::Datetime(_) => return refuse("no key takes a date"),
-        DeValue::Array(_) => return refuse("no key takes a list"),
+        DeValue::Array(_) => return refuse(NO_LISTS),
     }))
 }
 
@@ -283,12 +312,16 @@ mod tests {
             ("ini", "", "neither YAML, TOML nor JSON"),
             ("json", "{\n\"a\" 1}", "run.json:2: expected `:`"),
             ("json", "[1]", "run.json: not a list of keys and values"),
+            ("json", "{\"held_out\": [5, 1000]}", "run.json: no key takes a list"),
+            ("json", "{\"a\": {\"b\": []}}", "run.json: no key takes a list"),
         ];
         for (extension, text, message) in cases {
             let error = format!("{:#}", document(extension, text).unwrap_err());
             assert!(error.contains(message), "{text:?}: {error}");
         }
         assert!(document("yaml", "# nothing\n").unwrap().value.as_object().unwrap().is_empty());
+        let for_editors = document("json", "{\"$schema\": \"job.schema.json\"}").unwrap();
+        assert!(for_editors.value.as_object().unwrap().is_empty());
     }
 
     #[test]

@@ -7,13 +7,13 @@ use anyhow::{Result, anyhow, bail};
 use serde_json::{Map, Value, json};
 use zoo_training::SpecError;
 
-use super::document::{Document, scalar};
+use super::document::{Document, place, scalar};
 use super::{DEFAULT_PRESET, RunConfig};
 
 /// Values that go over those below.
 #[derive(Debug)]
 pub struct Layer {
-    /// The file they are from; none: the command line.
+    /// The file they are from, if they are from one.
     file: Option<PathBuf>,
     value: Value,
     lines: BTreeMap<String, u64>,
@@ -29,11 +29,10 @@ impl Layer {
     /// What somebody sent, in JSON, YAML or TOML: `format` is the extension that a file of it would have.
     ///
     /// # Errors
-    /// As of a file.
+    /// As of a file, with the line alone: what the sender calls it is not known.
     pub fn parse(text: &str, format: &str) -> Result<Self> {
-        let name = Path::new("job").with_extension(format);
-        let Document { value, lines } = Document::parse(text, &name)?;
-        Ok(Self { file: Some(name), value, lines })
+        let Document { value, lines } = Document::parse(text, format, None)?;
+        Ok(Self { file: None, value, lines })
     }
 
     /// What the command line sets: dotted paths and values.
@@ -79,13 +78,7 @@ impl Layer {
 
     /// Where a key is written, for the start of a message.
     fn place(&self, path: &str) -> String {
-        match &self.file {
-            None => String::new(),
-            Some(file) => match self.lines.get(path) {
-                Some(line) => format!("{}:{line}: ", file.display()),
-                None => format!("{}: ", file.display()),
-            },
-        }
+        place(self.file.as_deref(), self.lines.get(path).copied())
     }
 }
 
@@ -103,8 +96,11 @@ pub fn build(base: Option<&RunConfig>, layers: &[Layer]) -> Result<RunConfig> {
         let below = merged.clone();
         overlay(&mut merged, &layer.value);
         follow(&mut merged, &below, layer)?;
-        if RunConfig::from_value(merged.clone()).is_err() {
+        let Ok(read) = RunConfig::from_value(merged.clone()) else {
             return Err(culprit(&below, &merged, layer));
+        };
+        if let Some(path) = unread(&layer.value, &read.to_value(), "") {
+            return Err(meaningless(&path, &merged, layer));
         }
     }
     let config = RunConfig::from_value(merged).map_err(|error| anyhow!("configuration: {error}"))?;
@@ -173,6 +169,28 @@ fn follow(merged: &mut Value, below: &Value, layer: &Layer) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The first key that is written and was not read.
+fn unread(written: &Value, read: &Value, path: &str) -> Option<String> {
+    written.as_object()?.iter().find_map(|(key, value)| {
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        match read.get(key) {
+            None => Some(path),
+            Some(read) => unread(value, read, &path),
+        }
+    })
+}
+
+/// The error for a key of a table whose `type` does not have it.
+fn meaningless(path: &str, merged: &Value, layer: &Layer) -> anyhow::Error {
+    let table = path.rsplit_once('.').map_or("", |(table, _)| table);
+    let pointer = format!("/{}/type", table.replace('.', "/"));
+    let kind = merged.pointer(&pointer).and_then(Value::as_str).unwrap_or_default();
+    let place = layer.place(path);
+    anyhow!(
+        "{place}{path}: it means nothing where {table}.type is {kind}\nhint: write {table}.type too, or leave it out"
+    )
 }
 
 /// The error for the first key of `layer` that alone already does not fit.
@@ -400,6 +418,10 @@ mod tests {
                 "run.yaml:1: vocabulary: bytes is not model.vocab_size, 300",
             ),
             ("training: {model: {width: 4}}\n", "run.yaml:1: training.model"),
+            (
+                "training:\n  update:\n    keep: 32\n",
+                "run.yaml:3: training.update.keep: it means nothing where training.update.type is dense",
+            ),
         ];
         for (yaml, message) in cases {
             let error = build(None, &[file(yaml)]).unwrap_err().to_string();

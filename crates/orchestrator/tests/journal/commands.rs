@@ -23,6 +23,7 @@ fn commands() -> Vec<Command> {
         minimum_nodes: 1,
         contribution_deadline_ms: 1000,
         topology: Default::default(),
+        overlap: false,
     };
     let job = JobDescription {
         name: "j".into(),

@@ -124,6 +124,7 @@ fn job(minimum_nodes: u32) -> JobDescription {
             minimum_nodes,
             contribution_deadline_ms: 1_000_000,
             topology: Default::default(),
+            overlap: false,
         },
         checkpoints: Default::default(),
         tokens_max: None,

@@ -99,6 +99,7 @@ pub fn job(name: &str, rounds: u32, minimum_nodes: u32) -> (JobDescription, Vec<
             minimum_nodes,
             contribution_deadline_ms: 60_000,
             topology: Default::default(),
+            overlap: false,
         },
         checkpoints: Default::default(),
         tokens_max: None,

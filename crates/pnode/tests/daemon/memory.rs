@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use zoo_content::MemoryStore;
-use zoo_pnode::task::{Datasets, TaskError, evaluate, train};
+use zoo_pnode::task::{AtHand, TaskError, evaluate, train};
 use zoo_protocol::Evaluate;
 use zoo_training::Share;
 
@@ -20,8 +20,8 @@ fn nodes_with_different_limits_take_different_micro_batches_and_end_with_the_sam
     let share = Share { first_sequence: 0, sequences_per_step: SEQUENCES, inner_steps: 1 };
     let window = job.window(0, job.base, share);
     let trained = |available_mib| {
-        let mut datasets = Datasets::default();
-        train(&store, &mut datasets, &window, None, available_mib, &mut |_| ControlFlow::Continue(()))
+        let mut at_hand = AtHand::default();
+        train(&store, &mut at_hand, &window, None, available_mib, &mut |_| ControlFlow::Continue(()))
     };
     let whole = trained(None).unwrap();
     let mut micro_batches = Vec::new();
@@ -59,7 +59,7 @@ fn what_does_not_fit_in_the_smallest_pieces_is_refused_with_what_it_would_take()
         shard: 0,
         shards: 1,
     };
-    let scored = |available_mib| evaluate(&store, &mut Datasets::default(), &work, available_mib);
+    let scored = |available_mib| evaluate(&store, &mut AtHand::default(), &work, available_mib);
     let refused = scored(Some(0)).unwrap_err();
     assert!(refused.to_string().contains("at least about"), "{refused}");
     assert!(refused.to_string().contains("and 0 MiB are available here"), "{refused}");

@@ -67,6 +67,7 @@ impl Network {
                 minimum_nodes: 1,
                 contribution_deadline_ms: 30_000,
                 topology: Default::default(),
+                overlap: true,
             },
             checkpoints: Default::default(),
             tokens_max: None,
@@ -156,7 +157,7 @@ fn local_rounds(job: &Job, events: &[Event]) -> Vec<Digest> {
     let mut local = LocalJob::new(&job.spec, &job.data, NODES).unwrap();
     let mut checkpoints = Vec::new();
     for event in events {
-        let Event::RoundStarted { shares, .. } = event else { continue };
+        let Event::RoundStarted { shares, ahead_steps, .. } = event else { continue };
         let mut dealt = vec![None; NODES];
         for (node, share) in shares {
             let next = places.len();
@@ -167,7 +168,7 @@ fn local_rounds(job: &Job, events: &[Event]) -> Vec<Digest> {
                 inner_steps: share.inner_steps,
             });
         }
-        local.round(&dealt, &mut |_, _| ControlFlow::Continue(())).unwrap();
+        local.round(&dealt, *ahead_steps, &mut |_, _| ControlFlow::Continue(())).unwrap();
         checkpoints.push(Digest::of(&local.checkpoint().manifest().to_bytes()));
     }
     checkpoints

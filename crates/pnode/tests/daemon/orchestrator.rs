@@ -69,6 +69,8 @@ impl Job {
                 sequences_per_step: share.sequences_per_step,
                 inner_steps: share.inner_steps,
             },
+            lead: None,
+            ahead_steps: 0,
         }
     }
 }

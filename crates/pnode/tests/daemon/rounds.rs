@@ -157,7 +157,7 @@ async fn rounds_over_the_network_have_the_bits_of_one_process() {
     for at in 0..3 {
         base = round(&job, &mut nodes, &peers, at, base).await;
         let shares: Vec<_> = shares(NODES, at).into_iter().map(Some).collect();
-        local.round(&shares, &mut |_, _| ControlFlow::Continue(())).unwrap();
+        local.round(&shares, 0, &mut |_, _| ControlFlow::Continue(())).unwrap();
         assert_eq!(base, Digest::of(&local.checkpoint().manifest().to_bytes()), "round {at}");
     }
 

@@ -84,12 +84,13 @@ prop_compose! {
         topology in any_topology(),
         (redundancy, interval, keep) in (1..=64u32, 1..=u32::MAX, 0..=64u32),
         tokens_max in proptest::option::of(1..=u64::MAX),
+        overlap: bool,
     ) -> JobDescription {
         let [program, initial, training_data, held_out_data] = blobs;
         let [sequences_per_step, evaluation_shards, minimum_nodes] = numbers;
         let plan = RoundPlan {
             steps, rhythm, sequences_per_step, evaluate_every, evaluation_shards, minimum_nodes,
-            contribution_deadline_ms, topology,
+            contribution_deadline_ms, topology, overlap,
         };
         let checkpoints = CheckpointPlan { redundancy, interval, keep };
         JobDescription { name, program, profile, initial, training_data, held_out_data, plan, checkpoints, tokens_max }
@@ -103,11 +104,14 @@ prop_compose! {
         first_step: u64,
         first_sequence: u64,
         sequences_per_step in 1..=u32::MAX,
-        inner_steps in 1..=u32::MAX,
+        inner_steps in 1u32..1 << 30,
+        lead in prop::option::of((any::<u64>(), 1..=u32::MAX, 1u32..1 << 30)),
+        ahead_steps in 0u32..1 << 30,
         profile in any_numeric_profile(),
     ) -> TrainWindow {
         let share = Share { first_sequence, sequences_per_step, inner_steps };
-        TrainWindow { job, round, program, profile, base, data, first_step, share }
+        let lead = lead.map(|(first_sequence, sequences_per_step, inner_steps)| Share { first_sequence, sequences_per_step, inner_steps });
+        TrainWindow { job, round, program, profile, base, data, first_step, share, lead, ahead_steps }
     }
 }
 

@@ -61,6 +61,7 @@ pub fn job() -> JobDescription {
             minimum_nodes: 2,
             contribution_deadline_ms: 30_000,
             topology: Topology::Tree { fan_in: 32 },
+            overlap: true,
         },
         checkpoints: CheckpointPlan { redundancy: 3, interval: 300, keep: 2 },
         tokens_max: Some(1 << 40),
@@ -77,6 +78,8 @@ pub fn window() -> TrainWindow {
         data: digest("training data"),
         first_step: 100,
         share: Share { first_sequence: 1 << 33, sequences_per_step: 16, inner_steps: 20 },
+        lead: Some(Share { first_sequence: 1 << 32, sequences_per_step: 12, inner_steps: 7 }),
+        ahead_steps: 5,
     }
 }
 

@@ -6,7 +6,7 @@ use zoo_content::Digest;
 use zoo_content::slice::{CHUNK_BYTES, Outline};
 use zoo_protocol::{
     Aggregate, Challenge, CheckpointPlan, Commitment, Evaluate, JobDescription, JobId, Keep, NodeId, NodeKey,
-    NodeProfile, Profile, Report, RoundPlan, Sealed, Speeds, Sum, Summand, Topology, TrainWindow,
+    NodeProfile, Profile, Report, RoundPlan, Sealed, Share, Speeds, Sum, Summand, Topology, TrainWindow,
     VNodeUpdate, Work, encode,
 };
 use zoo_state::{Command, Event, JobStatus, LossCause, Phase, Refusal, State, invariants};
@@ -40,6 +40,7 @@ pub fn plan() -> RoundPlan {
         minimum_nodes: 2,
         contribution_deadline_ms: DEADLINE_MS,
         topology: Topology::Auto,
+        overlap: false,
     }
 }
 
@@ -328,13 +329,13 @@ pub fn commitment(window: TrainWindow) -> Commitment {
         bytes: 1_000,
         norm: 1 << 20,
     });
-    let share = window.share;
+    let shares: Vec<Share> = window.lead.into_iter().chain([window.share]).collect();
     Commitment {
-        tokens: u64::from(share.inner_steps) * u64::from(share.sequences_per_step) * SEQUENCE_TOKENS,
-        replica_in: None,
+        tokens: shares.iter().map(|share| share.sequences() * SEQUENCE_TOKENS).sum(),
+        replica_in: window.lead.map(|_| digest("replica before")),
         replica_out: digest("optimizer"),
         steps_root: digest("steps"),
-        steps: share.inner_steps,
+        steps: shares.iter().map(|share| share.inner_steps).sum(),
         updates: updates.into(),
         mean_loss_bits: (4.0 / (1.0 + f64::from(window.round))).to_bits(),
         work: window,

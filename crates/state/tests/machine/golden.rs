@@ -82,7 +82,15 @@ fn events() -> Vec<Event> {
         Event::NodeRejoined { node, profile: profile("zebra") },
         Event::JobAccepted { job, name: "demo".into(), plan: plan(), ahead: 300 },
         Event::RoundWaiting { job, round, nodes: 1, minimum: 300 },
-        Event::RoundStarted { job, round, start: 2, base: digest("base"), shares: vec![(node, share)] },
+        Event::RoundStarted {
+            job,
+            round,
+            start: 2,
+            base: digest("base"),
+            shares: vec![(node, share)],
+            lead_steps: 0,
+            ahead_steps: 0,
+        },
         Event::WorkFailed { job, round, node, reason: "no space left".into() },
         Event::ContributionAccepted {
             job,

@@ -56,7 +56,7 @@ pub fn with_threads<T: Send>(threads: usize, run: impl FnOnce() -> T + Send) -> 
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(run)
 }
 
-pub fn advance(trainer: &mut Trainer<'_>, steps: u64) {
+pub fn advance(trainer: &mut Trainer, steps: u64) {
     for _ in 0..steps {
         trainer.step().unwrap();
     }

@@ -9,9 +9,9 @@ use serde::Serialize;
 use serde_json::Value;
 use zoo_content::VerifiedBlob;
 use zoo_job::{Corpus, Layer, RunConfig, build};
-use zoo_protocol::Stretch;
+use zoo_protocol::{OVERLAP_PARTS, Stretch};
 use zoo_training::{
-    LocalJob, Part, Progress, TrainingSpec, UpdateFormat, WindowResult, equal_shares, evaluate, layout,
+    LocalJob, Part, Progress, Share, TrainingSpec, UpdateFormat, WindowResult, equal_shares, evaluate, layout,
 };
 use zoo_update::{Header, dense, sparse};
 
@@ -125,6 +125,7 @@ impl Codec {
             ("from", layers::path(self.from.as_deref())?),
             ("steps", Some(self.steps.into())),
             ("rounds.inner_steps", unless_set("rounds.inner_steps", 30.into())),
+            ("rounds.overlap", unless_set("rounds.overlap", false.into())),
             ("training.update.type", unless_set("training.update.type", "sparse".into())),
         ];
         layers::of(self.config.as_deref(), &self.settings, named)
@@ -140,13 +141,22 @@ impl Codec {
         let mut bar = ProgressBar::start(plan.steps, self.json);
         let started = Instant::now();
         let (mut bytes, mut tokens, mut exact) = (0, 0, true);
+        let (mut next_sequence, mut lead_steps) = (0, 0);
         while job.checkpoint().progress.step < plan.steps {
-            let Progress { round, step, sequences: first, .. } = job.checkpoint().progress;
+            let Progress { round, step, .. } = job.checkpoint().progress;
             bar.update(step, || "steps".into());
-            let inner_steps = plan.inner_steps_at(step, 1);
-            let shares = equal_shares(self.replicas.into(), first, plan.sequences_per_step, inner_steps);
-            let shares: Vec<_> = shares.into_iter().map(Some).collect();
-            let results = job.round(&shares, &mut |_, _| ControlFlow::Continue(()))?;
+            let steps = plan.inner_steps_at(step, 1);
+            let left = plan.steps - step - u64::from(steps);
+            let ahead_steps = if plan.overlap && left > 0 { steps / OVERLAP_PARTS } else { 0 };
+            let (sequences, own_steps) = (plan.sequences_per_step, steps - lead_steps);
+            let shares =
+                equal_shares(self.replicas.into(), next_sequence, sequences, own_steps + ahead_steps);
+            let own = |share| Some(Share { inner_steps: own_steps, ..share });
+            let shares: Vec<_> = shares.into_iter().map(own).collect();
+            let results = job.round(&shares, ahead_steps, &mut |_, _| ControlFlow::Continue(()))?;
+            next_sequence +=
+                u64::from(self.replicas) * u64::from(sequences) * u64::from(own_steps + ahead_steps);
+            lead_steps = ahead_steps;
             exchange.round(results.iter().flatten().map(updates_of))?;
             for result in results.iter().flatten() {
                 bytes += result.updates.iter().map(|update| update.blob.len() as u64).sum::<u64>();

@@ -126,6 +126,7 @@ fn job() -> JobDescription {
             minimum_nodes: 1,
             contribution_deadline_ms: 1 << 40,
             topology: Topology::Auto,
+            overlap: false,
         },
         checkpoints: CheckpointPlan::default(),
         tokens_max: None,
@@ -135,7 +136,7 @@ fn job() -> JobDescription {
 fn commitment(window: TrainWindow) -> Commitment {
     let (round, sequence) = (window.round, window.share.first_sequence);
     Commitment {
-        tokens: u64::from(window.share.inner_steps) * u64::from(window.share.sequences_per_step) * 256,
+        tokens: window.share.sequences() * 256,
         replica_in: None,
         replica_out: Digest::of(b"optimizer"),
         steps_root: Digest::of(b"steps"),

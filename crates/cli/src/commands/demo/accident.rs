@@ -159,6 +159,7 @@ mod tests {
                 minimum_nodes: 1,
                 contribution_deadline_ms: 1,
                 topology: Default::default(),
+                overlap: false,
             };
             let mut story = Self {
                 overview: Overview::new(plan),
@@ -177,7 +178,15 @@ mod tests {
         fn start_round(&mut self, round: u32) {
             let (job, base) = (Digest::of(b"job"), Digest::of(b"base"));
             let share = Share { first_sequence: 0, sequences_per_step: 1, inner_steps: 1 };
-            self.hear(Event::RoundStarted { job, round, start: 1, base, shares: vec![(NODE, share)] });
+            self.hear(Event::RoundStarted {
+                job,
+                round,
+                start: 1,
+                base,
+                shares: vec![(NODE, share)],
+                lead_steps: 0,
+                ahead_steps: 0,
+            });
         }
 
         fn seal_round_after(&mut self, seconds: u64) {

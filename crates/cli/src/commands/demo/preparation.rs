@@ -107,5 +107,6 @@ pub fn plan(demo: &Demo) -> RoundPlan {
         minimum_nodes: u32::from(demo.nodes).saturating_sub(1).max(1),
         contribution_deadline_ms: CONTRIBUTION_DEADLINE_MS,
         topology: Topology::Auto,
+        overlap: true,
     }
 }

@@ -71,7 +71,7 @@ impl<'a> Processes<'a> {
 
     /// Starts `zoo join` on one thread; in a directory that was used before it is the same node.
     pub fn start_node(&mut self, name: &str, ticket: &Ticket) -> Result<()> {
-        self.start(name, &["join", &ticket.to_string(), "--name", name, "--threads", "1"])
+        self.start(name, &["join", &ticket.to_string(), "--name", name, "--threads", "1", "--no-page"])
     }
 
     /// The next thing that a process says. Cancel safe.

@@ -5,11 +5,8 @@ use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use tokio::time::sleep;
 
 const DAY_MINUTES: u32 = 24 * 60;
-/// The clock is looked at so often: it may be set, and a laptop sleep.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Where a clock stands against UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,13 +113,6 @@ impl Schedule {
         let since_epoch = (now_s % day.unsigned_abs()).cast_signed() + i64::from(self.offset.minutes) * 60;
         since_epoch.rem_euclid(day) as u32
     }
-
-    /// Completes when the node works, or does not, by `clock`.
-    pub async fn reaches(&self, open: bool, clock: impl Fn() -> u64) {
-        while self.is_open(clock()) != open {
-            sleep(LOOK_INTERVAL).await;
-        }
-    }
 }
 
 /// Seconds since the Unix epoch, by this machine's clock.
@@ -150,8 +140,6 @@ impl fmt::Display for Schedule {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::Instant;
-
     use super::*;
 
     fn schedule(hours: &str, offset: &str) -> Schedule {
@@ -210,15 +198,5 @@ mod tests {
             let error = text.parse::<UtcOffset>().unwrap_err().to_string();
             assert!(error.contains("\nhint: from -12 to +14"), "{text}: {error}");
         }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_end_of_the_hours_is_noticed_within_a_second() {
-        let (schedule, start) = (schedule("22-7", "0"), Instant::now());
-        let clock = || at(21, 59) + start.elapsed().as_secs();
-        schedule.reaches(true, clock).await;
-        assert_eq!(start.elapsed().as_secs(), 60, "they begin");
-        schedule.reaches(false, clock).await;
-        assert_eq!(start.elapsed().as_secs(), 60 + 9 * 3600, "they end");
     }
 }

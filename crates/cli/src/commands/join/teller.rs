@@ -9,7 +9,8 @@ use tokio::sync::Notify;
 use zoo_pnode::{PNodeEvent, Snapshot};
 use zoo_protocol::{Form, RefusedSummand, Report, Summand, Work, encode};
 
-use super::hours::Schedule;
+use super::hours::wall_clock_s;
+use super::terms::Rest;
 use crate::live::format::{bytes, clock, count, harmless, several, speeds};
 use crate::live::print_line;
 
@@ -33,8 +34,6 @@ struct Told {
     was_connected: bool,
     nobody_answers: Option<String>,
     work: Option<Work>,
-    /// Whether it has begun what others wait for.
-    owes: bool,
     last_progress: Option<Instant>,
 }
 
@@ -54,37 +53,54 @@ impl Teller {
         self.told().nobody_answers.clone()
     }
 
-    /// Whether the network waits for something that this node has begun.
-    pub fn owes(&self) -> bool {
-        self.told().owes
+    /// Says where the node's page is.
+    pub fn has_page(&self, url: &str) {
+        let sentence = format!("this node's page, for this machine alone: {url}");
+        self.tell(&json!({ "event": "page", "url": url }), &sentence);
     }
 
     /// Says that it is not the time to work.
-    pub fn rests(&self, schedule: &Schedule, until_change: Duration) {
-        self.told().owes = false;
-        if self.json {
-            print_line(&json!({ "event": "resting", "seconds": until_change.as_secs() }));
-        } else {
-            say(&format!("resting: this node works from {schedule}, again in {}", clock(until_change)));
-        }
+    pub fn rests(&self, rest: Rest) {
+        let (line, sentence) = match rest {
+            Rest::Paused => (
+                json!({ "event": "resting", "cause": "paused" }),
+                "paused: this node rests until `zoo resume`, or Resume on its page".to_owned(),
+            ),
+            Rest::Hours(schedule) => {
+                let wait = schedule.until_change(wall_clock_s());
+                (
+                    json!({ "event": "resting", "cause": "hours", "seconds": wait.as_secs() }),
+                    format!("resting: this node works from {schedule}, again in {}", clock(wait)),
+                )
+            }
+        };
+        self.tell(&line, &sentence);
     }
 
-    /// Says that the hours are over.
-    pub fn drains(&self, schedule: &Schedule) {
-        if self.json {
-            print_line(&json!({ "event": "draining" }));
-        } else {
-            say(&format!("the hours are over (from {schedule}): finishing what was begun"));
-        }
+    /// Says that the time to work is over.
+    pub fn drains(&self, rest: Rest) {
+        let (cause, why) = match rest {
+            Rest::Paused => ("paused", "asked to pause".to_owned()),
+            Rest::Hours(schedule) => ("hours", format!("the hours are over (from {schedule})")),
+        };
+        self.tell(
+            &json!({ "event": "draining", "cause": cause }),
+            &format!("{why}: finishing what was begun"),
+        );
+    }
+
+    /// Says that the node works on, after all.
+    pub fn goes_on(&self) {
+        self.tell(&json!({ "event": "going_on" }), "going on");
     }
 
     /// Says goodbye.
     pub fn left(&self) {
-        if self.json {
-            print_line(&json!({ "event": "left" }));
-        } else {
-            say("left the network");
-        }
+        self.tell(&json!({ "event": "left" }), "left the network");
+    }
+
+    fn tell(&self, line: &Value, sentence: &str) {
+        if self.json { print_line(line) } else { say(sentence) }
     }
 
     /// Takes an event from any thread.
@@ -109,10 +125,6 @@ impl Teller {
                 self.gave_up.notify_one();
             }
             PNodeEvent::WorkChanged(work) => told.work = Some(work.clone()),
-            PNodeEvent::Started(_) => told.owes = true,
-            PNodeEvent::Reported(Report::Kept { .. } | Report::Proved { .. }) => {}
-            // A trained window is owed until it is aggregated: the others fetch it from here.
-            PNodeEvent::Reported(report) => told.owes = matches!(report, Report::Trained(_)),
             _ => {}
         }
     }
@@ -133,7 +145,7 @@ impl Teller {
                 let cause = cause.lines().next().unwrap_or_default();
                 format!("not connected: {cause}; next try in {:.1} s", retry_in.as_secs_f64())
             }
-            PNodeEvent::WorkChanged(_) => return None,
+            PNodeEvent::WorkChanged(_) | PNodeEvent::KeepsChanged(_) | PNodeEvent::Traffic(_) => return None,
             PNodeEvent::Started(work) => match work {
                 Work::Idle => return None,
                 Work::Train(window) => {
@@ -255,6 +267,15 @@ fn line(event: &PNodeEvent) -> Value {
         }),
         PNodeEvent::WorkChanged(work) => work_line("work", work),
         PNodeEvent::Started(work) => work_line("started", work),
+        PNodeEvent::KeepsChanged(keeps) => json!({
+            "event": "keeps",
+            "checkpoints": keeps.iter().map(|keep| json!({
+                "job": keep.job, "round": keep.round, "checkpoint": keep.checkpoint,
+            })).collect::<Vec<_>>(),
+        }),
+        PNodeEvent::Traffic(traffic) => json!({
+            "event": "traffic", "sent_bytes": traffic.sent_bytes, "received_bytes": traffic.received_bytes,
+        }),
         PNodeEvent::Progress(Snapshot { step, steps, loss, tokens_per_second }) => json!({
             "event": "progress", "step": step, "steps": steps, "loss": loss, "tokens_per_second": tokens_per_second,
         }),

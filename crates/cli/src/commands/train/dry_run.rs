@@ -54,7 +54,7 @@ pub fn run(mut config: RunConfig, json: bool) -> Result<()> {
     let config = &config;
     let spec = corpus.spec(config);
     let estimate = Estimate::of(&spec, config.steps, corpus.training.len());
-    let available = available_mib();
+    let available = zoo_job::available_bytes().map(|bytes| bytes as f64 / f64::from(1 << 20));
     let too_large = available.is_some_and(|available| estimate.memory_mib() > available);
     let (tokens_per_s, measured) = tokens_per_second(&spec, &corpus, &estimate, too_large)?;
     let evaluated = evaluated_tokens(config, corpus.held_out.len());
@@ -120,14 +120,6 @@ fn evaluated_tokens(config: &RunConfig, held_out: u64) -> f64 {
     let part =
         if config.evaluate_tokens_max == 0 { held_out } else { held_out.min(config.evaluate_tokens_max) };
     on_the_way as f64 * part as f64 + held_out as f64
-}
-
-/// Memory that is free for this process, where the system says.
-fn available_mib() -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib / 1024.0)
 }
 
 fn print(plan: &Plan, spec: &TrainingSpec, too_large: bool) {

@@ -31,7 +31,7 @@ pub struct Session<'a> {
     config: &'a RunConfig,
     corpus: &'a Corpus,
     home: &'a Home,
-    trainer: Trainer<'a>,
+    trainer: Trainer,
     reporter: Reporter,
     interrupt: Interrupt,
     /// When the command was started.

@@ -2,7 +2,8 @@
 //!
 //! The unit flushes tiny results, after rounding, and takes subnormal operands for zero, which is what the
 //! flags FTZ and DAZ of x86 vectors do. They are set inside the assembly that needs them, so that no compiled
-//! arithmetic ever runs under them. Other machines go through the reference's arithmetic.
+//! arithmetic ever runs under them. Other machines look at the exponents of a block: where nothing can become tiny, plain
+//! multiplication and addition give the same bits; else they go through the reference's arithmetic.
 
 use super::{BLOCK_WORDS, SINGLES_STRIDE};
 use crate::isa::{Level, level};
@@ -22,7 +23,7 @@ pub(in super::super) fn kernel() -> Kernel {
         Level::Avx2 => x86::avx2,
         #[cfg(target_arch = "x86_64")]
         Level::Fma => scalar_fused,
-        _ => scalar,
+        _ => scalar::<FUSED>,
     }
 }
 
@@ -36,36 +37,132 @@ unsafe fn prepare(tile: &Tile) {
     }
 }
 
+/// Columns that the plain path sums at a time.
+const LANES: usize = 16;
+
 /// The scalar path with the machine's own fused multiply-add instead of a library call.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "fma")]
 unsafe fn scalar_fused(tile: Tile, ahead: &mut Ahead) {
     // SAFETY: the caller's.
-    unsafe { scalar(tile, ahead) }
+    unsafe { scalar::<true>(tile, ahead) }
 }
 
+/// Whether every machine of this kind has a fused multiply-add.
+const FUSED: bool = cfg!(target_arch = "aarch64");
+
+/// What any target compiles to: block by block, each by plain arithmetic if nothing in it can be flushed.
 #[inline(always)]
-unsafe fn scalar(tile: Tile, ahead: &mut Ahead) {
+unsafe fn scalar<const FUSED: bool>(tile: Tile, ahead: &mut Ahead) {
     fetch_all(ahead, TILE_ROWS);
-    let b = tile.b.cast::<u32>();
-    // SAFETY: every address is inside what the caller vouched for.
+    // SAFETY: every address is inside what the caller vouched for; a block of A has pairs of elements, one of B rows of PANEL words.
     unsafe {
         prepare(&tile);
-        for i in 0..TILE_ROWS {
-            for j in 0..PANEL {
-                let c = tile.c.add(i * tile.c_stride + j);
-                for first in (0..tile.words).step_by(BLOCK_WORDS) {
-                    let (mut even, mut odd) = (0.0, 0.0);
-                    for p in first..first + BLOCK_WORDS {
-                        let pair = *b.add(p * PANEL + j);
-                        let a = tile.a.add(i * SINGLES_STRIDE + 2 * p);
-                        even = bf16::fma(*a, f32::from_bits(pair << 16), even);
-                        odd = bf16::fma(*a.add(1), f32::from_bits(pair & 0xffff_0000), odd);
-                    }
-                    *c = bf16::add(*c, bf16::add(even, odd));
+        for first in (0..tile.words).step_by(BLOCK_WORDS) {
+            let rows: [&Row; TILE_ROWS] =
+                std::array::from_fn(|i| &*tile.a.add(i * SINGLES_STRIDE + 2 * first).cast());
+            let panel = unpack(&*tile.b.cast::<u32>().add(first * PANEL).cast());
+            let exponents =
+                rows.iter().map(|row| Exponents::of(row.as_flattened())).fold(Exponents::NONE, Exponents::or);
+            let plain = exponents.times(Exponents::of(panel.as_flattened().as_flattened())).need_no_flush();
+            for (i, row) in rows.into_iter().enumerate() {
+                let c: &mut [f32; PANEL] = &mut *tile.c.add(i * tile.c_stride).cast();
+                let block =
+                    if plain { plain_block::<FUSED>(row, &panel) } else { flushed_block(row, &panel) };
+                for (c, block) in c.iter_mut().zip(block) {
+                    *c = bf16::add(*c, block);
                 }
             }
         }
+    }
+}
+
+/// A block of a row of A: even and odd elements.
+type Row = [[f32; 2]; BLOCK_WORDS];
+
+/// A block of B: for every pair of rows the even one and the odd one.
+type Panel = [[[f32; PANEL]; 2]; BLOCK_WORDS];
+
+#[inline(always)]
+fn unpack(words: &[[u32; PANEL]; BLOCK_WORDS]) -> Panel {
+    let mut panel = [[[0.0; PANEL]; 2]; BLOCK_WORDS];
+    for ([even, odd], words) in panel.iter_mut().zip(words) {
+        for j in 0..PANEL {
+            even[j] = f32::from_bits(words[j] << 16);
+            odd[j] = f32::from_bits(words[j] & 0xffff_0000);
+        }
+    }
+    panel
+}
+
+/// The sums of a block's two chains for a row of A and every column, where nothing can be flushed. Products of bf16 have 16 bits, so
+/// they are exact, and to multiply and then to add rounds as often as the fused operation: once.
+#[inline(always)]
+fn plain_block<const FUSED: bool>(row: &Row, panel: &Panel) -> [f32; PANEL] {
+    let accumulate = |a: f32, b: f32, sum: f32| if FUSED { a.mul_add(b, sum) } else { a * b + sum };
+    let mut sums = [0.0; PANEL];
+    for (first, sums) in sums.chunks_exact_mut(LANES).enumerate() {
+        let (mut even, mut odd) = ([0.0; LANES], [0.0; LANES]);
+        for (a, b) in row.iter().zip(panel) {
+            let b: [&[f32; LANES]; 2] = b.each_ref().map(|b| b.as_chunks().0).map(|b| &b[first]);
+            for lane in 0..LANES {
+                even[lane] = accumulate(a[0], b[0][lane], even[lane]);
+                odd[lane] = accumulate(a[1], b[1][lane], odd[lane]);
+            }
+        }
+        for lane in 0..LANES {
+            sums[lane] = even[lane] + odd[lane];
+        }
+    }
+    sums
+}
+
+/// The same by the reference's arithmetic.
+#[inline(always)]
+fn flushed_block(row: &Row, panel: &Panel) -> [f32; PANEL] {
+    std::array::from_fn(|column| {
+        let (mut even, mut odd) = (0.0, 0.0);
+        for (a, b) in row.iter().zip(panel) {
+            even = bf16::fma(a[0], b[0][column], even);
+            odd = bf16::fma(a[1], b[1][column], odd);
+        }
+        bf16::add(even, odd)
+    })
+}
+
+/// The least and the greatest biased exponent of some numbers that are not zero, or the sums of two such.
+#[derive(Clone, Copy)]
+struct Exponents {
+    least: u32,
+    greatest: u32,
+}
+
+impl Exponents {
+    const NONE: Self = Self { least: u32::MAX >> 1, greatest: 0 };
+
+    #[inline(always)]
+    fn of(numbers: &[f32]) -> Self {
+        numbers.iter().fold(Self::NONE, |all, number| {
+            let exponent = number.to_bits() >> 23 & 0xff;
+            let least = if exponent == 0 { Self::NONE.least } else { exponent };
+            all.or(Self { least, greatest: exponent })
+        })
+    }
+
+    #[inline(always)]
+    fn or(self, other: Self) -> Self {
+        Self { least: self.least.min(other.least), greatest: self.greatest.max(other.greatest) }
+    }
+
+    /// Those of the products.
+    fn times(self, other: Self) -> Self {
+        Self { least: self.least + other.least, greatest: self.greatest + other.greatest }
+    }
+
+    /// Whether no product is tiny or infinite, nor any sum of products tiny. With a biased exponent e a number of bf16 is a multiple of
+    /// 2^(e - 134), and a product one of 2^(e + f - 268): from 142 on of the least normal number, below which sums of such then never fall.
+    fn need_no_flush(self) -> bool {
+        self.least >= 142 && self.greatest <= 379
     }
 }
 

@@ -1,0 +1,75 @@
+//! What is written while the next task runs: waiting for the disk between two windows would take a node's time from training.
+
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use tracing::warn;
+use zoo_content::{BlobStore, FileStore, StoreError, VerifiedBlob};
+
+use crate::PNodeError;
+
+/// Handle of two threads: one writes blobs that nobody but this node reads, the other lets what was written reach the disk.
+pub(crate) struct Writer {
+    orders: mpsc::SyncSender<Order>,
+    flushes: mpsc::SyncSender<()>,
+}
+
+enum Order {
+    Keep(VerifiedBlob),
+    /// Say that everything before this is done.
+    Tell(mpsc::Sender<()>),
+}
+
+/// Orders that wait: who gives more waits for the disk.
+const ORDERS_MAX: usize = 2;
+
+impl Writer {
+    pub(crate) fn start(store: Arc<FileStore>) -> Result<Self, PNodeError> {
+        let (flushes, told) = mpsc::sync_channel(1);
+        let flushed = store.clone();
+        spawn("zoo-flush", move || {
+            for () in told {
+                report(flushed.flush());
+            }
+        })?;
+        let (orders, given) = mpsc::sync_channel(ORDERS_MAX);
+        spawn("zoo-writer", move || {
+            for order in given {
+                match order {
+                    Order::Keep(blob) => report(store.keep(&blob)),
+                    Order::Tell(done) => _ = done.send(()),
+                }
+            }
+        })?;
+        Ok(Self { orders, flushes })
+    }
+
+    /// Writes a blob of which only this node has to know. Until it is written, it is not there.
+    pub(crate) fn keep(&self, blob: VerifiedBlob) {
+        let _ = self.orders.send(Order::Keep(blob));
+    }
+
+    /// Returns when everything that was to be kept is written.
+    pub(crate) fn wait(&self) {
+        let (done, told) = mpsc::channel();
+        if self.orders.send(Order::Tell(done)).is_ok() {
+            let _ = told.recv();
+        }
+    }
+
+    /// Lets what was written so far reach the disk. A flush that waits already will do it too.
+    pub(crate) fn flush(&self) {
+        let _ = self.flushes.try_send(());
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), PNodeError> {
+    let spawned = thread::Builder::new().name(name.into()).spawn(run);
+    spawned.map(|_| ()).map_err(|cause| PNodeError::Compute(cause.to_string()))
+}
+
+fn report(written: Result<(), StoreError>) {
+    if let Err(cause) = written {
+        warn!(%cause, "blobs have not reached the disk");
+    }
+}
