@@ -4,11 +4,10 @@
 //! without salt or stretching is enough, since nobody guesses 256 bits.
 
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Mutex;
-use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
@@ -101,11 +100,21 @@ pub enum KeysError {
     Entropy(String),
 }
 
-/// The keys of one orchestrator. The file may change under it, by `zoo keys`: it is read again when it has.
+/// The keys of one orchestrator. The file may change under it, by `zoo keys`: it is read each time, and understood again when it has.
+///
+/// That a file is the same as before is seen by its bytes and not by its time: two changes within one tick of the file system's clock
+/// have one time, and a key that the second of them revoked would go on opening.
 #[derive(Debug)]
 pub struct Keys {
     path: PathBuf,
-    read: Mutex<(Option<SystemTime>, Vec<Key>)>,
+    known: Mutex<Known>,
+}
+
+/// The file as it was read last, and what it says; without a file there are no keys.
+#[derive(Debug, Default)]
+struct Known {
+    text: Option<Vec<u8>>,
+    keys: Vec<Key>,
 }
 
 impl Keys {
@@ -114,7 +123,7 @@ impl Keys {
     /// # Errors
     /// A file that cannot be read, or is something else.
     pub fn open(directory: &Path) -> Result<Self, KeysError> {
-        let keys = Self { path: directory.join(FILE), read: Mutex::new((None, Vec::new())) };
+        let keys = Self { path: directory.join(FILE), known: Mutex::default() };
         keys.refresh()?;
         Ok(keys)
     }
@@ -166,33 +175,37 @@ impl Keys {
         self.write(&keys)
     }
 
-    /// What the bearer of `text` may do; nothing if it is no key.
-    pub fn scope_of(&self, text: &str) -> Option<Scope> {
+    /// The key that `text` is, if it is one.
+    pub fn find(&self, text: &str) -> Option<Key> {
         // Equal digests of unequal texts do not exist, and how long comparing takes says nothing of the text.
         let digest = Digest::of(text.as_bytes());
         let keys = self.refresh().inspect_err(|cause| tracing::warn!(%cause, "nobody is let in")).ok()?;
-        keys.iter().find(|key| key.digest == digest).map(|key| key.scope)
+        keys.into_iter().find(|key| key.digest == digest)
     }
 
     fn refresh(&self) -> Result<Vec<Key>, KeysError> {
-        let mut read = self.read.lock().expect("reading a file does not panic");
-        let metadata = match fs::metadata(&self.path) {
-            Err(cause) if cause.kind() == ErrorKind::NotFound => {
-                *read = (None, Vec::new());
-                return Ok(Vec::new());
-            }
-            metadata => metadata.map_err(|cause| self.fail("read", &cause))?,
-        };
-        let modified = metadata.modified().ok();
-        if modified.is_none() || modified != read.0 {
-            if metadata.len() > FILE_BYTES_MAX {
-                return Err(self.fail("read", &"it is too large"));
-            }
-            let bytes = fs::read(&self.path).map_err(|cause| self.fail("read", &cause))?;
-            let keys: Vec<Key> = serde_json::from_slice(&bytes).map_err(|cause| self.fail("read", &cause))?;
-            *read = (modified, keys);
+        let text = self.read()?;
+        let mut known = self.known.lock().expect("understanding a file does not panic");
+        if text != known.text {
+            let keys = text.as_deref().map_or(Ok(Vec::new()), serde_json::from_slice);
+            *known = Known { keys: keys.map_err(|cause| self.fail("read", &cause))?, text };
         }
-        Ok(read.1.clone())
+        Ok(known.keys.clone())
+    }
+
+    /// The file's bytes; nothing if there is none.
+    fn read(&self) -> Result<Option<Vec<u8>>, KeysError> {
+        let file = match fs::File::open(&self.path) {
+            Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(|cause| self.fail("read", &cause))?,
+        };
+        let mut text = Vec::new();
+        let read = file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text);
+        read.map_err(|cause| self.fail("read", &cause))?;
+        if text.len() as u64 > FILE_BYTES_MAX {
+            return Err(self.fail("read", &"it is too large"));
+        }
+        Ok(Some(text))
     }
 
     /// Writes a file for its owner's eyes only, whole or not at all.
@@ -204,9 +217,7 @@ impl Keys {
             file.sync_all()?;
             fs::rename(&unfinished, &self.path)
         });
-        written.map_err(|cause| self.fail("write", &cause))?;
-        *self.read.lock().expect("reading a file does not panic") = (None, Vec::new());
-        self.refresh().map(|_| ())
+        written.map_err(|cause| self.fail("write", &cause))
     }
 
     fn fail(&self, what: &'static str, cause: &dyn ToString) -> KeysError {
@@ -214,7 +225,8 @@ impl Keys {
     }
 }
 
-fn private_file(path: &Path) -> std::io::Result<fs::File> {
+/// A new file that only its owner reads.
+pub(crate) fn private_file(path: &Path) -> std::io::Result<fs::File> {
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]
@@ -230,24 +242,40 @@ mod tests {
     fn a_key_allows_its_scope_until_it_is_revoked_and_the_file_does_not_hold_it() {
         let directory = tempfile::tempdir().unwrap();
         let keys = Keys::open(directory.path()).unwrap();
-        assert_eq!(keys.scope_of("zoo_00"), None);
+        assert_eq!(keys.find("zoo_00").map(|key| key.scope), None);
         let key = keys.create("mine", Scope::Submit).unwrap();
         assert_eq!(key.len(), PREFIX.len() + 64);
-        assert_eq!(keys.scope_of(&key), Some(Scope::Submit));
+        assert_eq!(keys.find(&key).map(|key| key.scope), Some(Scope::Submit));
         for other in [&key[..key.len() - 1], &key.to_uppercase(), "", PREFIX] {
-            assert_eq!(keys.scope_of(other), None, "{other}");
+            assert_eq!(keys.find(other).map(|key| key.scope), None, "{other}");
         }
         let file = fs::read_to_string(directory.path().join(FILE)).unwrap();
         assert!(!file.contains(&key[PREFIX.len()..]), "{file}");
 
         let another_process = Keys::open(directory.path()).unwrap();
-        assert_eq!(another_process.scope_of(&key), Some(Scope::Submit));
+        assert_eq!(another_process.find(&key).map(|key| key.scope), Some(Scope::Submit));
         assert!(matches!(another_process.create("mine", Scope::Read), Err(KeysError::Taken(_))));
         keys.revoke("mine").unwrap();
-        assert_eq!(keys.scope_of(&key), None);
+        assert_eq!(keys.find(&key).map(|key| key.scope), None);
         assert!(matches!(keys.revoke("mine"), Err(KeysError::Unknown(_))));
         assert!(matches!(keys.create("", Scope::Read), Err(KeysError::Name(_))));
         assert!(matches!(keys.create("a\nb", Scope::Read), Err(KeysError::Name(_))));
+    }
+
+    #[test]
+    fn a_key_is_revoked_also_within_one_tick_of_the_file_systems_clock() {
+        let directory = tempfile::tempdir().unwrap();
+        let (keys, another_process) =
+            (Keys::open(directory.path()).unwrap(), Keys::open(directory.path()).unwrap());
+        let path = directory.path().join(FILE);
+        let at = std::time::SystemTime::UNIX_EPOCH;
+        let now_at = || fs::File::options().write(true).open(&path).unwrap().set_modified(at).unwrap();
+        let key = another_process.create("mine", Scope::Manage).unwrap();
+        now_at();
+        assert_eq!(keys.find(&key).map(|key| key.scope), Some(Scope::Manage));
+        another_process.revoke("mine").unwrap();
+        now_at();
+        assert_eq!(keys.find(&key), None);
     }
 
     #[cfg(unix)]

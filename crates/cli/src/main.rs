@@ -15,6 +15,9 @@ use clap::Parser;
 
 use crate::commands::Command;
 
+#[global_allocator]
+static MEMORY: zoo_kernels::HugePages = zoo_kernels::HugePages;
+
 /// One open language model, trained, checked and served by machines that nobody has to trust.
 #[derive(Parser)]
 #[command(name = "zoo", version, about, max_term_width = 100, arg_required_else_help = true)]

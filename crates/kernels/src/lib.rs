@@ -32,6 +32,7 @@ pub mod digest;
 pub mod elementwise;
 pub mod embedding;
 pub mod heads;
+mod huge_pages;
 pub mod isa;
 pub mod linear;
 pub mod math;
@@ -49,6 +50,7 @@ pub mod reference;
 pub mod rope;
 mod self_test;
 
+pub use huge_pages::HugePages;
 pub use onto::Onto;
 pub use profile::Profile;
 pub use profile::UnknownProfile;
