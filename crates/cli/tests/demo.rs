@@ -80,7 +80,8 @@ fn a_network_trains_loses_a_node_gets_it_back_and_can_be_checked() {
     let bits: Vec<f64> =
         closing["bits_per_byte"].as_array().unwrap().iter().map(|it| it.as_f64().unwrap()).collect();
     assert_eq!(bits.len(), 3);
-    assert!(bits.is_sorted_by(|one, next| one > next), "{bits:?}");
+    // How much is learned after the accident hangs on when it happened.
+    assert!(bits[2] < bits[0], "{bits:?}");
     let first_round = closing["seconds_to_first_round"].as_f64().unwrap();
     assert!(first_round > 0.0 && first_round < closing["seconds_total"].as_f64().unwrap());
     assert!(closing["wire_bytes_per_node"].as_u64().unwrap() > 0);

@@ -93,7 +93,8 @@ mod tests {
             let (end, _) = rest.split_once(' ')?;
             Some(usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?)
         };
-        let mut lines = maps.lines().skip_while(|line| range(line).is_none_or(|range| !range.contains(&address)));
+        let mut lines =
+            maps.lines().skip_while(|line| range(line).is_none_or(|range| !range.contains(&address)));
         lines.find_map(|line| line.strip_prefix("VmFlags:")).unwrap().to_owned()
     }
 

@@ -46,6 +46,14 @@ struct Bench {
     writer: Writer,
 }
 
+/// What a task came to: an outcome that may be told once the blobs that it names are in the store.
+struct Done {
+    outcome: Outcome,
+    names: Vec<VerifiedBlob>,
+    /// What only this node has to know, and needs when it starts again.
+    keeps: Option<VerifiedBlob>,
+}
+
 /// Why a task gave no outcome.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
@@ -73,7 +81,7 @@ impl Worker {
     ) -> Result<Self, PNodeError> {
         let (jobs, queue) = mpsc::channel();
         let (ending, ended) = mpsc::channel();
-        let writer = Writer::start(home.store().clone())?;
+        let writer = Writer::start(home.store().clone(), inputs.clone())?;
         let at_hand = AtHand::default();
         let mut bench = Bench { home, pool, memory, progress, at_hand, inputs, writer };
         thread::Builder::new()
@@ -148,26 +156,29 @@ impl Bench {
         let outcome = catch_unwind(AssertUnwindSafe(|| pool.install(|| self.perform(&job))));
         self.progress.set(Snapshot::default());
         let assignment = job.assignment;
-        let input = match outcome {
-            Ok(Ok(outcome)) => Input::TaskFinished { assignment, outcome },
+        let failed = match outcome {
+            Ok(Ok(Done { outcome, names, keeps })) => {
+                self.writer.tell_of(names, Input::TaskFinished { assignment, outcome });
+                keeps.into_iter().for_each(|blob| self.writer.keep(blob));
+                return self.writer.flush();
+            }
             Ok(Err(Failure::Task(cause))) if cause.is_stop() => return,
             Ok(Err(cause)) => {
                 if let Failure::Task(cause) = &cause {
                     self.home.remove_if_corrupt(cause);
                 }
-                Input::TaskFailed { assignment, reason: cause.to_string() }
+                cause.to_string()
             }
             Err(panic) => {
                 self.at_hand = AtHand::default();
-                Input::TaskFailed { assignment, reason: format!("bug in zoo: {}", panic_message(&*panic)) }
+                format!("bug in zoo: {}", panic_message(&*panic))
             }
         };
         // Without a receiver the daemon is gone, and nobody waits for the result.
-        let _ = self.inputs.blocking_send(input);
-        self.writer.flush();
+        let _ = self.inputs.blocking_send(Input::TaskFailed { assignment, reason: failed });
     }
 
-    fn perform(&mut self, job: &Job) -> Result<Outcome, Failure> {
+    fn perform(&mut self, job: &Job) -> Result<Done, Failure> {
         let available_mib = self.memory.available_mib();
         match &job.task {
             Task::Train(window) => self.train(window, available_mib, &job.cancelled),
@@ -217,7 +228,7 @@ impl Bench {
         window: &TrainWindow,
         available_mib: Option<u64>,
         cancelled: &AtomicBool,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<Done, Failure> {
         let (replica_in, taken) = self.replica_before(window);
         let before = window.lead.filter(|_| replica_in.is_some()).map_or(0, |lead| lead.inner_steps);
         let steps = before + window.share.inner_steps;
@@ -239,15 +250,12 @@ impl Bench {
         let trained = task::train(store, at_hand, window, replica_in, available_mib, &mut progress)?;
 
         // The commitment too: whoever knows its digest can fetch it from here and check it.
-        let commitment = VerifiedBlob::new(zoo_protocol::encode(&trained.commitment));
-        for blob in trained.updates.iter().chain([&commitment]) {
-            self.home.note(window.job, window.round, blob.digest());
-            store.keep(blob).map_err(TaskError::from)?;
-        }
+        let mut names = trained.updates;
+        names.push(VerifiedBlob::new(zoo_protocol::encode(&trained.commitment)));
+        names.iter().for_each(|blob| self.home.note(window.job, window.round, blob.digest()));
         self.home.note_replica(window.job, window.round, trained.commitment.replica_out);
-        self.writer.keep(trained.replica);
         self.home.tidy()?;
-        Ok(Outcome::Trained(trained.commitment.into()))
+        Ok(Done { outcome: Outcome::Trained(trained.commitment.into()), names, keeps: Some(trained.replica) })
     }
 
     /// What the replica kept before the window, and how many steps of its lead were taken since.
@@ -260,44 +268,51 @@ impl Bench {
         (self.home.replica_before(window.job, window.round), 0)
     }
 
-    fn aggregate(&mut self, work: &Aggregate) -> Result<Outcome, Failure> {
+    fn aggregate(&mut self, work: &Aggregate) -> Result<Done, Failure> {
         let store = self.home.store().as_ref();
         let checkpoint = match task::aggregate(store, &mut self.at_hand, work)? {
             Added::Is(checkpoint) => checkpoint,
-            Added::Refused(summands) => return Ok(Outcome::Refused { summands }),
+            Added::Refused(summands) => return Ok(Done::saying(Outcome::Refused { summands })),
         };
         // The round after this one starts from these blobs: they are noted as its own.
         let next = work.round.saturating_add(1);
-        for blob in checkpoint.manifest().blobs() {
-            self.home.note(work.job, next, blob.digest);
-        }
-        let name = checkpoint.save(store).map_err(TaskError::from)?;
-        self.home.note(work.job, next, name);
+        let manifest = VerifiedBlob::new(checkpoint.manifest().to_bytes());
+        let mut names: Vec<_> = checkpoint.blobs().cloned().collect();
+        let name = manifest.digest();
+        names.push(manifest);
+        names.iter().for_each(|blob| self.home.note(work.job, next, blob.digest()));
         self.at_hand.made(name, checkpoint);
         self.home.tidy()?;
-        Ok(Outcome::Aggregated { checkpoint: name })
+        Ok(Done { outcome: Outcome::Aggregated { checkpoint: name }, names, keeps: None })
     }
 
-    fn sum(&self, work: &Sum) -> Result<Outcome, Failure> {
+    fn sum(&self, work: &Sum) -> Result<Done, Failure> {
         let store = self.home.store().as_ref();
         let added = match task::sum(store, work)? {
             Added::Is(added) => added,
-            Added::Refused(summands) => return Ok(Outcome::Refused { summands }),
+            Added::Refused(summands) => return Ok(Done::saying(Outcome::Refused { summands })),
         };
-        let mut sums = Vec::with_capacity(added.len());
+        let (mut sums, mut names) = (Vec::with_capacity(added.len()), Vec::with_capacity(added.len()));
         for (vnode, blob) in added {
             self.home.note(work.job, work.round, blob.digest());
-            store.keep(&blob).map_err(TaskError::from)?;
             sums.push(VNodeUpdate { vnode, update: blob.digest(), bytes: blob.len() as u64, norm: 0 });
+            names.push(blob);
         }
-        Ok(Outcome::Summed { sums })
+        Ok(Done { outcome: Outcome::Summed { sums }, names, keeps: None })
     }
 
-    fn evaluate(&mut self, work: &Evaluate, available_mib: Option<u64>) -> Result<Outcome, Failure> {
+    fn evaluate(&mut self, work: &Evaluate, available_mib: Option<u64>) -> Result<Done, Failure> {
         let store = self.home.store().as_ref();
         let Evaluation { nats, tokens, bytes } =
             task::evaluate(store, &mut self.at_hand, work, available_mib)?;
-        Ok(Outcome::Evaluated { nats, tokens, bytes })
+        Ok(Done::saying(Outcome::Evaluated { nats, tokens, bytes }))
+    }
+}
+
+impl Done {
+    /// An outcome that names no blobs.
+    fn saying(outcome: Outcome) -> Self {
+        Self { outcome, names: Vec::new(), keeps: None }
     }
 }
 

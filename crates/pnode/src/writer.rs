@@ -3,12 +3,14 @@
 use std::sync::{Arc, mpsc};
 use std::thread;
 
+use tokio::sync::mpsc as inputs;
 use tracing::warn;
+use zoo_agent::Input;
 use zoo_content::{BlobStore, FileStore, StoreError, VerifiedBlob};
 
 use crate::PNodeError;
 
-/// Handle of two threads: one writes blobs that nobody but this node reads, the other lets what was written reach the disk.
+/// Handle of two threads: one writes blobs and then tells of them, the other lets what was written reach the disk.
 pub(crate) struct Writer {
     orders: mpsc::SyncSender<Order>,
     flushes: mpsc::SyncSender<()>,
@@ -16,6 +18,8 @@ pub(crate) struct Writer {
 
 enum Order {
     Keep(VerifiedBlob),
+    /// Keep these, then say so: or, instead, why it cannot be said.
+    TellOf(Vec<VerifiedBlob>, Input),
     /// Say that everything before this is done.
     Tell(mpsc::Sender<()>),
 }
@@ -24,7 +28,8 @@ enum Order {
 const ORDERS_MAX: usize = 2;
 
 impl Writer {
-    pub(crate) fn start(store: Arc<FileStore>) -> Result<Self, PNodeError> {
+    /// What is told goes to `inputs`.
+    pub(crate) fn start(store: Arc<FileStore>, inputs: inputs::Sender<Input>) -> Result<Self, PNodeError> {
         let (flushes, told) = mpsc::sync_channel(1);
         let flushed = store.clone();
         spawn("zoo-flush", move || {
@@ -37,6 +42,11 @@ impl Writer {
             for order in given {
                 match order {
                     Order::Keep(blob) => report(store.keep(&blob)),
+                    Order::TellOf(blobs, input) => {
+                        let kept = blobs.iter().try_for_each(|blob| store.keep(blob));
+                        // Without a receiver the daemon is gone, and nobody waits for the result.
+                        let _ = inputs.blocking_send(told(input, kept));
+                    }
                     Order::Tell(done) => _ = done.send(()),
                 }
             }
@@ -47,6 +57,11 @@ impl Writer {
     /// Writes a blob of which only this node has to know. Until it is written, it is not there.
     pub(crate) fn keep(&self, blob: VerifiedBlob) {
         let _ = self.orders.send(Order::Keep(blob));
+    }
+
+    /// Writes blobs that others may ask for as soon as `input` is told, which is when they are written.
+    pub(crate) fn tell_of(&self, blobs: Vec<VerifiedBlob>, input: Input) {
+        let _ = self.orders.send(Order::TellOf(blobs, input));
     }
 
     /// Returns when everything that was to be kept is written.
@@ -66,6 +81,16 @@ impl Writer {
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), PNodeError> {
     let spawned = thread::Builder::new().name(name.into()).spawn(run);
     spawned.map(|_| ()).map_err(|cause| PNodeError::Compute(cause.to_string()))
+}
+
+/// A task has not come to what nobody can be given.
+fn told(input: Input, kept: Result<(), StoreError>) -> Input {
+    match (input, kept) {
+        (Input::TaskFinished { assignment, .. }, Err(cause)) => {
+            Input::TaskFailed { assignment, reason: cause.to_string() }
+        }
+        (input, _) => input,
+    }
 }
 
 fn report(written: Result<(), StoreError>) {

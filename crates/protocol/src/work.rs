@@ -114,7 +114,7 @@ pub struct Commitment {
     pub replica_in: Option<Digest>,
     /// What the replica keeps for its next window.
     pub replica_out: Digest,
-    /// Merkle root over one state leaf per inner step.
+    /// Merkle root over one leaf per inner step.
     pub steps_root: Digest,
     /// Number of leaves under `steps_root`.
     pub steps: u32,

@@ -181,6 +181,11 @@ impl Checkpoint {
         store.put(&self.manifest().to_bytes()).map_err(CheckpointError::ManifestStore)
     }
 
+    /// Every blob that makes up the checkpoint, in network order.
+    pub fn blobs(&self) -> impl Iterator<Item = &VerifiedBlob> {
+        self.vnodes.iter().flat_map(|vnode| vnode.parts().map(|(_, blob)| blob))
+    }
+
     /// Reads the checkpoint called `name`; every blob is hashed on the way.
     ///
     /// # Errors

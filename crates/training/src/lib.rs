@@ -69,5 +69,7 @@ pub use spec::{
     whole_chunk_sequences,
 };
 pub use trainer::{StepReport, Trainer};
-pub use window::{Share, VNodeUpdate, WindowResult, WindowTask, train_window, train_window_from};
+pub use window::{
+    PARAMETERS_EVERY, Share, VNodeUpdate, WindowResult, WindowTask, train_window, train_window_from,
+};
 pub use zoo_model::Profile;

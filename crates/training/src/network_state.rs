@@ -68,8 +68,10 @@ impl Checkpoint {
             let moved = values(vnode);
             let failed = |cause| TrainError::State { what: "parameters", cause };
             vnode.load_state(state.parameters.bytes()).map_err(failed)?;
-            let places = vnode.parameters_mut().iter_mut().flat_map(|parameter| &mut parameter.value);
-            places.zip(moved).zip(from).for_each(|((place, moved), from)| *place += moved - from);
+            let mut moves = moved.iter().zip(from).map(|(moved, from)| moved - from);
+            for parameter in vnode.parameters_mut() {
+                parameter.value.iter_mut().zip(&mut moves).for_each(|(place, moved)| *place += moved);
+            }
         }
         Ok(())
     }
@@ -94,7 +96,9 @@ impl Checkpoint {
 
 /// The parameters of a VNode, one after the other.
 pub fn values(vnode: &VNode) -> Vec<f32> {
-    vnode.parameters().iter().flat_map(|parameter| &parameter.value).copied().collect()
+    let mut values = Vec::with_capacity(vnode.parameter_count());
+    vnode.parameters().iter().for_each(|parameter| values.extend_from_slice(&parameter.value));
+    values
 }
 
 /// How the parameters of a VNode lie in an update.

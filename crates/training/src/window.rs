@@ -16,6 +16,10 @@ use crate::schedule::rewarm;
 use crate::spec::{BATCH_TOKENS_MAX, TrainingSpec};
 use crate::trainer::{StepReport, Trainer};
 
+/// The leaf of every so manyth step of a window covers all parameters, and those between only what the step scored: to hash a model takes as long
+/// as a fiftieth of a small step, and an audit that begins at one such state and ends at the next takes no more than these steps.
+pub const PARAMETERS_EVERY: usize = 4;
+
 /// Which sequences of a round belong to a replica: step `i` of the window trains on
 /// `first_sequence + i * sequences_per_step ..+ sequences_per_step`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,7 +65,7 @@ pub struct WindowResult {
     pub replica: VerifiedBlob,
     /// Loss over the whole window, each batch before its update.
     pub loss: LossSum,
-    /// One digest of the replica's state per inner step.
+    /// What each inner step came to, as one digest; every [`PARAMETERS_EVERY`]th covers all parameters.
     pub leaves: Vec<Digest>,
     /// The Merkle root over `leaves`.
     pub steps_root: Digest,
@@ -163,7 +167,9 @@ impl Steps {
         let first = share.first_sequence + u64::from(inner_step) * u64::from(share.sequences_per_step);
         let report = replica.step_on(first..first + u64::from(share.sequences_per_step), rate)?;
         self.loss += report.loss;
-        self.leaves.push(step_leaf(step, report.loss, replica.network().digest()));
+        let is_covered = (self.leaves.len() + 1).is_multiple_of(PARAMETERS_EVERY);
+        let parameters = is_covered.then(|| replica.network().digest());
+        self.leaves.push(step_leaf(step, report.loss, parameters));
         if progress(&report).is_break() { Err(TrainError::Stopped { step }) } else { Ok(()) }
     }
 }
@@ -195,13 +201,13 @@ impl Share {
     }
 }
 
-/// The state after one inner step: what an audit of that step compares.
-fn step_leaf(step: u64, loss: LossSum, parameters: Digest) -> Digest {
-    let mut bytes = b"zoo/training/1 step".to_vec();
+/// What one inner step came to: what an audit of that step compares.
+fn step_leaf(step: u64, loss: LossSum, parameters: Option<Digest>) -> Digest {
+    let mut bytes = b"zoo/training/2 step".to_vec();
     bytes.extend_from_slice(&step.to_le_bytes());
     bytes.extend_from_slice(&loss.nats.to_bits().to_le_bytes());
     bytes.extend_from_slice(&loss.tokens.to_le_bytes());
-    bytes.extend_from_slice(parameters.as_bytes());
+    parameters.iter().for_each(|parameters| bytes.extend_from_slice(parameters.as_bytes()));
     Digest::of(&bytes)
 }
 

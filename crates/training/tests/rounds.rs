@@ -5,11 +5,11 @@ mod common;
 use std::ops::ControlFlow;
 
 use common::{advance, go_on, name, spec, text, whole, with_threads};
-use zoo_content::{InclusionProof, VerifiedBlob};
+use zoo_content::{Digest, InclusionProof, VerifiedBlob};
 use zoo_training::{
-    AggregateTask, Checkpoint, Dataset, Form, LocalJob, Outer, Share, SparseSettings, SumTask, Summand,
-    TrainError, Trainer, TrainingSpec, UpdateFormat, WindowResult, WindowTask, aggregate, equal_shares,
-    layout, network_of, norm_limits, partial_sums, train_window,
+    AggregateTask, Checkpoint, Dataset, Form, LocalJob, Outer, PARAMETERS_EVERY, Share, SparseSettings,
+    SumTask, Summand, TrainError, Trainer, TrainingSpec, UpdateFormat, WindowResult, WindowTask, aggregate,
+    equal_shares, layout, network_of, norm_limits, partial_sums, rewarm, train_window,
 };
 use zoo_update::{Header, Update};
 
@@ -316,6 +316,28 @@ fn a_window_commits_to_every_step() {
     assert!(elsewhere.leaves.iter().all(|leaf| !result.leaves.contains(leaf)));
     let again = window(&spec, &data, &base, share);
     assert_eq!(again, result);
+}
+
+#[test]
+fn every_fourth_leaf_of_a_window_covers_all_parameters() {
+    let (spec, data) = (spec(), text());
+    let base = first_checkpoint(&spec, &data);
+    let share = Share { first_sequence: 5, sequences_per_step: 4, inner_steps: 9 };
+    let leaves = window(&spec, &data, &base, share).leaves;
+    let mut trainer = Trainer::resume(spec.clone(), &data, &base).unwrap();
+    for (index, leaf) in (0..).zip(leaves) {
+        let rate = spec.schedule.learning_rate(index) * rewarm(index, spec.rewarm_steps);
+        let first = share.first_sequence + 4 * index;
+        let loss = trainer.step_on(first..first + 4, rate).unwrap().loss;
+        let mut said = b"zoo/training/2 step".to_vec();
+        for number in [index, loss.nats.to_bits(), loss.tokens] {
+            said.extend_from_slice(&number.to_le_bytes());
+        }
+        if index % PARAMETERS_EVERY as u64 == 3 {
+            said.extend_from_slice(trainer.network().digest().as_bytes());
+        }
+        assert_eq!(leaf, Digest::of(&said), "step {index}");
+    }
 }
 
 #[test]
