@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use zoo_agent::{Assignment, Input, Outcome, Task};
-use zoo_content::{BlobStore, Digest, VerifiedBlob};
+use zoo_content::{Digest, VerifiedBlob};
 use zoo_protocol::{Aggregate, Evaluate, Sum, TrainWindow, VNodeUpdate};
 use zoo_training::{Evaluation, StepReport};
 

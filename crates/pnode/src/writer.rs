@@ -45,7 +45,7 @@ impl Writer {
                     Order::TellOf(blobs, input) => {
                         let kept = blobs.iter().try_for_each(|blob| store.keep(blob));
                         // Without a receiver the daemon is gone, and nobody waits for the result.
-                        let _ = inputs.blocking_send(told(input, kept));
+                        let _ = inputs.blocking_send(if_kept(input, kept));
                     }
                     Order::Tell(done) => _ = done.send(()),
                 }
@@ -84,7 +84,7 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), PNodeErr
 }
 
 /// A task has not come to what nobody can be given.
-fn told(input: Input, kept: Result<(), StoreError>) -> Input {
+fn if_kept(input: Input, kept: Result<(), StoreError>) -> Input {
     match (input, kept) {
         (Input::TaskFinished { assignment, .. }, Err(cause)) => {
             Input::TaskFailed { assignment, reason: cause.to_string() }
