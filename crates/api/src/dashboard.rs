@@ -15,10 +15,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use zoo_content::Digest;
 
-/// What a browser may do for these files: ask the host that they came from, and run what came from there.
-const POLICY: &str = "default-src 'none'; connect-src 'self'; img-src 'self' data:; script-src 'self'; style-src 'self'; \
-                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
-                      trusted-types 'none'";
 /// For what is asked for again each time; an unchanged file then is not sent again.
 const ASK_AGAIN: &str = "no-cache";
 /// For what is named by its content.
@@ -76,19 +72,16 @@ fn answer(
     content: &'static str,
     tag: &str,
 ) -> Response {
-    let headers = [
-        (header::ETAG, tag),
-        (header::CACHE_CONTROL, caching),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::X_FRAME_OPTIONS, "DENY"),
-    ];
+    let headers = [(header::ETAG, tag), (header::CACHE_CONTROL, caching)];
     let known = asked.get(header::IF_NONE_MATCH).and_then(|known| known.to_str().ok()).unwrap_or_default();
-    if known.split(',').any(|known| known.trim().trim_start_matches("W/") == tag) {
-        return (StatusCode::NOT_MODIFIED, headers).into_response();
-    }
-    (headers, [(header::CONTENT_TYPE, kind)], content).into_response()
+    let is_known = known.split(',').any(|known| known.trim().trim_start_matches("W/") == tag);
+    let mut response = if is_known {
+        (StatusCode::NOT_MODIFIED, headers).into_response()
+    } else {
+        (headers, [(header::CONTENT_TYPE, kind)], content).into_response()
+    };
+    zoo_http::guard(response.headers_mut(), zoo_http::OWN_FILES_ONLY);
+    response
 }
 
 #[cfg(test)]
@@ -126,7 +119,6 @@ mod tests {
 
     #[test]
     fn nothing_inline_is_allowed_and_nothing_inline_is_there() {
-        assert!(!POLICY.contains("unsafe"));
         assert!(!INDEX.contains("style=") && !INDEX.contains("<style") && !INDEX.contains("javascript:"));
         assert!(INDEX.matches("<script").count() == 1 && INDEX.contains("<script type=\"module\" src="));
     }

@@ -43,7 +43,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -233,16 +233,9 @@ async fn in_time(request: Request, next: Next) -> Response {
 
 /// Tells browsers what not to do with answers, and says problems that the framework found as problems.
 async fn guarded(is_local: bool, request: Request, next: Next) -> Response {
-    const HEADERS: [(&str, &str); 4] = [
-        ("x-content-type-options", "nosniff"),
-        ("referrer-policy", "no-referrer"),
-        ("x-frame-options", "DENY"),
-        (
-            "content-security-policy",
-            "default-src 'none'; connect-src 'self'; img-src 'self' data:; script-src 'self' 'unsafe-inline'; \
-             style-src 'self' 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        ),
-    ];
+    // The page of reference is made by a library, which writes scripts and styles into it.
+    const POLICY: &str = "default-src 'none'; connect-src 'self'; img-src 'self' data:; script-src 'self' 'unsafe-inline'; \
+                          style-src 'self' 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
     let mut response = if is_local && names_another(request.headers()) {
         let detail = "this server answers to names of its own machine only; hint: use localhost, or let it listen elsewhere with --http";
         Problem::new(StatusCode::FORBIDDEN, detail).into_response()
@@ -255,8 +248,6 @@ async fn guarded(is_local: bool, request: Request, next: Next) -> Response {
         let detail = format!("the body has more than {BODY_BYTES_MAX} bytes; hint: text goes to /v1/texts");
         response = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).into_response();
     }
-    for (name, value) in HEADERS {
-        response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-    }
+    zoo_http::guard(response.headers_mut(), POLICY);
     response
 }
