@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-use zoo_protocol::{JobId, NodeId};
+use zoo_protocol::{JobId, NodeId, StorageKind};
 use zoo_state::{Activity, Checkpoint as KeptCheckpoint, Node as KnownNode, State, Stop};
 
 use crate::feed::Item;
@@ -73,6 +73,8 @@ pub struct Job {
     pub ended_ms: Option<u64>,
     /// Manifest of the newest checkpoint.
     pub checkpoint: Option<String>,
+    /// The storage that it names for its checkpoints, if no node that is here has one: until one comes, others keep them.
+    pub storage_missing: Option<&'static str>,
 }
 
 impl Job {
@@ -119,6 +121,10 @@ impl Job {
             started_ms: record.started_ms,
             ended_ms: record.ended_ms,
             checkpoint: record.checkpoint.map(|checkpoint| checkpoint.to_string()),
+            storage_missing: description
+                .and_then(|description| description.checkpoints.storage)
+                .filter(|storage| !state.has_storage(*storage))
+                .map(StorageKind::name),
         }
     }
 }
@@ -280,6 +286,8 @@ pub struct Node {
     pub memory_mib: u64,
     /// Instruction set of its kernels.
     pub isa: String,
+    /// What it stores checkpoints in beside its own disk: dir, s3, ipfs or car.
+    pub storage: Option<&'static str>,
     /// Version of its software.
     pub software: String,
     /// What it says it is worth in `f32-exact`, tokens a second on the benchmark network.
@@ -341,6 +349,7 @@ impl Node {
             threads: profile.threads,
             memory_mib: profile.memory_mib,
             isa: profile.isa.clone(),
+            storage: profile.storage.map(StorageKind::name),
             software: profile.software.clone(),
             speed_f32_exact: profile.speeds.f32_exact,
             speed_bf16_exact: profile.speeds.bf16_exact,

@@ -210,6 +210,7 @@ fn profile() -> NodeProfile {
         speeds: Speeds { f32_exact: 1000, bf16_exact: 1000 },
         region: String::new(),
         upload_kib_per_s: 0,
+        storage: None,
         software: "test".into(),
     }
 }

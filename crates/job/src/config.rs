@@ -14,7 +14,7 @@ use serde_json::Value;
 use zoo_data::HeldOut;
 use zoo_kernels::Profile;
 use zoo_protocol::limits::{MAX_KEPT_CHECKPOINTS, MAX_REDUNDANCY, MAX_STRETCHES};
-use zoo_protocol::{CheckpointPlan, RoundPlan, Stretch, Topology};
+use zoo_protocol::{CheckpointPlan, RoundPlan, StorageKind, Stretch, Topology};
 use zoo_storage::Address;
 use zoo_training::{Schedule, SpecError, TrainingSpec, preset};
 
@@ -160,12 +160,14 @@ pub struct Checkpoints {
     pub interval: u32,
     /// Of those, so many are; older ones go.
     pub keep: u32,
+    /// Nodes that store what they keep in this are asked first: dir, s3, ipfs or car.
+    pub storage: Option<StorageKind>,
 }
 
 impl Default for Checkpoints {
     fn default() -> Self {
-        let CheckpointPlan { redundancy, interval, keep } = CheckpointPlan::default();
-        Self { redundancy, interval, keep }
+        let CheckpointPlan { redundancy, interval, keep, storage } = CheckpointPlan::default();
+        Self { redundancy, interval, keep, storage }
     }
 }
 
@@ -354,8 +356,8 @@ impl RunConfig {
 
     /// What a network keeps, as it is told.
     pub fn checkpoint_plan(&self) -> CheckpointPlan {
-        let Checkpoints { redundancy, interval, keep } = self.checkpoint;
-        CheckpointPlan { redundancy, interval, keep }
+        let Checkpoints { redundancy, interval, keep, storage } = self.checkpoint;
+        CheckpointPlan { redundancy, interval, keep, storage }
     }
 
     /// Refuses to continue a run as another one.

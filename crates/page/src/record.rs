@@ -320,6 +320,7 @@ mod tests {
             speeds: Default::default(),
             region: String::new(),
             upload_kib_per_s: 0,
+            storage: None,
             software: "0".into(),
         };
         PNodeEvent::Ready { node: NodeId([1; 32]), addresses: Vec::new(), profile }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rayon::ThreadPool;
 use zoo_kernels::{Profile, isa};
 use zoo_model::preset;
-use zoo_protocol::{Message, NodeProfile, Speeds};
+use zoo_protocol::{Message, NodeProfile, Speeds, StorageKind};
 use zoo_training::{Dataset, Trainer, TrainingSpec};
 
 use crate::PNodeError;
@@ -38,6 +38,7 @@ pub(crate) struct About {
     pub name: String,
     pub region: String,
     pub upload_kib_per_s: u32,
+    pub storage: Option<StorageKind>,
 }
 
 /// Checks that the machine computes the right bits, then measures how fast.
@@ -48,7 +49,7 @@ pub(crate) fn measure(
     pool: &ThreadPool,
 ) -> Result<NodeProfile, PNodeError> {
     isa::self_test().map_err(|cause| PNodeError::Compute(cause.to_string()))?;
-    let About { name, region, upload_kib_per_s } = about;
+    let About { name, region, upload_kib_per_s, storage } = about;
     let mut profile = NodeProfile {
         name,
         threads,
@@ -57,6 +58,7 @@ pub(crate) fn measure(
         speeds: Speeds::default(),
         region,
         upload_kib_per_s,
+        storage,
         software: concat!("zoo ", env!("CARGO_PKG_VERSION")).to_owned(),
     };
     profile.validate().map_err(PNodeError::Profile)?;
@@ -105,7 +107,12 @@ mod tests {
     use super::*;
 
     fn about(name: &str) -> About {
-        About { name: name.to_owned(), region: "here".to_owned(), upload_kib_per_s: 7 }
+        About {
+            name: name.to_owned(),
+            region: "here".to_owned(),
+            upload_kib_per_s: 7,
+            storage: Some(StorageKind::Dir),
+        }
     }
 
     #[test]

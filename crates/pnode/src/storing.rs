@@ -16,7 +16,7 @@ use tokio::time::sleep;
 use tracing::warn;
 use zoo_content::{BlobStore, Digest, FileStore, MAX_BLOB_BYTES, VerifiedBlob};
 use zoo_network::Endpoint;
-use zoo_protocol::{JobId, Peer};
+use zoo_protocol::{JobId, Peer, StorageKind};
 use zoo_storage::{Address, Item, Parcel, Sent, Storage, StorageError};
 use zoo_training::{Manifest, SPEC_BYTES_MAX, TrainingSpec};
 
@@ -24,6 +24,16 @@ use crate::PNodeError;
 use crate::backoff;
 use crate::event::{EventSink, PNodeEvent};
 use crate::home::Home;
+
+/// What the network hears of an address: its kind.
+pub(crate) fn kind_of(address: &Address) -> StorageKind {
+    match address {
+        Address::Folder(_) => StorageKind::Dir,
+        Address::Bucket(_) => StorageKind::S3,
+        Address::Node(_) => StorageKind::Ipfs,
+        Address::Archive(_) => StorageKind::Car,
+    }
+}
 
 /// Longest wait before a storage that failed is tried again.
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(60);

@@ -9,7 +9,7 @@ use zoo_content::hex;
 use zoo_kernels::Profile;
 
 use crate::limits::{self, MAX_NAME_BYTES};
-use crate::{Message, WireError};
+use crate::{Message, StorageKind, WireError};
 
 /// Public half of a node's ed25519 key; the transport's identity as well. Human-readable
 /// formats carry it as 64 hex digits.
@@ -103,6 +103,8 @@ pub struct NodeProfile {
     pub region: String,
     /// What it may upload, KiB a second; 0 is without a limit.
     pub upload_kib_per_s: u32,
+    /// Where the checkpoints that it keeps are stored beside its own disk.
+    pub storage: Option<StorageKind>,
     /// Version of its software.
     pub software: String,
 }

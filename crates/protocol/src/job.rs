@@ -11,7 +11,7 @@ use crate::limits::{
     self, MAX_EVALUATION_SHARDS, MAX_FAN_IN, MAX_KEPT_CHECKPOINTS, MAX_NAME_BYTES, MAX_REDUNDANCY,
     MAX_STRETCHES,
 };
-use crate::{Message, WireError, encode};
+use crate::{Message, StorageKind, WireError, encode};
 
 /// Digest of a [`JobDescription`]'s encoding: the same job has the same id everywhere.
 pub type JobId = Digest;
@@ -64,7 +64,7 @@ impl Message for JobDescription {
             limits::at_most("fan_in", fan_in.into(), MAX_FAN_IN)?;
         }
         limits::positive("tokens_max", self.tokens_max.unwrap_or(1))?;
-        let CheckpointPlan { redundancy, interval, keep } = self.checkpoints;
+        let CheckpointPlan { redundancy, interval, keep, storage: _ } = self.checkpoints;
         limits::positive("redundancy", redundancy.into())?;
         limits::at_most("redundancy", redundancy.into(), MAX_REDUNDANCY)?;
         limits::positive("interval", interval.into())?;
@@ -81,11 +81,13 @@ pub struct CheckpointPlan {
     pub interval: u32,
     /// Of those, so many are; older ones go. At most [`MAX_KEPT_CHECKPOINTS`], and 0 keeps the newest alone.
     pub keep: u32,
+    /// Nodes that store them in this are asked first.
+    pub storage: Option<StorageKind>,
 }
 
 impl Default for CheckpointPlan {
     fn default() -> Self {
-        Self { redundancy: 3, interval: 10, keep: 2 }
+        Self { redundancy: 3, interval: 10, keep: 2, storage: None }
     }
 }
 

@@ -14,6 +14,7 @@ pub mod limits;
 mod link;
 mod message;
 mod sealed;
+mod storage;
 mod wire;
 mod work;
 
@@ -26,6 +27,7 @@ pub use limits::MAX_JOB_BLOBS;
 pub use link::Link;
 pub use message::{FromOrchestrator, Peer, Rejection, Role, ToOrchestrator};
 pub use sealed::{SealError, Sealed, Statement};
+pub use storage::{ParseStorageKindError, StorageKind};
 pub use wire::{MAX_FRAME_BYTES, Message, WireError, decode, encode};
 pub use work::{
     Aggregate, Commitment, Evaluate, Form, RefusedSummand, Report, Share, Sum, Summand, TrainWindow,

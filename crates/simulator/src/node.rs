@@ -121,6 +121,7 @@ impl Node {
             speeds: Speeds { f32_exact: speed, bf16_exact: speed },
             region: String::new(),
             upload_kib_per_s: 0,
+            storage: None,
             software: "simulator".into(),
         }
     }

@@ -9,7 +9,7 @@ fn options(nodes: usize, rounds: u32, seed: u64, faults: Faults) -> Options {
     let topologies =
         [Topology::Auto, Topology::Star, Topology::Tree { fan_in: 4 }, Topology::Tree { fan_in: 16 }];
     let topology = topologies[seed as usize % topologies.len()];
-    let checkpoints = CheckpointPlan { redundancy: 3, interval: 2, keep: 2 };
+    let checkpoints = CheckpointPlan { redundancy: 3, interval: 2, keep: 2, storage: None };
     Options { nodes, rounds, topology, checkpoints, seed, faults, bug: None }
 }
 

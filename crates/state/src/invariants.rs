@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use zoo_protocol::{JobId, NodeId, Work};
+use zoo_protocol::{CheckpointPlan, JobId, NodeId, Work};
 
 use crate::limits::{MAX_FINISHED_JOBS, MAX_FRUITLESS, MAX_NODES, MAX_QUEUED_JOBS};
 use crate::{
@@ -87,7 +87,7 @@ fn check_checkpoints(state: &State) -> Checked {
         let kept_max = if newest.contains(job) { plan.keep as usize + 1 } else { 1 };
         ensure(rounds.len() <= kept_max, || format!("{} checkpoints of {job} are kept", rounds.len()))?;
         for (round, checkpoint) in rounds {
-            let checked = check_keepers(state, checkpoint, plan.redundancy as usize, live);
+            let checked = check_keepers(state, checkpoint, plan, live);
             checked.map_err(|broken| format!("round {round} of {job}: {broken}"))?;
         }
     }
@@ -103,7 +103,8 @@ fn check_suspects(state: &State) -> Checked {
 }
 
 /// As many live nodes keep a checkpoint as its plan says, or all that are there; and what is counted on is known.
-fn check_keepers(state: &State, checkpoint: &Checkpoint, redundancy: usize, live: usize) -> Checked {
+fn check_keepers(state: &State, checkpoint: &Checkpoint, plan: &CheckpointPlan, live: usize) -> Checked {
+    let redundancy = plan.redundancy as usize;
     let Checkpoint { keepers, holders, unfit, .. } = checkpoint;
     let known = |node: &NodeId| state.nodes.contains_key(node);
     ensure(keepers.keys().chain(holders).chain(unfit).all(known), || "a stranger holds it".into())?;
@@ -111,7 +112,17 @@ fn check_keepers(state: &State, checkpoint: &Checkpoint, redundancy: usize, live
     let (here, holding) = keepers
         .fold((0, 0), |(here, holding), (_, keeper)| (here + 1, holding + usize::from(keeper.holds())));
     ensure(here >= redundancy.min(live), || format!("{here} of {live} nodes keep it, not {redundancy}"))?;
-    ensure(holding < redundancy || checkpoint.keepers.len() == redundancy, || {
+    let stores = |node: &NodeId| {
+        plan.storage.is_none()
+            || state.nodes.get(node).is_some_and(|node| node.profile.storage == plan.storage)
+    };
+    let storing = checkpoint.keepers.iter().filter(|(node, _)| state.is_live(node) && stores(node));
+    let (storing, stored) = storing
+        .fold((0, 0), |(storing, stored), (_, keeper)| (storing + 1, stored + usize::from(keeper.holds())));
+    let could = state.live().filter(|node| stores(node) && !unfit.contains(node)).count();
+    ensure(storing >= redundancy.min(could), || format!("{storing} of {could} that store it keep it"))?;
+    let is_enough = holding >= redundancy && stored >= redundancy.min(storing);
+    ensure(!is_enough || checkpoint.keepers.len() == redundancy, || {
         format!("{holding} hold it and {} keep it, not {redundancy}", checkpoint.keepers.len())
     })?;
     let holds = |(node, keeper): (&NodeId, &Keeper)| !keeper.holds() || checkpoint.holders.contains(node);

@@ -5,7 +5,8 @@
 //! at once and comes back as one who is asked: its disk may be another. Only when enough hold the checkpoint are those let go
 //! that are away or too many, so that the last copy is never given up for one that is only promised.
 //!
-//! Keepers are in as many regions as possible; among regions that have as many, those come first that hold the checkpoint already.
+//! Where the job names a storage, nodes that have one come first, and take the place of others when they come. Then
+//! keepers are in as many regions as possible; among regions that have as many, those come first that hold the checkpoint already.
 //! The rest is decided by an order of the checkpoint's own, so that nodes keep about as much as each other.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +15,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
 use zoo_protocol::limits::MAX_REDUNDANCY;
-use zoo_protocol::{Challenge, JobId, Keep, NodeId, Peer};
+use zoo_protocol::{Challenge, JobId, Keep, NodeId, Peer, StorageKind};
 
 use crate::checkpoints::{Checkpoint, JobCheckpoints};
 use crate::{Event, Node, Refusal, State};
@@ -120,6 +121,11 @@ impl State {
             Some(Keep { job: *job, round, checkpoint: checkpoint.digest, ask: keeper.ask, challenge })
         };
         self.checkpoints.iter().filter_map(keep).collect()
+    }
+
+    /// Whether a node is there that stores what it keeps in this.
+    pub fn has_storage(&self, storage: StorageKind) -> bool {
+        self.nodes.values().any(|node| node.live && node.profile.storage == Some(storage))
     }
 
     /// Whom a node asks for what it has to fetch so that it can keep it, out of `peers`, which are ordered by node.
@@ -234,7 +240,8 @@ impl State {
         let Self { nodes, checkpoints, .. } = self;
         for (job, JobCheckpoints { plan, patience_ms, rounds }) in checkpoints.jobs_mut() {
             for (round, checkpoint) in rounds {
-                let mut tended = Tended { name: (*job, *round), checkpoint, nodes, now_ms, events };
+                let (name, storage) = ((*job, *round), plan.storage);
+                let mut tended = Tended { name, storage, checkpoint, nodes, now_ms, events };
                 tended.release_the_late(*patience_ms);
                 tended.ask_until(plan.redundancy as usize);
                 tended.release_the_spare(plan.redundancy as usize);
@@ -252,6 +259,7 @@ fn not_asked(node: NodeId) -> Refusal {
 /// One checkpoint, and what it takes to change who keeps it.
 struct Tended<'a> {
     name: (JobId, u32),
+    storage: Option<StorageKind>,
     checkpoint: &'a mut Checkpoint,
     nodes: &'a Nodes,
     now_ms: u64,
@@ -271,9 +279,15 @@ impl Tended<'_> {
     }
 
     fn ask_until(&mut self, redundancy: usize) {
-        let live = self.checkpoint.keepers.keys().filter(|node| self.is_live(node)).count();
-        for _ in live..redundancy {
+        loop {
+            let live = || self.checkpoint.keepers.keys().filter(|node| self.is_live(node));
+            let fitting = live().filter(|node| self.fits(node)).count();
             let Some(node) = self.next_keeper() else { return };
+            let takes_a_place =
+                fitting < redundancy && self.fits(&node) && !self.checkpoint.unfit.contains(&node);
+            if live().count() >= redundancy && !takes_a_place {
+                return;
+            }
             self.checkpoint.ask(node, self.now_ms);
             let (job, round) = self.name;
             self.events.push(Event::CheckpointAsked { job, round, node });
@@ -284,7 +298,10 @@ impl Tended<'_> {
     fn release_the_spare(&mut self, redundancy: usize) {
         let Checkpoint { keepers, holders, .. } = &*self.checkpoint;
         let (here, away): (Vec<&NodeId>, Vec<&NodeId>) = keepers.keys().partition(|node| self.is_live(node));
-        let is_enough = here.iter().filter(|node| keepers[node].holds()).count() >= redundancy;
+        let holding: Vec<&NodeId> = here.iter().filter(|node| keepers[node].holds()).copied().collect();
+        let of_storage = |nodes: &[&NodeId]| nodes.iter().filter(|node| self.fits(node)).count();
+        let is_enough =
+            holding.len() >= redundancy && of_storage(&holding) >= of_storage(&here).min(redundancy);
         let mut spare: Vec<NodeId> = match is_enough {
             true => {
                 keepers.keys().filter(|node| !self.is_live(node) || !keepers[node].holds()).copied().collect()
@@ -300,7 +317,9 @@ impl Tended<'_> {
             self.checkpoint.release(self.name, node, why, self.events);
         }
         while is_enough && self.checkpoint.keepers.len() > redundancy {
-            let rank = |node: &&NodeId| (self.keepers_in_region_of(node), self.checkpoint.turn(node));
+            let rank = |node: &&NodeId| {
+                (!self.fits(node), self.keepers_in_region_of(node), self.checkpoint.turn(node))
+            };
             let Some(node) = self.checkpoint.keepers.keys().max_by_key(rank).copied() else { break };
             self.checkpoint.release(self.name, node, Release::Spare, self.events);
         }
@@ -319,7 +338,7 @@ impl Tended<'_> {
         let candidates = self.nodes.iter().filter(|(id, node)| node.live && !keepers.contains_key(id));
         let rank = |(id, node): &(&NodeId, &Node)| {
             let crowd = in_region.get(node.profile.region.as_str()).copied().unwrap_or(0);
-            (unfit.contains(id), crowd, !holders.contains(id), self.checkpoint.turn(id))
+            (unfit.contains(id), !self.fits(id), crowd, !holders.contains(id), self.checkpoint.turn(id))
         };
         candidates.min_by_key(rank).map(|(id, _)| *id)
     }
@@ -332,6 +351,12 @@ impl Tended<'_> {
 
     fn is_live(&self, node: &NodeId) -> bool {
         self.nodes.get(node).is_some_and(|node| node.live)
+    }
+
+    /// Whether the node has the storage that the job names, if it names one.
+    fn fits(&self, node: &NodeId) -> bool {
+        self.storage.is_none()
+            || self.nodes.get(node).is_some_and(|node| node.profile.storage == self.storage)
     }
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import EllipsisType, TracebackType
@@ -71,14 +72,12 @@ class Client(_Configured):
         used up.
         """
         document = _document(config, data, name, max_budget, checkpoint)
-        document.warn_of_storage()
-        return self._job(self._transport.run(operations.submit(document)))
+        return self._job(_warned(self._transport.run(operations.submit(document))))
 
     def submit(self, job: ComputeJob) -> Job:
         """Submits a job that was described in parts."""
         document = job.document()
-        document.warn_of_storage()
-        return self._job(self._transport.run(operations.submit(document)))
+        return self._job(_warned(self._transport.run(operations.submit(document))))
 
     def upload(self, text: str | bytes | Path) -> models.Text:
         """Uploads a text, or the file at a `Path`; a job's `data` names it by what comes back as `data`."""
@@ -154,14 +153,12 @@ class AsyncClient(_Configured):
     ) -> AsyncJob:
         """Submits a job: see `Client.train`."""
         document = _document(config, data, name, max_budget, checkpoint)
-        document.warn_of_storage()
-        return self._job(await self._transport.run(operations.submit(document)))
+        return self._job(_warned(await self._transport.run(operations.submit(document))))
 
     async def submit(self, job: ComputeJob) -> AsyncJob:
         """Submits a job that was described in parts."""
         document = job.document()
-        document.warn_of_storage()
-        return self._job(await self._transport.run(operations.submit(document)))
+        return self._job(_warned(await self._transport.run(operations.submit(document))))
 
     async def upload(self, text: str | bytes | Path) -> models.Text:
         """Uploads a text, or the file at a `Path`."""
@@ -230,6 +227,18 @@ class Network:
         """The job's model as a folder."""
         async with AsyncClient() as client:
             return await (await client.job(job_id)).download(folder)
+
+
+def _warned(job: models.Job) -> models.Job:
+    """The job, after a word on what nobody can do for it yet."""
+    if job.storage_missing is not None:
+        warnings.warn(
+            f"no node stores checkpoints in {job.storage_missing} yet, so others keep them: "
+            f"`zoo join --storage {job.storage_missing}:...` starts one that does",
+            UserWarning,
+            stacklevel=3,
+        )
+    return job
 
 
 def _document(

@@ -10,7 +10,6 @@ import codecs
 import json
 import os
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,8 +49,8 @@ class CheckpointConfig:
     or follows the learning rate, nobody knows before how many rounds `interval` steps are, and a `ConfigError` says so.
 
     `storage` says that each checkpoint should also be in IPFS, in a bucket, a folder or a CAR file: `ipfs`, `s3`, `dir`
-    or `car`, alone or as an address. Nodes do that which were started with `zoo join --storage`; the network cannot
-    demand it of others yet, and a `UserWarning` says so when the job is submitted.
+    or `car`. Nodes that were started with such a `zoo join --storage` are asked to keep them first, also when they come
+    later; while there is none, others keep them, and a `UserWarning` says so when the job is submitted.
     """
 
     interval: int | None = None
@@ -69,14 +68,15 @@ class CheckpointConfig:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise ConfigError(f"CheckpointConfig: {name} is {value!r}", f"write a whole number, at least {least}")
-        if self.storage is not None and self.storage.split(":", 1)[0] not in STORAGES:
+        if self.storage is not None and self.storage not in STORAGES:
             detail = f"CheckpointConfig: storage is {self.storage!r}, which nodes do not know"
             raise ConfigError(detail, f"write one of {', '.join(STORAGES)}, or leave it out")
 
-    def section(self, rounds: object) -> dict[str, int]:
+    def section(self, rounds: object) -> dict[str, int | str]:
         """The document's `checkpoint`, of a job with these `rounds`."""
         interval = None if self.interval is None else max(1, self.interval // _inner_steps(rounds))
-        values = {"interval": interval, "redundancy": self.redundancy, "keep": self.keep}
+        said = {"redundancy": self.redundancy, "keep": self.keep, "storage": self.storage}
+        values: dict[str, int | str | None] = {"interval": interval, **said}
         return {key: value for key, value in values.items() if value is not None}
 
 
@@ -167,8 +167,6 @@ class JobDocument:
     """The file's name, for messages."""
     changes: dict[str, Any] = field(default_factory=dict)
     """Values of keys at the top that are not as in the file."""
-    storage: str | None = None
-    """What the job would like, and the network cannot demand."""
 
     @classmethod
     def read(cls, config: Config) -> JobDocument:
@@ -207,10 +205,7 @@ class JobDocument:
         if checkpoint is not None:
             section = checkpoint.section(self.values.get("rounds"))
             changes["checkpoint"] = {**self._section("checkpoint"), **section}
-        storage = self.storage if checkpoint is None else checkpoint.storage
-        return JobDocument(
-            values=self.values, text=self.text, format=self.format, name=self.name, changes=changes, storage=storage
-        )
+        return JobDocument(values=self.values, text=self.text, format=self.format, name=self.name, changes=changes)
 
     def said(self) -> dict[str, Any]:
         """The document, as it is to be."""
@@ -241,16 +236,6 @@ class JobDocument:
         line = f":{at[1]}" if at and is_own else ""
         place = f"{self.name}{line}: " if self.name else ""
         return type(problem)(problem.problem, place + problem.detail[at.end() if at else 0 :], problem.hint)
-
-    def warn_of_storage(self) -> None:
-        """Says, once, what nobody will do just because it was asked for."""
-        if self.storage is not None:
-            warnings.warn(
-                f"checkpoints go to {self.storage} only from nodes that were started with `zoo join --storage`: "
-                "the network cannot demand it of its nodes yet",
-                UserWarning,
-                stacklevel=3,
-            )
 
     def _section(self, key: str) -> dict[str, Any]:
         section = self.said().get(key)

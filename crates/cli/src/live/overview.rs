@@ -348,6 +348,7 @@ mod tests {
             speeds: Speeds { f32_exact: 5, bf16_exact: 7 },
             region: String::new(),
             upload_kib_per_s: 0,
+            storage: None,
             software: "zoo".into(),
         }
     }

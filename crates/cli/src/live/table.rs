@@ -113,6 +113,7 @@ mod tests {
             speeds: Speeds { f32_exact: 123_456, bf16_exact: 7 },
             region: String::new(),
             upload_kib_per_s: 0,
+            storage: None,
             software: "zoo".into(),
         };
         let joined = Event::NodeJoined { node: NodeId([1; 32]), profile };

@@ -287,6 +287,7 @@ fn a_large_journal_is_indexed_once_and_drawn_at_once() {
                 speeds: Speeds { f32_exact: 1, bf16_exact: 1 },
                 region: String::new(),
                 upload_kib_per_s: 0,
+                storage: None,
                 software: "test".into(),
             };
             Command::NodeJoined { node, profile, addresses: Vec::new(), now_ms }

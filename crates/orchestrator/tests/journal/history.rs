@@ -102,6 +102,7 @@ pub fn profile() -> NodeProfile {
         speeds: Speeds { f32_exact: 1, bf16_exact: 7 },
         region: String::new(),
         upload_kib_per_s: 0,
+        storage: None,
         software: "test".into(),
     }
 }

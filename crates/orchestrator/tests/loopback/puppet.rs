@@ -69,6 +69,7 @@ pub fn profile(name: &str) -> NodeProfile {
         speeds: Speeds { f32_exact: 1000, bf16_exact: 7 },
         region: String::new(),
         upload_kib_per_s: 0,
+        storage: None,
         software: "puppet".into(),
     }
 }

@@ -8,7 +8,8 @@ use zoo_content::Digest;
 use zoo_protocol::{
     Aggregate, Challenge, CheckpointPlan, Commitment, Evaluate, Form, FromOrchestrator, JobDescription, Keep,
     Link, NodeId, NodeProfile, Peer, Profile, RefusedSummand, Rejection, Report, Role, RoundPlan, Sealed,
-    Share, Speeds, Stretch, Sum, Summand, ToOrchestrator, Topology, TrainWindow, VNodeUpdate, Work, limits,
+    Share, Speeds, StorageKind, Stretch, Sum, Summand, ToOrchestrator, Topology, TrainWindow, VNodeUpdate,
+    Work, limits,
 };
 
 use crate::samples::key;
@@ -39,11 +40,16 @@ prop_compose! {
         [f32_exact, bf16_exact]: [u32; 2],
         region in "[a-z]{0,8}",
         upload_kib_per_s: u32,
+        storage in any_storage(),
         software in "[0-9.]{0,9}",
     ) -> NodeProfile {
         let speeds = Speeds { f32_exact, bf16_exact };
-        NodeProfile { name, threads, memory_mib, isa, speeds, region, upload_kib_per_s, software }
+        NodeProfile { name, threads, memory_mib, isa, speeds, region, upload_kib_per_s, storage, software }
     }
+}
+
+fn any_storage() -> impl Strategy<Value = Option<StorageKind>> {
+    proptest::option::of(prop::sample::select(StorageKind::ALL.to_vec()))
 }
 
 fn any_numeric_profile() -> impl Strategy<Value = Profile> {
@@ -85,6 +91,7 @@ prop_compose! {
         (redundancy, interval, keep) in (1..=64u32, 1..=u32::MAX, 0..=64u32),
         tokens_max in proptest::option::of(1..=u64::MAX),
         overlap: bool,
+        storage in any_storage(),
     ) -> JobDescription {
         let [program, initial, training_data, held_out_data] = blobs;
         let [sequences_per_step, evaluation_shards, minimum_nodes] = numbers;
@@ -92,7 +99,7 @@ prop_compose! {
             steps, rhythm, sequences_per_step, evaluate_every, evaluation_shards, minimum_nodes,
             contribution_deadline_ms, topology, overlap,
         };
-        let checkpoints = CheckpointPlan { redundancy, interval, keep };
+        let checkpoints = CheckpointPlan { redundancy, interval, keep, storage };
         JobDescription { name, program, profile, initial, training_data, held_out_data, plan, checkpoints, tokens_max }
     }
 }

@@ -6,7 +6,8 @@ use zoo_content::Digest;
 use zoo_protocol::{
     Aggregate, Challenge, CheckpointPlan, Commitment, Evaluate, Form, FromOrchestrator, JobDescription, Keep,
     Link, NodeId, NodeKey, NodeProfile, Peer, Profile, RefusedSummand, Rejection, Report, Role, RoundPlan,
-    Sealed, Share, Speeds, Stretch, Sum, Summand, ToOrchestrator, Topology, TrainWindow, VNodeUpdate, Work,
+    Sealed, Share, Speeds, StorageKind, Stretch, Sum, Summand, ToOrchestrator, Topology, TrainWindow,
+    VNodeUpdate, Work,
 };
 
 pub fn key() -> NodeKey {
@@ -37,6 +38,7 @@ pub fn profile() -> NodeProfile {
         speeds: Speeds { f32_exact: 31_000, bf16_exact: 7 },
         region: "eu-west".into(),
         upload_kib_per_s: 640,
+        storage: Some(StorageKind::S3),
         software: "0.1.0".into(),
     }
 }
@@ -63,7 +65,12 @@ pub fn job() -> JobDescription {
             topology: Topology::Tree { fan_in: 32 },
             overlap: true,
         },
-        checkpoints: CheckpointPlan { redundancy: 3, interval: 300, keep: 2 },
+        checkpoints: CheckpointPlan {
+            redundancy: 3,
+            interval: 300,
+            keep: 2,
+            storage: Some(StorageKind::Ipfs),
+        },
         tokens_max: Some(1 << 40),
     }
 }

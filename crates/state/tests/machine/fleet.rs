@@ -6,8 +6,8 @@ use zoo_content::Digest;
 use zoo_content::slice::{CHUNK_BYTES, Outline};
 use zoo_protocol::{
     Aggregate, Challenge, CheckpointPlan, Commitment, Evaluate, JobDescription, JobId, Keep, NodeId, NodeKey,
-    NodeProfile, Profile, Report, RoundPlan, Sealed, Share, Speeds, Sum, Summand, Topology, TrainWindow,
-    VNodeUpdate, Work, encode,
+    NodeProfile, Profile, Report, RoundPlan, Sealed, Share, Speeds, StorageKind, Sum, Summand, Topology,
+    TrainWindow, VNodeUpdate, Work, encode,
 };
 use zoo_state::{Command, Event, JobStatus, LossCause, Phase, Refusal, State, invariants};
 
@@ -25,6 +25,7 @@ pub struct Fleet {
 }
 
 struct SimNode {
+    storage: Option<StorageKind>,
     key: NodeKey,
     /// Update blobs it can serve.
     blobs: BTreeSet<Digest>,
@@ -63,7 +64,8 @@ impl Fleet {
     pub fn new(nodes: usize) -> Self {
         let mut keys: Vec<_> = (1..=nodes as u8).map(|seed| NodeKey::from_seed([seed; 32])).collect();
         keys.sort_by_key(NodeKey::id);
-        let nodes = keys.into_iter().map(|key| SimNode { key, blobs: BTreeSet::new() }).collect();
+        let nodes =
+            keys.into_iter().map(|key| SimNode { storage: None, key, blobs: BTreeSet::new() }).collect();
         Fleet { state: State::new(), log: Vec::new(), events: Vec::new(), now_ms: 1_000, nodes }
     }
 
@@ -110,14 +112,20 @@ impl Fleet {
         self.state.nodes().get(&self.id(node)).is_some_and(|node| node.live)
     }
 
+    /// When it joins the next time, the node stores what it keeps in this.
+    pub fn give_storage(&mut self, node: usize, storage: StorageKind) {
+        self.nodes[node].storage = Some(storage);
+    }
+
     pub fn join(&mut self, node: usize) {
         self.join_in(node, "");
     }
 
     pub fn join_in(&mut self, node: usize, region: &str) {
+        let storage = self.nodes[node].storage;
         let command = Command::NodeJoined {
             node: self.id(node),
-            profile: NodeProfile { region: region.into(), ..profile(&format!("node {node}")) },
+            profile: NodeProfile { region: region.into(), storage, ..profile(&format!("node {node}")) },
             addresses: vec![format!("127.0.0.1:{}", 4000 + node).parse().unwrap()],
             now_ms: self.now_ms,
         };
@@ -315,6 +323,7 @@ pub fn profile(name: &str) -> NodeProfile {
         speeds: Speeds { f32_exact: 10_000, bf16_exact: 7 },
         region: String::new(),
         upload_kib_per_s: 0,
+        storage: None,
         software: "0.1.0".into(),
     }
 }

@@ -4,10 +4,13 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use zoo_content::Digest;
-use zoo_protocol::{Aggregate, JobId, Link, NodeId, Report, RoundPlan, Sum, Topology, Work};
+use zoo_protocol::{
+    Aggregate, CheckpointPlan, JobDescription, JobId, Link, NodeId, Report, RoundPlan, StorageKind, Sum,
+    Topology, Work,
+};
 use zoo_state::{Command, Event, JobStatus, Outcome, State, Steer};
 
-use crate::fleet::{DEADLINE_MS, Fleet, commitment, plan};
+use crate::fleet::{DEADLINE_MS, Fleet, commitment, job, plan};
 
 const NODES: usize = 5;
 const ROUNDS: u32 = 3;
@@ -117,8 +120,12 @@ impl History {
             overlap: true,
             ..plan()
         };
-        let fleet = Fleet::running(NODES, plan);
-        let job = fleet.state.running().unwrap().job;
+        // Half of them store what they keep, and the job would like that.
+        let mut fleet = Fleet::new(NODES);
+        (0..NODES).step_by(2).for_each(|node| fleet.give_storage(node, StorageKind::Dir));
+        (0..NODES).for_each(|node| fleet.join(node));
+        let checkpoints = CheckpointPlan { storage: Some(StorageKind::Dir), ..CheckpointPlan::default() };
+        let job = fleet.submit_description(JobDescription { checkpoints, ..job("job", plan) });
         let mut history = History { fleet, job, liar, on_their_way: Vec::new() };
         for action in actions {
             history.act(action, weather);

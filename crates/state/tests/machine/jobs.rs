@@ -81,7 +81,7 @@ fn a_plan_that_makes_no_sense_is_refused() {
         job("job", plan)
     };
     let keeping = |redundancy, interval, keep| JobDescription {
-        checkpoints: CheckpointPlan { redundancy, interval, keep },
+        checkpoints: CheckpointPlan { redundancy, interval, keep, storage: None },
         ..job("job", plan())
     };
     let jobs: Vec<JobDescription> = vec![

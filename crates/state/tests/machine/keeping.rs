@@ -1,6 +1,6 @@
 //! Who keeps the checkpoints: chosen, asked, challenged, replaced.
 
-use zoo_protocol::{CheckpointPlan, JobDescription, RoundPlan};
+use zoo_protocol::{CheckpointPlan, JobDescription, RoundPlan, StorageKind};
 use zoo_state::{CHALLENGE_MS, Command, Event, Refusal, Release};
 
 use crate::fleet::{DEADLINE_MS, Fleet, job, plan};
@@ -19,6 +19,58 @@ fn kept(regions: &[&str], redundancy: u32) -> Fleet {
         fleet.sweep();
     }
     fleet
+}
+
+/// Keepers of the newest checkpoint that store in this.
+fn of_storage(fleet: &Fleet, storage: StorageKind) -> usize {
+    let stores = |node: &usize| fleet.state.nodes()[&fleet.id(*node)].profile.storage == Some(storage);
+    fleet.keepers().iter().filter(|node| stores(node)).count()
+}
+
+#[test]
+fn nodes_with_the_storage_that_a_job_names_keep_its_checkpoints_and_take_the_place_of_others_when_they_come()
+{
+    let mut fleet = Fleet::new(7);
+    (0..4).for_each(|node| fleet.join(node));
+    let plan = RoundPlan { steps: 27, evaluate_every: 27, ..plan() };
+    let checkpoints =
+        CheckpointPlan { redundancy: 2, storage: Some(StorageKind::Ipfs), ..CheckpointPlan::default() };
+    fleet.submit_description(JobDescription { checkpoints, ..job("job", plan) });
+    while fleet.state.checkpoints().iter().count() == 0 {
+        fleet.sweep();
+    }
+    all_keep(&mut fleet);
+    assert_eq!((fleet.keepers().len(), of_storage(&fleet, StorageKind::Ipfs)), (2, 0), "others have to do");
+
+    fleet.give_storage(4, StorageKind::S3);
+    fleet.join(4);
+    assert!(!fleet.keepers().contains(&4), "another storage is none");
+    for (node, of_storage_then) in [(5, 1), (6, 2)] {
+        fleet.give_storage(node, StorageKind::Ipfs);
+        fleet.join(node);
+        assert_eq!(fleet.keepers().len(), 3, "nobody is let go for one that is only promised");
+        fleet.keep(node);
+        assert_eq!((fleet.keepers().len(), of_storage(&fleet, StorageKind::Ipfs)), (2, of_storage_then));
+    }
+}
+
+#[test]
+fn a_node_with_the_storage_that_does_not_fetch_in_time_is_not_asked_for_ever() {
+    let mut fleet = Fleet::new(3);
+    fleet.give_storage(2, StorageKind::Ipfs);
+    (0..3).for_each(|node| fleet.join(node));
+    let plan = RoundPlan { steps: 27, evaluate_every: 27, ..plan() };
+    let checkpoints =
+        CheckpointPlan { redundancy: 1, storage: Some(StorageKind::Ipfs), ..CheckpointPlan::default() };
+    fleet.submit_description(JobDescription { checkpoints, ..job("job", plan) });
+    while fleet.state.checkpoints().iter().count() == 0 {
+        fleet.sweep();
+    }
+    assert_eq!(fleet.keepers(), [2]);
+    fleet.now_ms += 4 * DEADLINE_MS;
+    fleet.sweep();
+    assert!(releases(&mut fleet).contains(&Release::Late));
+    assert!(fleet.keepers().len() == 1 && fleet.keepers() != [2]);
 }
 
 fn all_keep(fleet: &mut Fleet) {
@@ -148,7 +200,7 @@ fn a_checkpoint_that_nobody_has_to_keep_any_more_is_asked_of_nobody() {
     let mut fleet = Fleet::new(4);
     (0..4).for_each(|node| fleet.join(node));
     let plan = RoundPlan { steps: 33, evaluate_every: 99, ..plan() };
-    let checkpoints = CheckpointPlan { redundancy: 2, interval: 3, keep: 2 };
+    let checkpoints = CheckpointPlan { redundancy: 2, interval: 3, keep: 2, storage: None };
     let job = JobDescription { checkpoints, ..job("job", plan) };
     let id = job.id();
     fleet.apply(Command::JobSubmitted { job, now_ms: fleet.now_ms }).unwrap();

@@ -67,6 +67,7 @@ impl Network {
             speeds: Speeds { f32_exact: 10_000, bf16_exact: 10_000 },
             region: String::new(),
             upload_kib_per_s: 0,
+            storage: None,
             software: env!("CARGO_PKG_VERSION").into(),
         };
         Command::NodeJoined { node: self.nodes[node].id(), profile, addresses: Vec::new(), now_ms }
