@@ -315,7 +315,7 @@ impl RunConfig {
                 return refuse(field, "0 is not possible".to_owned(), "write at least 1");
             }
         }
-        let Checkpoints { redundancy, interval, keep } = self.checkpoint;
+        let Checkpoints { redundancy, interval, keep, storage: _ } = self.checkpoint;
         for (field, value, least, most) in [
             ("checkpoint.redundancy", redundancy, 1, MAX_REDUNDANCY),
             ("checkpoint.interval", interval, 1, u32::MAX.into()),

@@ -62,7 +62,6 @@ mod tests {
     fn kinds_are_written_as_they_are_read() {
         for kind in StorageKind::ALL {
             assert_eq!(kind.to_string().parse(), Ok(kind));
-            assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
         }
         assert!("ftp".parse::<StorageKind>().is_err());
     }

@@ -119,7 +119,7 @@ fn check_keepers(state: &State, checkpoint: &Checkpoint, plan: &CheckpointPlan, 
     let storing = checkpoint.keepers.iter().filter(|(node, _)| state.is_live(node) && stores(node));
     let (storing, stored) = storing
         .fold((0, 0), |(storing, stored), (_, keeper)| (storing + 1, stored + usize::from(keeper.holds())));
-    let could = state.live().filter(|node| stores(node) && !unfit.contains(node)).count();
+    let could = state.live().filter(|(node, _)| stores(node) && !unfit.contains(*node)).count();
     ensure(storing >= redundancy.min(could), || format!("{storing} of {could} that store it keep it"))?;
     let is_enough = holding >= redundancy && stored >= redundancy.min(storing);
     ensure(!is_enough || checkpoint.keepers.len() == redundancy, || {
