@@ -103,6 +103,9 @@ fn what_cannot_be_stored_or_had_is_refused() {
     bench
         .train("other", &["--steps", "2", "--set", "checkpoint_storage=ftp:x"])
         .refuses("checkpoint_storage");
+    bench
+        .zoo(["submit", "--data", "notes", "--set", "checkpoint_storage=dir:backup"])
+        .refuses("checkpoint.storage says which kind");
     let mut without_credentials = bench.command(["storage", "list", "s3://bucket"]);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AWS_")) {
         without_credentials.env_remove(name);

@@ -130,7 +130,8 @@ impl Node {
         let PNodeOptions { directory, ticket, listen, isa, retention, events, storage, .. } = options;
         let PNodeOptions { name, region, threads, max_memory_mib, max_upload_kib_per_s, .. } = options;
         let upload_kib_per_s = max_upload_kib_per_s.map_or(0, NonZero::get);
-        let about = About { name, region, upload_kib_per_s, storage: storage.as_ref().map(crate::storing::kind_of) };
+        let about =
+            About { name, region, upload_kib_per_s, storage: storage.as_ref().map(crate::storing::kind_of) };
         let memory = MemoryLimit(max_memory_mib);
         if let Some(isa) = isa {
             isa::force(isa).map_err(|cause| PNodeError::Compute(cause.to_string()))?;

@@ -182,6 +182,9 @@ class Job:
     """Numeric profile, if the job is still remembered."""
     started_ms: int | None = None
     """When its first round began."""
+    storage_missing: str | None = None
+    """The storage that it names for its checkpoints, if no node that is here has one: until one comes, others keep
+    them."""
     tokens_max: int | None = None
     """Tokens at which its budget is used up."""
     tokens_per_second: float | None = None
@@ -210,6 +213,7 @@ class Job:
             of_rounds=given.maybe("of_rounds", whole),
             profile=given.maybe("profile", text),
             started_ms=given.maybe("started_ms", whole),
+            storage_missing=given.maybe("storage_missing", text),
             tokens_max=given.maybe("tokens_max", whole),
             tokens_per_second=given.maybe("tokens_per_second", number),
             why=given.maybe("why", text),
@@ -357,6 +361,8 @@ class Node:
     """And how long an answer takes, ms."""
     status: NodeStatus | None = None
     """What its last heartbeat said, while it is here."""
+    storage: str | None = None
+    """What it stores checkpoints in beside its own disk: dir, s3, ipfs or car."""
     upload_kib_per_s: int | None = None
     """What its transfers said of its link, KiB a second."""
 
@@ -386,6 +392,7 @@ class Node:
             faults=given.one("faults", whole),
             rtt_ms=given.maybe("rtt_ms", whole),
             status=given.maybe("status", NodeStatus.of),
+            storage=given.maybe("storage", text),
             upload_kib_per_s=given.maybe("upload_kib_per_s", whole),
         )
 

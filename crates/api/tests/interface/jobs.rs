@@ -48,6 +48,24 @@ async fn a_job_is_submitted_listed_paused_resumed_and_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_job_says_that_nobody_has_the_storage_that_it_names() {
+    let bench = Bench::start().await;
+    assert_eq!(bench.submit("anywhere").await.json()["storage_missing"], json!(null));
+    let data = bench.post("/v1/texts", &bench.submit_key, text().as_bytes()).await.json();
+    let headers = format!("Authorization: Bearer {}\r\nContent-Type: application/yaml\r\n", bench.submit_key);
+    let body = |storage: &str| {
+        format!(
+            "{JOB}run: {storage}\ndata: \"{}\"\ncheckpoint: {{storage: {storage}}}\n",
+            data["data"].as_str().unwrap()
+        )
+    };
+    let job = bench.ask("POST", "/v1/jobs", &headers, body("ipfs").as_bytes()).await;
+    assert_eq!((job.status, &job.json()["storage_missing"]), (201, &json!("ipfs")));
+    bench.ask("POST", "/v1/jobs", &headers, body("ftp").as_bytes()).await.is_problem(422, "refused", "ftp");
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn jobs_survive_a_restart() {
     let bench = Bench::start().await;
     let id = bench.submit("kept").await.json()["id"].as_str().unwrap().to_owned();

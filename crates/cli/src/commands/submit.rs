@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 use zoo_job::{Job, Layer, RunConfig, build};
@@ -74,6 +74,12 @@ impl Submit {
             return Ok(());
         }
         let config = build(None, &self.layers()?)?;
+        if config.checkpoint_storage.is_some() {
+            bail!(
+                "checkpoint_storage: it is for runs on this machine; nodes store what they keep where they were told to\n\
+                 hint: leave it out; checkpoint.storage says which kind of storage they should have"
+            );
+        }
         foreground::block_on(self.submit(config))
     }
 
