@@ -1,5 +1,7 @@
 //! How a parameter is cut into the chunks of which each keeps its largest elements.
 
+use std::ops::Range;
+
 use crate::Shape;
 
 /// Longest side of a chunk of a matrix, and length of a chunk of a vector.
@@ -33,11 +35,11 @@ impl Chunk {
         from_first / self.stride * self.cols + from_first % self.stride
     }
 
-    /// The parameter's places of the chunk, row by row.
-    pub fn indices(self) -> impl Iterator<Item = u32> {
-        (0..self.rows).flat_map(move |row| {
-            let first = self.first + row * self.stride;
-            first..first + self.cols
+    /// Where in the parameter the chunk's rows are.
+    pub fn rows(self) -> impl Iterator<Item = Range<usize>> {
+        (0..self.rows).map(move |row| {
+            let first = (self.first + row * self.stride) as usize;
+            first..first + self.cols as usize
         })
     }
 
@@ -78,7 +80,8 @@ mod tests {
             let mut seen = vec![0; shape.elements() as usize];
             for chunk in chunks(shape) {
                 assert!(chunk.elements() <= WHOLE);
-                for (position, index) in chunk.indices().enumerate() {
+                for (position, index) in chunk.rows().flatten().enumerate() {
+                    let index = index as u32;
                     assert_eq!(chunk.index(position as u32), index);
                     assert_eq!(chunk.position(index), position as u32);
                     seen[index as usize] += 1;

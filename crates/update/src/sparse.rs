@@ -55,19 +55,21 @@ impl Codec for Sparse {
         self.check()?;
         header.validate()?;
         header.layout.check_len(pseudo_gradient)?;
-        let mut wanted = pseudo_gradient.to_vec();
-        if !residual.is_empty() {
+        if residual.is_empty() {
+            // A decay of anything times nothing, added, would turn -0 into 0.
+            check_range(header, pseudo_gradient.iter().copied())?;
+            residual.extend_from_slice(pseudo_gradient);
+        } else {
             header.layout.check_len(residual)?;
-            wanted.iter_mut().zip(&*residual).for_each(|(wanted, left)| *wanted += self.decay * left);
+            let wanted = |(gradient, left): (&f32, &f32)| gradient + self.decay * left;
+            check_range(header, pseudo_gradient.iter().zip(&*residual).map(wanted))?;
+            let places = residual.iter_mut().zip(pseudo_gradient);
+            places.for_each(|(left, gradient)| *left = wanted((gradient, left)));
         }
-        if !wanted.iter().all(|value| fits(*value)) {
-            return Err(range_error(header, &wanted));
-        }
-        let entries = choose(header, &wanted, self.keep);
+        let entries = choose(header, residual, self.keep);
         for Entry { index, value } in &entries {
-            wanted[*index as usize] -= *value as f32 * UNIT;
+            residual[*index as usize] -= *value as f32 * UNIT;
         }
-        *residual = wanted;
         Ok(write(header, &entries, self.keep))
     }
 
@@ -91,6 +93,15 @@ impl Sparse {
     }
 }
 
+/// Refuses values that the shared scale has no room for.
+fn check_range(header: &Header, wanted: impl Iterator<Item = f32> + Clone) -> Result<(), UpdateError> {
+    // Every value is looked at, so that many can be at once.
+    if wanted.clone().fold(true, |all, value| all & fits(value)) {
+        return Ok(());
+    }
+    Err(range_error(header, &wanted.collect::<Vec<_>>()))
+}
+
 /// The value of one step of the shared scale.
 const UNIT: f32 = 1.0 / (1u32 << SCALE_EXPONENT) as f32;
 
@@ -105,13 +116,12 @@ pub fn encode(update: &Update, keep: u16) -> Vec<u8> {
 /// The entries of all chunks, in the order in which they are written.
 fn choose(header: &Header, wanted: &[f32], keep: u16) -> Vec<Entry> {
     let mut entries = Vec::new();
+    let mut largest = Largest::default();
     let mut first = 0;
     for (parameter, wanted) in header.layout.split(wanted) {
         let mut kept: Vec<u32> = Vec::new();
-        let mut keys = Vec::new();
         for chunk in chunks(parameter.shape()) {
-            largest(chunk, wanted, keep, &mut keys);
-            kept.extend(keys.iter().map(|key| *key as u32));
+            kept.extend(largest.of(chunk, wanted, keep).map(|position| chunk.index(position)));
         }
         let levels = Levels::of(kept.iter().map(|index| wanted[*index as usize]));
         let entry =
@@ -122,19 +132,47 @@ fn choose(header: &Header, wanted: &[f32], keep: u16) -> Vec<Entry> {
     entries
 }
 
-/// The places of a chunk's largest elements in the lower halves of `keys`, ascending within the chunk; of equal ones
-/// the first.
-fn largest(chunk: Chunk, wanted: &[f32], keep: u16, keys: &mut Vec<u64>) {
-    let smallness = |index: u32| !(wanted[index as usize].abs().to_bits());
-    keys.clear();
-    keys.extend(chunk.indices().map(|index| u64::from(smallness(index)) << 32 | u64::from(index)));
-    let kept = chunk.kept(keep) as usize;
-    if kept < keys.len() {
-        keys.select_nth_unstable(kept - 1);
-        keys.truncate(kept);
+/// Finds the largest elements of chunks, in the memory that it used for those before.
+#[derive(Default)]
+struct Largest {
+    /// Of every element of the chunk, its magnitude; as bits, which are in the same order.
+    magnitudes: Vec<u32>,
+    /// Of elements that may be among the largest: first the complement of the magnitude, then the place in the chunk.
+    keys: Vec<u64>,
+}
+
+impl Largest {
+    /// The places of a chunk's largest elements, ascending; of equal ones the first.
+    fn of(&mut self, chunk: Chunk, wanted: &[f32], keep: u16) -> impl Iterator<Item = u32> {
+        let Self { magnitudes, keys } = self;
+        magnitudes.clear();
+        for row in chunk.rows() {
+            magnitudes.extend(wanted[row].iter().map(|value| value.abs().to_bits()));
+        }
+        let kept = chunk.kept(keep) as usize;
+        let least = least_of_largest(magnitudes, kept);
+        keys.clear();
+        keys.resize(magnitudes.len(), 0);
+        let mut found = 0;
+        for (place, magnitude) in magnitudes.iter().enumerate() {
+            keys[found] = u64::from(!magnitude) << 32 | place as u64;
+            found += usize::from(*magnitude >= least);
+        }
+        keys.truncate(found);
+        if kept < found {
+            keys.select_nth_unstable(kept - 1);
+            keys.truncate(kept);
+        }
+        keys.sort_unstable_by_key(|key| *key as u32);
+        keys.iter().map(|key| *key as u32)
     }
-    // A chunk's places ascend with its positions.
-    keys.sort_unstable_by_key(|key| *key as u32);
+}
+
+/// A magnitude that none of the `kept` largest is below: each of as many pieces has an element that is as large as the least of their maxima.
+fn least_of_largest(magnitudes: &[u32], kept: usize) -> u32 {
+    let maximum = |piece: &[u32]| piece.iter().fold(0, |most, magnitude| most.max(*magnitude));
+    let pieces = magnitudes.chunks_exact(magnitudes.len() / kept).take(kept);
+    pieces.map(maximum).min().unwrap_or(0)
 }
 
 /// The bins that the kept elements of one parameter fall into.
