@@ -44,6 +44,33 @@ fn what_is_kept_is_the_largest_of_every_chunk() {
 }
 
 #[test]
+fn of_elements_that_are_as_large_the_first_are_kept() {
+    for (values_of, keep) in [(2, 64), (5, 64), (5, 1000), (40, 16), (1, 64), (3, 4096)] {
+        let header = header(&[Shape::matrix(64, 64), Shape::matrix(29, 67)]);
+        let values: Vec<f32> = gradient(64 * 64 + 29 * 67, 7)
+            .iter()
+            .map(|value| (value * 100.0 * values_of as f32).round() / 64.0)
+            .collect();
+        let codec = Sparse { keep, ..Sparse::default() };
+        let update =
+            codec.decode(&codec.encode(&header, &values, &mut Vec::new()).unwrap(), &header).unwrap();
+        let mut spoken = Vec::new();
+        update.for_each(|index, _| spoken.push(index));
+        // Chunks of 64 x 64, then of 29 x 1: one element of each column at least.
+        let columns = (0..67).map(|column| (0..29).map(|row| 4096 + 67 * row + column).collect::<Vec<_>>());
+        let mut expected: Vec<usize> = Vec::new();
+        for mut chunk in std::iter::once((0..4096).collect::<Vec<_>>()).chain(columns) {
+            let kept = (chunk.len() * usize::from(keep)).div_ceil(4096);
+            chunk.sort_by(|a, b| values[*b].abs().total_cmp(&values[*a].abs()).then(a.cmp(b)));
+            chunk.truncate(kept);
+            chunk.sort_unstable();
+            expected.extend(chunk);
+        }
+        assert_eq!(spoken, expected, "{values_of} {keep}");
+    }
+}
+
+#[test]
 fn what_is_not_said_is_fed_back() {
     let header = header(&[Shape::matrix(64, 64)]);
     let codec = Sparse { keep: 64, decay: 0.5 };
