@@ -5,12 +5,12 @@ use std::sync::{LazyLock, Mutex};
 
 use peak_alloc::PeakAlloc;
 use zoo_content::{Digest, InclusionProof, VerifiedBlob};
-use zoo_model::{Network, NetworkDefinition, NetworkOptions, Profile};
+use zoo_model::{ModelConfig, Network, NetworkDefinition, NetworkOptions, Profile};
 use zoo_protocol::{
     Commitment, FromOrchestrator, JobDescription, Message, Report, ToOrchestrator, decode, encode,
 };
 use zoo_state::{Command, Event, State};
-use zoo_training::{Dataset, Manifest, TrainingSpec};
+use zoo_training::{Dataset, Lead, Manifest, Share, TrainingSpec};
 use zoo_update::{Aggregate, Codec, Dense, Header, Layout, Shape, Sparse};
 
 pub mod seeds;
@@ -115,7 +115,12 @@ static NETWORK: LazyLock<Mutex<Network>> = LazyLock::new(|| Mutex::new(network()
 
 /// A small network whose VNodes read states.
 pub fn network() -> Network {
-    let config = zoo_model::ModelConfig {
+    let definition = NetworkDefinition::decoder(&config()).expect("the shape is sound");
+    Network::build(&definition, Profile::F32Exact, NetworkOptions::default()).expect("so is the network")
+}
+
+fn config() -> ModelConfig {
+    ModelConfig {
         family: zoo_model::Family::Qwen3,
         vocab_size: 20,
         width: 8,
@@ -130,9 +135,7 @@ pub fn network() -> Network {
         tied_embeddings: true,
         biases: false,
         initial_std: 0.1,
-    };
-    let definition = NetworkDefinition::decoder(&config).expect("the shape is sound");
-    Network::build(&definition, Profile::F32Exact, NetworkOptions::default()).expect("so is the network")
+    }
 }
 
 pub fn vnode_state(bytes: &[u8]) {
@@ -151,6 +154,23 @@ pub fn optimizer_state(bytes: &[u8]) {
             assert_eq!(vnode.optimizer_bytes(), bytes);
         }
     }
+}
+
+/// A replica's state is read where a window goes on from it.
+pub fn replica_state(bytes: &[u8]) {
+    static TASK: LazyLock<(TrainingSpec, Dataset)> = LazyLock::new(replica);
+    let (spec, data) = &*TASK;
+    let share = Share { first_sequence: 0, sequences_per_step: 1, inner_steps: 1 };
+    if let Ok(lead) = Lead::restore(spec, data, bytes, 1, share) {
+        assert!(lead.is(&Digest::of(bytes), 1, share));
+    }
+}
+
+/// What trains the small network, and on what.
+pub fn replica() -> (TrainingSpec, Dataset) {
+    let tokens: Vec<u32> = (0..300).map(|at| at % 20).collect();
+    let data = Dataset::encode(20, &tokens, 300).expect("the tokens are in the vocabulary");
+    (TrainingSpec { batch_sequences: 1, ..TrainingSpec::new(config()) }, data)
 }
 
 pub fn dataset(bytes: &[u8]) {

@@ -1,17 +1,19 @@
 //! Writes inputs to begin with into `corpus/TARGET/`: one valid value of everything, and the bytes that tests hold fast.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use zoo_content::{Digest, InclusionProof};
 
 use zoo_protocol::{NodeKey, Peer, encode};
 use zoo_state::{Command, State};
+use zoo_training::{Share, Trainer, WindowTask, train_window};
 use zoo_update::{Aggregate, Codec, Dense, Sparse};
 
 use crate::cid::{Cid, Codec as CidCodec};
 use crate::node::{Link, Node};
-use crate::{FileEntry, KEEP, Snapshot, header, network};
+use crate::{FileEntry, KEEP, Snapshot, header, network, replica};
 
 const GOLDEN: &str = include_str!("../../crates/protocol/tests/protocol/golden.txt");
 const JOURNAL: &str = include_str!("../../crates/state/tests/machine/journal-v1.hex");
@@ -80,7 +82,31 @@ fn models() -> std::io::Result<()> {
     let tokens: Vec<u32> = (0..300).map(|at| at % 250).collect();
     let dataset = zoo_training::Dataset::encode(256, &tokens, tokens.len() as u64).expect("it is data");
     write("dataset", "bytes", dataset.blob().bytes())?;
-    write("tokenizer", "bytes", &zoo_model::Tokenizer::bytes().to_json())
+    write("tokenizer", "bytes", &zoo_model::Tokenizer::bytes().to_json())?;
+    replicas()
+}
+
+/// What a replica keeps that goes on from where its window ended, and what one keeps that does not.
+fn replicas() -> std::io::Result<()> {
+    let (spec, data) = replica();
+    let trainer = Trainer::new(spec.clone(), &data).expect("they fit together");
+    let share = Share { first_sequence: 0, sequences_per_step: 1, inner_steps: 1 };
+    for ahead_steps in [0, 1] {
+        let task = WindowTask {
+            spec: &spec,
+            data: &data,
+            base: &trainer.checkpoint(),
+            replica: None,
+            round: 0,
+            first_step: 0,
+            lead: None,
+            share,
+            ahead_steps,
+        };
+        let trained = train_window(task, &mut |_| ControlFlow::Continue(())).expect("it trains");
+        write("replica_state", &ahead_steps.to_string(), trained.replica.bytes())?;
+    }
+    Ok(())
 }
 
 fn files() -> std::io::Result<()> {

@@ -46,7 +46,10 @@ impl Lead {
     }
 
     /// From what the replica kept; the lead ends before inner step `next_step` of the job.
-    pub(crate) fn restore(
+    ///
+    /// # Errors
+    /// What is no replica's state at the end of a window, and a share that cannot be trained on.
+    pub fn restore(
         spec: &TrainingSpec,
         data: &Dataset,
         kept: &[u8],
