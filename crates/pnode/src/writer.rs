@@ -19,7 +19,7 @@ pub(crate) struct Writer {
 enum Order {
     Keep(VerifiedBlob),
     /// Keep these, then say so: or, instead, why it cannot be said.
-    TellOf(Vec<VerifiedBlob>, Input),
+    TellOf(Vec<VerifiedBlob>, Box<Input>),
     /// Say that everything before this is done.
     Tell(mpsc::Sender<()>),
 }
@@ -45,7 +45,7 @@ impl Writer {
                     Order::TellOf(blobs, input) => {
                         let kept = blobs.iter().try_for_each(|blob| store.keep(blob));
                         // Without a receiver the daemon is gone, and nobody waits for the result.
-                        let _ = inputs.blocking_send(if_kept(input, kept));
+                        let _ = inputs.blocking_send(if_kept(*input, kept));
                     }
                     Order::Tell(done) => _ = done.send(()),
                 }
@@ -61,7 +61,7 @@ impl Writer {
 
     /// Writes blobs that others may ask for as soon as `input` is told, which is when they are written.
     pub(crate) fn tell_of(&self, blobs: Vec<VerifiedBlob>, input: Input) {
-        let _ = self.orders.send(Order::TellOf(blobs, input));
+        let _ = self.orders.send(Order::TellOf(blobs, Box::new(input)));
     }
 
     /// Returns when everything that was to be kept is written.
