@@ -82,6 +82,11 @@ impl Checkpoints {
         self.0.iter_mut()
     }
 
+    /// Whether a job names a storage for its checkpoints.
+    pub(crate) fn name_storages(&self) -> bool {
+        self.jobs().any(|(_, kept)| kept.plan.storage.is_some())
+    }
+
     pub(crate) fn record(&mut self, job: &JobDescription, id: JobId, round: u32, checkpoint: Checkpoint) {
         let (plan, patience_ms) = (job.checkpoints, job.plan.contribution_deadline_ms);
         let kept = JobCheckpoints { plan, patience_ms, rounds: BTreeMap::new() };

@@ -238,10 +238,13 @@ impl State {
     /// Sees to it that every checkpoint has its keepers.
     pub(crate) fn tend_checkpoints(&mut self, now_ms: u64, events: &mut Vec<Event>) {
         let Self { nodes, checkpoints, .. } = self;
+        let storing = if checkpoints.name_storages() { by_storage(nodes) } else { BTreeMap::new() };
         for (job, JobCheckpoints { plan, patience_ms, rounds }) in checkpoints.jobs_mut() {
             for (round, checkpoint) in rounds {
                 let (name, storage) = ((*job, *round), plan.storage);
-                let mut tended = Tended { name, storage, checkpoint, nodes, now_ms, events };
+                let storing =
+                    storage.and_then(|storage| storing.get(&storage)).map_or(&[][..], Vec::as_slice);
+                let mut tended = Tended { name, storage, storing, checkpoint, nodes, now_ms, events };
                 tended.release_the_late(*patience_ms);
                 tended.ask_until(plan.redundancy as usize);
                 tended.release_the_spare(plan.redundancy as usize);
@@ -252,6 +255,15 @@ impl State {
 
 type Nodes = BTreeMap<NodeId, Node>;
 
+/// The live nodes that store what they keep, by what they store it in.
+fn by_storage(nodes: &Nodes) -> BTreeMap<StorageKind, Vec<NodeId>> {
+    let mut storing: BTreeMap<StorageKind, Vec<NodeId>> = BTreeMap::new();
+    for (id, node) in nodes.iter().filter(|(_, node)| node.live) {
+        node.profile.storage.iter().for_each(|storage| storing.entry(*storage).or_default().push(*id));
+    }
+    storing
+}
+
 fn not_asked(node: NodeId) -> Refusal {
     Refusal::NotAssigned { node, why: "it is about a checkpoint that it is not asked to keep" }
 }
@@ -260,6 +272,8 @@ fn not_asked(node: NodeId) -> Refusal {
 struct Tended<'a> {
     name: (JobId, u32),
     storage: Option<StorageKind>,
+    /// The live nodes that have the storage which the job names.
+    storing: &'a [NodeId],
     checkpoint: &'a mut Checkpoint,
     nodes: &'a Nodes,
     now_ms: u64,
@@ -279,15 +293,19 @@ impl Tended<'_> {
     }
 
     fn ask_until(&mut self, redundancy: usize) {
-        loop {
-            let live = || self.checkpoint.keepers.keys().filter(|node| self.is_live(node));
-            let fitting = live().filter(|node| self.fits(node)).count();
+        let live = self.checkpoint.keepers.keys().filter(|node| self.is_live(node)).count();
+        self.ask_more(redundancy.saturating_sub(live));
+        // And so many of those with the storage that the job names, beside others who keep it without.
+        let Checkpoint { keepers, unfit, .. } = &*self.checkpoint;
+        let (keeping, others): (Vec<&NodeId>, Vec<&NodeId>) =
+            self.storing.iter().partition(|node| keepers.contains_key(node));
+        let willing = others.iter().filter(|node| !unfit.contains(node)).count();
+        self.ask_more(willing.min(redundancy.saturating_sub(keeping.len())));
+    }
+
+    fn ask_more(&mut self, keepers: usize) {
+        for _ in 0..keepers {
             let Some(node) = self.next_keeper() else { return };
-            let takes_a_place =
-                fitting < redundancy && self.fits(&node) && !self.checkpoint.unfit.contains(&node);
-            if live().count() >= redundancy && !takes_a_place {
-                return;
-            }
             self.checkpoint.ask(node, self.now_ms);
             let (job, round) = self.name;
             self.events.push(Event::CheckpointAsked { job, round, node });
