@@ -32,4 +32,4 @@ async def test_what_the_description_shows_works(
     assert (await network.download(job_id)).name == "qwen3-tiny"
 
     plan = ComputeJob(training_config={"rounds": {"inner_steps": 50}}, checkpoint=description.checkpoints())
-    assert plan.document().said()["checkpoint"] == {"interval": 20, "redundancy": 3}
+    assert plan.document().said()["checkpoint"] == {"interval": 20, "redundancy": 3, "storage": "ipfs"}
