@@ -18,7 +18,9 @@ pub fn guard(headers: &mut HeaderMap, policy: &'static str) {
         (X_FRAME_OPTIONS, "DENY"),
         (REFERRER_POLICY, "no-referrer"),
     ];
-    headers.extend(guards.map(|(name, value)| (name, HeaderValue::from_static(value))));
+    for (name, value) in guards {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
 }
 
 #[cfg(test)]
