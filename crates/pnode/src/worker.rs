@@ -159,8 +159,7 @@ impl Bench {
         let failed = match outcome {
             Ok(Ok(Done { outcome, names, keeps })) => {
                 self.writer.tell_of(names, Input::TaskFinished { assignment, outcome });
-                keeps.into_iter().for_each(|blob| self.writer.keep(blob));
-                return self.writer.flush();
+                return keeps.into_iter().for_each(|blob| self.writer.keep(blob));
             }
             Ok(Err(Failure::Task(cause))) if cause.is_stop() => return,
             Ok(Err(cause)) => {

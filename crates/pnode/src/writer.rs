@@ -13,7 +13,6 @@ use crate::PNodeError;
 /// Handle of two threads: one writes blobs and then tells of them, the other lets what was written reach the disk.
 pub(crate) struct Writer {
     orders: mpsc::SyncSender<Order>,
-    flushes: mpsc::SyncSender<()>,
 }
 
 enum Order {
@@ -49,9 +48,11 @@ impl Writer {
                     }
                     Order::Tell(done) => _ = done.send(()),
                 }
+                // A flush that waits already will do it too.
+                let _ = flushes.try_send(());
             }
         })?;
-        Ok(Self { orders, flushes })
+        Ok(Self { orders })
     }
 
     /// Writes a blob of which only this node has to know. Until it is written, it is not there.
@@ -70,11 +71,6 @@ impl Writer {
         if self.orders.send(Order::Tell(done)).is_ok() {
             let _ = told.recv();
         }
-    }
-
-    /// Lets what was written so far reach the disk. A flush that waits already will do it too.
-    pub(crate) fn flush(&self) {
-        let _ = self.flushes.try_send(());
     }
 }
 
