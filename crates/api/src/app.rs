@@ -12,6 +12,7 @@ use crate::feed::Feed;
 use crate::keys::Keys;
 use crate::owners::Owners;
 use crate::replica::Replica;
+use crate::routes::events::Turns;
 use crate::schema::NodeStatus;
 use crate::submission::Submissions;
 
@@ -21,6 +22,8 @@ pub(crate) struct App {
     pub(crate) handle: Handle,
     pub(crate) replica: Replica,
     pub(crate) feed: Feed,
+    /// In which order watchers are told.
+    pub(crate) turns: Turns,
     pub(crate) keys: Arc<Keys>,
     pub(crate) owners: Arc<Owners>,
     pub(crate) reading_needs_a_key: bool,

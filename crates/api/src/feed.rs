@@ -32,6 +32,8 @@ pub struct Item {
     pub ends_job: bool,
     /// A JSON object.
     pub text: Arc<str>,
+    /// All of that as a server-sent event.
+    pub sent: Arc<str>,
 }
 
 /// The events so far, and what they say of every job.
@@ -152,11 +154,14 @@ fn item(stored: &StoredEvent, event: &Event) -> Item {
     let text = |name: &str| object.get(name).and_then(|value| value.as_str());
     let ends_job =
         matches!(event, Event::JobFinished { .. } | Event::JobFailed { .. } | Event::JobStopped { .. });
+    let (sequence, kind, data) = (stored.sequence, text("event").unwrap_or_default(), object.to_string());
     Item {
-        sequence: stored.sequence,
+        sequence,
         job: text("job").and_then(|job| job.parse().ok()),
-        kind: text("event").unwrap_or_default().into(),
+        kind: kind.into(),
         ends_job,
-        text: object.to_string().into(),
+        // An object of JSON has no line breaks but those that its texts escape.
+        sent: format!("id: {sequence}\nevent: {kind}\ndata: {data}\n\n").into(),
+        text: data.into(),
     }
 }

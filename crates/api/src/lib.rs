@@ -135,6 +135,7 @@ impl Api {
         let app = App {
             replica: Replica::start(handle.clone()).await?,
             feed: Feed::start(handle.clone(), stopped.clone()).await?,
+            turns: events::Turns::default(),
             statuses: Statuses::start(&handle),
             handle,
             keys,

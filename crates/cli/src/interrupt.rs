@@ -1,5 +1,6 @@
 //! Ctrl-C: the first asks, the second ends.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -33,5 +34,10 @@ impl Interrupt {
     /// Whether to stop at the next good moment.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::SeqCst) > 0
+    }
+
+    /// For work that asks at its good moments.
+    pub fn keep_going(&self) -> ControlFlow<()> {
+        if self.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }

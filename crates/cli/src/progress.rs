@@ -55,6 +55,14 @@ impl Progress {
         }
     }
 
+    /// Lets something be printed that stays.
+    pub fn aside(&self, print: impl FnOnce()) {
+        match &self.show {
+            Show::Bar(bar) => bar.suspend(print),
+            Show::Lines { .. } | Show::Nothing => print(),
+        }
+    }
+
     /// A line that stays.
     pub fn note(&self, line: &str) {
         match &self.show {

@@ -19,6 +19,8 @@ const FLOORS: &[(&str, u32)] = &[
     ("zoo-network", 4),
     ("zoo-relay", 4),
     ("zoo-storage", 4),
+    ("zoo-tasks", 4),
+    ("zoo-audit", 5),
     ("zoo-gateway", 5),
     ("zoo-job", 5),
     ("zoo-orchestrator", 5),
@@ -64,6 +66,8 @@ const WITHOUT_ASYNC: &[&str] = &[
     "zoo-data",
     "zoo-home",
     "zoo-simulator",
+    "zoo-tasks",
+    "zoo-audit",
 ];
 
 #[test]

@@ -16,13 +16,13 @@ use tokio::time::timeout;
 use zoo_content::{BlobStore, Digest, MemoryStore, VerifiedBlob};
 use zoo_network::{BindOptions, ControlStream, Endpoint, Ticket};
 use zoo_orchestrator::{Client, Notice};
-use zoo_pnode::task::{AtHand, TrainedWindow, train};
 use zoo_pnode::verify::fetch_inputs;
 use zoo_protocol::{
     Aggregate, Commitment, FromOrchestrator, MAX_FRAME_BYTES, Message, NodeKey, NodeProfile, Peer, Report,
     Role, Sealed, Speeds, Statement, ToOrchestrator, TrainWindow, VERSION, WireError, Work, encode,
 };
 use zoo_state::Event;
+use zoo_tasks::{AtHand, TrainedWindow, train};
 use zoo_training::TrainingSpec;
 use zoo_update::{Header, Layout, Shape};
 

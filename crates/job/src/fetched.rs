@@ -7,13 +7,26 @@ use anyhow::{Context, Result, bail};
 use zoo_content::{BlobStore, Digest, MAX_BLOB_BYTES, MemoryStore};
 use zoo_model::{Network, Tokenizer, hugging_face};
 use zoo_network::Endpoint;
-use zoo_protocol::Peer;
+use zoo_protocol::{JobDescription, Peer};
 use zoo_training::{Checkpoint, MANIFEST_BYTES_MAX, Manifest, SPEC_BYTES_MAX, TrainingSpec};
 
 /// The blobs that a checkpoint's manifest lists, with their sizes.
 pub fn listed(manifest: &[u8]) -> Option<Vec<(Digest, u64)>> {
     let manifest = Manifest::from_bytes(manifest).ok()?;
     Some(manifest.blobs().map(|blob| (blob.digest, blob.bytes)).collect())
+}
+
+/// The blobs that a job begins with, as far as `store` knows their names: program, data, tokenizer, first checkpoint. All else
+/// follows from them and the journal.
+pub fn begins_with(store: &dyn BlobStore, job: &JobDescription) -> Vec<Digest> {
+    let mut names = vec![job.program, job.initial, job.training_data, job.held_out_data];
+    if let Ok(manifest) = Manifest::load(store, &job.initial) {
+        names.extend(manifest.blobs().map(|blob| blob.digest));
+    }
+    let program = store.get(&job.program).ok();
+    let program = program.and_then(|program| TrainingSpec::from_bytes(program.bytes()).ok());
+    names.extend(program.and_then(|program| program.tokenizer));
+    names
 }
 
 /// A checkpoint and what it takes to use it, as the network has them.

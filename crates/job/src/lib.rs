@@ -20,5 +20,5 @@ pub const SCHEMA: &str = include_str!("../job.schema.json");
 pub use config::{Layer, RunConfig, build};
 pub use corpus::{Corpus, CorpusDigests, Reading};
 pub use description::{Job, Terms};
-pub use fetched::{Fetched, listed};
+pub use fetched::{Fetched, begins_with, listed};
 pub use memory::available_bytes;

@@ -19,6 +19,7 @@ use zoo_kernels::isa::{self, Isa};
 use zoo_network::{BindOptions, Endpoint, FetchError, FetchFailure, Ticket, Traffic};
 use zoo_protocol::{Challenge, JobId, Peer, RefusedSummand, Report, Role, ToOrchestrator, VERSION};
 use zoo_storage::Address;
+use zoo_tasks::TaskError;
 use zoo_training::Manifest;
 
 use crate::PNodeError;
@@ -30,7 +31,6 @@ use crate::keeping;
 use crate::profile::{self, About, MemoryLimit};
 use crate::progress::Progress;
 use crate::storing::{Storing, StoringOptions};
-use crate::task::TaskError;
 use crate::worker::{self, Worker};
 use zoo_agent::rounds::Retention;
 

@@ -14,8 +14,8 @@ use tracing::warn;
 use zoo_content::{BlobStore, Digest, Durability, FileStore, StoreError};
 use zoo_protocol::{JobId, NodeKey};
 
-use crate::task::TaskError;
 use zoo_agent::rounds::{Retention, Rounds};
+use zoo_tasks::TaskError;
 
 const ROUNDS: &str = "rounds.json";
 

@@ -9,7 +9,7 @@
 //! - **The agent decides, the daemon obeys.** [`zoo_agent::Agent`] has no clock, socket or disk, so that
 //!   tests and simulations run the logic that production runs.
 //! - **The tasks are a closed list** ([`zoo_agent::Task`]): nothing that arrives is ever executed.
-//! - **A task is a pure function of blobs** ([`task`]): anybody can do it again and compare ([`verify`]).
+//! - **A task is a pure function of blobs** ([`zoo_tasks`]): anybody can do it again and compare ([`verify`]).
 //! - **A blob is noted before it is looked for** ([`zoo_agent`]), so that tidying never removes what is
 //!   about to be used, and the disk holds a bounded number of rounds.
 //! - **What can pass is waited out**: lost connections, absent blobs, full disks and silent storages end no node.
@@ -30,7 +30,6 @@ mod profile;
 mod progress;
 mod storing;
 
-pub mod task;
 pub mod verify;
 mod worker;
 mod writer;

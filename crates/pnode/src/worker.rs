@@ -12,6 +12,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use zoo_agent::{Assignment, Input, Outcome, Task};
 use zoo_content::{Digest, VerifiedBlob};
 use zoo_protocol::{Aggregate, Evaluate, Sum, TrainWindow, VNodeUpdate};
+use zoo_tasks::{self as task, Added, AtHand, TaskError};
 use zoo_training::{Evaluation, StepReport};
 
 use crate::PNodeError;
@@ -19,7 +20,6 @@ use crate::event::Snapshot;
 use crate::home::{Home, HomeError};
 use crate::profile::MemoryLimit;
 use crate::progress::Progress;
-use crate::task::{self, Added, AtHand, TaskError};
 use crate::writer::Writer;
 
 /// Handle of the compute thread. Dropping it cancels what runs; the thread ends with the step it is in.

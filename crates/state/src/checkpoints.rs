@@ -53,6 +53,12 @@ impl Checkpoints {
         self.0.get(job)?.rounds.get(&round)
     }
 
+    /// The newest of a job that is kept, with the round that finished with it.
+    pub fn newest(&self, job: &JobId) -> Option<(u32, Digest)> {
+        let (round, newest) = self.0.get(job)?.rounds.last_key_value()?;
+        Some((*round, newest.digest))
+    }
+
     pub(crate) fn get_mut(&mut self, job: &JobId, round: u32) -> Option<&mut Checkpoint> {
         self.0.get_mut(job)?.rounds.get_mut(&round)
     }

@@ -219,7 +219,8 @@ impl Running {
         })
     }
 
-    fn evaluation(&self, shard: u32) -> Evaluate {
+    /// What whoever evaluates this shard of the held-out data is asked.
+    pub fn evaluation(&self, shard: u32) -> Evaluate {
         Evaluate {
             job: self.job,
             round: self.round,

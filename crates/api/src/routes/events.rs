@@ -1,24 +1,25 @@
 //! Events, as they happen: server-sent, resumable by their numbers; and those of before in pages.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Json;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::response::Sse;
-use axum::response::sse::{Event as Sent, KeepAlive};
-use futures_util::Stream;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
 use futures_util::stream::unfold;
 use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 use zoo_protocol::JobId;
 
 use super::jobs::unknown;
 use super::limit;
 use crate::app::App;
 use crate::extract::{Asked, MayRead, Named};
-use crate::feed::{Feed, Item};
+use crate::feed::Feed;
 use crate::problem::Problem;
 use crate::schema::{Event, Events, EventsPage, WatchFrom};
 
@@ -26,6 +27,12 @@ use crate::schema::{Event, Events, EventsPage, WatchFrom};
 const LAST_EVENT_ID: &str = "last-event-id";
 /// A sign of life so often, where nothing happens.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// What a sign of life is: a comment.
+const COMMENT: &[u8] = b":\n\n";
+/// What is left between one watcher's turn and the next one's, when all of them have something to be told: time for a request.
+const BETWEEN_TURNS: Duration = Duration::from_micros(200);
+/// Nobody waits longer than this for its turn.
+const TURN_MAX: Duration = Duration::from_secs(1);
 /// Pages of the journal that are read for one page of a job's events at most.
 const READ_PAGES_MAX: usize = 64;
 
@@ -44,7 +51,7 @@ pub(crate) async fn all(
     State(app): State<App>,
     headers: HeaderMap,
     Asked(asked): Asked<WatchFrom>,
-) -> Result<Sse<impl Stream<Item = Result<Sent, Infallible>>>, Problem> {
+) -> Result<Response, Problem> {
     let from = first(&headers, asked)?.unwrap_or(0);
     Ok(watch(&app, from, None, false))
 }
@@ -66,7 +73,7 @@ pub(crate) async fn of_job(
     Named(id): Named<JobId>,
     headers: HeaderMap,
     Asked(asked): Asked<WatchFrom>,
-) -> Result<Sse<impl Stream<Item = Result<Sent, Infallible>>>, Problem> {
+) -> Result<Response, Problem> {
     let (accepted, ended) = span(&app, &id)?;
     let from = first(&headers, asked)?.unwrap_or(accepted).max(accepted);
     let is_over = ended.is_some_and(|last| from > last);
@@ -128,66 +135,102 @@ fn first(headers: &HeaderMap, asked: WatchFrom) -> Result<Option<u64>, Problem> 
     Ok(Some(last.saturating_add(1)))
 }
 
-fn watch(
-    app: &App,
-    from: u64,
-    job: Option<JobId>,
-    is_over: bool,
-) -> Sse<impl Stream<Item = Result<Sent, Infallible>> + use<>> {
+fn watch(app: &App, from: u64, job: Option<JobId>, is_over: bool) -> Response {
     let feed = app.feed.clone();
-    let watcher = Watcher {
-        news: feed.next(),
-        feed,
-        stop: app.stop.clone(),
-        next: from,
-        job,
-        waiting: VecDeque::new(),
-        is_over,
-    };
+    let (news, stop) = (feed.next(), app.stop.clone());
+    let watcher = Watcher { news, feed, stop, turn: app.turns.take(), next: from, job, is_over };
     let stream = unfold(watcher, |mut watcher| async move {
-        let item = watcher.next().await?;
-        Some((Ok(sent(&item)), watcher))
+        // What is interrupted here has taken nothing out of the feed.
+        let text = match timeout(KEEP_ALIVE, watcher.next()).await {
+            Ok(text) => text?,
+            Err(_) => Bytes::from_static(COMMENT),
+        };
+        Some((Ok::<_, Infallible>(text), watcher))
     });
-    Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
-}
-
-fn sent(item: &Item) -> Sent {
-    Sent::default().id(item.sequence.to_string()).event(item.kind.as_ref()).data(item.text.as_ref())
+    let heads = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
+    (heads, Body::from_stream(stream)).into_response()
 }
 
 struct Watcher {
     feed: Feed,
     news: watch::Receiver<u64>,
     stop: watch::Receiver<bool>,
+    turn: Turn,
     next: u64,
     job: Option<JobId>,
-    waiting: VecDeque<Item>,
     is_over: bool,
 }
 
 impl Watcher {
-    /// The next event that is wanted; none when there will be no more.
-    async fn next(&mut self) -> Option<Item> {
-        loop {
-            if let Some(item) = self.waiting.pop_front() {
-                return Some(item);
-            }
-            if self.is_over {
-                return None;
-            }
+    /// The next events that are wanted, as they are sent; none when there will be no more.
+    async fn next(&mut self) -> Option<Bytes> {
+        while !self.is_over {
             self.news.borrow_and_update();
             let page = self.feed.page(self.next).await.ok()?;
-            if let Some(last) = page.last() {
-                self.next = last.sequence + 1;
-                let wanted = page.into_iter().filter(|item| self.job.is_none() || item.job == self.job);
-                self.waiting.extend(wanted);
-                self.is_over = self.job.is_some() && self.waiting.iter().any(|item| item.ends_job);
+            let Some(last) = page.last() else {
+                tokio::select! {
+                    changed = self.news.changed() => changed.ok()?,
+                    _ = self.stop.wait_for(|stop| *stop) => return None,
+                }
+                sleep(self.turn.wait()).await;
                 continue;
-            }
-            tokio::select! {
-                changed = self.news.changed() => changed.ok()?,
-                _ = self.stop.wait_for(|stop| *stop) => return None,
+            };
+            self.next = last.sequence + 1;
+            let wanted = page.iter().filter(|item| self.job.is_none() || item.job == self.job);
+            let texts: Vec<_> = wanted.clone().map(|item| item.sent.as_bytes()).collect();
+            self.is_over = self.job.is_some() && wanted.clone().any(|item| item.ends_job);
+            if !texts.is_empty() {
+                return Some(texts.concat().into());
             }
         }
+        None
+    }
+}
+
+/// Whose turn it is, when an event has something for a thousand watchers: they are told one after the other, and whoever asks
+/// something in that moment waits for a few of them and not for all. What happens until its turn, a watcher is told together.
+#[derive(Clone, Default)]
+pub(crate) struct Turns(Arc<AtomicU64>);
+
+impl Turns {
+    fn take(&self) -> Turn {
+        /// 2^64 divided by the golden ratio: its multiples, modulo 2^64, lie evenly however many of them there are.
+        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+        let place = self.0.fetch_add(1, Ordering::Relaxed).wrapping_mul(STEP);
+        Turn { turns: self.clone(), place: place as f64 / 2f64.powi(64) }
+    }
+}
+
+/// A watcher's turn, while it watches.
+struct Turn {
+    turns: Turns,
+    /// From 0 to 1, among all of them.
+    place: f64,
+}
+
+impl Turn {
+    fn wait(&self) -> Duration {
+        // Every turn holds the rota, and so does the server itself.
+        let watchers = Arc::strong_count(&self.turns.0) - 1;
+        (BETWEEN_TURNS * watchers as u32).min(TURN_MAX).mul_f64(self.place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lone_watcher_is_told_at_once_and_a_thousand_one_after_the_other() {
+        let turns = Turns::default();
+        assert!(turns.take().wait() < BETWEEN_TURNS);
+        let watchers: Vec<_> = (0..1000).map(|_| turns.take()).collect();
+        let mut waits: Vec<_> = watchers.iter().map(Turn::wait).collect();
+        waits.sort();
+        assert!(*waits.last().expect("some") <= BETWEEN_TURNS * 1000);
+        let crowded = waits.windows(8).filter(|some| some[7] - some[0] < BETWEEN_TURNS * 2).count();
+        assert_eq!(crowded, 0, "nowhere are eight told within the time of two");
+        drop(watchers);
+        assert!(turns.take().wait() < BETWEEN_TURNS, "who has gone is not waited for");
     }
 }

@@ -1,17 +1,23 @@
 //! `zoo journal`: what an orchestrator has written down.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
+use zoo_content::{BlobStore, FileStore};
 use zoo_orchestrator::journal::{JournalReader, Roots, Verified};
 use zoo_protocol::decode;
-use zoo_state::Event;
+use zoo_state::{Command, Event};
 
 use super::up::home_directory;
 use crate::foreground;
-use crate::live::format::{count, several};
+use crate::live::format::{bytes, count, several};
 use crate::live::{event_line, print_line};
+
+/// A journal's name in its directory.
+const JOURNAL: &str = "journal.sqlite";
 
 /// What can be done with a journal.
 #[derive(clap::Subcommand)]
@@ -22,6 +28,8 @@ pub enum JournalCommand {
     Export(Export),
     /// Replay the commands to the root they lead to
     Replay(Replay),
+    /// Copy the journal and what its jobs begin with into a folder, for whoever audits them
+    Pack(Pack),
 }
 
 impl JournalCommand {
@@ -31,6 +39,7 @@ impl JournalCommand {
             Self::Verify(command) => foreground::block_on(command.run()),
             Self::Export(command) => foreground::block_on(command.run()),
             Self::Replay(command) => foreground::block_on(command.run()),
+            Self::Pack(command) => foreground::block_on(command.run()),
         }
     }
 }
@@ -54,7 +63,7 @@ impl Place {
         if path.is_file() {
             return Ok(path);
         }
-        let journal = path.join("journal.sqlite");
+        let journal = path.join(JOURNAL);
         if !journal.is_file() {
             bail!(
                 "there is no journal in {}\nhint: zoo up writes one; name its file, or the directory it is in",
@@ -145,6 +154,67 @@ impl Export {
             }
         }
         reader.close().await?;
+        Ok(())
+    }
+}
+
+/// Arguments of `zoo journal pack`.
+#[derive(clap::Args)]
+#[command(
+    after_help = "The folder has journal.sqlite and blobs/: programs, data, tokenizers and first checkpoints. All else \
+follows from these; zoo audit FOLDER --all does it again. The orchestrator's key stays where it is."
+)]
+pub struct Pack {
+    #[command(flatten)]
+    place: Place,
+    /// The folder; must not exist
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Pack {
+    async fn run(self) -> Result<()> {
+        let (out, shown) = (&self.out, self.out.display());
+        if out.exists() {
+            bail!("{shown} exists already\nhint: remove it, or choose another --out");
+        }
+        let mut reader = self.place.open().await?;
+        let blobs = self.place.journal()?.with_file_name("blobs");
+        if !blobs.is_dir() {
+            bail!("there are no blobs in {}\nhint: name the directory of an orchestrator", blobs.display());
+        }
+        let (from, mut jobs) = (FileStore::open(blobs)?, Vec::new());
+        let replay = reader.replay(u64::MAX, Roots::Last, |step, _| {
+            if let Command::JobSubmitted { job, .. } = &step.command {
+                jobs.push(job.clone());
+            }
+        });
+        let commands = replay.await?.commands;
+        fs::create_dir_all(out).with_context(|| format!("cannot create {shown}"))?;
+        let (to, mut packed, mut packed_bytes) = (FileStore::open(out.join("blobs"))?, 0, 0);
+        for name in jobs.iter().flat_map(|job| zoo_job::begins_with(&from, job)).collect::<BTreeSet<_>>() {
+            // What one of the jobs never brought, nobody has.
+            let Ok(blob) = from.get(&name) else { continue };
+            to.keep(&blob)?;
+            (packed, packed_bytes) = (packed + 1, packed_bytes + blob.len() as u64);
+        }
+        // The journal last: where it is, the rest is.
+        reader.copy_to(&out.join(JOURNAL)).await?;
+        reader.close().await?;
+        if self.json {
+            print_line(&json!({
+                "event": "packed", "folder": out, "commands": commands, "blobs": packed, "blob_bytes": packed_bytes,
+            }));
+        } else {
+            let (commands, packed) = (several(commands, "command"), several(packed, "blob"));
+            println!(
+                "{commands} and {packed} of {} are in {shown}\n\n  zoo audit {shown} --all",
+                bytes(packed_bytes)
+            );
+        }
         Ok(())
     }
 }

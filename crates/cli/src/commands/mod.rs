@@ -1,5 +1,6 @@
 //! One file a command.
 
+mod audit;
 pub mod bench;
 mod chat;
 mod completions;
@@ -88,6 +89,8 @@ pub enum Command {
     /// Check, print or replay an orchestrator's journal
     #[command(subcommand)]
     Journal(journal::JournalCommand),
+    /// Check a job from its journal: replay it, do its work again, compare every bit
+    Audit(audit::Audit),
     /// Look back at a network through its journal: what every node did, when, and what it cost
     Replay(replay::Replay),
     /// Simulate a network in virtual time, with everything that can go wrong
@@ -123,6 +126,7 @@ impl Command {
             Command::Presets(command) => command.run(),
             Command::Bench(command) => command.run(),
             Command::Journal(command) => command.run(),
+            Command::Audit(command) => command.run(),
             Command::Replay(command) => command.run(),
             Command::Simulate(command) => command.run(),
             Command::Completions(command) => command.run(),

@@ -196,6 +196,47 @@ impl Running {
     }
 }
 
+/// A network of two nodes that has trained a small job of three rounds, still running, and its root.
+pub struct Network {
+    pub bench: Bench,
+    pub up: Running,
+    pub nodes: Vec<Running>,
+    pub ticket: String,
+}
+
+impl Network {
+    pub fn trained() -> Self {
+        let bench = Bench::new();
+        let (up, ticket) = Running::orchestrator(&bench);
+        let join = |name: &str| {
+            let arguments = ["join", &ticket, "--dir", name, "--name", name, "--threads", "1", "--json"];
+            Running::start(&bench, &arguments)
+        };
+        let mut nodes: Vec<_> = ["ibex", "lynx"].map(join).into();
+        nodes.iter_mut().for_each(|node| _ = node.event("connected"));
+        let job =
+            ["submit", "--preset", "qwen3-tiny", "--data", "text.txt", "--steps", "12", "--name", "tiny"];
+        let settings = [
+            "--set",
+            "training.batch_sequences=4",
+            "--set",
+            "rounds.inner_steps=4",
+            "--set",
+            "evaluate_every=4",
+        ];
+        let to = ["--set", "rounds.minimum_nodes=2", "--network", &ticket, "--json", "--wait"];
+        bench.zoo([&job[..], &settings, &to].concat()).succeeds().last_event("job_finished");
+        Self { bench, up, nodes, ticket }
+    }
+
+    /// Everybody leaves; the folder stays.
+    pub fn stop(self) -> Bench {
+        self.nodes.into_iter().for_each(|node| node.interrupt("left"));
+        self.up.interrupt("stopped");
+        self.bench
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();

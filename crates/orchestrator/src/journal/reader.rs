@@ -98,6 +98,13 @@ impl JournalReader {
         Ok(Verified { replayed, events: expected.len() as u64, snapshots, damaged_snapshots })
     }
 
+    /// Writes a copy of the journal as it is now to `path`, where nothing may be yet.
+    pub async fn copy_to(&mut self, path: &Path) -> Result<(), JournalError> {
+        let name = path.to_string_lossy().into_owned();
+        let copied = sqlx::query("VACUUM INTO ?").bind(name).execute(&mut self.connection).await;
+        copied.map(drop).map_err(|cause| database_error(path, cause))
+    }
+
     /// Closes the files.
     pub async fn close(self) -> Result<(), JournalError> {
         self.events.close().await;

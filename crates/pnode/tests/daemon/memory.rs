@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 
 use zoo_content::MemoryStore;
-use zoo_pnode::task::{AtHand, TaskError, evaluate, train};
 use zoo_protocol::Evaluate;
+use zoo_tasks::{AtHand, TaskError, evaluate, train};
 use zoo_training::Share;
 
 use crate::orchestrator::Job;

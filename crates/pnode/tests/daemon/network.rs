@@ -9,9 +9,10 @@ use tokio::time::timeout;
 use zoo_content::{Digest, MemoryStore};
 use zoo_orchestrator::{Audits, Client, Notice, Orchestrator, OrchestratorOptions, Watch};
 use zoo_pnode::PNodeEvent;
-use zoo_pnode::verify::{fetch_inputs, recheck};
+use zoo_pnode::verify::fetch_inputs;
 use zoo_protocol::{Commitment, JobDescription, MAX_FRAME_BYTES, NodeId, NodeKey, RoundPlan, Work, decode};
 use zoo_state::{Event, Release};
+use zoo_tasks::recheck;
 use zoo_training::{LocalJob, MANIFEST_BYTES_MAX, Manifest, Share};
 
 use crate::orchestrator::{Job, Node, PATIENCE};

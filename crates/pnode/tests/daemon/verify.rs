@@ -4,8 +4,9 @@ use std::ops::ControlFlow;
 
 use zoo_content::{BlobStore, Digest, MemoryStore};
 use zoo_network::{BindOptions, Endpoint};
-use zoo_pnode::verify::{fetch_inputs, recheck};
+use zoo_pnode::verify::fetch_inputs;
 use zoo_protocol::{Commitment, NodeKey, Work};
+use zoo_tasks::recheck;
 use zoo_training::equal_shares;
 
 use crate::orchestrator::{Job, Node, Orchestrator, tell, trained};

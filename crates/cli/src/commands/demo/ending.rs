@@ -12,8 +12,9 @@ use zoo_job::Fetched;
 use zoo_kernels::isa::{self, Isa};
 use zoo_model::{Decoder, PagePool, Sampler, generate};
 use zoo_orchestrator::Client;
-use zoo_pnode::verify::{self, Recheck};
+use zoo_pnode::verify;
 use zoo_protocol::{Commitment, encode};
+use zoo_tasks::{Recheck, recheck as do_again};
 
 use super::directories::Directories;
 use crate::live::Audience;
@@ -129,7 +130,7 @@ fn retrain(store: &MemoryStore, commitment: Commitment) -> Result<(Recheck, Stri
     let threads = available_parallelism().map_or(1, usize::from);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
     isa::force(here)?;
-    let outcome = pool.install(|| verify::recheck(store, &commitment, &mut |_| ControlFlow::Continue(())));
+    let outcome = pool.install(|| do_again(store, &commitment, &mut |_| ControlFlow::Continue(())));
     isa::force(there)?;
     Ok((outcome?, format!("{here} and {threads} threads, there {there} and 1")))
 }

@@ -1,7 +1,11 @@
-//! The tasks themselves: pure functions of blobs in a store.
+//! The work of a PNode as pure functions of blobs in a store: what is asked goes in, what is reported comes out.
 //!
 //! Nothing here knows a clock, a socket or who asked. The same task on the same blobs gives the
-//! same outputs on any machine, which is what lets anybody check them with `==`.
+//! same outputs on any machine, which is what lets anybody do it again and compare with `==` ([`recheck`]).
+//!
+//! The list is closed: [`train`], [`sum`], [`aggregate`], [`evaluate`]. Nothing that arrives over a network is ever executed.
+
+mod recheck;
 
 use std::ops::ControlFlow;
 
@@ -14,6 +18,8 @@ use zoo_training::{
     AggregateTask, Checkpoint, CheckpointError, Dataset, DatasetError, Estimate, Evaluation, Lead, Part,
     ReadSpecError, Share, StepReport, SumTask, TrainError, TrainingSpec, WindowTask, train_window_from,
 };
+
+pub use recheck::{Recheck, recheck};
 
 /// Opened datasets that are kept: the training data and the held-out data of one job.
 const DATASETS_MAX: usize = 2;
