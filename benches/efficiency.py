@@ -3,13 +3,14 @@
 `zoo train`, beside each other, under the same limits of processor time.
 
     cargo build --release
-    python3 benches/efficiency.py [--shares 1 1] [--max-upload KIB] [--rounds 6] [--inner-steps 30] [--json]
+    python3 benches/efficiency.py [--shares 1 1] [--max-upload KIB] [--rounds 6] [--inner-steps 30] [--pairs 1] [--json]
 
 --shares 1 2 4 8 limits each process to its share of a processor, the largest share being one (Linux, root: cgroup v1 or v2).
 Equal shares are not limited. The first round is left out of the comparison, and also told: in it the nodes fetch the data
-and their shares are guessed from what they say of themselves.
+and their shares are guessed from what they say of themselves. With --pairs the two are run in turns, each network between two
+measurements of the runs alone, and the median of the ratios counts: the speed of a shared machine wanders.
 """
-import argparse, json, pathlib, shutil, signal, subprocess, tempfile, time
+import argparse, json, pathlib, shutil, signal, statistics, subprocess, tempfile, time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -17,6 +18,7 @@ ap.add_argument("--shares", type=int, nargs="+", default=[1, 1], help="of speed,
 ap.add_argument("--max-upload", type=int, metavar="KIB", help="KiB a second that each node may send")
 ap.add_argument("--rounds", type=int, default=6)
 ap.add_argument("--inner-steps", type=int, default=30)
+ap.add_argument("--pairs", type=int, default=1)
 ap.add_argument("--preset", default="bench-m")
 ap.add_argument("--profile", default="bf16-exact")
 ap.add_argument("--data", type=pathlib.Path, required=True, help="a file of text")
@@ -99,20 +101,42 @@ def together(folder, limits):
     return rate(started[0]["at_ms"], 0), rate(finished[0]["at_ms"], finished[0]["tokens"])
 
 
-folder = pathlib.Path(tempfile.mkdtemp(prefix="zoo-efficiency-"))
 equal = len(set(a.shares)) == 1
 limits = [None if equal else Limit(at, share / max(a.shares)) for at, share in enumerate(a.shares)]
+
+
+def measured(what):
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="zoo-efficiency-"))
+    try:
+        return what(folder, limits)
+    finally:
+        shutil.rmtree(folder)
+
+
+def show(pair):
+    if not a.json:
+        print("alone " + " + ".join(f"{speed:,.0f}" for speed in pair["alone"]) + f" = {sum(pair['alone']):,.0f} tokens/s")
+        print(f"together {pair['later_rounds']:,.0f} tokens/s, {pair['efficiency']:.1%}; "
+              f"with the first round {pair['all_rounds']:,.0f}, {pair['efficiency_all_rounds']:.1%}", flush=True)
+
+
+pairs = []
 try:
-    by_itself = alone(folder, limits)
-    all_rounds, later_rounds = together(folder, limits)
+    before = measured(alone)
+    for _ in range(a.pairs):
+        all_rounds, later_rounds = measured(together)
+        # One pair alone is as it always was; in turns, the runs before and after count.
+        after = measured(alone) if a.pairs > 1 else before
+        by_itself = [statistics.mean(speeds) for speeds in zip(before, after)]
+        before = after
+        pairs.append({"alone": by_itself, "all_rounds": all_rounds, "later_rounds": later_rounds,
+                      "efficiency_all_rounds": all_rounds / sum(by_itself), "efficiency": later_rounds / sum(by_itself)})
+        show(pairs[-1])
 finally:
     for limit in filter(None, limits):
         limit.remove()
-result = {"alone": by_itself, "all_rounds": all_rounds, "later_rounds": later_rounds,
-          "efficiency_all_rounds": all_rounds / sum(by_itself), "efficiency": later_rounds / sum(by_itself)}
+ratios = [pair["efficiency"] for pair in pairs]
 if a.json:
-    print(json.dumps(result))
-else:
-    print("alone " + " + ".join(f"{speed:,.0f}" for speed in by_itself) + f" = {sum(by_itself):,.0f} tokens/s")
-    print(f"together {later_rounds:,.0f} tokens/s, {result['efficiency']:.1%}; with the first round {all_rounds:,.0f}, {result['efficiency_all_rounds']:.1%}")
-shutil.rmtree(folder)
+    print(json.dumps({"pairs": pairs, "efficiency": statistics.median(ratios)}))
+elif a.pairs > 1:
+    print(f"median {statistics.median(ratios):.1%} of {', '.join(f'{ratio:.1%}' for ratio in ratios)}")

@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{Bench, Network, Ran};
+use common::{Bench, Network, Ran, Running};
 use serde_json::json;
 
 /// A bench with `evidence`, packed from a finished job's network, and `model`, as it was published.
@@ -160,4 +160,50 @@ fn an_audit_says_what_it_did_in_words_and_what_it_could_not_do() {
     bench.zoo(["journal", "pack", "orchestrator", "--out", "evidence"]).refuses("exists already");
     let empty = audit(&bench, &["--all", "--model", "nowhere"]).refuses("is not the one");
     assert!(empty.stdout.contains("config.json"), "{}", empty.stdout);
+}
+
+#[test]
+fn a_pack_from_afar_has_the_head_that_its_orchestrator_signed_and_two_histories_under_one_key_are_found() {
+    let network = Network::trained();
+    let pack = |ticket: &str, out: &str| {
+        let packed = network.bench.zoo(["journal", "pack", "--network", ticket, "--out", out, "--json"]);
+        packed.succeeds().last_event("packed")["commands"].as_u64().unwrap()
+    };
+    let first = pack(&network.ticket, "evidence");
+    // Whoever asks at once gets the same copy.
+    assert_eq!(pack(&network.ticket, "again"), first);
+    let read = |name: &str| fs::read(network.bench.path(name)).unwrap();
+    assert_eq!(read("again/journal.sqlite"), read("evidence/journal.sqlite"));
+    let all = audit(&network.bench, &["--all"]).succeeds();
+    let head = all.events().into_iter().find(|event| event["event"] == "head").expect("a head");
+    assert_eq!((&head["verdict"], head["commands"].as_u64()), (&json!("equal"), Some(first)), "{head}");
+    let bench = network.stop();
+
+    // Its own folder has what happened since: the first history is the beginning of that.
+    let since = bench.zoo(["audit", "orchestrator", "--head", "evidence/head"]).succeeds().stdout;
+    assert!(since.contains("are those that"), "{since}");
+
+    // The same key tells somebody else that something else had happened.
+    fs::create_dir(bench.path("liar")).unwrap();
+    fs::copy(bench.path("orchestrator/key"), bench.path("liar/key")).unwrap();
+    let mut up = Running::start(&bench, &["up", "--dir", "liar", "--listen", "127.0.0.1:0", "--json"]);
+    let ticket = up.event("listening")["ticket"].as_str().unwrap().to_owned();
+    let submit =
+        ["submit", "--preset", "qwen3-tiny", "--data", "text.txt", "--steps", "2", "--network", &ticket];
+    bench.zoo(submit).succeeds();
+    bench.zoo(["journal", "pack", "--network", &ticket, "--out", "other"]).succeeds();
+    up.interrupt("stopped");
+    let told = audit(&bench, &["--head", "other/head"]).refuses("signed another history");
+    assert_eq!(told.last_event("head")["verdict"], "conflict");
+    // A head that is further than the journal says nothing of it.
+    bench.zoo(["audit", "other", "--head", "evidence/head"]).refuses("has not so many");
+
+    // What was not signed, or by nobody.
+    with_another_bit(&bench.path("evidence/head"), 40, || {
+        _ = audit(&bench, &[]).refuses("not the signed head")
+    });
+    bench
+        .zoo(["journal", "pack", "--network", &ticket, "--out", "gone"])
+        .refuses("cannot reach the orchestrator");
+    assert!(!bench.path("gone").exists());
 }

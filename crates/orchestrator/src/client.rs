@@ -8,8 +8,8 @@ use tokio::time::timeout;
 use zoo_content::{BlobStore, Digest, VerifiedBlob};
 use zoo_network::{BindOptions, ControlStream, Endpoint, FetchError, NetworkError, Ticket};
 use zoo_protocol::{
-    FromOrchestrator, JobDescription, JobId, Message, NodeId, NodeKey, Peer, Rejection, Role, ToOrchestrator,
-    VERSION, WireError,
+    FromOrchestrator, JobDescription, JobId, JournalHead, Message, NodeId, NodeKey, Peer, Rejection, Role,
+    Sealed, ToOrchestrator, VERSION, WireError,
 };
 use zoo_state::Event;
 
@@ -42,6 +42,9 @@ pub enum ClientError {
     /// The job cannot be sent as it is.
     #[error("the job is invalid: {0}")]
     Invalid(WireError),
+    /// The orchestrator gives no copy of its journal.
+    #[error("the orchestrator gives no copy of its journal: {0}")]
+    NoCopy(String),
     /// A blob could not be had.
     #[error(transparent)]
     Fetch(#[from] FetchError),
@@ -113,6 +116,24 @@ impl Client {
         let (mut stream, _) = self.introduce().await?;
         stream.send(&ToOrchestrator::Watch { from }).await?;
         Ok(Watch { stream, next: from })
+    }
+
+    /// A copy of the journal, and the head that the orchestrator signed under the key of the ticket.
+    pub async fn journal(&self) -> Result<(Sealed<JournalHead>, VerifiedBlob), ClientError> {
+        let (mut stream, _) = self.introduce().await?;
+        stream.send(&ToOrchestrator::Journal).await?;
+        let answer = stream.recv().await?;
+        stream.close().await;
+        let (head, journal, bytes) = match answer {
+            Some(FromOrchestrator::Journal { head, journal, bytes }) => (head, journal, bytes),
+            Some(FromOrchestrator::Refused(why)) => return Err(ClientError::NoCopy(why)),
+            other => return Err(unexpected(other)),
+        };
+        if head.signer() != self.ticket.node {
+            return Err(ClientError::Protocol("the head of its journal is signed by somebody else".into()));
+        }
+        head.open().map_err(|cause| ClientError::Protocol(cause.to_string()))?;
+        Ok((head, self.fetch(&journal, bytes).await?))
     }
 
     /// Fetches a blob from whoever has it now.

@@ -6,17 +6,20 @@
 //! ticket          what others connect with, for the commands that people run beside it
 //! journal.sqlite  the journal
 //! blobs/          the store
+//! copies          the copies of the journal that are in the store
 //! ```
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use zoo_content::Digest;
 use zoo_home::HomeError;
 use zoo_network::Ticket;
 use zoo_protocol::NodeKey;
 
 const PORT: &str = "port";
 const TICKET: &str = "ticket";
+const COPIES: &str = "copies";
 
 /// The directory, held until this is dropped.
 #[derive(Debug)]
@@ -38,6 +41,22 @@ impl Home {
 
     pub(crate) fn blobs(&self) -> PathBuf {
         self.0.path("blobs")
+    }
+
+    /// Where a copy of the journal is made.
+    pub(crate) fn copy(&self) -> PathBuf {
+        self.0.path("journal-copy.sqlite")
+    }
+
+    /// The copies of the journal that were in the store last.
+    pub(crate) fn copies(&self) -> Vec<Digest> {
+        let text = self.0.read(COPIES).ok().flatten().and_then(|bytes| String::from_utf8(bytes).ok());
+        text.unwrap_or_default().lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
+    pub(crate) fn remember_copies(&self, copies: &[Digest]) -> Result<(), HomeError> {
+        let lines: String = copies.iter().map(|copy| format!("{copy}\n")).collect();
+        self.0.write(COPIES, lines.as_bytes())
     }
 
     /// Where to listen: as asked, and when any port will do, the one of the last time.

@@ -48,6 +48,7 @@
 mod audit;
 mod client;
 mod clock;
+mod copies;
 mod handle;
 mod home;
 mod host;

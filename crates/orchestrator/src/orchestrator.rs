@@ -13,6 +13,7 @@ use zoo_home::HomeError;
 use zoo_network::{BindOptions, ControlConnection, Endpoint, NetworkError, Relay, Ticket};
 
 use crate::audit::{self, AUDITS_MAX, Audits};
+use crate::copies::Copies;
 use crate::handle::Handle;
 use crate::home::Home;
 use crate::host::{Head, Host, Timing};
@@ -85,7 +86,7 @@ pub struct Orchestrator {
     stop: watch::Sender<bool>,
     host: JoinHandle<Result<(), JournalError>>,
     accepting: JoinHandle<()>,
-    _home: Home,
+    _home: Arc<Home>,
 }
 
 impl Orchestrator {
@@ -95,7 +96,7 @@ impl Orchestrator {
         if tick_ms == 0 || lease_ms <= tick_ms {
             return Err(OrchestratorError::Timing { lease_ms, tick_ms });
         }
-        let home = Home::open(&directory)?;
+        let home = Arc::new(Home::open(&directory)?);
         let store: Arc<dyn BlobStore> = Arc::new(FileStore::open(home.blobs())?);
         let (journal, replayed) = Journal::open(&home.journal()).await?;
         let (commands, snapshot) = (journal.commands(), journal.snapshot());
@@ -123,6 +124,7 @@ impl Orchestrator {
         let context = Context {
             host: handle,
             endpoint: endpoint.clone(),
+            copies: Arc::new(Copies::new(home.clone(), store.clone())),
             store,
             intakes: Arc::new(Semaphore::new(INTAKES_MAX)),
         };

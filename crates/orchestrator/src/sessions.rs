@@ -14,6 +14,7 @@ use zoo_protocol::{
 };
 use zoo_state::LossCause;
 
+use crate::copies::Copies;
 use crate::host::{Assignment, HostHandle, Input, Joined};
 use crate::{intake, watching};
 
@@ -32,6 +33,8 @@ pub(crate) struct Context {
     pub(crate) host: HostHandle,
     pub(crate) endpoint: Endpoint,
     pub(crate) store: Arc<dyn BlobStore>,
+    /// Copies of the journal for clients.
+    pub(crate) copies: Arc<Copies>,
     /// Submissions whose blobs are fetched at once.
     pub(crate) intakes: Arc<Semaphore>,
 }
@@ -131,6 +134,13 @@ impl Context {
                         _ = receiver.recv() => break,
                     }
                 }
+                Some(ToOrchestrator::Journal) => match self.copies.latest().await {
+                    Ok(copy) => copy,
+                    Err(cause) => {
+                        warn!(cause, "the journal cannot be copied");
+                        FromOrchestrator::Refused(reason(cause))
+                    }
+                },
                 Some(_) => FromOrchestrator::Rejected(Rejection::Invalid("not for clients".into())),
             };
             send(&mut sender, &answer).await?;

@@ -7,6 +7,7 @@
 //! This crate knows no socket and no clock. It turns bytes that a stranger
 //! sent into values whose every size was checked, or into an error.
 
+mod head;
 mod identity;
 mod job;
 mod keep;
@@ -18,6 +19,7 @@ mod storage;
 mod wire;
 mod work;
 
+pub use head::JournalHead;
 pub use identity::{NodeId, NodeKey, NodeProfile, ParseNodeIdError, Speeds};
 pub use job::{
     CheckpointPlan, JobDescription, JobId, OVERLAP_PARTS, ParseTopologyError, RoundPlan, Stretch, Topology,

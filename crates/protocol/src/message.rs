@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
 
 use crate::limits::{self, MAX_JOB_BLOBS, MAX_PEERS};
-use crate::{JobDescription, JobId, Keep, Link, Message, NodeId, NodeProfile, Report, WireError, Work};
+use crate::{
+    JobDescription, JobId, JournalHead, Keep, Link, Message, NodeId, NodeProfile, Report, Sealed, WireError,
+    Work,
+};
 
 /// In which role somebody connects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +82,8 @@ pub enum ToOrchestrator {
         /// It answered.
         reached: bool,
     },
+    /// A client asks for a copy of the journal.
+    Journal,
 }
 
 impl Message for ToOrchestrator {
@@ -99,6 +104,7 @@ impl Message for ToOrchestrator {
             | Self::Heartbeat { .. }
             | Self::Watch { .. }
             | Self::Probed { .. }
+            | Self::Journal
             | Self::Leave => Ok(()),
         }
     }
@@ -186,6 +192,15 @@ pub enum FromOrchestrator {
         /// Who holds those that it has not said to hold.
         peers: Vec<Peer>,
     },
+    /// A copy of the journal, which the orchestrator's blob service has for a while.
+    Journal {
+        /// How far it is, under the orchestrator's signature.
+        head: Sealed<JournalHead>,
+        /// The copy.
+        journal: Digest,
+        /// Its size, bytes.
+        bytes: u64,
+    },
 }
 
 impl Message for FromOrchestrator {
@@ -206,6 +221,7 @@ impl Message for FromOrchestrator {
             }
             Self::Refused(reason) => limits::explanation("reason of a refusal", reason),
             Self::Probe(peer) => peer.validate(),
+            Self::Journal { head, .. } => head.validate(),
             Self::Rejected(Rejection::Version { .. })
             | Self::Accepted(_)
             | Self::Event { .. }

@@ -1,6 +1,7 @@
 //! `zoo audit`: whether a model is what its journal says.
 
 mod evidence;
+mod head;
 mod model;
 mod report;
 
@@ -15,8 +16,9 @@ use zoo_content::{BlobStore, Durability, FileStore};
 use zoo_orchestrator::journal::{JournalReader, Roots};
 
 use self::evidence::{Evidence, JobEvidence};
+use self::head::Signed;
 use self::report::Report;
-use super::journal::Place;
+use super::journal::{HEAD, Place};
 use crate::foreground;
 use crate::interrupt::{INTERRUPTED, Interrupt};
 use crate::live::format::several;
@@ -48,6 +50,10 @@ pub struct Audit {
     /// Where the blobs are [default: blobs/ beside the journal]
     #[arg(long, value_name = "DIR")]
     blobs: Option<PathBuf>,
+    /// What the orchestrator signed when somebody else packed its journal: is it this history? (The file head of a pack; that of this
+    /// one is always looked at)
+    #[arg(long, value_name = "FILE")]
+    head: Vec<PathBuf>,
     /// A model that was published: compare every byte of its folder
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
@@ -88,7 +94,8 @@ impl Audit {
     async fn audit(&self) -> Result<()> {
         let mut report = Report::new(self.json);
         let mut journal = self.place.open().await?;
-        let evidence = Evidence::gather(&mut journal, &mut report).await?;
+        let heads = self.heads()?;
+        let evidence = Evidence::gather(&mut journal, &heads, &mut report).await?;
         let store = self.store()?;
         let job = evidence.job(self.job.as_deref())?;
         let damaged = job.check_blobs(&store, &mut report)?;
@@ -118,6 +125,13 @@ impl Audit {
         }
         journal.close().await?;
         if faults.is_empty() { Ok(()) } else { bail!("{}", faults.join("\n")) }
+    }
+
+    /// What orchestrators signed, as far as it is here.
+    fn heads(&self) -> Result<Vec<Signed>> {
+        let beside = self.place.journal()?.with_file_name(HEAD);
+        let beside = beside.is_file().then_some(beside);
+        beside.iter().chain(&self.head).map(|path| Signed::read(path)).collect()
     }
 
     fn store(&self) -> Result<FileStore> {

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::{ConnectOptions, Connection, Row};
 use zoo_content::Digest;
-use zoo_protocol::encode;
+use zoo_protocol::{JournalHead, encode};
 use zoo_state::State;
 
 use super::error::database_error;
-use super::replay::{Replay, Roots, Step};
+use super::replay::{self, Replay, Roots, Step};
 use super::{Events, JournalError, Replayed, schema, snapshots};
 
 /// A journal, open for reading. Nothing is written, and nobody who writes it is held up.
@@ -96,6 +96,24 @@ impl JournalReader {
         let replayed = replayed.await?;
         self.compare_events(&expected).await?;
         Ok(Verified { replayed, events: expected.len() as u64, snapshots, damaged_snapshots })
+    }
+
+    /// How far the journal is, as its writer left it: nothing is replayed for it.
+    pub async fn head(&mut self) -> Result<JournalHead, JournalError> {
+        let fail = |cause| database_error(&self.path, cause);
+        let row = sqlx::query("SELECT sequence, chain, root FROM commands ORDER BY sequence DESC LIMIT 1");
+        let Some(row) = row.fetch_optional(&mut self.connection).await.map_err(fail)? else {
+            let (commands, chain, root) = (0, replay::beginning(), State::new().root());
+            return Ok(JournalHead { commands, chain, root });
+        };
+        let sequence: i64 = row.try_get("sequence").map_err(fail)?;
+        let (commands, sequence) = (sequence.cast_unsigned() + 1, sequence.cast_unsigned());
+        let column = |name: &str| row.try_get::<&[u8], _>(name).ok().and_then(replay::digest);
+        let damaged =
+            |cause: &str| JournalError::Damaged { path: self.path.clone(), sequence, cause: cause.into() };
+        let chain = column("chain").ok_or_else(|| damaged("its digest is none"))?;
+        let root = column("root").ok_or_else(|| damaged("the last command has no root"))?;
+        Ok(JournalHead { commands, chain, root })
     }
 
     /// Writes a copy of the journal as it is now to `path`, where nothing may be yet.

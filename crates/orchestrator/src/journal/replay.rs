@@ -34,6 +34,8 @@ pub struct Step {
     pub command: Command,
     /// What came of it.
     pub events: Vec<Event>,
+    /// The digest over it and all before it.
+    pub chain: Digest,
     /// The root of the state after it, if one was written beside it: one is after the last command of each append.
     pub written_root: Option<Digest>,
 }
@@ -57,7 +59,7 @@ impl Replay {
             path: path.to_owned(),
             state: State::new(),
             commands: 0,
-            chain: Digest::of(b"zoo/journal/1"),
+            chain: beginning(),
             latest_ms: 0,
             written_root: None,
         }
@@ -120,7 +122,7 @@ impl Replay {
         self.chain = chain;
         self.latest_ms = self.latest_ms.max(command.now_ms());
         self.written_root = written_root;
-        Ok(Step { sequence, command, events, written_root })
+        Ok(Step { sequence, command, events, chain, written_root })
     }
 
     fn check_root(&self) -> Result<(), JournalError> {
@@ -132,6 +134,11 @@ impl Replay {
         let sequence = self.commands.saturating_sub(1);
         Err(JournalError::Diverged { path: self.path.clone(), sequence, expected, actual })
     }
+}
+
+/// The digest that stands for no entry.
+pub(super) fn beginning() -> Digest {
+    Digest::of(b"zoo/journal/1")
 }
 
 /// The digest that stands for an entry and all before it.

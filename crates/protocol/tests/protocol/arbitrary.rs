@@ -6,10 +6,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use zoo_content::Digest;
 use zoo_protocol::{
-    Aggregate, Challenge, CheckpointPlan, Commitment, Evaluate, Form, FromOrchestrator, JobDescription, Keep,
-    Link, NodeId, NodeProfile, Peer, Profile, RefusedSummand, Rejection, Report, Role, RoundPlan, Sealed,
-    Share, Speeds, StorageKind, Stretch, Sum, Summand, ToOrchestrator, Topology, TrainWindow, VNodeUpdate,
-    Work, limits,
+    Aggregate, Challenge, CheckpointPlan, Commitment, Evaluate, Form, FromOrchestrator, JobDescription,
+    JournalHead, Keep, Link, NodeId, NodeProfile, Peer, Profile, RefusedSummand, Rejection, Report, Role,
+    RoundPlan, Sealed, Share, Speeds, StorageKind, Stretch, Sum, Summand, ToOrchestrator, Topology,
+    TrainWindow, VNodeUpdate, Work, limits,
 };
 
 use crate::samples::key;
@@ -261,6 +261,8 @@ pub fn any_to_orchestrator() -> impl Strategy<Value = ToOrchestrator> {
             .prop_map(|(job, blobs, addresses)| ToOrchestrator::Submit { job, blobs, addresses }),
         any::<u64>().prop_map(|from| ToOrchestrator::Watch { from }),
         Just(ToOrchestrator::Leave),
+        Just(ToOrchestrator::Journal),
+        (any_node(), any::<bool>()).prop_map(|(node, reached)| ToOrchestrator::Probed { node, reached }),
         any::<[u64; 2]>().prop_map(|[upload, rtt]| ToOrchestrator::Measured(Link::new(upload, rtt))),
     ]
 }
@@ -294,6 +296,10 @@ pub fn any_from_orchestrator() -> impl Strategy<Value = FromOrchestrator> {
             }
         ),
         any_digest().prop_map(FromOrchestrator::StateRoot),
+        (any_digest(), any_digest(), any::<[u64; 2]>()).prop_map(|(chain, journal, [commands, bytes])| {
+            let head = JournalHead { commands, chain, root: journal };
+            FromOrchestrator::Journal { head: Sealed::seal(&head, &key()), journal, bytes }
+        }),
         Just(FromOrchestrator::CaughtUp),
         (vec(any_keep(), 0..4), any_peers())
             .prop_map(|(keeps, peers)| FromOrchestrator::Keep { keeps, peers }),

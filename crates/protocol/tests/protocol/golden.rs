@@ -38,6 +38,7 @@ fn name_to(message: &ToOrchestrator) -> &'static str {
         ToOrchestrator::Leave => "to.leave",
         ToOrchestrator::Measured(_) => "to.measured",
         ToOrchestrator::Probed { .. } => "to.probed",
+        ToOrchestrator::Journal => "to.journal",
     }
 }
 
@@ -59,6 +60,7 @@ fn name_from(message: &FromOrchestrator) -> &'static str {
         FromOrchestrator::CaughtUp => "from.caught_up",
         FromOrchestrator::Probe(_) => "from.probe",
         FromOrchestrator::Keep { .. } => "from.keep",
+        FromOrchestrator::Journal { .. } => "from.journal",
     }
 }
 

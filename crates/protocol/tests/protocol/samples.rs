@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 
 use zoo_content::Digest;
 use zoo_protocol::{
-    Aggregate, Challenge, CheckpointPlan, Commitment, Evaluate, Form, FromOrchestrator, JobDescription, Keep,
-    Link, NodeId, NodeKey, NodeProfile, Peer, Profile, RefusedSummand, Rejection, Report, Role, RoundPlan,
-    Sealed, Share, Speeds, StorageKind, Stretch, Sum, Summand, ToOrchestrator, Topology, TrainWindow,
-    VNodeUpdate, Work,
+    Aggregate, Challenge, CheckpointPlan, Commitment, Evaluate, Form, FromOrchestrator, JobDescription,
+    JournalHead, Keep, Link, NodeId, NodeKey, NodeProfile, Peer, Profile, RefusedSummand, Rejection, Report,
+    Role, RoundPlan, Sealed, Share, Speeds, StorageKind, Stretch, Sum, Summand, ToOrchestrator, Topology,
+    TrainWindow, VNodeUpdate, Work,
 };
 
 pub fn key() -> NodeKey {
@@ -205,6 +205,10 @@ fn summand(form: Form) -> Summand {
 }
 
 /// One value of every variant, and of every variant within.
+pub fn head() -> JournalHead {
+    JournalHead { commands: 7, chain: digest("chain"), root: digest("root") }
+}
+
 pub fn every_to_orchestrator() -> Vec<ToOrchestrator> {
     let worker = Role::Worker { profile: profile(), addresses: addresses() };
     let mut messages = vec![
@@ -222,6 +226,7 @@ pub fn every_to_orchestrator() -> Vec<ToOrchestrator> {
         ToOrchestrator::Leave,
         ToOrchestrator::Measured(Link { upload_kib_per_s: 1_250, rtt_ms: 18 }),
         ToOrchestrator::Probed { node: key().id(), reached: true },
+        ToOrchestrator::Journal,
     ];
     messages.extend(reports().into_iter().map(ToOrchestrator::Report));
     messages
@@ -245,6 +250,11 @@ pub fn every_from_orchestrator() -> Vec<FromOrchestrator> {
             received_bytes: 77,
         },
         FromOrchestrator::StateRoot(digest("state")),
+        FromOrchestrator::Journal {
+            head: Sealed::seal(&head(), &key()),
+            journal: digest("journal"),
+            bytes: 4096,
+        },
         FromOrchestrator::CaughtUp,
         FromOrchestrator::Probe(Peer { node: key().id(), addresses: addresses() }),
     ];

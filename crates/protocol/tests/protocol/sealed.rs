@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use zoo_protocol::{
-    Commitment, Message, NodeId, NodeKey, ParseNodeIdError, SealError, Sealed, Statement, WireError, decode,
-    encode,
+    Commitment, JournalHead, Message, NodeId, NodeKey, ParseNodeIdError, SealError, Sealed, Statement,
+    WireError, decode, encode,
 };
 
 use crate::{arbitrary, samples};
@@ -169,4 +169,21 @@ fn a_node_id_is_the_public_key_in_hex() {
     for bad in ["", &public[1..], &public.to_uppercase(), &public.replacen("d7", "+7", 1)] {
         assert_eq!(bad.parse::<NodeId>(), Err(ParseNodeIdError), "{bad:?}");
     }
+}
+
+#[test]
+fn two_heads_conflict_only_if_no_history_has_both() {
+    let head = samples::head();
+    assert!(!head.conflicts_with(&head));
+    assert!(head.conflicts_with(&JournalHead { chain: head.root, ..head }));
+    assert!(head.conflicts_with(&JournalHead { root: head.chain, ..head }));
+    let later = JournalHead { commands: head.commands + 1, ..head };
+    assert!(
+        !head.conflicts_with(&later) && !later.conflicts_with(&head),
+        "one may be the beginning of the other"
+    );
+    let sealed = Sealed::seal(&head, &samples::key());
+    assert_eq!(sealed.open(), Ok(head));
+    // What is signed as a head is not taken for a commitment.
+    assert!(decode::<Sealed<Commitment>>(&encode(&sealed)).expect("the seal decodes").open().is_err());
 }

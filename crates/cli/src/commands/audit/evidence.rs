@@ -11,6 +11,7 @@ use zoo_protocol::{JobDescription, JobId, NodeId, NodeProfile, Report as Reporte
 use zoo_state::{Command, Outcome, State};
 use zoo_training::{Dataset, Manifest, TrainingSpec};
 
+use super::head::Signed;
 use super::report::Report;
 use crate::live::format::{bytes, count, harmless, several};
 
@@ -43,7 +44,10 @@ struct Worker {
 
 impl Evidence {
     /// Checks every digest, root and event of the journal, and notes what it says of jobs.
-    pub async fn gather(journal: &mut JournalReader, report: &mut Report) -> Result<Self> {
+    ///
+    /// # Errors
+    /// A journal that is damaged, or not the one that was signed.
+    pub async fn gather(journal: &mut JournalReader, heads: &[Signed], report: &mut Report) -> Result<Self> {
         let verified = journal.verify().await?;
         let (commands, events) = (verified.replayed.commands, verified.events);
         let root = verified.replayed.state.root();
@@ -70,8 +74,19 @@ impl Evidence {
             }
             _ => {}
         };
-        let replayed =
-            journal.replay(commands, Roots::Last, |step, state| hear(&step.command, state)).await?;
+        let mut here = vec![None; heads.len()];
+        let replay = journal.replay(commands, Roots::Last, |step, state| {
+            hear(&step.command, state);
+            for (here, signed) in here.iter_mut().zip(heads) {
+                *here = here.or(signed.here(step, state));
+            }
+        });
+        let replayed = replay.await?;
+        let wrong: Vec<_> =
+            heads.iter().zip(here).filter_map(|(signed, here)| signed.compare(here, report)).collect();
+        if !wrong.is_empty() {
+            bail!("{}", wrong.join("\n"));
+        }
         for job in &mut jobs {
             (job.outcome, job.checkpoint) = how_it_ended(&replayed.state, &job.id);
         }

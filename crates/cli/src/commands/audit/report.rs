@@ -19,6 +19,11 @@ impl Report {
         Self { json }
     }
 
+    /// Whether programs read it.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// One thing that was found.
     pub fn tell(&mut self, event: &str, mut fields: Value, sentence: &str) {
         if self.json {
@@ -92,11 +97,9 @@ impl Report {
                 "{} cannot be checked\nhint: what they start from is made by the rounds before: --all does those first",
                 several(unavailable, "report")
             )),
-            (_, 0) => {
-                Some(format!("{} say something else than what comes out", several(different, "report")))
-            }
+            (_, 0) => Some(format!("{} not what comes out\n{NAMED}", several(different, "report"))),
             _ => Some(format!(
-                "{} say something else than what comes out, and {} cannot be checked",
+                "{} not what comes out, and {} cannot be checked\n{NAMED}",
                 several(different, "report"),
                 several(unavailable, "report")
             )),
