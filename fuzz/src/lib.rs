@@ -7,7 +7,8 @@ use peak_alloc::PeakAlloc;
 use zoo_content::{Digest, InclusionProof, VerifiedBlob};
 use zoo_model::{ModelConfig, Network, NetworkDefinition, NetworkOptions, Profile};
 use zoo_protocol::{
-    Commitment, FromOrchestrator, JobDescription, Message, Report, ToOrchestrator, decode, encode,
+    Commitment, FromOrchestrator, JobDescription, JournalHead, Message, Report, Sealed, ToOrchestrator,
+    decode, encode,
 };
 use zoo_state::{Command, Event, State};
 use zoo_training::{Dataset, Lead, Manifest, Share, TrainingSpec};
@@ -17,10 +18,10 @@ pub mod seeds;
 
 #[allow(dead_code, unused_imports)]
 mod parts;
-use parts::{car as archive, ticket as tickets};
 pub use parts::relay::Relay;
 pub use parts::snapshot::{FileEntry, Snapshot};
 pub use parts::ticket::Ticket;
+use parts::{car as archive, ticket as tickets};
 pub use parts::{cid, node};
 
 #[global_allocator]
@@ -61,6 +62,10 @@ pub fn from_orchestrator(bytes: &[u8]) {
 pub fn commitment(bytes: &[u8]) {
     message::<Commitment>(bytes);
     message::<JobDescription>(bytes);
+    message::<JournalHead>(bytes);
+    if let Some(head) = message::<Sealed<JournalHead>>(bytes) {
+        let _ = head.open();
+    }
 }
 
 pub fn ticket(bytes: &[u8]) {

@@ -113,7 +113,10 @@ fn files() -> std::io::Result<()> {
     let leaves: Vec<Digest> = (0u8..7).map(|leaf| Digest::of(&[leaf])).collect();
     let proof = InclusionProof::of(&leaves, 3).expect("there is such a leaf");
     write("inclusion_proof", "3-of-7", &encode(&proof))?;
-    let peer = Peer { node: NodeKey::from_seed([7; 32]).id(), addresses: vec!["127.0.0.1:4433".parse().expect("an address")] };
+    let peer = Peer {
+        node: NodeKey::from_seed([7; 32]).id(),
+        addresses: vec!["127.0.0.1:4433".parse().expect("an address")],
+    };
     let ticket = crate::Ticket::of(peer);
     write("ticket", "one", ticket.to_string().as_bytes())?;
     let relay = Some("http://192.0.2.7:3340".parse().expect("a relay"));

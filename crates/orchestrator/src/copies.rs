@@ -1,11 +1,12 @@
 //! Copies of the journal for whoever wants to audit it: a blob like any other, and the orchestrator's word for it.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use zoo_content::{BlobStore, Digest, VerifiedBlob};
 use zoo_protocol::{FromOrchestrator, JournalHead, Sealed};
@@ -13,8 +14,10 @@ use zoo_protocol::{FromOrchestrator, JournalHead, Sealed};
 use crate::home::Home;
 use crate::journal::JournalReader;
 
-/// Whoever asks within this time after another gets the same copy: it takes a pass over the whole journal.
+/// Whoever asks within this time after another gets the same copy,
 const FRESH: Duration = Duration::from_secs(5);
+/// and within so many times what it took: copying is a twentieth of what the disk does at most, whoever asks how often.
+const FRESH_TIMES: u32 = 20;
 /// The largest journal that is copied for who asks; larger ones are for those who can reach the folder.
 const JOURNAL_BYTES_MAX: u64 = 1 << 30;
 
@@ -27,7 +30,7 @@ pub(crate) struct Copies {
 
 #[derive(Clone)]
 struct Copy {
-    at: Instant,
+    fresh_until: Instant,
     head: Sealed<JournalHead>,
     journal: Digest,
     bytes: u64,
@@ -45,7 +48,7 @@ impl Copies {
     /// A copy that is fresh.
     pub(crate) async fn latest(&self) -> Result<FromOrchestrator, String> {
         let mut made = self.made.lock().await;
-        let fresh = made.last().filter(|copy| copy.at.elapsed() < FRESH).cloned();
+        let fresh = made.last().filter(|copy| Instant::now() < copy.fresh_until).cloned();
         let Copy { head, journal, bytes, .. } = match fresh {
             Some(copy) => copy,
             None => {
@@ -65,19 +68,29 @@ impl Copies {
     }
 
     async fn copy(&self) -> Result<Copy, String> {
-        let (journal, path) = (self.home.journal(), self.home.copy());
-        let copied = copy_of(&journal, &path).await;
-        let head = copied.and_then(|head| Ok((head, fs::read(&path).map_err(|cause| cause.to_string())?)));
+        let (start, path) = (Instant::now(), self.home.copy());
+        let copied = self.copy_by(&path).await;
         let _ = fs::remove_file(&path);
-        let (head, bytes) = head?;
-        let blob = VerifiedBlob::new(bytes);
-        self.store.keep(&blob).map_err(|cause| cause.to_string())?;
-        let head = Sealed::seal(&head, self.home.key());
-        Ok(Copy { at: Instant::now(), head, journal: blob.digest(), bytes: blob.len() as u64 })
+        let (head, journal, bytes) = copied?;
+        let fresh_until = Instant::now() + FRESH.max(start.elapsed() * FRESH_TIMES);
+        Ok(Copy { fresh_until, head: Sealed::seal(&head, self.home.key()), journal, bytes })
+    }
+
+    /// Puts a copy into the store, by way of a file.
+    async fn copy_by(&self, path: &Path) -> Result<(JournalHead, Digest, u64), String> {
+        let head = copy_of(&self.home.journal(), path).await?;
+        let (store, path) = (self.store.clone(), path.to_owned());
+        let kept = spawn_blocking(move || {
+            let blob = VerifiedBlob::new(fs::read(path).map_err(|cause| cause.to_string())?);
+            store.keep(&blob).map_err(|cause| cause.to_string())?;
+            Ok::<_, String>((blob.digest(), blob.len() as u64))
+        });
+        let (journal, bytes) = kept.await.map_err(|cause| cause.to_string())??;
+        Ok((head, journal, bytes))
     }
 }
 
-async fn copy_of(journal: &PathBuf, path: &PathBuf) -> Result<JournalHead, String> {
+async fn copy_of(journal: &Path, path: &Path) -> Result<JournalHead, String> {
     // What a killed process left.
     let _ = fs::remove_file(path);
     let bytes = fs::metadata(journal).map_err(|cause| cause.to_string())?.len();
