@@ -12,13 +12,15 @@ import pytest
 import build_binary_wheel as wheels
 
 
-def test_a_wheel_carries_a_binary_that_runs_and_is_found(tmp_path: Path) -> None:
+def test_a_wheel_carries_a_binary_that_runs_and_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     binary = tmp_path / "zoo"
     binary.write_text('#!/bin/sh\necho "zoo 1.2.3"\n')
     binary.chmod(0o755)
     wheel = wheels.build(binary, tmp_path / "dist")
     assert wheel.name == f"zoo_compute_bin-1.2.3-py3-none-{wheels.tag_of(b'')}.whl"
     assert wheels.build(binary, tmp_path / "again").read_bytes() == wheel.read_bytes()
+    monkeypatch.chdir(tmp_path)
+    assert wheels.build(Path("zoo"), tmp_path / "beside").read_bytes() == wheel.read_bytes()
 
     site = tmp_path / "site"
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-index", "--no-deps"]

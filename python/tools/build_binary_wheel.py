@@ -59,7 +59,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 
 def version_of(binary: Path) -> str:
     """What the binary says it is."""
-    said = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run([binary.resolve(), "--version"], capture_output=True, text=True, check=True).stdout
     found = re.search(r"\d+\.\d+\.\d+", said)
     if found is None:
         raise SystemExit(f"{binary} --version says {said.strip()!r}, which has no version")

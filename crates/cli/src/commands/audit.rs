@@ -115,7 +115,7 @@ impl Audit {
         let mut faults = Vec::new();
         match rounds {
             Some(rounds) => {
-                let extent = Extent { job: job.id, rounds, available_mib: None };
+                let extent = Extent { job: job.id, rounds, available_mib: available_mib() };
                 let mut auditor = Auditor::new(extent, &store, &scratch_store);
                 self.again(&mut journal, job, &mut auditor, &mut report).await?;
                 faults.extend(report.sum_up(job, auditor.tally()));
@@ -198,6 +198,11 @@ impl Audit {
         };
         model::compare(store, &checkpoint, folder, &scratch.0, report)
     }
+}
+
+/// Memory that a task may take, MiB: three quarters of what is free, for the blobs that it reads and writes need some too.
+fn available_mib() -> Option<u64> {
+    zoo_job::available_bytes().map(|bytes| bytes / 4 * 3 >> 20)
 }
 
 /// A folder that goes with the process.
