@@ -202,7 +202,7 @@ impl Audit {
 
 /// Memory that a task may take, MiB: three quarters of what is free, for the blobs that it reads and writes need some too.
 fn available_mib() -> Option<u64> {
-    zoo_job::available_bytes().map(|bytes| bytes / 4 * 3 >> 20)
+    zoo_job::available_bytes().map(|bytes| (bytes >> 20) / 4 * 3)
 }
 
 /// A folder that goes with the process.
