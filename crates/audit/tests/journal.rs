@@ -87,9 +87,9 @@ fn train(topology: Topology, lie: Lie) -> Trained {
     let mut kept = [None; NODES];
     while state.running().is_some() {
         assert!(now_ms < 1_000_000, "the job gets nowhere: {:?}", state.running());
-        for node in 0..NODES {
+        for (node, kept) in kept.iter_mut().enumerate() {
             let work = state.work_for(&key(node).id());
-            let Some(honest) = report(&blobs, &work, &mut kept[node], &key(node)) else { continue };
+            let Some(honest) = report(&blobs, &work, kept, &key(node)) else { continue };
             now_ms += 100;
             let round = state.running().map_or(0, |running| running.round);
             let report = lie(round, node, honest);
