@@ -5,6 +5,7 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use common::{Bench, Network, Ran, Running};
 use serde_json::json;
@@ -151,6 +152,18 @@ fn an_audit_says_what_it_did_in_words_and_what_it_could_not_do() {
     let middle = audit(&bench, &["--rounds", "3"]).refuses("cannot be checked");
     assert_eq!(middle.last_event("audited")["windows"], 0);
     audit(&bench, &["--model", "model"]).refuses("its checkpoint");
+
+    // Ctrl-C: what was found is there, nothing is left over.
+    let scratch = bench.path("scratch");
+    fs::create_dir(&scratch).unwrap();
+    let arguments =
+        ["audit", "evidence", "--all", "--threads", "1", "--isa", "scalar", "--scratch", "scratch", "--json"];
+    let mut stopped = Running::start(&bench, &arguments);
+    stopped.event("checked");
+    let sent = Command::new("kill").args(["-INT", &stopped.child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    assert_eq!(stopped.child.wait().unwrap().code(), Some(130));
+    assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0);
 
     let rounds = audit(&bench, &["--rounds", "0"]);
     assert!(rounds.code == Some(2) && rounds.stderr.contains("counted from 1"), "{rounds:?}");

@@ -68,6 +68,13 @@ pub struct Audit {
     json: bool,
 }
 
+/// How doing it again ended.
+#[derive(PartialEq, Eq)]
+enum Ending {
+    Done,
+    Interrupted,
+}
+
 /// Rounds as people count them, from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Rounds(RangeInclusive<u32>);
@@ -117,7 +124,11 @@ impl Audit {
             Some(rounds) => {
                 let extent = Extent { job: job.id, rounds, available_mib: available_mib() };
                 let mut auditor = Auditor::new(extent, &store, &scratch_store);
-                self.again(&mut journal, job, &mut auditor, &mut report).await?;
+                if self.again(&mut journal, job, &mut auditor, &mut report).await? == Ending::Interrupted {
+                    drop(scratch);
+                    eprintln!("stopped; what was found so far is above, and nothing was changed");
+                    std::process::exit(i32::from(INTERRUPTED));
+                }
                 faults.extend(report.sum_up(job, auditor.tally()));
                 faults.extend(self.compare_model(job, auditor.store(), &scratch, &mut report)?);
             }
@@ -150,7 +161,7 @@ impl Audit {
         job: &JobEvidence,
         auditor: &mut Auditor<'_>,
         report: &mut Report,
-    ) -> Result<()> {
+    ) -> Result<Ending> {
         let interrupt = Interrupt::install()?;
         let threads = self.threads.map_or_else(available_threads, NonZeroUsize::get);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
@@ -176,11 +187,8 @@ impl Audit {
         replay.await?;
         drop(progress);
         match ended {
-            None => Ok(()),
-            Some(JobError::Stopped) => {
-                eprintln!("stopped; what was found so far is above, and nothing was changed");
-                std::process::exit(i32::from(INTERRUPTED));
-            }
+            None => Ok(Ending::Done),
+            Some(JobError::Stopped) => Ok(Ending::Interrupted),
             Some(cause) => Err(cause.into()),
         }
     }
