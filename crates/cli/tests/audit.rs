@@ -190,6 +190,8 @@ fn a_pack_from_afar_has_the_head_that_its_orchestrator_signed_and_two_histories_
     let all = audit(&network.bench, &["--all"]).succeeds();
     let head = all.events().into_iter().find(|event| event["event"] == "head").expect("a head");
     assert_eq!((&head["verdict"], head["commands"].as_u64()), (&json!("equal"), Some(first)), "{head}");
+    let at_once = network.bench.zoo(["audit", "--network", &network.ticket, "--all"]).succeeds().stdout;
+    assert!(at_once.contains("are those that") && at_once.contains("comes out again"), "{at_once}");
     let bench = network.stop();
 
     // Its own folder has what happened since: the first history is the beginning of that.

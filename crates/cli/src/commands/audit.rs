@@ -13,12 +13,13 @@ use std::str::FromStr;
 use anyhow::{Result, bail};
 use zoo_audit::{Auditor, Extent, JobError};
 use zoo_content::{BlobStore, Durability, FileStore};
+use zoo_network::Ticket;
 use zoo_orchestrator::journal::{JournalReader, Roots};
 
 use self::evidence::{Evidence, JobEvidence};
 use self::head::Signed;
 use self::report::Report;
-use super::journal::{HEAD, Place};
+use super::journal::{HEAD, Place, pack_from_afar};
 use crate::foreground;
 use crate::interrupt::{INTERRUPTED, Interrupt};
 use crate::live::format::several;
@@ -30,6 +31,7 @@ use crate::reading::available_threads;
 #[command(
     after_help = "Examples:\n  zoo audit                       the journal, the blobs, and what the newest job is made of\n  \
 zoo audit --all --model m       train all of it again, and compare the model in m with what comes out\n  \
+zoo audit --network TICKET      of a network that somebody else runs: its journal is fetched\n  \
 zoo audit evidence --rounds 1-3 what zoo journal pack wrote, the first three rounds\n\n\
 A job is a pure function of its program, its data and its journal, so this takes nobody's word: it replays the journal, does again \
 what was reported (windows, sums, outer steps, evaluations), and compares every bit. To do all again takes as long as the nodes \
@@ -38,6 +40,9 @@ took together. Ends with code 1 if anything differs or cannot be checked."
 pub struct Audit {
     #[command(flatten)]
     place: Place,
+    /// Fetch the journal, and what its jobs begin with, from the orchestrator with this ticket
+    #[arg(long, value_name = "TICKET", conflicts_with_all = ["path", "dir"])]
+    network: Option<Ticket>,
     /// The job: its id, the beginning of it, or its name [default: the newest]
     #[arg(long, value_name = "JOB")]
     job: Option<String>,
@@ -100,10 +105,11 @@ impl Audit {
 
     async fn audit(&self) -> Result<()> {
         let mut report = Report::new(self.json);
-        let mut journal = self.place.open().await?;
-        let heads = self.heads()?;
-        let evidence = Evidence::gather(&mut journal, &heads, &mut report).await?;
-        let store = self.store()?;
+        let scratch = Scratch::new(self.scratch.as_deref())?;
+        let place = self.place(&scratch).await?;
+        let mut journal = place.open().await?;
+        let evidence = Evidence::gather(&mut journal, &self.heads(&place)?, &mut report).await?;
+        let store = self.store(&place)?;
         let job = evidence.job(self.job.as_deref())?;
         let damaged = job.check_blobs(&store, &mut report)?;
         job.tell(&store, &mut report);
@@ -113,7 +119,6 @@ impl Audit {
                 several(damaged, "blob")
             );
         }
-        let scratch = Scratch::new(self.scratch.as_deref())?;
         let scratch_store = FileStore::open_with(scratch.0.join("blobs"), Durability::Later)?;
         let rounds = match &self.rounds {
             Some(Rounds(rounds)) => Some(rounds.clone()),
@@ -138,15 +143,24 @@ impl Audit {
         if faults.is_empty() { Ok(()) } else { bail!("{}", faults.join("\n")) }
     }
 
+    /// Where the journal is; if it is elsewhere, it and what its jobs begin with are fetched.
+    async fn place(&self, scratch: &Scratch) -> Result<Place> {
+        let Some(ticket) = &self.network else { return Ok(self.place.clone()) };
+        let folder = scratch.0.join("pack");
+        std::fs::create_dir(&folder)?;
+        pack_from_afar(ticket, &folder).await?;
+        Ok(Place::of(folder))
+    }
+
     /// What orchestrators signed, as far as it is here.
-    fn heads(&self) -> Result<Vec<Signed>> {
-        let beside = self.place.journal()?.with_file_name(HEAD);
+    fn heads(&self, place: &Place) -> Result<Vec<Signed>> {
+        let beside = place.journal()?.with_file_name(HEAD);
         let beside = beside.is_file().then_some(beside);
         beside.iter().chain(&self.head).map(|path| Signed::read(path)).collect()
     }
 
-    fn store(&self) -> Result<FileStore> {
-        let beside = || Ok::<_, anyhow::Error>(self.place.journal()?.with_file_name("blobs"));
+    fn store(&self, place: &Place) -> Result<FileStore> {
+        let beside = || Ok::<_, anyhow::Error>(place.journal()?.with_file_name("blobs"));
         let folder = self.blobs.clone().map_or_else(beside, Ok)?;
         if !folder.is_dir() {
             bail!("there are no blobs in {}\nhint: name their folder with --blobs", folder.display());

@@ -15,7 +15,7 @@ use crate::foreground;
 use crate::live::format::{count, several};
 use crate::live::{event_line, print_line};
 
-pub use pack::{HEAD, Pack};
+pub use pack::{HEAD, Pack, from_afar as pack_from_afar};
 
 /// A journal's name in its directory.
 const JOURNAL: &str = "journal.sqlite";
@@ -46,7 +46,7 @@ impl JournalCommand {
 }
 
 /// Whose journal. It is only read, also while an orchestrator writes it.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub struct Place {
     /// The journal, or the directory it is in [default: .zoo/orchestrator in your home]
     #[arg(value_name = "FILE|DIR")]
@@ -57,6 +57,11 @@ pub struct Place {
 }
 
 impl Place {
+    /// The journal in this directory.
+    pub fn of(directory: PathBuf) -> Self {
+        Self { path: Some(directory), dir: None }
+    }
+
     /// The journal's file.
     pub fn journal(&self) -> Result<PathBuf> {
         let named = self.path.clone().or_else(|| self.dir.clone());

@@ -61,7 +61,7 @@ impl Pack {
         }
         fs::create_dir_all(&unfinished).with_context(|| format!("cannot create {}", unfinished.display()))?;
         let commands = match &self.network {
-            Some(ticket) => pack_from_afar(ticket, &unfinished).await?,
+            Some(ticket) => from_afar(ticket, &unfinished).await?,
             None => self.pack_from_here(&unfinished).await?,
         };
         let store = FileStore::open(unfinished.join(BLOBS))?;
@@ -103,7 +103,7 @@ impl Pack {
 }
 
 /// Fetches a copy of a journal, the head that its orchestrator signed, and what its jobs begin with.
-async fn pack_from_afar(ticket: &Ticket, to: &Path) -> Result<u64> {
+pub async fn from_afar(ticket: &Ticket, to: &Path) -> Result<u64> {
     let client = Client::connect(ticket, &random_key()?).await.context("cannot reach the orchestrator")?;
     let (head, journal) = client.journal().await?;
     fs::write(to.join(JOURNAL), journal.bytes())?;
