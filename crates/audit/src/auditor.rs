@@ -1,6 +1,6 @@
 //! Follows a journal, and does again what it says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{ControlFlow, RangeInclusive};
 
 use zoo_content::{BlobStore, Digest, StoreError, VerifiedBlob};
@@ -59,6 +59,8 @@ pub struct Auditor<'a> {
     state: State,
     at_hand: AtHand,
     tally: Tally,
+    /// What each node committed to have kept, in any of its windows so far: a window of its starts from one of these, or fresh.
+    kept: BTreeMap<NodeId, BTreeSet<Digest>>,
     /// Checkpoints that were come to, by round.
     checkpoints: BTreeMap<u32, Digest>,
     /// What came of the last additions, by the digest of the work: several nodes are asked the same.
@@ -77,6 +79,7 @@ impl<'a> Auditor<'a> {
             state: State::new(),
             at_hand: AtHand::default(),
             tally: Tally::default(),
+            kept: BTreeMap::new(),
             checkpoints: BTreeMap::new(),
             additions: BTreeMap::new(),
         }
@@ -95,7 +98,11 @@ impl<'a> Auditor<'a> {
         progress: Progress<'_>,
     ) -> Result<Option<Checked>, JobError> {
         let checked = match command {
-            Command::Reported { node, report, .. } => self.look_at(sequence, *node, report, progress)?,
+            Command::Reported { node, report, .. } => {
+                let checked = self.look_at(sequence, *node, report, progress)?;
+                self.note(*node, report);
+                checked
+            }
             _ => None,
         };
         self.state.apply(command).map_err(|cause| JobError::Journal { sequence, cause })?;
@@ -145,7 +152,7 @@ impl<'a> Auditor<'a> {
             return Ok(None);
         }
         let verdict = match report {
-            Report::Trained(sealed) => self.window(sealed, progress),
+            Report::Trained(sealed) => self.window(&node, sealed, progress),
             Report::Summed { sums, .. } => self.addition(&node, round, &Addition::Sums(sums.clone())),
             Report::Aggregated { checkpoint, .. } => {
                 self.addition(&node, round, &Addition::Checkpoint(*checkpoint))
@@ -182,12 +189,37 @@ impl<'a> Auditor<'a> {
         }
     }
 
-    fn window(&mut self, sealed: &Sealed<Commitment>, progress: Progress<'_>) -> Result<Verdict, TaskError> {
+    /// Notes what a window left to its node.
+    fn note(&mut self, node: NodeId, report: &Report) {
+        let Report::Trained(sealed) = report else { return };
+        if let Ok(commitment) = sealed.open()
+            && commitment.work.job == self.extent.job
+        {
+            self.kept.entry(node).or_default().insert(commitment.replica_out);
+        }
+    }
+
+    fn window(
+        &mut self,
+        node: &NodeId,
+        sealed: &Sealed<Commitment>,
+        progress: Progress<'_>,
+    ) -> Result<Verdict, TaskError> {
         let expected = match sealed.open() {
             Ok(commitment) => commitment,
             Err(cause) => return Ok(Verdict::Different(vec![cause.to_string()])),
         };
         let Commitment { work, replica_in, .. } = &expected;
+        // Whoever may choose what it starts from may choose what comes out.
+        if let Some(state) = replica_in
+            && !self.kept.get(node).is_some_and(|kept| kept.contains(state))
+        {
+            let why = format!(
+                "it starts from {}, which no window of its node in this journal has left",
+                state.short()
+            );
+            return Ok(Verdict::Unavailable(why));
+        }
         let available_mib = self.extent.available_mib;
         let again =
             zoo_tasks::train(&self.store, &mut self.at_hand, work, *replica_in, available_mib, progress)?;

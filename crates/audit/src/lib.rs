@@ -13,6 +13,7 @@
 //!
 //! - **The auditor believes nothing but the journal's commands**: it applies each to a state of its own, and takes from that what a node
 //!   was asked to do when it reported.
+//! - **A window starts from what its node's own windows left**, or fresh: a state that is in no commitment is not taken, though its blob be at hand.
 //! - **What is made again is not believed either**: it is used because it is equal to what was reported, and named by its digest.
 //! - **What cannot be done again is said** ([`Verdict::Unavailable`]), and is never counted as equal.
 //!
