@@ -4,11 +4,12 @@
     pip install "llama-cpp-python[server]"
     python benches/peers/serving.py MODEL --zoo target/release/zoo [--threads 2] [--rounds 3]
 
-MODEL is a folder with a model; `zoo export` makes the GGUF file (f32) of it that llama.cpp reads. Three are measured:
+MODEL is a folder with a model; `zoo export` makes the GGUF file (f32) of it that llama.cpp reads. Measured are:
 
     zoo            `zoo serve`, over HTTP
     llama server   llama-cpp-python's server, over HTTP; it writes one text at a time
     llama batched  llama.cpp's own loop over a batch in this process, without HTTP: the most that any server of it could give
+    transformers   `generate` of Hugging Face's library in this process, if it is installed, without HTTP
 
 Each gives tokens per second with 1 and with 16 texts at a time, and, over HTTP, the time until the first token of a prompt.
 The greedy texts of all are compared. Prints one JSON object, medians over the rounds with all values beside them.
@@ -131,6 +132,36 @@ class Batched:
         return sum(len(text) for text in texts) / (time.perf_counter() - start)
 
 
+class Transformers:
+    """Hugging Face's own loop: texts of equal length in one batch, greedy, with its cache."""
+
+    def __init__(self, folder, threads):
+        import torch, transformers
+
+        torch.set_num_threads(threads)
+        self.torch = torch
+        self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        self.model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+
+    def tokens_per_s(self, prompts, tokens):
+        texts = [self.tokenizer(prompt)["input_ids"] for prompt in prompts]
+        shortest = min(map(len, texts))
+        texts = self.torch.tensor([text[:shortest] for text in texts])
+        start = time.perf_counter()
+        with self.torch.inference_mode():
+            written = self.model.generate(
+                texts, attention_mask=self.torch.ones_like(texts), min_new_tokens=tokens, max_new_tokens=tokens, do_sample=False
+            )
+        return (written.numel() - texts.numel()) / (time.perf_counter() - start)
+
+
+def transformers_if_here(folder, threads):
+    try:
+        return {"transformers": Transformers(folder, threads)}
+    except ImportError:
+        return {}
+
+
 def prompts_of(count, seed):
     """Different from each other and from round to round, so that no cache has them."""
     words = PROMPT.split()
@@ -163,12 +194,13 @@ def main():
             options.ports + 1, {},
         )
         servers = {"zoo": zoo, "llama server": llama}
+        loops = {"llama batched": batched, **transformers_if_here(options.model, options.threads)}
         try:
             found = {}
             for round in range(options.rounds):
                 for streams in options.streams:
                     prompts = prompts_of(streams, f"{round} {streams}")
-                    for name, one in {**servers, "llama batched": batched}.items():
+                    for name, one in {**servers, **loops}.items():
                         speed = one.tokens_per_s(prompts, options.tokens)
                         found.setdefault(f"{name}, {streams} at a time, tokens/s", []).append(speed)
                 for name, server in servers.items():
