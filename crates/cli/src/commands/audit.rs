@@ -19,7 +19,7 @@ use zoo_orchestrator::journal::{JournalReader, Roots};
 use self::evidence::{Evidence, JobEvidence};
 use self::head::Signed;
 use self::report::Report;
-use super::journal::{HEAD, Place, pack_from_afar};
+use super::journal::{BLOBS, HEAD, Place, pack_from_afar};
 use crate::foreground;
 use crate::interrupt::{INTERRUPTED, Interrupt};
 use crate::live::format::several;
@@ -160,7 +160,7 @@ impl Audit {
     }
 
     fn store(&self, place: &Place) -> Result<FileStore> {
-        let beside = || Ok::<_, anyhow::Error>(place.journal()?.with_file_name("blobs"));
+        let beside = || Ok::<_, anyhow::Error>(place.journal()?.with_file_name(BLOBS));
         let folder = self.blobs.clone().map_or_else(beside, Ok)?;
         if !folder.is_dir() {
             bail!("there are no blobs in {}\nhint: name their folder with --blobs", folder.display());

@@ -15,7 +15,7 @@ use crate::foreground;
 use crate::live::format::{count, several};
 use crate::live::{event_line, print_line};
 
-pub use pack::{HEAD, Pack, from_afar as pack_from_afar};
+pub use pack::{BLOBS, HEAD, Pack, from_afar as pack_from_afar};
 
 /// A journal's name in its directory.
 const JOURNAL: &str = "journal.sqlite";

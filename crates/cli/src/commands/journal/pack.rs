@@ -1,6 +1,5 @@
 //! `zoo journal pack`: what an auditor needs of a network.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -13,13 +12,13 @@ use zoo_orchestrator::journal::{JournalReader, Roots};
 use zoo_protocol::{JobDescription, encode};
 use zoo_state::Command;
 
-use super::super::network::random_key;
 use super::{JOURNAL, Place};
+use crate::commands::network::random_key;
 use crate::live::format::{bytes, several};
 use crate::live::print_line;
 
 /// Its blobs' folder beside a journal.
-const BLOBS: &str = "blobs";
+pub const BLOBS: &str = "blobs";
 /// In a pack, what the orchestrator signed.
 pub const HEAD: &str = "head";
 
@@ -113,12 +112,10 @@ pub async fn from_afar(ticket: &Ticket, to: &Path) -> Result<u64> {
     for job in &jobs {
         // The program and the first manifest say what else there is.
         for _ in 0..2 {
-            for name in zoo_job::begins_with(&store, job)
-                .into_iter()
-                .filter(|name| !store.contains(name))
-                .collect::<BTreeSet<_>>()
-            {
-                store.keep(&client.fetch(&name, MAX_BLOB_BYTES).await?)?;
+            for name in zoo_job::begins_with(&store, job) {
+                if !store.contains(&name) {
+                    store.keep(&client.fetch(&name, MAX_BLOB_BYTES).await?)?;
+                }
             }
         }
     }
