@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use zoo_content::Digest;
 use zoo_protocol::{
     Aggregate, Challenge, Commitment, Evaluate, JobId, Keep, Peer, RefusedSummand, Report, Sum, TrainWindow,
-    VNodeUpdate, Work,
+    VNodeUpdate, VerifyWindow, Work,
 };
 
 use crate::needs::Need;
@@ -25,6 +25,8 @@ pub enum Task {
     Evaluate(Evaluate),
     /// Add part of a round.
     Sum(Sum),
+    /// Train another's window again.
+    Verify(VerifyWindow),
 }
 
 /// What a task came to.
@@ -55,6 +57,11 @@ pub enum Outcome {
         tokens: u64,
         /// Bytes of text those tokens stand for.
         bytes: u64,
+    },
+    /// Another's window is trained again.
+    Verified {
+        /// Digest of what came of it.
+        outcome: Digest,
     },
 }
 

@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use zoo_content::Digest;
 use zoo_protocol::{
-    Aggregate, NodeId, NodeKey, Peer, RefusedSummand, Report, Sealed, Sum, Summand, Work, limits,
+    Aggregate, NodeId, NodeKey, Peer, RefusedSummand, Report, Sealed, Sum, Summand, VerifyWindow, Work,
+    limits,
 };
 
 use crate::keeping::Keeping;
@@ -191,8 +192,7 @@ impl Agent {
         let me = self.key.id();
         for (digest, (need, tries)) in swarm::in_turn(&me, missing.clone()) {
             if which(tries) && self.fetching.insert(digest) {
-                let maker = if let BlobKind::Update(maker) = need.kind { Some(maker) } else { None };
-                let sources = swarm::sources(&me, &digest, maker, &self.peers);
+                let sources = swarm::sources(&me, &digest, need.kind.maker(), &self.peers);
                 effects.push(Effect::Fetch { digest, need, sources });
             }
         }
@@ -248,6 +248,10 @@ impl Agent {
                 };
                 self.finish(report, effects);
             }
+            (BlobKind::Replica(_), Work::Verify(VerifyWindow { maker, window, .. })) => {
+                let (job, round, maker) = (window.job, window.round, *maker);
+                self.finish(Report::Withheld { job, round, maker }, effects);
+            }
             _ => self.fail(format!("cannot fetch {} blob {digest}: {reason}", name_of(kind)), effects),
         }
     }
@@ -300,6 +304,7 @@ impl Agent {
             Work::Aggregate(aggregate) => Task::Aggregate(aggregate),
             Work::Evaluate(evaluate) => Task::Evaluate(evaluate),
             Work::Sum(sum) => Task::Sum(sum),
+            Work::Verify(verification) => Task::Verify(verification),
         };
         self.stage = Stage::Running;
         effects.push(Effect::Run { assignment: self.assignment, task });
@@ -329,6 +334,9 @@ impl Agent {
             (Outcome::Aggregated { checkpoint }, Work::Aggregate(work)) => {
                 Report::Aggregated { job: work.job, round: work.round, attempt: work.attempt, checkpoint }
             }
+            (Outcome::Verified { outcome }, Work::Verify(VerifyWindow { maker, window, .. })) => {
+                Report::Verified { job: window.job, round: window.round, maker: *maker, outcome }
+            }
             (Outcome::Evaluated { nats, tokens, bytes }, Work::Evaluate(work)) => Report::Evaluated {
                 job: work.job,
                 round: work.round,
@@ -349,6 +357,7 @@ fn name_of(kind: BlobKind) -> &'static str {
         BlobKind::CheckpointPart => "checkpoint",
         BlobKind::Data => "data",
         BlobKind::Update(_) => "update",
+        BlobKind::Replica(_) => "replica state",
         BlobKind::KeptManifest | BlobKind::KeptPart => "kept checkpoint",
     }
 }

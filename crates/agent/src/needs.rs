@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use zoo_content::{Digest, MAX_BLOB_BYTES};
-use zoo_protocol::{JobId, NodeId, Summand, Work};
+use zoo_protocol::{JobId, NodeId, Summand, VerifyWindow, Work};
 use zoo_training::{MANIFEST_BYTES_MAX, SPEC_BYTES_MAX};
 
 /// What a blob is to the work that needs it.
@@ -19,6 +19,8 @@ pub enum BlobKind {
     Data,
     /// The encoded update, or the sum of updates, of one VNode, made by this node.
     Update(NodeId),
+    /// What the replica of this node kept before the window that is to be verified.
+    Replica(NodeId),
     /// The manifest of a checkpoint that the node is asked to keep.
     KeptManifest,
     /// One of the blobs that such a manifest lists.
@@ -35,6 +37,14 @@ impl BlobKind {
     /// Whether it is fetched to be kept. Then it is not a round's, and what the store has of it is looked at again.
     pub fn is_kept(self) -> bool {
         matches!(self, Self::KeptManifest | Self::KeptPart)
+    }
+
+    /// Who has it, if it is one node's own.
+    pub fn maker(self) -> Option<NodeId> {
+        match self {
+            Self::Update(maker) | Self::Replica(maker) => Some(maker),
+            _ => None,
+        }
     }
 
     /// Whether it lists other blobs.
@@ -81,6 +91,8 @@ pub fn round_of(work: &Work) -> Option<(JobId, u32)> {
         Work::Aggregate(aggregate) => Some((aggregate.job, aggregate.round)),
         Work::Evaluate(evaluate) => Some((evaluate.job, evaluate.round)),
         Work::Sum(sum) => Some((sum.job, sum.round)),
+        // What it takes is kept for as long as this round's blobs are, not for as long as those of the window's.
+        Work::Verify(verification) => Some((verification.window.job, verification.asked_in)),
     }
 }
 
@@ -90,6 +102,12 @@ pub fn named_by(work: &Work) -> BTreeMap<Digest, Need> {
         Work::Idle => BTreeMap::new(),
         Work::Train(window) => {
             BTreeMap::from([(window.data, DATA), (window.program, PROGRAM), (window.base, MANIFEST)])
+        }
+        Work::Verify(VerifyWindow { maker, window, replica_in, .. }) => {
+            let replica = Need { kind: BlobKind::Replica(*maker), max_bytes: MAX_BLOB_BYTES };
+            let mut needs = named_by(&Work::Train(window.clone()));
+            needs.extend(replica_in.map(|state| (state, replica)));
+            needs
         }
         Work::Evaluate(evaluate) => BTreeMap::from([
             (evaluate.data, DATA),

@@ -1,5 +1,4 @@
-//! What a node remembers of the rounds it worked in: which blobs each used, so that old ones
-//! can go, and the state of the replica that each ended with, so that the next can start from it.
+//! What a node remembers of the rounds it worked in: which blobs each used, so that old ones can go.
 //!
 //! Retention needs no counting: every round notes every blob it uses, also those it finds in
 //! the store. What none of the remembered rounds noted is of no more use. Blobs that were never
@@ -12,7 +11,7 @@ use zoo_content::Digest;
 use zoo_protocol::JobId;
 
 /// Format of the remembered rounds on disk.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// How much is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +24,7 @@ pub struct Retention {
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { rounds: 4, jobs: 4 }
+        Self { rounds: 5, jobs: 4 }
     }
 }
 
@@ -54,7 +53,6 @@ struct JobRounds {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Round {
-    replica_out: Option<Digest>,
     blobs: BTreeSet<Digest>,
 }
 
@@ -82,20 +80,6 @@ impl Rounds {
     /// Remembers that `round` of `job` uses `blob`.
     pub fn note(&mut self, job: JobId, round: u32, blob: Digest) {
         self.round(job, round).blobs.insert(blob);
-    }
-
-    /// Remembers the state that this node's window of `round` ended with.
-    pub fn note_replica(&mut self, job: JobId, round: u32, state: Digest) {
-        let round = self.round(job, round);
-        round.blobs.insert(state);
-        round.replica_out = Some(state);
-    }
-
-    /// The state this replica had before `round`, if it trained in the round before, or in the one before that and was late.
-    pub fn replica_before(&self, job: JobId, round: u32) -> Option<Digest> {
-        let rounds = &self.jobs.iter().find(|known| known.job == job)?.rounds;
-        let latest = rounds.range(round.saturating_sub(2)..round).rev();
-        latest.filter_map(|(_, round)| round.replica_out).next()
     }
 
     /// Remembers that these blobs belong to a checkpoint that is to be kept.
@@ -224,22 +208,10 @@ mod tests {
     }
 
     #[test]
-    fn the_optimiser_state_is_that_of_the_round_before_or_of_a_late_one_before_that() {
-        let mut rounds = Rounds::default();
-        rounds.note_replica(digest("job"), 3, digest("state"));
-        let cases = [(0, None), (3, None), (4, Some(digest("state"))), (5, Some(digest("state"))), (6, None)];
-        for (round, expected) in cases {
-            assert_eq!(rounds.replica_before(digest("job"), round), expected, "round {round}");
-        }
-        assert_eq!(rounds.replica_before(digest("another job"), 4), None);
-    }
-
-    #[test]
     fn what_is_written_is_read_and_anything_else_is_refused() {
-        let mut rounds = job("job", &[(0, "a"), (11, "b")]);
-        rounds.note_replica(digest("job"), 11, digest("state"));
+        let rounds = job("job", &[(0, "a"), (11, "b")]);
         assert_eq!(Rounds::from_json(&rounds.to_json()), Ok(rounds));
-        for bad in ["", "{}", r#"{"format":2,"jobs":[]}"#, r#"{"format":1,"jobs":[],"more":0}"#] {
+        for bad in ["", "{}", r#"{"format":3,"jobs":[]}"#, r#"{"format":2,"jobs":[],"more":0}"#] {
             assert!(Rounds::from_json(bad.as_bytes()).is_err(), "{bad}");
         }
     }

@@ -310,6 +310,7 @@ mod tests {
             contribution_deadline_ms: 1,
             topology: Default::default(),
             overlap: false,
+            verified_in_1000: 0,
         };
         Event::JobAccepted { job, name: name.to_owned(), plan, ahead: 0 }
     }

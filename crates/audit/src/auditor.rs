@@ -1,6 +1,6 @@
 //! Follows a journal, and does again what it says.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::{ControlFlow, RangeInclusive};
 
 use zoo_content::{BlobStore, Digest, StoreError, VerifiedBlob};
@@ -59,8 +59,8 @@ pub struct Auditor<'a> {
     state: State,
     at_hand: AtHand,
     tally: Tally,
-    /// What each node committed to have kept, in any of its windows so far: a window of its starts from one of these, or fresh.
-    kept: BTreeMap<NodeId, BTreeSet<Digest>>,
+    /// What came of each window that was trained again, by its round and its node.
+    outcomes: BTreeMap<(u32, NodeId), Digest>,
     /// Checkpoints that were come to, by round.
     checkpoints: BTreeMap<u32, Digest>,
     /// What came of the last additions, by the digest of the work: several nodes are asked the same.
@@ -79,7 +79,7 @@ impl<'a> Auditor<'a> {
             state: State::new(),
             at_hand: AtHand::default(),
             tally: Tally::default(),
-            kept: BTreeMap::new(),
+            outcomes: BTreeMap::new(),
             checkpoints: BTreeMap::new(),
             additions: BTreeMap::new(),
         }
@@ -98,11 +98,7 @@ impl<'a> Auditor<'a> {
         progress: Progress<'_>,
     ) -> Result<Option<Checked>, JobError> {
         let checked = match command {
-            Command::Reported { node, report, .. } => {
-                let checked = self.look_at(sequence, *node, report, progress)?;
-                self.note(*node, report);
-                checked
-            }
+            Command::Reported { node, report, .. } => self.look_at(sequence, *node, report, progress)?,
             _ => None,
         };
         self.state.apply(command).map_err(|cause| JobError::Journal { sequence, cause })?;
@@ -160,6 +156,7 @@ impl<'a> Auditor<'a> {
             Report::Refused { summands, .. } => {
                 self.addition(&node, round, &Addition::Refused(summands.clone()))
             }
+            Report::Verified { maker, outcome, .. } => Ok(self.verification((round, *maker), outcome)),
             Report::Evaluated { shard, nats_bits, tokens, bytes, .. } => {
                 self.evaluation(*shard, (*nats_bits, *tokens, *bytes))
             }
@@ -183,19 +180,12 @@ impl<'a> Auditor<'a> {
                 _ => Some((*job, *round, Deed::OuterStep)),
             },
             Report::Evaluated { job, round, shard, .. } => Some((*job, *round, Deed::Shard(*shard))),
-            Report::Missing { .. } | Report::Failed { .. } | Report::Kept { .. } | Report::Proved { .. } => {
-                None
-            }
-        }
-    }
-
-    /// Notes what a window left to its node.
-    fn note(&mut self, node: NodeId, report: &Report) {
-        let Report::Trained(sealed) = report else { return };
-        if let Ok(commitment) = sealed.open()
-            && commitment.work.job == self.extent.job
-        {
-            self.kept.entry(node).or_default().insert(commitment.replica_out);
+            Report::Verified { job, round, .. } => Some((*job, *round, Deed::Verification)),
+            Report::Missing { .. }
+            | Report::Failed { .. }
+            | Report::Kept { .. }
+            | Report::Proved { .. }
+            | Report::Withheld { .. } => None,
         }
     }
 
@@ -210,16 +200,6 @@ impl<'a> Auditor<'a> {
             Err(cause) => return Ok(Verdict::Different(vec![cause.to_string()])),
         };
         let Commitment { work, replica_in, .. } = &expected;
-        // Whoever may choose what it starts from may choose what comes out.
-        if let Some(state) = replica_in
-            && !self.kept.get(node).is_some_and(|kept| kept.contains(state))
-        {
-            let why = format!(
-                "it starts from {}, which no window of its node in this journal has left",
-                state.short()
-            );
-            return Ok(Verdict::Unavailable(why));
-        }
         let available_mib = self.extent.available_mib;
         let again =
             zoo_tasks::train(&self.store, &mut self.at_hand, work, *replica_in, available_mib, progress)?;
@@ -228,13 +208,28 @@ impl<'a> Auditor<'a> {
         for blob in again.updates.iter().chain([&again.replica]) {
             self.store.keep_for(work.round, blob)?;
         }
-        let recheck = Recheck { expected, got: again.commitment };
+        self.outcomes.insert((work.round, *node), again.outcome.digest());
+        let recheck = Recheck { expected: expected.outcome, got: again.outcome };
         if !recheck.equal() {
             return Ok(Verdict::Different(recheck.differences()));
         }
         self.tally.steps += u64::from(recheck.expected.steps);
         self.tally.tokens += recheck.expected.tokens;
         Ok(Verdict::Equal)
+    }
+
+    /// Whether what somebody said of another's window is what came of it here.
+    fn verification(&self, window: (u32, NodeId), said: &Digest) -> Verdict {
+        match self.outcomes.get(&window) {
+            Some(outcome) if outcome == said => Verdict::Equal,
+            Some(outcome) => Verdict::Different(vec![format!(
+                "it says that the window of {} comes to {}, and it comes to {}",
+                window.1.short(),
+                said.short(),
+                outcome.short()
+            )]),
+            None => Verdict::Unavailable("the window could not be trained again".into()),
+        }
     }
 
     /// Adds again what `node` was asked to add, and compares.

@@ -16,6 +16,8 @@ pub enum Deed {
     OuterStep,
     /// It scored this shard of the held-out data.
     Shard(u32),
+    /// It trained another's window again.
+    Verification,
 }
 
 /// What came of doing it again.
@@ -59,6 +61,8 @@ pub struct Tally {
     pub outer_steps: u64,
     /// Shards that were scored again and are equal.
     pub shards: u64,
+    /// Verdicts on windows that are what came out here.
+    pub verifications: u64,
     /// Reports that say something else than what comes out.
     pub different: u64,
     /// Reports that cannot be checked.
@@ -72,7 +76,7 @@ pub struct Tally {
 impl Tally {
     /// Reports that are equal.
     pub fn equal(&self) -> u64 {
-        self.windows + self.sums + self.outer_steps + self.shards
+        self.windows + self.sums + self.outer_steps + self.shards + self.verifications
     }
 
     pub(crate) fn count(&mut self, checked: &Checked) {
@@ -83,6 +87,7 @@ impl Tally {
             (Verdict::Equal, Deed::Sum(_)) => &mut self.sums,
             (Verdict::Equal, Deed::OuterStep) => &mut self.outer_steps,
             (Verdict::Equal, Deed::Shard(_)) => &mut self.shards,
+            (Verdict::Equal, Deed::Verification) => &mut self.verifications,
         } += 1;
     }
 }
@@ -93,6 +98,7 @@ impl fmt::Display for Deed {
             Self::Window => f.write_str("window"),
             Self::Sum(number) => write!(f, "sum {number}"),
             Self::OuterStep => f.write_str("outer step"),
+            Self::Verification => f.write_str("verdict on another's window"),
             Self::Shard(number) => write!(f, "evaluation of shard {number}"),
         }
     }

@@ -95,6 +95,8 @@ pub struct Rounds {
     pub topology: Topology,
     /// Nodes go on training while a round comes together; rounds can then be shorter.
     pub overlap: bool,
+    /// Of 1,000 windows that nodes train, others train so many again, to compare.
+    pub verified_in_1000: u32,
 }
 
 impl Rounds {
@@ -203,6 +205,7 @@ impl Default for Rounds {
             evaluation_shards: 8,
             topology: Topology::Auto,
             overlap: true,
+            verified_in_1000: 50,
         }
     }
 }
@@ -315,6 +318,10 @@ impl RunConfig {
                 return refuse(field, "0 is not possible".to_owned(), "write at least 1");
             }
         }
+        if self.rounds.verified_in_1000 > 1000 {
+            let cause = format!("{} is not possible", self.rounds.verified_in_1000);
+            return refuse("rounds.verified_in_1000", cause, "write 0 to 1000");
+        }
         let Checkpoints { redundancy, interval, keep, storage: _ } = self.checkpoint;
         for (field, value, least, most) in [
             ("checkpoint.redundancy", redundancy, 1, MAX_REDUNDANCY),
@@ -336,6 +343,7 @@ impl RunConfig {
     /// The rounds that `steps` take, as a network is told.
     pub fn round_plan(&self) -> RoundPlan {
         let Rounds { minimum_nodes, deadline_s, evaluation_shards, topology, overlap, .. } = self.rounds;
+        let verified_in_1000 = self.rounds.verified_in_1000;
         RoundPlan {
             steps: self.steps,
             rhythm: self.rounds.rhythm(self.steps, &self.training.schedule),
@@ -346,6 +354,7 @@ impl RunConfig {
             contribution_deadline_ms: u64::from(deadline_s) * 1000,
             topology,
             overlap,
+            verified_in_1000,
         }
     }
 

@@ -90,7 +90,7 @@ function show(node) {
   say(at("since"), `Since it was started, ${duration(node.running_s)} ago.`);
   facts(at("done"), [
     ["Windows trained", count(done.windows)], ["Steps", count(done.steps)], ["Tokens", count(done.tokens)],
-    ["Rounds added up", count(done.aggregations)], ["Parts added up for others", count(done.sums)], ["Shards evaluated", count(done.evaluations)],
+    ["Rounds added up", count(done.aggregations)], ["Parts added up for others", count(done.sums)], ["Shards evaluated", count(done.evaluations)], ["Windows of others verified", count(done.verifications)],
     ["Sent", bytes(traffic.sent_bytes)], ["Received", bytes(traffic.received_bytes)],
     ["Checkpoints kept", `${count(keeping.held)} of ${count(keeping.asked)} asked for`], ["Checkpoints stored elsewhere", count(done.stored)],
     ["Audits answered", count(done.audits_answered)],

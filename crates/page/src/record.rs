@@ -92,6 +92,8 @@ struct Done {
     sums: u64,
     /// Shards of held-out text.
     evaluations: u64,
+    /// Windows of others, trained again.
+    verifications: u64,
     /// Work that could not be done.
     failures: u64,
     /// Contributions of others that could not be added.
@@ -218,8 +220,8 @@ impl Told {
             Report::Trained(sealed) => {
                 if let Ok(commitment) = sealed.open() {
                     done.windows += 1;
-                    done.steps += u64::from(commitment.steps);
-                    done.tokens += commitment.tokens;
+                    done.steps += u64::from(commitment.outcome.steps);
+                    done.tokens += commitment.outcome.tokens;
                     self.rounds.trained(&commitment);
                 }
             }
@@ -230,7 +232,8 @@ impl Told {
             Report::Summed { .. } => done.sums += 1,
             Report::Evaluated { .. } => done.evaluations += 1,
             Report::Refused { summands, .. } => done.refused_of_others += summands.len() as u64,
-            Report::Missing { .. } => {}
+            Report::Verified { .. } => done.verifications += 1,
+            Report::Missing { .. } | Report::Withheld { .. } => {}
             Report::Failed { reason, .. } => {
                 done.failures += 1;
                 self.trouble(reason);
@@ -286,6 +289,7 @@ impl Told {
             Work::Aggregate(work) => ("aggregate", work.job, work.round),
             Work::Sum(work) => ("sum", work.job, work.round),
             Work::Evaluate(work) => ("evaluate", work.job, work.round),
+            Work::Verify(work) => ("verify", work.window.job, work.window.round),
         };
         let Snapshot { step, steps, loss, tokens_per_second } = self.progress;
         json!({

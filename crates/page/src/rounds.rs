@@ -90,8 +90,8 @@ impl Rounds {
     pub fn trained(&mut self, commitment: &Commitment) {
         let place = self.place(commitment.work.job, commitment.work.round);
         let round = &mut self.latest[place];
-        round.tokens = commitment.tokens;
-        round.loss = Some(f64::from_bits(commitment.mean_loss_bits));
+        round.tokens = commitment.outcome.tokens;
+        round.loss = Some(f64::from_bits(commitment.outcome.mean_loss_bits));
         round.plan = None;
         self.contributions.moved(round.contribution.replace(Verdict::Pending), Verdict::Pending);
     }
@@ -107,7 +107,7 @@ impl Rounds {
     /// The node `me` is told what to do.
     pub fn works(&mut self, me: &NodeId, work: &Work) {
         match work {
-            Work::Idle => {}
+            Work::Idle | Work::Verify(_) => {}
             Work::Train(window) => self.goes_on_from(window.job, window.round, &window.base),
             Work::Sum(work) => self.plans(me, work.job, work.round, &work.summands, false),
             Work::Aggregate(work) => {

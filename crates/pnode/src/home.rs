@@ -85,21 +85,6 @@ impl Home {
         self.rounds().note(job, round, blob);
     }
 
-    /// Remembers the optimiser state that this node's window of `round` ended with.
-    pub fn note_replica(&self, job: JobId, round: u32, state: Digest) {
-        self.rounds().note_replica(job, round, state);
-    }
-
-    /// The optimiser state this node had right before `round`, if it has it still.
-    pub fn replica_before(&self, job: JobId, round: u32) -> Option<Digest> {
-        self.replica_noted_before(job, round).filter(|state| self.store.contains(state))
-    }
-
-    /// The same, whether or not it is written yet.
-    pub fn replica_noted_before(&self, job: JobId, round: u32) -> Option<Digest> {
-        self.rounds().replica_before(job, round)
-    }
-
     /// Remembers that these blobs belong to a checkpoint that is to be kept.
     pub fn hold(&self, checkpoint: Digest, blobs: Vec<Digest>) {
         self.rounds().hold(checkpoint, blobs);
@@ -182,26 +167,16 @@ mod tests {
             let [old, data, new] =
                 [&b"old"[..], b"data", b"new"].map(|bytes| home.store().put(bytes).unwrap());
             home.note(job, 0, data);
-            home.note_replica(job, 0, old);
+            home.note(job, 0, old);
             home.tidy().unwrap();
-            assert_eq!(home.replica_before(job, 1), Some(old));
             [old, data, new]
         };
         let home = open(directory.path()).unwrap();
-        assert_eq!(home.replica_before(job, 1), Some(old), "remembered over a restart");
+        assert!(home.store().contains(&old), "remembered over a restart");
         home.note(job, 1, data);
         home.note(job, 1, new);
         home.tidy().unwrap();
         assert!(!home.store().contains(&old));
         assert!(home.store().contains(&data) && home.store().contains(&new));
-        assert_eq!(home.replica_before(job, 1), None);
-    }
-
-    #[test]
-    fn a_lost_optimiser_state_is_no_state() {
-        let directory = tempfile::tempdir().unwrap();
-        let home = open(directory.path()).unwrap();
-        home.note_replica(Digest::of(b"job"), 0, Digest::of(b"never stored"));
-        assert_eq!(home.replica_before(Digest::of(b"job"), 1), None);
     }
 }

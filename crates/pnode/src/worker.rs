@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use zoo_agent::{Assignment, Input, Outcome, Task};
-use zoo_content::{Digest, VerifiedBlob};
-use zoo_protocol::{Aggregate, Evaluate, Sum, TrainWindow, VNodeUpdate};
+use zoo_content::{BlobStore, Digest, VerifiedBlob};
+use zoo_protocol::{
+    Aggregate, Commitment, Evaluate, Sum, TrainWindow, VNodeUpdate, VerifyWindow, WindowOutcome,
+};
 use zoo_tasks::{self as task, Added, AtHand, TaskError};
 use zoo_training::{Evaluation, StepReport};
 
@@ -181,6 +183,7 @@ impl Bench {
         let available_mib = self.memory.available_mib();
         match &job.task {
             Task::Train(window) => self.train(window, available_mib, &job.cancelled),
+            Task::Verify(work) => self.verify(work, available_mib, &job.cancelled),
             Task::Aggregate(aggregate) => {
                 let available_mib = self.beside_lead(&aggregate.program, available_mib)?;
                 self.check_memory(&aggregate.program, available_mib)?;
@@ -229,42 +232,58 @@ impl Bench {
         cancelled: &AtomicBool,
     ) -> Result<Done, Failure> {
         let (replica_in, taken) = self.replica_before(window);
-        let before = window.lead.filter(|_| replica_in.is_some()).map_or(0, |lead| lead.inner_steps);
-        let steps = before + window.share.inner_steps;
-        let mut last_step = Instant::now();
-        let mut done = taken;
-        let mut progress = |report: &StepReport| {
-            done += 1;
-            let seconds = last_step.elapsed().as_secs_f64();
-            last_step = Instant::now();
-            self.progress.set(Snapshot {
-                step: done,
-                steps,
-                loss: report.loss.mean() as f32,
-                tokens_per_second: (report.loss.tokens as f64 / seconds) as u32,
-            });
-            if cancelled.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        };
+        let progress = self.progress.clone();
+        let mut progress = tell_progress(&progress, steps_of(window, replica_in), taken, cancelled);
         let (store, at_hand) = (self.home.store().as_ref(), &mut self.at_hand);
         let trained = task::train(store, at_hand, window, replica_in, available_mib, &mut progress)?;
 
         // The commitment too: whoever knows its digest can fetch it from here and check it.
+        let commitment = self.commit(window, replica_in, trained.outcome);
         let mut names = trained.updates;
-        names.push(VerifiedBlob::new(zoo_protocol::encode(&trained.commitment)));
-        names.iter().for_each(|blob| self.home.note(window.job, window.round, blob.digest()));
-        self.home.note_replica(window.job, window.round, trained.commitment.replica_out);
+        names.push(VerifiedBlob::new(zoo_protocol::encode(&commitment)));
+        // Whoever verifies the window starts from what it started from.
+        let used = names.iter().map(VerifiedBlob::digest).chain(replica_in).chain([trained.replica.digest()]);
+        used.for_each(|blob| self.home.note(window.job, window.round, blob));
         self.home.tidy()?;
-        Ok(Done { outcome: Outcome::Trained(trained.commitment.into()), names, keeps: Some(trained.replica) })
+        Ok(Done { outcome: Outcome::Trained(commitment.into()), names, keeps: Some(trained.replica) })
     }
 
-    /// What the replica kept before the window, and how many steps of its lead were taken since.
+    fn commit(&self, window: &TrainWindow, replica_in: Option<Digest>, outcome: WindowOutcome) -> Commitment {
+        let secret = |round: u32| self.home.key().secret(&window.job, round);
+        Commitment {
+            work: window.clone(),
+            replica_in,
+            outcome,
+            pledge: secret(window.round).pledge(),
+            secret: window.reveals.map(secret),
+        }
+    }
+
+    /// What the replica kept before the window, if it has it still, and how many steps of its lead were taken since.
     fn replica_before(&self, window: &TrainWindow) -> (Option<Digest>, u32) {
-        let noted = self.home.replica_noted_before(window.job, window.round);
-        if let Some(lead) = self.at_hand.lead_of(window, noted) {
-            return (noted, lead.steps_taken());
+        if let Some(lead) = self.at_hand.lead_of(window, window.kept) {
+            return (window.kept, lead.steps_taken());
         }
         self.writer.wait();
-        (self.home.replica_before(window.job, window.round), 0)
+        (window.kept.filter(|state| self.home.store().contains(state)), 0)
+    }
+
+    /// Trains another node's window again.
+    fn verify(
+        &mut self,
+        work: &VerifyWindow,
+        available_mib: Option<u64>,
+        cancelled: &AtomicBool,
+    ) -> Result<Done, Failure> {
+        // Who verifies has no part in the round, and so no lead that would be asked for.
+        self.at_hand.lead = None;
+        let progress = self.progress.clone();
+        let steps = steps_of(&work.window, work.replica_in);
+        let mut progress = tell_progress(&progress, steps, 0, cancelled);
+        let (store, at_hand) = (self.home.store().as_ref(), &mut self.at_hand);
+        let trained = task::train(store, at_hand, &work.window, work.replica_in, available_mib, &mut progress);
+        self.at_hand.lead = None;
+        Ok(Done::saying(Outcome::Verified { outcome: trained?.outcome.digest() }))
     }
 
     fn aggregate(&mut self, work: &Aggregate) -> Result<Done, Failure> {
@@ -312,6 +331,34 @@ impl Done {
     /// An outcome that names no blobs.
     fn saying(outcome: Outcome) -> Self {
         Self { outcome, names: Vec::new(), keeps: None }
+    }
+}
+
+/// Steps of a window that starts from this.
+fn steps_of(window: &TrainWindow, replica_in: Option<Digest>) -> u32 {
+    let lead = window.lead.filter(|_| replica_in.is_some());
+    lead.map_or(0, |lead| lead.inner_steps) + window.share.inner_steps
+}
+
+/// Tells after every step how far a window of so many is, of which some were taken before; stops it when it is cancelled.
+fn tell_progress(
+    progress: &Progress,
+    steps: u32,
+    taken: u32,
+    cancelled: &AtomicBool,
+) -> impl FnMut(&StepReport) -> ControlFlow<()> {
+    let (mut last_step, mut step) = (Instant::now(), taken);
+    move |report| {
+        step += 1;
+        let seconds = last_step.elapsed().as_secs_f64();
+        last_step = Instant::now();
+        progress.set(Snapshot {
+            step,
+            steps,
+            loss: report.loss.mean() as f32,
+            tokens_per_second: (report.loss.tokens as f64 / seconds) as u32,
+        });
+        if cancelled.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
 

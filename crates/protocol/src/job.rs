@@ -59,6 +59,7 @@ impl Message for JobDescription {
         limits::at_most("evaluation_shards", plan.evaluation_shards.into(), MAX_EVALUATION_SHARDS)?;
         limits::positive("minimum_nodes", plan.minimum_nodes.into())?;
         limits::positive("contribution_deadline_ms", plan.contribution_deadline_ms)?;
+        limits::at_most("verified windows of 1000", plan.verified_in_1000.into(), 1000)?;
         if let Topology::Tree { fan_in } = plan.topology {
             limits::at_least("fan_in", fan_in.into(), 2)?;
             limits::at_most("fan_in", fan_in.into(), MAX_FAN_IN)?;
@@ -120,6 +121,8 @@ pub struct RoundPlan {
     pub topology: Topology,
     /// Whether replicas go on training while a round comes together, from where their windows ended.
     pub overlap: bool,
+    /// Of 1,000 windows that went into a round, so many are trained again by other nodes, drawn when nothing can be changed any more.
+    pub verified_in_1000: u32,
 }
 
 /// With [`RoundPlan::overlap`], at most one part in so many of a round's inner steps is taken before its checkpoint is there: they know
@@ -265,6 +268,7 @@ mod tests {
             contribution_deadline_ms: 1,
             topology: Topology::Auto,
             overlap: false,
+            verified_in_1000: 0,
         }
     }
 

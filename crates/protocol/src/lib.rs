@@ -7,6 +7,7 @@
 //! This crate knows no socket and no clock. It turns bytes that a stranger
 //! sent into values whose every size was checked, or into an error.
 
+mod beacon;
 mod head;
 mod identity;
 mod job;
@@ -19,6 +20,7 @@ mod storage;
 mod wire;
 mod work;
 
+pub use beacon::{Beacon, Secret};
 pub use head::JournalHead;
 pub use identity::{NodeId, NodeKey, NodeProfile, ParseNodeIdError, Speeds};
 pub use job::{
@@ -33,10 +35,10 @@ pub use storage::{ParseStorageKindError, StorageKind};
 pub use wire::{MAX_FRAME_BYTES, Message, WireError, decode, encode};
 pub use work::{
     Aggregate, Commitment, Evaluate, Form, RefusedSummand, Report, Share, Sum, Summand, TrainWindow,
-    VNodeUpdate, Work,
+    VNodeUpdate, VerifyWindow, WindowOutcome, Work,
 };
 pub use zoo_kernels::Profile;
 
 /// Version of the messages in this crate. A node says it first; an
 /// orchestrator that speaks another one answers [`Rejection::Version`].
-pub const VERSION: u16 = 7;
+pub const VERSION: u16 = 8;

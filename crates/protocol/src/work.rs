@@ -9,7 +9,7 @@ use zoo_content::Digest;
 use zoo_kernels::Profile;
 
 use crate::limits::{self, MAX_EVALUATION_SHARDS, MAX_SUMMANDS, MAX_VNODES};
-use crate::{JobId, Message, NodeId, Sealed, Statement, WireError};
+use crate::{JobId, Message, NodeId, Sealed, Secret, Statement, WireError, encode};
 
 /// What a node should be doing now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,8 @@ pub enum Work {
     Evaluate(Evaluate),
     /// Add part of a round.
     Sum(Sum),
+    /// Train a window again that another node has committed to.
+    Verify(VerifyWindow),
 }
 
 /// Which sequences of a round belong to a replica: step `i` of the window trains on
@@ -63,6 +65,10 @@ pub struct TrainWindow {
     /// Having ended this window it goes on for so many steps, on the sequences that follow the share, while the round comes together:
     /// the lead of its next window, if it has one.
     pub ahead_steps: u32,
+    /// What the replica kept from its last window that was accepted. It starts from that, or, if it has lost it, from nothing.
+    pub kept: Option<Digest>,
+    /// The round with whose window the node pledged the secret that it tells with this one.
+    pub reveals: Option<u32>,
 }
 
 impl Share {
@@ -103,15 +109,11 @@ pub struct VNodeUpdate {
     pub norm: u64,
 }
 
-/// Everything a replica says about one window, signed as sent.
+/// What came of a window: everything that follows from the window and from what it started from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Commitment {
-    /// The work that was done, whole.
-    pub work: TrainWindow,
+pub struct WindowOutcome {
     /// Tokens trained on.
     pub tokens: u64,
-    /// What the replica kept from its last window (optimiser state, error feedback); `None` is the fresh state.
-    pub replica_in: Option<Digest>,
     /// What the replica keeps for its next window.
     pub replica_out: Digest,
     /// Merkle root over one leaf per inner step.
@@ -122,6 +124,42 @@ pub struct Commitment {
     pub updates: Vec<VNodeUpdate>,
     /// Mean training loss over the window, nats per token, as f64 bits.
     pub mean_loss_bits: u64,
+}
+
+impl WindowOutcome {
+    /// Digest of all of it. Of what goes into it, only the updates are ever told to other nodes, so who can say it has trained the
+    /// window, or was told by somebody who has.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&encode(self))
+    }
+}
+
+/// Everything a replica says about one window, signed as sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Commitment {
+    /// The work that was done, whole.
+    pub work: TrainWindow,
+    /// What the replica kept from its last window (optimiser state, error feedback); `None` is the fresh state.
+    pub replica_in: Option<Digest>,
+    /// What came of it.
+    pub outcome: WindowOutcome,
+    /// Of the secret that the node will tell with its next window.
+    pub pledge: Digest,
+    /// The secret that the work [asks for](TrainWindow::reveals).
+    pub secret: Option<Secret>,
+}
+
+/// Train a window again that another node has committed to, not knowing what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyWindow {
+    /// The round in which this is asked.
+    pub asked_in: u32,
+    /// Whose window it is.
+    pub maker: NodeId,
+    /// The window.
+    pub window: TrainWindow,
+    /// What the maker started from.
+    pub replica_in: Option<Digest>,
 }
 
 /// What is added up: a contribution that a round includes, or a sum of several.
@@ -311,6 +349,26 @@ pub enum Report {
         /// that it does not hold the blob any more.
         proof: Vec<u8>,
     },
+    /// Another node's window is trained again.
+    Verified {
+        /// The job.
+        job: JobId,
+        /// The round of the window.
+        round: u32,
+        /// Whose it is.
+        maker: NodeId,
+        /// Digest of what came of it ([`WindowOutcome::digest`]).
+        outcome: Digest,
+    },
+    /// Another node's window cannot be trained again: what it started from can be had from nobody.
+    Withheld {
+        /// The job.
+        job: JobId,
+        /// The round of the window.
+        round: u32,
+        /// Whose it is.
+        maker: NodeId,
+    },
 }
 
 /// A summand that cannot be added, whoever tries: what is wrong with it is in its bytes or in what was said of them.
@@ -331,6 +389,7 @@ impl Message for Work {
         match self {
             Self::Idle => Ok(()),
             Self::Train(window) => window.validate(),
+            Self::Verify(task) => task.window.validate(),
             Self::Aggregate(task) => {
                 limits::at_most("limits of norms", task.norm_limits.len() as u64, MAX_VNODES as u64)?;
                 summands(&task.summands)
@@ -375,12 +434,12 @@ impl Message for TrainWindow {
 impl Message for Commitment {
     fn validate(&self) -> Result<(), WireError> {
         self.work.validate()?;
-        limits::updates(&self.updates)
+        limits::updates(&self.outcome.updates)
     }
 }
 
 impl Statement for Commitment {
-    const PURPOSE: &'static str = "commitment/1";
+    const PURPOSE: &'static str = "commitment/2";
 }
 
 impl Message for Report {
@@ -398,9 +457,12 @@ impl Message for Report {
             Self::Proved { proof, .. } => {
                 limits::at_most("bytes of a proof", proof.len() as u64, limits::MAX_PROOF_BYTES as u64)
             }
-            Self::Aggregated { .. } | Self::Missing { .. } | Self::Evaluated { .. } | Self::Kept { .. } => {
-                Ok(())
-            }
+            Self::Aggregated { .. }
+            | Self::Missing { .. }
+            | Self::Evaluated { .. }
+            | Self::Kept { .. }
+            | Self::Verified { .. }
+            | Self::Withheld { .. } => Ok(()),
         }
     }
 }

@@ -44,6 +44,12 @@ pub struct Faults {
     pub garbage_in_1000: u64,
     /// Nodes that refuse whatever others contribute.
     pub slanderers: u64,
+    /// Nodes of 1,000 that commit to updates which nobody trained.
+    pub forgers_in_1000: u64,
+    /// Nodes of 1,000 that lie about others' windows, each for itself.
+    pub perjurers_in_1000: u64,
+    /// Nodes of 1,000 that do both, together.
+    pub colluders_in_1000: u64,
 }
 
 impl Faults {
@@ -69,6 +75,9 @@ impl Faults {
             clock_skew_ms: 0,
             garbage_in_1000: 0,
             slanderers: 0,
+            forgers_in_1000: 0,
+            perjurers_in_1000: 0,
+            colluders_in_1000: 0,
         }
     }
 
@@ -94,6 +103,9 @@ impl Faults {
             clock_skew_ms: 5_000,
             garbage_in_1000: 100,
             slanderers: 1,
+            forgers_in_1000: 100,
+            perjurers_in_1000: 50,
+            colluders_in_1000: 0,
         }
     }
 }

@@ -8,7 +8,7 @@
 //! use zoo_simulator::{CheckpointPlan, Faults, Options, Topology, simulate};
 //!
 //! let (topology, checkpoints, faults) = (Topology::Auto, CheckpointPlan::default(), Faults::all());
-//! let outcome = simulate(&Options { nodes: 5, rounds: 2, topology, checkpoints, seed: 1, faults, bug: None });
+//! let outcome = simulate(&Options { nodes: 5, rounds: 2, topology, checkpoints, verified_in_1000: 100, seed: 1, faults, bug: None });
 //! assert_eq!(outcome.violations, Vec::<String>::new());
 //! assert_eq!(outcome.rounds_committed, 2);
 //! ```
@@ -43,12 +43,23 @@ pub struct Options {
     pub topology: Topology,
     /// Which checkpoints are kept.
     pub checkpoints: CheckpointPlan,
+    /// Of 1,000 windows, so many are trained again by others.
+    pub verified_in_1000: u32,
     /// What decides everything.
     pub seed: u64,
     /// What goes wrong.
     pub faults: Faults,
     /// A mistake of the orchestrator's, to see whether the invariants find it.
     pub bug: Option<Bug>,
+}
+
+/// What became of a node's forged windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Forgeries {
+    /// So many were accepted: up to the one for which it was convicted the first time, or all.
+    pub accepted: u32,
+    /// Whether it was convicted.
+    pub convicted: bool,
 }
 
 /// Mistakes that can be planted.
@@ -87,6 +98,16 @@ pub struct Outcome {
     pub journal_entries: u64,
     /// Contributions that were refused.
     pub refused: u64,
+    /// Windows that others trained again to the same.
+    pub verified: u64,
+    /// Windows that were drawn, and about which nothing could be settled.
+    pub unverified: u64,
+    /// Convictions of nodes that lied about their own windows, or about others'.
+    pub convictions: u64,
+    /// Convictions of nodes that did not.
+    pub wronged: u64,
+    /// Of each node that forges, in how manieth of its forged windows it was convicted; of those who were not, how many they were.
+    pub forgeries: Vec<Forgeries>,
     /// Nodes that were killed, and times the orchestrator was.
     pub node_crashes: u64,
     /// Times the orchestrator was killed.

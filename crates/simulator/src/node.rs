@@ -7,7 +7,7 @@ use zoo_agent::rounds::{Retention, Rounds};
 use zoo_agent::{Agent, Assignment};
 use zoo_content::Digest;
 use zoo_content::slice::{CHUNK_BYTES, Outline};
-use zoo_protocol::{Challenge, Link, NodeId, NodeKey, NodeProfile, Speeds};
+use zoo_protocol::{Challenge, Link, NodeId, NodeKey, NodeProfile, Speeds, VerifyWindow};
 
 use crate::host::SessionId;
 use crate::work;
@@ -20,6 +20,26 @@ pub enum Honesty {
     Garbage,
     /// Refuses whatever others contribute.
     Slanderer,
+    /// Commits to updates that nobody trained.
+    Forger,
+    /// Says of others' windows that they come to something else.
+    Perjurer,
+    /// Commits to updates that nobody trained, and stands by those of its kind; of everybody else's windows all of them say the same lie.
+    Colluder,
+}
+
+impl Honesty {
+    /// What it says that another's window comes to.
+    pub fn verdict(self, maker: Honesty, me: &NodeId, asked: &VerifyWindow) -> Digest {
+        let VerifyWindow { window, replica_in, .. } = asked;
+        let right = || work::train(window, *replica_in).0.digest();
+        match (self, maker) {
+            (Honesty::Colluder, Honesty::Colluder) => work::forged(window, *replica_in).0.digest(),
+            (Honesty::Colluder, _) => Digest::of(&[b"the lie about", right().as_bytes()].concat()),
+            (Honesty::Perjurer, _) => Digest::of(&[&b"a lie of"[..], &me.0].concat()),
+            _ => right(),
+        }
+    }
 }
 
 /// Less than this says nothing of a link, bytes.

@@ -2,7 +2,8 @@
 
 use zoo_content::Digest;
 use zoo_protocol::{
-    Aggregate, Commitment, Evaluate, Form, RefusedSummand, Sum, Summand, TrainWindow, VNodeUpdate, encode,
+    Aggregate, Commitment, Evaluate, Form, NodeKey, RefusedSummand, Share, Sum, Summand, TrainWindow,
+    VNodeUpdate, WindowOutcome, encode,
 };
 
 /// VNodes of the simulated model.
@@ -18,9 +19,20 @@ pub const REPLICA_BYTES: u64 = 800_000;
 /// Tokens of a sequence.
 const SEQUENCE_TOKENS: u64 = 64;
 
-/// What a replica commits to, and the blobs it then holds.
-pub fn train(window: &TrainWindow, replica_in: Option<Digest>) -> (Commitment, Vec<(Digest, u64)>) {
-    let name = |what: &str| Digest::of(&[what.as_bytes(), &encode(window), &encode(&replica_in)].concat());
+/// What comes of a window, and the blobs that whoever trained it then holds.
+pub fn train(window: &TrainWindow, replica_in: Option<Digest>) -> (WindowOutcome, Vec<(Digest, u64)>) {
+    made_up("trained", window, replica_in)
+}
+
+/// Something else that could come of it: whoever did not train the window says so.
+pub fn forged(window: &TrainWindow, replica_in: Option<Digest>) -> (WindowOutcome, Vec<(Digest, u64)>) {
+    made_up("forged", window, replica_in)
+}
+
+/// Names everything that comes of a window by how it was made and by what went in.
+fn made_up(how: &str, window: &TrainWindow, replica_in: Option<Digest>) -> (WindowOutcome, Vec<(Digest, u64)>) {
+    let inputs = encode(&(how, window, &replica_in));
+    let name = |what: &str| Digest::of(&[what.as_bytes(), &inputs[..]].concat());
     let update = |vnode: &str| {
         let update = name(vnode);
         let norm = 1_000 + u64::from(update.as_bytes()[0]);
@@ -29,32 +41,42 @@ pub fn train(window: &TrainWindow, replica_in: Option<Digest>) -> (Commitment, V
     let updates = VNODES.map(update);
     let mut blobs: Vec<(Digest, u64)> = updates.iter().map(|update| (update.update, update.bytes)).collect();
     blobs.push((name("replica"), REPLICA_BYTES));
-    let mut commitment = Commitment {
-        tokens: 0,
-        replica_in,
+    let lead = window.lead.filter(|_| replica_in.is_some());
+    let shares: Vec<Share> = lead.into_iter().chain([window.share]).collect();
+    let outcome = WindowOutcome {
+        tokens: shares.iter().map(|share| share.sequences() * SEQUENCE_TOKENS).sum(),
         replica_out: name("replica"),
         steps_root: name("steps"),
-        steps: 0,
+        steps: shares.iter().map(|share| share.inner_steps).sum(),
         updates: updates.into(),
         mean_loss_bits: (4.0 / (1.0 + f64::from(window.round))).to_bits(),
-        work: window.clone(),
     };
-    commitment.tokens = commitment.shares().map(|share| share.sequences() * SEQUENCE_TOKENS).sum();
-    commitment.steps = commitment.shares().map(|share| share.inner_steps).sum();
-    (commitment, blobs)
+    (outcome, blobs)
 }
 
 /// The same, with updates that are none.
-pub fn garbage(window: &TrainWindow, replica_in: Option<Digest>) -> (Commitment, Vec<(Digest, u64)>) {
-    let (mut commitment, mut blobs) = train(window, replica_in);
-    for update in &mut commitment.updates {
+pub fn garbage(window: &TrainWindow, replica_in: Option<Digest>) -> (WindowOutcome, Vec<(Digest, u64)>) {
+    let (mut outcome, mut blobs) = train(window, replica_in);
+    for update in &mut outcome.updates {
         let mut bytes = *update.update.as_bytes();
         bytes[..GARBAGE.len()].copy_from_slice(GARBAGE);
         blobs.retain(|(blob, _)| *blob != update.update);
         update.update = Digest::from_bytes(bytes);
         blobs.push((update.update, update.bytes));
     }
-    (commitment, blobs)
+    (outcome, blobs)
+}
+
+/// What a node with this key commits to.
+pub fn commit(
+    window: &TrainWindow,
+    replica_in: Option<Digest>,
+    outcome: WindowOutcome,
+    key: &NodeKey,
+) -> Commitment {
+    let secret = |round: u32| key.secret(&window.job, round);
+    let (pledge, secret) = (secret(window.round).pledge(), window.reveals.map(secret));
+    Commitment { work: window.clone(), replica_in, outcome, pledge, secret }
 }
 
 /// What blobs that are no updates begin with.

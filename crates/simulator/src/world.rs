@@ -8,7 +8,7 @@ use zoo_agent::{Assignment, Effect, Input, Outcome as TaskOutcome, Task};
 use zoo_content::Digest;
 use zoo_protocol::{
     Form, JobDescription, JobId, NodeId, NodeKey, Peer, Profile, RefusedSummand, Report, RoundPlan, Summand,
-    decode, encode,
+    VerifyWindow, decode, encode,
 };
 use zoo_state::{
     Event, FaultKind, JobStatus, LossCause, Outcome as JobOutcome, SUSPICION_MS, WITNESSES_MAX, invariants,
@@ -17,7 +17,7 @@ use zoo_state::{
 use crate::chance::Chance;
 use crate::host::{Crash, Host, LEASE_MS, Published, Request, SessionId, TICK_MS};
 use crate::node::{Honesty, Node};
-use crate::{Bug, Faults, Options, Outcome, host, work};
+use crate::{Bug, Faults, Forgeries, Options, Outcome, host, work};
 
 /// Between two heartbeats, ms.
 const HEARTBEAT_MS: u64 = 1_000;
@@ -196,9 +196,29 @@ pub struct History {
     node_crashes: u64,
     orchestrator_crashes: u64,
     suspicions: u64,
+    verified: u64,
+    unverified: u64,
+    convictions: u64,
+    wronged: u64,
+    /// Rounds of the forged windows that were accepted.
+    forged: BTreeMap<NodeId, BTreeSet<u32>>,
+    /// The round of the window for which a node was convicted first.
+    caught: BTreeMap<NodeId, u32>,
     is_finished: bool,
     is_over: bool,
     pub drills: u64,
+}
+
+impl History {
+    /// By node: what became of its forged windows until it was convicted.
+    fn forgeries(&self) -> Vec<Forgeries> {
+        let until = |node: &NodeId| self.caught.get(node).copied();
+        let of = |(node, rounds): (&NodeId, &BTreeSet<u32>)| Forgeries {
+            accepted: rounds.range(..=until(node).unwrap_or(u32::MAX)).count() as u32,
+            convicted: until(node).is_some(),
+        };
+        self.forged.iter().map(of).collect()
+    }
 }
 
 impl<'a> World<'a> {
@@ -211,6 +231,9 @@ impl<'a> World<'a> {
             let honesty = match index as u64 {
                 index if index < faults.slanderers => Honesty::Slanderer,
                 _ if honesties.in_1000(faults.garbage_in_1000) => Honesty::Garbage,
+                _ if honesties.in_1000(faults.forgers_in_1000) => Honesty::Forger,
+                _ if honesties.in_1000(faults.perjurers_in_1000) => Honesty::Perjurer,
+                _ if honesties.in_1000(faults.colluders_in_1000) => Honesty::Colluder,
                 _ => Honesty::Honest,
             };
             Node::new(options.seed, index, honesty, 20 * slowness, 1_000_000 / 1000 / slowness)
@@ -237,6 +260,7 @@ impl<'a> World<'a> {
                 contribution_deadline_ms: DEADLINE_MS,
                 topology: options.topology,
                 overlap: true,
+                verified_in_1000: options.verified_in_1000,
             },
             checkpoints: options.checkpoints,
             tokens_max: None,
@@ -557,6 +581,24 @@ impl World<'_> {
                 Event::RoundSealed { contributors, .. } => {
                     self.history.sealed.clone_from(contributors);
                 }
+                Event::WindowVerified { .. } => self.history.verified += 1,
+                Event::WindowUnverified { .. } => self.history.unverified += 1,
+                Event::ContributionAccepted { round, node, .. } if self.forges(node) => {
+                    self.history.forged.entry(*node).or_default().insert(*round);
+                }
+                Event::Fault { node, kind: FaultKind::WrongWindow { window, .. }, .. }
+                    if self.is_liar(node) || self.forges(node) =>
+                {
+                    self.history.convictions += 1;
+                    self.history.caught.entry(*node).or_insert(*window);
+                }
+                Event::Fault { node, kind: FaultKind::WrongVerdict { .. }, .. } if self.perjures(node) => {
+                    self.history.convictions += 1;
+                }
+                // So many who lie together are believed now and then.
+                Event::Fault {
+                    kind: FaultKind::WrongWindow { .. } | FaultKind::WrongVerdict { .. }, ..
+                } if self.faults.colluders_in_1000 > 0 => self.history.wronged += 1,
                 Event::Fault { node, kind, .. } => {
                     self.violation(format!("{} is honest and at fault: it {kind}", node.short()));
                 }
@@ -578,7 +620,19 @@ impl World<'_> {
     }
 
     fn is_liar(&self, node: &NodeId) -> bool {
-        self.by_id.get(node).is_some_and(|node| self.nodes[*node].honesty == Honesty::Garbage)
+        self.is_one_of(node, &[Honesty::Garbage])
+    }
+
+    fn forges(&self, node: &NodeId) -> bool {
+        self.is_one_of(node, &[Honesty::Forger, Honesty::Colluder])
+    }
+
+    fn perjures(&self, node: &NodeId) -> bool {
+        self.is_one_of(node, &[Honesty::Perjurer, Honesty::Colluder])
+    }
+
+    fn is_one_of(&self, node: &NodeId, kinds: &[Honesty]) -> bool {
+        self.by_id.get(node).is_some_and(|node| kinds.contains(&self.nodes[*node].honesty))
     }
 
     /// Who has talked to the orchestrator for long without a break is there for the state as well.
@@ -853,6 +907,9 @@ impl World<'_> {
             Task::Aggregate(work) => work.summands.len() as u64,
             Task::Sum(work) => work.summands.len() as u64,
             Task::Evaluate(_) => 10,
+            Task::Verify(VerifyWindow { window, .. }) => {
+                window.lead.iter().chain([&window.share]).map(|share| share.sequences()).sum()
+            }
         };
         sequences * self.nodes[node].ms_per_sequence
     }
@@ -940,18 +997,21 @@ impl World<'_> {
                 Some(TaskOutcome::Refused { summands: refused })
             }
             Task::Train(window) => {
-                let known = self.nodes[node].rounds.replica_before(window.job, window.round);
-                let replica_in = known.filter(|state| self.nodes[node].disk.contains(state));
+                let replica_in = window.kept.filter(|state| self.nodes[node].disk.contains(state));
                 let train = match self.nodes[node].honesty {
                     Honesty::Garbage => work::garbage,
-                    Honesty::Honest | Honesty::Slanderer => work::train,
+                    Honesty::Forger | Honesty::Colluder => work::forged,
+                    Honesty::Honest | Honesty::Slanderer | Honesty::Perjurer => work::train,
                 };
-                let (commitment, blobs) = train(&window, replica_in);
-                let kept = kept_round(self, &blobs);
-                kept.then(|| {
-                    self.nodes[node].rounds.note_replica(window.job, window.round, commitment.replica_out);
-                    TaskOutcome::Trained(Box::new(commitment))
-                })
+                let (outcome, mut blobs) = train(&window, replica_in);
+                blobs.extend(replica_in.map(|state| (state, work::REPLICA_BYTES)));
+                let commitment = work::commit(&window, replica_in, outcome, &self.nodes[node].key);
+                kept_round(self, &blobs).then(|| TaskOutcome::Trained(Box::new(commitment)))
+            }
+            Task::Verify(asked) => {
+                let Node { honesty, id, .. } = &self.nodes[node];
+                let maker = self.nodes[self.by_id[&asked.maker]].honesty;
+                Some(TaskOutcome::Verified { outcome: honesty.verdict(maker, id, &asked) })
             }
             Task::Aggregate(aggregate) => {
                 let checkpoint = work::aggregate(&aggregate);
@@ -985,12 +1045,14 @@ impl World<'_> {
         let summands = match task {
             Task::Aggregate(work) => &work.summands[..],
             Task::Sum(work) => &work.summands[..],
-            Task::Train(_) | Task::Evaluate(_) => &[],
+            Task::Train(_) | Task::Evaluate(_) | Task::Verify(_) => &[],
         };
         let Node { id, honesty, .. } = &self.nodes[node];
         let refuses = |summand: &&Summand| match honesty {
             _ if self.options.bug == Some(Bug::AddsGarbage) => false,
-            Honesty::Honest => work::is_garbage(summand),
+            Honesty::Honest | Honesty::Forger | Honesty::Perjurer | Honesty::Colluder => {
+                work::is_garbage(summand)
+            }
             // Who adds a sum is not checked, so what it would make of its own garbage there is not for here.
             Honesty::Garbage => {
                 work::is_garbage(summand) && (summand.node != *id || matches!(task, Task::Sum(_)))
@@ -1037,6 +1099,11 @@ impl World<'_> {
             orchestrator_crashes: self.history.orchestrator_crashes,
             suspicions: self.history.suspicions,
             drills: self.history.drills,
+            verified: self.history.verified,
+            unverified: self.history.unverified,
+            convictions: self.history.convictions,
+            wronged: self.history.wronged,
+            forgeries: self.history.forgeries(),
             violations: self.history.violations,
         }
     }
@@ -1048,5 +1115,6 @@ fn bytes_of(need: Need, _: &Digest) -> u64 {
         BlobKind::Program | BlobKind::Manifest | BlobKind::KeptManifest => 1_000,
         BlobKind::Data => 5_000_000,
         BlobKind::CheckpointPart | BlobKind::KeptPart | BlobKind::Update(_) => need.max_bytes,
+        BlobKind::Replica(_) => work::REPLICA_BYTES,
     }
 }

@@ -10,7 +10,7 @@ fn options(nodes: usize, rounds: u32, seed: u64, faults: Faults) -> Options {
         [Topology::Auto, Topology::Star, Topology::Tree { fan_in: 4 }, Topology::Tree { fan_in: 16 }];
     let topology = topologies[seed as usize % topologies.len()];
     let checkpoints = CheckpointPlan { redundancy: 3, interval: 2, keep: 2, storage: None };
-    Options { nodes, rounds, topology, checkpoints, seed, faults, bug: None }
+    Options { nodes, rounds, topology, checkpoints, verified_in_1000: 100, seed, faults, bug: None }
 }
 
 /// Runs these seeds on all cores, and says what came of each.

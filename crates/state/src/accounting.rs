@@ -19,4 +19,10 @@ pub struct Account {
     pub shards: u64,
     /// Faults.
     pub faults: u64,
+    /// Windows that others trained again to the same outcome.
+    pub verified: u64,
+    /// Windows of others that it trained again to what turned out to be right.
+    pub verifications: u64,
+    /// Windows, or verdicts on those of others, that turned out to be wrong.
+    pub convictions: u64,
 }

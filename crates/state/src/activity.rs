@@ -22,6 +22,8 @@ pub enum Activity {
     Aggregating,
     /// It evaluates shards of the held-out data.
     Evaluating,
+    /// It trains another's window again.
+    Verifying,
 }
 
 impl Activity {
@@ -33,6 +35,7 @@ impl Activity {
             Self::Training => "training",
             Self::Aggregating => "aggregating",
             Self::Evaluating => "evaluating",
+            Self::Verifying => "verifying",
         }
     }
 
@@ -76,6 +79,7 @@ impl State {
         };
         match &running.phase {
             _ if running.late_window(node).is_some() => Activity::Training,
+            _ if running.is_verifying(node) => Activity::Verifying,
             Phase::Training(training)
                 if training.seats.get(node).is_some_and(|seat| seat.state == SeatState::Working) =>
             {

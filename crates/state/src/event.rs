@@ -294,6 +294,50 @@ pub enum Event {
         /// Jobs that run before it.
         ahead: u32,
     },
+    /// A node is asked to train another's window again.
+    VerificationAsked {
+        /// The job.
+        job: JobId,
+        /// The round of the window.
+        round: u32,
+        /// Whose window it is.
+        maker: NodeId,
+        /// Who is asked.
+        verifier: NodeId,
+    },
+    /// A node is not waited for any longer that was asked to train another's window again.
+    VerifierReleased {
+        /// The job.
+        job: JobId,
+        /// The round of the window.
+        round: u32,
+        /// Whose window it is.
+        maker: NodeId,
+        /// Who was asked.
+        verifier: NodeId,
+    },
+    /// Others trained a window to the outcome that was committed to.
+    WindowVerified {
+        /// The job.
+        job: JobId,
+        /// The round of the window.
+        round: u32,
+        /// Whose window it is.
+        maker: NodeId,
+        /// Who came to the same.
+        verifiers: Vec<NodeId>,
+    },
+    /// It could not be settled what comes of a window.
+    WindowUnverified {
+        /// The job.
+        job: JobId,
+        /// The round of the window.
+        round: u32,
+        /// Whose window it is.
+        maker: NodeId,
+        /// Why.
+        why: Unverified,
+    },
 }
 
 impl Message for Event {
@@ -327,6 +371,17 @@ pub enum Missed {
     Unavailable,
 }
 
+/// Why it could not be settled what comes of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Unverified {
+    /// What it started from could be had from nobody.
+    Withheld,
+    /// Those who trained it again came to nothing in common.
+    Undecided,
+    /// Not enough nodes had time for it.
+    Expired,
+}
+
 /// What a node did that no honest node does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FaultKind {
@@ -352,6 +407,28 @@ pub enum FaultKind {
         bytes: u64,
         /// Most that it may be next to the others, bytes.
         limit: u64,
+    },
+    /// It committed to a window that comes to something else.
+    WrongWindow {
+        /// The round of the window.
+        window: u32,
+        /// Digest of the outcome that it committed to.
+        committed: Digest,
+        /// Of the outcome that it has.
+        right: Digest,
+        /// Who came to that, each by itself.
+        verifiers: Vec<NodeId>,
+    },
+    /// It said of another's window that it comes to something else than it does.
+    WrongVerdict {
+        /// The round of the window.
+        window: u32,
+        /// Whose window it is.
+        maker: NodeId,
+        /// Digest of the outcome that it said.
+        said: Digest,
+        /// Of the outcome that most came to.
+        right: Digest,
     },
 }
 
@@ -431,6 +508,16 @@ impl fmt::Display for Missed {
     }
 }
 
+impl fmt::Display for Unverified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Unverified::Withheld => "what it started from could be had from nobody",
+            Unverified::Undecided => "those who trained it again came to nothing in common",
+            Unverified::Expired => "not enough nodes had time for it",
+        })
+    }
+}
+
 impl fmt::Display for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -445,6 +532,20 @@ impl fmt::Display for FaultKind {
                     "committed to an update of {bytes} bytes for VNode {vnode}, where next to the others {limit} are the most"
                 )
             }
+            FaultKind::WrongWindow { window, committed, right, verifiers } => write!(
+                f,
+                "committed to {} for its window of round {window}, which comes to {} ({} nodes trained it again)",
+                committed.short(),
+                right.short(),
+                verifiers.len()
+            ),
+            FaultKind::WrongVerdict { window, maker, said, right } => write!(
+                f,
+                "said that the window of {} in round {window} comes to {}, where it comes to {}",
+                maker.short(),
+                said.short(),
+                right.short()
+            ),
         }
     }
 }

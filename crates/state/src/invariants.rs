@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use zoo_protocol::{CheckpointPlan, JobId, NodeId, Work};
 
 use crate::limits::{MAX_FINISHED_JOBS, MAX_FRUITLESS, MAX_NODES, MAX_QUEUED_JOBS};
+use crate::verification::QUARANTINE_MAX;
 use crate::{
     Aggregating, Answer, Checkpoint, Contribution, Evaluating, Item, JobCheckpoints, Keeper, Outcome, Phase,
-    Queued, Running, Seat, SeatState, ShardState, State, SumState, Training,
+    Queued, Running, Seat, SeatState, ShardState, State, SumState, Training, Verification, WindowName,
 };
 
 type Checked = Result<(), String>;
@@ -138,7 +139,11 @@ fn check_work(state: &State) -> Checked {
     let is_late =
         |id: &NodeId| state.running.as_ref().is_some_and(|running| running.late_window(id).is_some());
     let suspects_work =
-        |id: &NodeId| (state.is_suspect(id) || is_late(id)) && matches!(state.work_for(id), Work::Train(_));
+        |id: &NodeId| match state.work_for(id) {
+            Work::Train(_) => state.is_suspect(id) || is_late(id),
+            Work::Verify(_) => true,
+            _ => false,
+        };
     for id in state.nodes.keys().filter(|id| eligible.binary_search(id).is_err() && !suspects_work(id)) {
         ensure(state.work_for(id) == Work::Idle, || format!("{id:?} has work without being there"))?;
     }
@@ -172,11 +177,13 @@ fn check_running(state: &State, running: &Running) -> Checked {
     ensure(running.tokens <= state.tokens, || "the job has more tokens than all jobs".into())?;
     ensure(running.paces.keys().all(|id| state.nodes.contains_key(id)), || "a stranger has a pace".into())?;
     ensure(running.barred.keys().all(|id| state.nodes.contains_key(id)), || "a stranger is barred".into())?;
-    ensure(running.barred.values().all(|through| (*round..=round + 1).contains(through)), || {
+    let longest = round.saturating_add(QUARANTINE_MAX);
+    ensure(running.barred.values().all(|through| (*round..=longest).contains(through)), || {
         format!("in round {round} nodes are barred through {:?}", running.barred)
     })?;
     check_base(state, running)?;
     check_late(state, running)?;
+    check_verification(state, running)?;
     match &running.phase {
         Phase::Waiting => Ok(()),
         Phase::Training(training) => check_training(state, running, training),
@@ -223,6 +230,27 @@ fn check_late(state: &State, running: &Running) -> Checked {
         })?;
     }
     ensure(running.latecomers().next().is_none() || state.can_spare(0), || "the late are needed".into())
+}
+
+/// Who verifies is here and not at fault, does nothing else, and verifies something that is not its own.
+fn check_verification(state: &State, running: &Running) -> Checked {
+    let Verification { undrawn, checks, verifiers } = &running.verification;
+    let seats = match &running.phase {
+        Phase::Training(training) => Some(&training.seats),
+        _ => None,
+    };
+    for (id, verifier) in verifiers {
+        let (_, maker) = verifier.window;
+        let is_free = state.is_live(id) && !running.is_barred(id) && running.late_window(id).is_none();
+        let has_seat = seats.is_some_and(|seats| seats.contains_key(id));
+        ensure(is_free && !has_seat && *id != maker, || format!("{id:?} verifies beside something else"))?;
+        let answers = checks.get(&verifier.window).is_some_and(|check| !check.opinions.contains_key(id));
+        ensure(answers, || format!("{id:?} verifies what is not to be verified"))?;
+    }
+    let here = verifiers.is_empty() || state.eligible().len() >= running.description.plan.minimum_nodes as usize;
+    ensure(here, || "the verifiers are needed".into())?;
+    let known = |(round, maker): &WindowName| *round <= running.round && state.nodes.contains_key(maker);
+    ensure(undrawn.keys().chain(checks.keys()).all(known), || "a stranger's window is verified".into())
 }
 
 fn check_training(state: &State, running: &Running, training: &Training) -> Checked {

@@ -53,10 +53,10 @@
 //! different regions if there are any. What a node keeps is derived like its work ([`State::keeps_for`]). Holders are challenged
 //! to prove that they hold a part which nobody could foresee; who leaves, is silent or fails is replaced.
 //!
-//! # What is not done yet
+//! # Verification
 //!
-//! There is no trust protocol: nobody's training, sum or evaluation is run again. A checkpoint is
-//! what most of those who were asked say it is.
+//! Some windows are trained again by other nodes ([`Verification`]): which, and by whom, is drawn from what nobody could know when they were
+//! committed to. Sums and evaluations are not run again while a job runs; a checkpoint is what most of those who were asked say it is.
 //!
 //! # Evidence
 //!
@@ -88,7 +88,9 @@ mod state;
 mod steering;
 mod suspicion;
 mod tempo;
+mod trail;
 mod training;
+mod verification;
 mod work;
 
 pub use accounting::Account;
@@ -98,7 +100,7 @@ pub use checkpoints::{Checkpoint, Checkpoints, JobCheckpoints};
 pub use command::{Command, JournalError, LossCause};
 pub use detector::{Detector, Finding};
 pub use evaluation::{Evaluating, ShardScore, ShardState};
-pub use event::{Event, Failure, FaultKind, Missed, Restart, Stop};
+pub use event::{Event, Failure, FaultKind, Missed, Restart, Stop, Unverified};
 pub use gathering::{Gathering, Item, PartialSum, SumState};
 pub use jobs::{FinishedJob, JobStatus, Outcome, Queued};
 pub use keeping::{CHALLENGE_MS, Keeper, Keeping, Release};
@@ -112,4 +114,8 @@ pub use state::{SnapshotError, State};
 pub use steering::Steer;
 pub use suspicion::{SUSPICION_MS, WITNESSES_MAX};
 pub use tempo::Tempo;
+pub use trail::Trail;
 pub use training::{Contribution, Seat, SeatState, Training};
+pub use verification::{
+    CHALLENGE_ROUNDS, Check, Claim, Opinion, QUARANTINE_ROUNDS, Verification, Verifier, WindowName,
+};

@@ -54,23 +54,23 @@ pub(crate) fn check_job(job: &JobDescription) -> Result<(), Refusal> {
 /// are numbers. That its work is the assigned work has been checked before.
 pub(crate) fn check_commitment(commitment: &Commitment) -> Result<(), Refusal> {
     let inner_steps: u64 = commitment.shares().map(|share| u64::from(share.inner_steps)).sum();
-    require(u64::from(commitment.steps) == inner_steps, || {
-        format!("the commitment has {} step leaves for {inner_steps} inner steps", commitment.steps)
+    require(u64::from(commitment.outcome.steps) == inner_steps, || {
+        format!("the commitment has {} step leaves for {inner_steps} inner steps", commitment.outcome.steps)
     })?;
     let sequences: u64 = commitment.shares().map(|share| share.sequences()).sum();
-    require(commitment.tokens.is_multiple_of(sequences), || {
+    require(commitment.outcome.tokens.is_multiple_of(sequences), || {
         format!(
             "the commitment's {} tokens are no multiple of the window's {sequences} sequences",
-            commitment.tokens
+            commitment.outcome.tokens
         )
     })?;
-    check_range("tokens per sequence", commitment.tokens / sequences, MAX_SEQUENCE_TOKENS)?;
-    let mean_loss = f64::from_bits(commitment.mean_loss_bits);
+    check_range("tokens per sequence", commitment.outcome.tokens / sequences, MAX_SEQUENCE_TOKENS)?;
+    let mean_loss = f64::from_bits(commitment.outcome.mean_loss_bits);
     require((0.0..=MAX_NATS_PER_TOKEN).contains(&mean_loss), || {
         format!("a mean loss of {mean_loss} nats per token is impossible")
     })?;
     let mut vnodes = BTreeSet::new();
-    for update in &commitment.updates {
+    for update in &commitment.outcome.updates {
         require(vnodes.insert(&update.vnode), || {
             format!("the commitment has two updates of VNode {:?}", update.vnode)
         })?;

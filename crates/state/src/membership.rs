@@ -86,12 +86,14 @@ impl State {
         }
     }
 
-    /// Live nodes that are heard, not barred from the current round and not busy with a window of the round before, ordered: those
+    /// Live nodes that are heard, not barred from the current round and not busy with a window of the round before or of another node, ordered: those
     /// who get something to do. Empty when no job runs.
     pub(crate) fn eligible(&self) -> Vec<NodeId> {
         let Some(running) = &self.running else { return Vec::new() };
         let heard = self.live().map(|(id, _)| *id).filter(|id| !self.is_suspect(id));
-        heard.filter(|id| !running.is_barred(id) && running.late_window(id).is_none()).collect()
+        let is_free =
+            |id: &NodeId| running.late_window(id).is_none() && !running.is_verifying(id);
+        heard.filter(|id| !running.is_barred(id) && is_free(id)).collect()
     }
 
     pub(crate) fn is_live(&self, id: &NodeId) -> bool {

@@ -11,7 +11,7 @@ use crate::shares::Pace;
 use crate::tempo::Tempo;
 use crate::{
     Aggregating, Evaluating, Event, Failure, FaultKind, Late, Missed, Restart, Seat, SeatState, State,
-    Training,
+    Trail, Training, Verification,
 };
 
 /// The job that runs.
@@ -51,6 +51,10 @@ pub struct Running {
     pub leads: BTreeMap<NodeId, Share>,
     /// What those who contributed to this one train on meanwhile, ahead of the next.
     pub ahead: BTreeMap<NodeId, Share>,
+    /// What nodes' accepted windows have left behind.
+    pub trails: BTreeMap<NodeId, Trail>,
+    /// Windows that others train again.
+    pub verification: Verification,
     /// Where the round stands.
     pub phase: Phase,
 }
@@ -87,6 +91,8 @@ impl Running {
             late: BTreeMap::new(),
             leads: BTreeMap::new(),
             ahead: BTreeMap::new(),
+            trails: BTreeMap::new(),
+            verification: Verification::default(),
             phase: Phase::Waiting,
         }
     }
@@ -104,6 +110,7 @@ impl Running {
     pub(crate) fn set_aside(mut self) -> Self {
         self.late.clear();
         self.ahead.clear();
+        self.verification.verifiers.clear();
         self.phase = match self.phase {
             Phase::Evaluating(_) => {
                 Phase::Evaluating(Evaluating::new(self.description.plan.evaluation_shards))
@@ -133,10 +140,16 @@ impl State {
     /// Moves on as far as can be without another command. It ends: a phase begins only when there
     /// is somebody to wait for, and whatever gets nowhere is counted against [`MAX_FRUITLESS`].
     pub(crate) fn settle(&mut self, now_ms: u64, events: &mut Vec<Event>) {
-        self.call_late_back(events);
+        self.call_back(events);
         while self.advance(now_ms, events) {
-            self.call_late_back(events);
+            self.call_back(events);
         }
+    }
+
+    /// Where too few others are left, those are needed who are busy with something else than the round.
+    fn call_back(&mut self, events: &mut Vec<Event>) {
+        self.call_verifiers_back(events);
+        self.call_late_back(events);
     }
 
     fn advance(&mut self, now_ms: u64, events: &mut Vec<Event>) -> bool {
@@ -162,6 +175,7 @@ impl State {
 
     fn start_round(&mut self, now_ms: u64, events: &mut Vec<Event>) -> bool {
         let mut nodes = self.eligible();
+        self.appoint_verifiers(&mut nodes, now_ms, events);
         nodes.truncate(MAX_PARTICIPANTS);
         let Some(running) = &self.running else { return false };
         let plan = &running.description.plan;
@@ -251,15 +265,18 @@ impl State {
         running.fruitless = 0;
         let round = running.round;
         running.barred.retain(|_, through| *through >= round);
+        running.forget_old_trails();
         self.wait_for_nodes(events);
     }
 
-    /// Records a fault and bars the node through the next round.
+    /// Records a fault and bars the node through the next round, if it is not barred for longer.
     pub(crate) fn fault(&mut self, node: NodeId, kind: FaultKind, events: &mut Vec<Event>) {
         let Some(running) = &mut self.running else { return };
         let Running { job, round, .. } = *running;
-        running.barred.insert(node, round + 1);
+        let through = running.barred.entry(node).or_default();
+        *through = (*through).max(round + 1);
         running.late.remove(&node);
+        running.release(|verifier, _| *verifier == node, None, events);
         self.credit(&node, |account| account.faults += 1);
         events.push(Event::Fault { job, round, node, kind });
     }

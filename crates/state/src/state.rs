@@ -8,7 +8,7 @@ use zoo_protocol::{JobDescription, JobId, Message, NodeId, Report};
 
 use crate::aggregation::Attempt;
 use crate::{
-    Checkpoints, Command, Event, FinishedJob, Node, Phase, Queued, Refusal, Running, ShardScore, invariants,
+    Checkpoints, Command, Event, FinishedJob, Node, Opinion, Phase, Queued, Refusal, Running, ShardScore, invariants,
 };
 
 /// Version of the state's encoding, its first field.
@@ -95,6 +95,7 @@ impl State {
             }
         }
         self.lose_suspects(command.now_ms(), &mut events);
+        self.tend_verification(command.now_ms(), &mut events);
         self.settle(command.now_ms(), &mut events);
         self.tend_checkpoints(command.now_ms(), &mut events);
         debug_assert_eq!(invariants::check(self), Ok(()), "after {command:?}");
@@ -134,6 +135,12 @@ impl State {
             Report::Proved { job, round, nonce, ref proof } => {
                 self.proved(node, (job, round), nonce, proof, now_ms, events)
             }
+            Report::Verified { job, round, maker, outcome } => {
+                self.verified(node, job, (round, maker), Opinion::Came(outcome), events)
+            }
+            Report::Withheld { job, round, maker } => {
+                self.verified(node, job, (round, maker), Opinion::Withheld, events)
+            }
             Report::Failed { job, round, ref reason } => self.failed(node, job, round, reason, events),
         }
     }
@@ -141,7 +148,12 @@ impl State {
     /// When time alone would next change something: a [`Command::Tick`] before it changes nothing
     /// and need not be journaled.
     pub fn next_deadline_ms(&self) -> Option<u64> {
-        let deadlines = [self.round_deadline_ms(), self.keeping_deadline_ms(), self.suspicion_end_ms()];
+        let deadlines = [
+            self.round_deadline_ms(),
+            self.keeping_deadline_ms(),
+            self.suspicion_end_ms(),
+            self.verification_deadline_ms(),
+        ];
         deadlines.into_iter().flatten().min()
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
-use zoo_protocol::{Commitment, NodeId, Sealed, Share, TrainWindow, VNodeUpdate};
+use zoo_protocol::{Commitment, NodeId, Sealed, Secret, Share, TrainWindow, VNodeUpdate, WindowOutcome};
 
 use crate::limits::{MAX_ROUND_BYTES, MAX_TOKENS, UPDATE_BYTES_APART, UPDATE_SIZES_APART, check_commitment};
 use crate::round::winner;
@@ -62,6 +62,8 @@ pub struct Contribution {
     pub sequences: u64,
     /// One update per VNode, in network order.
     pub updates: Vec<VNodeUpdate>,
+    /// The secret that its node told with it, and the round of the window with which that was pledged.
+    pub told: Option<(u32, Secret)>,
 }
 
 impl SeatState {
@@ -126,6 +128,8 @@ impl Running {
             share: seat.share,
             lead: self.leads.get(node).copied(),
             ahead_steps: self.tempo.ahead_steps,
+            kept: self.kept_by(node),
+            reveals: self.to_be_told_by(node),
         })
     }
 
@@ -227,6 +231,7 @@ impl State {
             return Err(Refusal::OtherWindow(node));
         }
         check_commitment(&commitment)?;
+        running.check_trail(&node, &commitment)?;
         if self.tokens >= MAX_TOKENS {
             return Err(Refusal::Invalid(format!(
                 "{} tokens are accounted for, which is the limit",
@@ -234,10 +239,13 @@ impl State {
             )));
         }
         let sequences = commitment.shares().map(|share| share.sequences()).sum();
-        let Commitment { tokens, updates, mean_loss_bits, .. } = commitment;
-        let contribution = Contribution { commitment: digest, round, tokens, sequences, updates };
+        let WindowOutcome { tokens, updates, mean_loss_bits, .. } = commitment.outcome.clone();
+        let told = commitment.work.reveals.zip(commitment.secret);
+        let contribution = Contribution { commitment: digest, round, tokens, sequences, updates, told };
         let bytes = contribution.updates.iter().fold(0, |sum: u64, update| sum.saturating_add(update.bytes));
         let started_ms = running.accept(node, contribution)?;
+        running.note_trail(node, &commitment);
+        running.note_claim(node, &commitment, commitment.outcome.digest());
         running.note_pace(node, assigned.share.sequences(), now_ms.saturating_sub(started_ms));
         self.credit(&node, |account| account.contributions += 1);
         let commitment = digest;
@@ -327,6 +335,9 @@ impl State {
         for (node, kind) in oversized(&contributions) {
             contributions.remove(&node);
             self.fault(node, kind, events);
+        }
+        if let Some(running) = &mut self.running {
+            running.draw(&contributions);
         }
         self.begin_aggregating(contributions, events);
     }

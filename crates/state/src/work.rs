@@ -26,6 +26,9 @@ impl State {
         if let Some(window) = running.late_window(node) {
             return Work::Train(window.clone());
         }
+        if let Some(verification) = running.verification_of(node) {
+            return Work::Verify(verification);
+        }
         match &running.phase {
             Phase::Waiting => Work::Idle,
             Phase::Aggregating(_) | Phase::Evaluating(_) if self.is_suspect(node) => Work::Idle,
@@ -58,13 +61,15 @@ impl State {
             Work::Aggregate(aggregate) => (Some(aggregate.base), &aggregate.summands[..]),
             Work::Evaluate(evaluate) => (Some(evaluate.checkpoint), &[][..]),
             Work::Sum(sum) => (None, &sum.summands[..]),
+            Work::Verify(verification) => (Some(verification.window.base), &[][..]),
         };
+        let verified = if let Work::Verify(verification) = work { Some(&verification.maker) } else { None };
         let place = |node: &NodeId| peers.binary_search_by_key(node, |peer| peer.node).ok();
         let start = peers.partition_point(|peer| peer.node <= *node);
         let turn = |place: usize| (place + peers.len() - start) % peers.len();
         let region = |node: &NodeId| self.nodes.get(node).map(|known| &known.profile.region);
         let home = region(node);
-        let makers = summands.iter().filter_map(|summand| place(&summand.node));
+        let makers = summands.iter().map(|summand| &summand.node).chain(verified).filter_map(place);
         let mut holders: Vec<usize> = checkpoint
             .map(|checkpoint| self.holders(&checkpoint))
             .iter()
@@ -135,6 +140,10 @@ impl State {
                 Event::CheckpointAsked { node, .. }
                 | Event::CheckpointKept { node, .. }
                 | Event::CheckpointReleased { node, .. } => _ = concerned.insert(*node),
+                Event::VerificationAsked { verifier, .. } | Event::VerifierReleased { verifier, .. } => {
+                    concerned.insert(*verifier);
+                }
+                Event::WindowVerified { .. } | Event::WindowUnverified { .. } => {}
                 Event::PartSummed { sum, .. } => concerned.extend(waiting_for(*sum)),
                 Event::PartMoved { sum, node, .. } => {
                     concerned.extend(node);
@@ -161,8 +170,14 @@ impl State {
         }
         let running = self.running.as_mut().ok_or_else(|| not_assigned("no job runs"))?;
         let late = running.late_window(&node).map(|window| window.round);
-        if (job, round) != (running.job, late.unwrap_or(running.round)) {
+        let verifies = running.verification.verifiers.get(&node).map(|verifier| verifier.asked_in);
+        if (job, round) != (running.job, late.or(verifies).unwrap_or(running.round)) {
             return Err(not_assigned("it is for another job or round"));
+        }
+        if late.is_none() && verifies.is_some() {
+            events.push(Event::WorkFailed { job, round, node, reason: reason.to_owned() });
+            self.give_up_verifying(node, events);
+            return Ok(());
         }
         if late.is_some() {
             events.push(Event::WorkFailed { job, round, node, reason: reason.to_owned() });

@@ -11,8 +11,8 @@ use std::ops::ControlFlow;
 
 use zoo_content::{BlobStore, Digest, StoreError, VerifiedBlob};
 use zoo_protocol::{
-    Aggregate, Commitment, Evaluate, Form, Profile, RefusedSummand, Sum, Summand, TrainWindow, VNodeUpdate,
-    limits,
+    Aggregate, Evaluate, Form, Profile, RefusedSummand, Sum, Summand, TrainWindow, VNodeUpdate,
+    WindowOutcome, limits,
 };
 use zoo_training::{
     AggregateTask, Checkpoint, CheckpointError, Dataset, DatasetError, Estimate, Evaluation, Lead, Part,
@@ -109,9 +109,9 @@ fn fitted(
 
 /// A trained window: what is said about it, and the blobs that were said to exist.
 pub struct TrainedWindow {
-    /// What the replica says about the window.
-    pub commitment: Commitment,
-    /// The updates that the commitment names.
+    /// What there is to commit to.
+    pub outcome: WindowOutcome,
+    /// The updates that it names.
     pub updates: Vec<VerifiedBlob>,
     /// And the replica's state.
     pub replica: VerifiedBlob,
@@ -205,10 +205,8 @@ pub fn train(
         bytes: update.blob.len() as u64,
         norm: update.norm,
     });
-    let commitment = Commitment {
-        work: window.clone(),
+    let outcome = WindowOutcome {
         tokens: result.tokens(),
-        replica_in,
         replica_out: result.replica.digest(),
         steps_root: result.steps_root,
         steps: result.leaves.len() as u32,
@@ -217,7 +215,7 @@ pub fn train(
     };
     let updates = result.updates.into_iter().map(|update| update.blob).collect();
     at_hand.lead = ahead;
-    Ok(TrainedWindow { commitment, updates, replica: result.replica })
+    Ok(TrainedWindow { outcome, updates, replica: result.replica })
 }
 
 /// What became of summands that were to be added.

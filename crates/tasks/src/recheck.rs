@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use zoo_content::BlobStore;
-use zoo_protocol::Commitment;
+use zoo_protocol::{Commitment, WindowOutcome};
 use zoo_training::StepReport;
 
 use crate::{AtHand, TaskError, train};
@@ -12,13 +12,13 @@ use crate::{AtHand, TaskError, train};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recheck {
     /// What was committed to.
-    pub expected: Commitment,
+    pub expected: WindowOutcome,
     /// What the same work on the same inputs gives here.
-    pub got: Commitment,
+    pub got: WindowOutcome,
 }
 
 impl Recheck {
-    /// Whether every field of the commitment holds: updates, optimiser state, steps, tokens and loss.
+    /// Whether everything that was committed to holds: updates, optimiser state, steps, tokens and loss.
     pub fn equal(&self) -> bool {
         self.expected == self.got
     }
@@ -51,5 +51,5 @@ pub fn recheck(
 ) -> Result<Recheck, TaskError> {
     let mut at_hand = AtHand::default();
     let again = train(store, &mut at_hand, &commitment.work, commitment.replica_in, None, progress)?;
-    Ok(Recheck { expected: commitment.clone(), got: again.commitment })
+    Ok(Recheck { expected: commitment.outcome.clone(), got: again.outcome })
 }

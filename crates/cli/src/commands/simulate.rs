@@ -34,6 +34,9 @@ pub struct Simulate {
     /// How contributions come together: auto, all-gather, star or tree:N
     #[arg(long, value_name = "TOPOLOGY", default_value = "auto")]
     topology: Topology,
+    /// Of 1,000 windows, so many are trained again by other nodes
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    verified_in_1000: u32,
     /// The seed that decides everything
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
@@ -62,6 +65,7 @@ impl Simulate {
                 rounds: self.rounds,
                 topology: self.topology,
                 checkpoints: CheckpointPlan::default(),
+                verified_in_1000: self.verified_in_1000,
                 seed,
                 faults: faults.clone(),
                 bug: None,
@@ -80,11 +84,12 @@ impl Simulate {
         drop(progress);
         if let Some((seed, violations)) = broken {
             bail!(
-                "seed {seed} breaks an invariant: {}\nhint: zoo simulate --nodes {} --rounds {} --seed {seed} --faults {} is the \
+                "seed {seed} breaks an invariant: {}\nhint: zoo simulate --nodes {} --rounds {} --verified-in-1000 {} --seed {seed} --faults {} is the \
                  same history again",
                 violations.join("; "),
                 self.nodes,
                 self.rounds,
+                self.verified_in_1000,
                 self.faults
             );
         }

@@ -102,6 +102,14 @@ pub fn sentence(event: &Event, overview: &Overview) -> Option<String> {
         Event::Fault { round, node, kind, .. } => {
             format!("{} is at fault in round {}: it {kind}", name(node), round + 1)
         }
+        Event::WindowVerified { round, maker, verifiers, .. } => {
+            let verifiers: Vec<String> = verifiers.iter().map(name).collect();
+            let by = verifiers.join(", ");
+            format!("{}'s window of round {} is verified by {by}", name(maker), round + 1)
+        }
+        Event::WindowUnverified { round, maker, why, .. } => {
+            format!("{}'s window of round {} stays unverified: {why}", name(maker), round + 1)
+        }
         Event::JobFailed { why, .. } => format!("the job failed: {why}"),
         Event::JobStopped { why, .. } => format!("the job ends before its last step: {why}"),
         Event::JobPaused { .. } => "the job is paused".to_owned(),

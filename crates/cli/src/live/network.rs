@@ -164,6 +164,7 @@ mod tests {
             contribution_deadline_ms: 1,
             topology: Default::default(),
             overlap: false,
+            verified_in_1000: 0,
         }
     }
 

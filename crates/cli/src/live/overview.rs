@@ -107,6 +107,7 @@ impl Default for Overview {
             contribution_deadline_ms: 1,
             topology: Default::default(),
             overlap: false,
+            verified_in_1000: 0,
         })
     }
 }
@@ -336,6 +337,7 @@ mod tests {
             contribution_deadline_ms: 1,
             topology: Default::default(),
             overlap: false,
+            verified_in_1000: 0,
         })
     }
 

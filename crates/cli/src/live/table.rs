@@ -103,6 +103,7 @@ mod tests {
             contribution_deadline_ms: 1,
             topology: Default::default(),
             overlap: false,
+            verified_in_1000: 0,
         };
         let mut overview = Overview::new(plan);
         let profile = NodeProfile {

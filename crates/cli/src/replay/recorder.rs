@@ -239,6 +239,8 @@ fn what(command: &Command) -> &'static str {
         Command::Reported { report: Report::Missing { .. }, .. } => "reports a contribution it cannot fetch",
         Command::Reported { report: Report::Refused { .. }, .. } => "refuses to add a contribution or a sum",
         Command::Reported { report: Report::Evaluated { .. }, .. } => "reports an evaluated shard",
+        Command::Reported { report: Report::Verified { .. }, .. } => "says what another's window comes to",
+        Command::Reported { report: Report::Withheld { .. }, .. } => "cannot train another's window again",
         Command::Reported { report: Report::Failed { .. }, .. } => "reports a failure",
         Command::Reported { report: Report::Summed { .. }, .. } => "reports a part of a round, added",
         Command::LinkMeasured { .. } => "measured its link",

@@ -68,6 +68,7 @@ impl Report {
             sums,
             outer_steps,
             shards,
+            verifications,
             different,
             unavailable,
             skipped,
@@ -76,16 +77,17 @@ impl Report {
         let (last, comes_out) = checkpoint.unzip();
         let fields = json!({
             "job": job.id, "windows": windows, "inner_steps": steps, "tokens": tokens, "sums": sums, "outer_steps": outer_steps,
-            "evaluations": shards, "different": different, "unavailable": unavailable, "skipped": skipped,
+            "evaluations": shards, "verifications": verifications, "different": different, "unavailable": unavailable, "skipped": skipped,
             "checkpoint": last, "checkpoint_equal": comes_out,
         });
         let mut sentence = format!(
-            "done again and equal to the last bit: {} of {} tokens, {}, {}, {}",
+            "done again and equal to the last bit: {} of {} tokens, {}, {}, {}, {}",
             several(windows, "window"),
             count(tokens),
             several(outer_steps, "outer step"),
             several(sums, "sum"),
             several(shards, "evaluation"),
+            several(verifications, "verdict"),
         );
         if let (Some(last), Some(true)) = (last, comes_out) {
             sentence.push_str(&format!("\nthe last checkpoint comes out again: {last}"));

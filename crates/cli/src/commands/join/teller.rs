@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use zoo_pnode::{PNodeEvent, Snapshot};
-use zoo_protocol::{Form, RefusedSummand, Report, Summand, Work, encode};
+use zoo_protocol::{Form, RefusedSummand, Report, Summand, VerifyWindow, Work, encode};
 
 use super::hours::wall_clock_s;
 use super::terms::Rest;
@@ -175,6 +175,12 @@ impl Teller {
                         work.shards
                     )
                 }
+                Work::Verify(VerifyWindow { maker, window, .. }) => format!(
+                    "training the window of {} in round {} again: {} steps",
+                    maker.short(),
+                    window.round + 1,
+                    window.share.inner_steps
+                ),
             },
             PNodeEvent::Progress(snapshot) => return self.progress(snapshot),
             PNodeEvent::Reported(Report::Proved { proof, .. }) if !proof.is_empty() => return None,
@@ -197,7 +203,11 @@ impl Teller {
 
     fn progress(&self, snapshot: &Snapshot) -> Option<String> {
         let mut told = self.told();
-        let Some(Work::Train(window)) = &told.work else { return None };
+        let (doing, window) = match &told.work {
+            Some(Work::Train(window)) => ("", window),
+            Some(Work::Verify(work)) => ("verifying, ", &work.window),
+            _ => return None,
+        };
         let round = window.round + 1;
         if told.last_progress.is_some_and(|last| last.elapsed() < PROGRESS_INTERVAL) {
             return None;
@@ -205,7 +215,7 @@ impl Teller {
         told.last_progress = Some(Instant::now());
         let Snapshot { step, steps, loss, tokens_per_second } = *snapshot;
         let speed = count(tokens_per_second.into());
-        Some(format!("round {round}: step {step} of {steps}, loss {loss:.3}, {speed} tokens/s"))
+        Some(format!("round {round}: {doing}step {step} of {steps}, loss {loss:.3}, {speed} tokens/s"))
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {
@@ -222,8 +232,8 @@ fn reported(report: &Report) -> String {
     match report {
         Report::Trained(sealed) => match sealed.open() {
             Ok(commitment) => {
-                let (round, tokens) = (commitment.work.round + 1, count(commitment.tokens));
-                let loss = f64::from_bits(commitment.mean_loss_bits);
+                let (round, tokens) = (commitment.work.round + 1, count(commitment.outcome.tokens));
+                let loss = f64::from_bits(commitment.outcome.mean_loss_bits);
                 format!("round {round}: trained on {tokens} tokens, mean loss {loss:.3}")
             }
             Err(cause) => cause.to_string(),
@@ -246,6 +256,17 @@ fn reported(report: &Report) -> String {
         Report::Evaluated { round, shard, tokens, .. } => {
             format!("round {}: evaluated shard {} on {} tokens", round + 1, shard + 1, count(*tokens))
         }
+        Report::Verified { round, maker, outcome, .. } => format!(
+            "the window of {} in round {} comes to {}",
+            maker.short(),
+            round + 1,
+            outcome.short()
+        ),
+        Report::Withheld { round, maker, .. } => format!(
+            "the window of {} in round {} cannot be trained again: nobody has what it started from",
+            maker.short(),
+            round + 1
+        ),
         Report::Failed { round, reason, .. } => format!("round {}: failed: {reason}", round + 1),
         Report::Kept { round, .. } => format!("keeping the checkpoint of round {}", round + 1),
         Report::Proved { round, .. } => {
@@ -299,6 +320,7 @@ fn work_line(event: &str, work: &Work) -> Value {
         Work::Aggregate(work) => ("aggregate", Some(work.round)),
         Work::Evaluate(work) => ("evaluate", Some(work.round)),
         Work::Sum(work) => ("sum", Some(work.round)),
+        Work::Verify(work) => ("verify", Some(work.window.round)),
     };
     json!({ "event": event, "work": kind, "round": round })
 }
@@ -330,6 +352,12 @@ fn report_line(report: &Report) -> Value {
             "event": "evaluated", "round": round, "shard": shard, "nats": f64::from_bits(*nats_bits),
             "tokens": tokens, "bytes": bytes,
         }),
+        Report::Verified { round, maker, outcome, .. } => {
+            json!({ "event": "verified", "round": round, "maker": maker, "outcome": outcome })
+        }
+        Report::Withheld { round, maker, .. } => {
+            json!({ "event": "withheld", "round": round, "maker": maker })
+        }
         Report::Failed { round, reason, .. } => {
             json!({ "event": "failed", "round": round, "reason": reason })
         }
