@@ -6,7 +6,7 @@ use zoo_agent::{Agent, Effect, Input, Outcome, Task};
 use zoo_content::Digest;
 use zoo_protocol::{
     Aggregate, Challenge, Commitment, Evaluate, Form, Keep, NodeId, NodeKey, Peer, Profile, RefusedSummand,
-    Report, Share, Sum, Summand, TrainWindow, VNodeUpdate, Work,
+    Report, Share, Sum, Summand, TrainWindow, VNodeUpdate, WindowOutcome, Work,
 };
 
 fn digest(name: &str) -> Digest {
@@ -39,6 +39,8 @@ fn window(round: u32) -> TrainWindow {
         share: Share { first_sequence: 0, sequences_per_step: 2, inner_steps: 4 },
         lead: None,
         ahead_steps: 0,
+        kept: None,
+        reveals: None,
     }
 }
 
@@ -87,16 +89,15 @@ fn evaluate(shard: u32) -> Work {
 }
 
 fn commitment(round: u32) -> Commitment {
-    Commitment {
-        work: window(round),
+    let outcome = WindowOutcome {
         tokens: 64,
-        replica_in: None,
         replica_out: digest("optimizer"),
         steps_root: digest("steps"),
         steps: 4,
         updates: vec![],
         mean_loss_bits: 2.5_f64.to_bits(),
-    }
+    };
+    Commitment::new(window(round), None, outcome, &NodeKey::from_seed([1; 32]))
 }
 
 fn told(work: Work) -> Input {
@@ -134,6 +135,7 @@ fn words(effects: &[Effect]) -> Vec<String> {
                     Task::Aggregate(_) => "aggregate".into(),
                     Task::Evaluate(evaluate) => format!("evaluate {}", evaluate.shard),
                     Task::Sum(sum) => format!("sum {}", sum.sum),
+                    Task::Verify(work) => format!("verify {} of {}", work.window.round, work.maker.short()),
                 };
                 format!("run {kind} as {assignment}")
             }
@@ -159,6 +161,12 @@ fn words(effects: &[Effect]) -> Vec<String> {
                 Report::Summed { sum, sums, .. } => format!("report summed {sum}: {}", sums[0].vnode),
                 Report::Kept { round, ask, .. } => format!("report kept {round} as asked {ask}"),
                 Report::Proved { nonce, proof, .. } => format!("report proof {nonce}: {}", proof.len()),
+                Report::Verified { round, maker, outcome, .. } => {
+                    format!("report {round} of {} comes to {}", maker.short(), outcome.short())
+                }
+                Report::Withheld { round, maker, .. } => {
+                    format!("report {round} of {} withheld", maker.short())
+                }
                 Report::Failed { reason, .. } => {
                     format!("report failed: {}", &reason[..reason.len().min(10)])
                 }

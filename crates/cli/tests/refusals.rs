@@ -13,16 +13,17 @@ use iroh::endpoint::presets;
 use iroh::{EndpointAddr, PublicKey, RelayMode};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
-use zoo_content::{BlobStore, Digest, MemoryStore, VerifiedBlob};
+use zoo_content::{BlobStore, MemoryStore, VerifiedBlob};
 use zoo_network::{BindOptions, ControlStream, Endpoint, Ticket};
 use zoo_orchestrator::{Client, Notice};
 use zoo_pnode::verify::fetch_inputs;
 use zoo_protocol::{
     Aggregate, Commitment, FromOrchestrator, MAX_FRAME_BYTES, Message, NodeKey, NodeProfile, Peer, Report,
-    Role, Sealed, Speeds, Statement, ToOrchestrator, TrainWindow, VERSION, WireError, Work, encode,
+    Role, Sealed, Speeds, Statement, ToOrchestrator, TrainWindow, VERSION, WindowOutcome, WireError, Work,
+    encode,
 };
 use zoo_state::Event;
-use zoo_tasks::{AtHand, TrainedWindow, train};
+use zoo_tasks::{AtHand, train};
 use zoo_training::TrainingSpec;
 use zoo_update::{Header, Layout, Shape};
 
@@ -153,21 +154,14 @@ impl Liar {
     }
 
     /// What an honest node would say of a window, and the blobs.
-    async fn train(&self, window: &TrainWindow, peers: &[Peer]) -> TrainedWindow {
-        let nothing = Commitment {
-            work: window.clone(),
-            tokens: 0,
-            replica_in: None,
-            replica_out: Digest::of(b""),
-            steps_root: Digest::of(b""),
-            steps: 0,
-            updates: vec![],
-            mean_loss_bits: 0,
-        };
-        fetch_inputs(&self.endpoint, peers, self.store.as_ref(), &nothing).await.unwrap();
+    async fn train(&self, window: &TrainWindow, peers: &[Peer]) -> Honest {
+        fetch_inputs(&self.endpoint, peers, self.store.as_ref(), window, None).await.unwrap();
         let mut at_hand = AtHand::default();
-        train(self.store.as_ref(), &mut at_hand, window, None, None, &mut |_| ControlFlow::Continue(()))
-            .unwrap()
+        let trained =
+            train(self.store.as_ref(), &mut at_hand, window, None, None, &mut |_| ControlFlow::Continue(()))
+                .unwrap();
+        let commitment = Commitment::new(window.clone(), None, trained.outcome, &key());
+        Honest { commitment, updates: trained.updates }
     }
 
     fn spec(&self, window: &TrainWindow) -> TrainingSpec {
@@ -215,6 +209,12 @@ fn profile() -> NodeProfile {
     }
 }
 
+/// What an honest node would commit to, and the blobs that it names.
+struct Honest {
+    commitment: Commitment,
+    updates: Vec<VerifiedBlob>,
+}
+
 /// What a bad update can be made from.
 struct Material {
     /// The honest update of the second VNode.
@@ -231,7 +231,7 @@ async fn an_update_is_refused(spoil: fn(&Material) -> Vec<u8>, reason: &str) {
     let mut liar = Liar::join(&network.ticket).await;
     network.submit();
     let (window, peers) = liar.window().await;
-    let TrainedWindow { mut commitment, updates: blobs, .. } = liar.train(&window, &peers).await;
+    let Honest { mut commitment, updates: blobs } = liar.train(&window, &peers).await;
     let other = liar.train(&TrainWindow { round: 5, ..window.clone() }, &peers).await;
     let material = Material {
         honest: blobs[1].bytes().to_vec(),
@@ -240,7 +240,7 @@ async fn an_update_is_refused(spoil: fn(&Material) -> Vec<u8>, reason: &str) {
         spec: liar.spec(&window),
     };
     let bad = VerifiedBlob::new(spoil(&material));
-    let update = &mut commitment.updates[1];
+    let update = &mut commitment.outcome.updates[1];
     (update.update, update.bytes) = (bad.digest(), bad.len() as u64);
     blobs.iter().chain([&bad]).for_each(|blob| liar.store.keep(blob).unwrap());
     liar.contribute(&commitment, &key()).await;
@@ -278,7 +278,7 @@ async fn an_update_of_another_round() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_update_of_another_shape() {
     let of_another_shape = |update: &Material| {
-        let Commitment { work, tokens, updates, .. } = &update.commitment;
+        let Commitment { work, outcome: WindowOutcome { tokens, updates, .. }, .. } = &update.commitment;
         let layout = Layout::new([("gain", Shape::vector(33))]).unwrap();
         let elements = vec![0.25; layout.elements() as usize];
         let vnode = updates[1].vnode.clone();
@@ -295,9 +295,9 @@ async fn an_update_that_is_larger_than_it_was_said_to_be() {
     let mut liar = Liar::join(&network.ticket).await;
     network.submit();
     let (window, peers) = liar.window().await;
-    let TrainedWindow { mut commitment, updates: blobs, .. } = liar.train(&window, &peers).await;
+    let Honest { mut commitment, updates: blobs } = liar.train(&window, &peers).await;
     blobs.iter().for_each(|blob| liar.store.keep(blob).unwrap());
-    commitment.updates[1].bytes -= 1;
+    commitment.outcome.updates[1].bytes -= 1;
     liar.contribute(&commitment, &key()).await;
     check_that_nodes_refuse(network, liar, "over the limit of").await;
 }
@@ -309,8 +309,8 @@ async fn an_update_that_is_said_to_be_enormous() {
     let mut liar = Liar::join(&network.ticket).await;
     network.submit();
     let (window, peers) = liar.window().await;
-    let TrainedWindow { mut commitment, .. } = liar.train(&window, &peers).await;
-    commitment.updates[1].bytes = 4 << 30;
+    let Honest { mut commitment, .. } = liar.train(&window, &peers).await;
+    commitment.outcome.updates[1].bytes = 4 << 30;
     liar.contribute(&commitment, &key()).await;
     let liar = liar.stay();
     let faults = network.faults_until_the_end().await;
@@ -322,7 +322,7 @@ async fn an_update_that_is_said_to_be_enormous() {
 }
 
 /// What never becomes part of a round, since the orchestrator does not take it: the liar leaves with it.
-async fn a_report_is_refused(lie: impl AsyncFnOnce(&mut Liar, TrainedWindow), reason: &str) {
+async fn a_report_is_refused(lie: impl AsyncFnOnce(&mut Liar, Honest), reason: &str) {
     let network = Network::start();
     let mut liar = Liar::join(&network.ticket).await;
     network.submit();
@@ -338,7 +338,7 @@ async fn a_report_is_refused(lie: impl AsyncFnOnce(&mut Liar, TrainedWindow), re
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_contribution_that_another_key_signed() {
-    let lie = async |liar: &mut Liar, honest: TrainedWindow| {
+    let lie = async |liar: &mut Liar, honest: Honest| {
         liar.contribute(&honest.commitment, &NodeKey::from_seed([1; 32])).await;
     };
     a_report_is_refused(lie, "was signed by").await;
@@ -346,7 +346,7 @@ async fn a_contribution_that_another_key_signed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_contribution_whose_signature_does_not_cover_it() {
-    let lie = async |liar: &mut Liar, honest: TrainedWindow| {
+    let lie = async |liar: &mut Liar, honest: Honest| {
         let mut report = encode(&Report::Trained(Sealed::seal(&honest.commitment, &key())));
         *report.last_mut().unwrap() ^= 1;
         liar.report(zoo_protocol::decode(&report).unwrap()).await;
@@ -356,7 +356,7 @@ async fn a_contribution_whose_signature_does_not_cover_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_contribution_to_another_round() {
-    let lie = async |liar: &mut Liar, honest: TrainedWindow| {
+    let lie = async |liar: &mut Liar, honest: Honest| {
         let work = TrainWindow { round: 1, ..honest.commitment.work.clone() };
         liar.contribute(&Commitment { work, ..honest.commitment }, &key()).await;
     };
@@ -379,7 +379,7 @@ impl Statement for WithMore {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_contribution_that_is_not_canonical() {
-    let lie = async |liar: &mut Liar, honest: TrainedWindow| {
+    let lie = async |liar: &mut Liar, honest: Honest| {
         let sealed = Sealed::seal(&WithMore(honest.commitment, 0), &key());
         let trained = [vec![0], encode(&sealed)].concat();
         liar.report(zoo_protocol::decode(&trained).unwrap()).await;

@@ -186,7 +186,7 @@ impl Rounds {
 
 #[cfg(test)]
 mod tests {
-    use zoo_protocol::{Aggregate, Evaluate, Profile, Share, TrainWindow};
+    use zoo_protocol::{Aggregate, Evaluate, NodeKey, Profile, Share, TrainWindow, WindowOutcome};
 
     use super::*;
 
@@ -209,20 +209,21 @@ mod tests {
             share: Share { first_sequence: 0, sequences_per_step: 1, inner_steps: 4 },
             lead: None,
             ahead_steps: 0,
+            kept: None,
+            reveals: None,
         }
     }
 
     fn commitment(round: u32) -> Commitment {
-        Commitment {
-            work: window(round, "base"),
+        let outcome = WindowOutcome {
             tokens: 100,
-            replica_in: None,
             replica_out: digest("replica"),
             steps_root: digest("steps"),
             steps: 4,
             updates: Vec::new(),
             mean_loss_bits: 2.5f64.to_bits(),
-        }
+        };
+        Commitment::new(window(round, "base"), None, outcome, &NodeKey::from_seed([1; 32]))
     }
 
     fn aggregate(round: u32, summands: &[(NodeId, u32, Form)]) -> Work {

@@ -3,7 +3,7 @@
 use zoo_agent::needs::{MANIFEST, PROGRAM};
 use zoo_content::{BlobStore, Digest, MAX_BLOB_BYTES, StoreError};
 use zoo_network::{Endpoint, FetchError};
-use zoo_protocol::{Commitment, Peer};
+use zoo_protocol::{Peer, TrainWindow};
 use zoo_training::{CheckpointError, Manifest};
 
 /// Why the inputs of a window are not at hand.
@@ -20,19 +20,19 @@ pub enum InputsError {
     Checkpoint(#[from] CheckpointError),
 }
 
-/// Puts everything that [`zoo_tasks::recheck`] reads into `store`: what is not there is fetched from `peers`.
+/// Puts everything that training `work` again from `replica_in` reads into `store`: what is not there is fetched from `peers`.
 ///
 /// Blobs are kept one after the other on the calling task; for large models call it where that is no harm.
 pub async fn fetch_inputs(
     endpoint: &Endpoint,
     peers: &[Peer],
     store: &dyn BlobStore,
-    commitment: &Commitment,
+    work: &TrainWindow,
+    replica_in: Option<Digest>,
 ) -> Result<(), InputsError> {
-    let work = &commitment.work;
     let named =
         [(work.program, PROGRAM.max_bytes), (work.base, MANIFEST.max_bytes), (work.data, MAX_BLOB_BYTES)];
-    let replica = commitment.replica_in.map(|state| (state, MAX_BLOB_BYTES));
+    let replica = replica_in.map(|state| (state, MAX_BLOB_BYTES));
     for (digest, max_bytes) in named.into_iter().chain(replica) {
         fetch(endpoint, peers, store, digest, max_bytes).await?;
     }

@@ -11,9 +11,7 @@ use std::time::{Duration, Instant};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use zoo_agent::{Assignment, Input, Outcome, Task};
 use zoo_content::{BlobStore, Digest, VerifiedBlob};
-use zoo_protocol::{
-    Aggregate, Commitment, Evaluate, Sum, TrainWindow, VNodeUpdate, VerifyWindow, WindowOutcome,
-};
+use zoo_protocol::{Aggregate, Commitment, Evaluate, Sum, TrainWindow, VNodeUpdate, VerifyWindow};
 use zoo_tasks::{self as task, Added, AtHand, TaskError};
 use zoo_training::{Evaluation, StepReport};
 
@@ -238,7 +236,8 @@ impl Bench {
         let trained = task::train(store, at_hand, window, replica_in, available_mib, &mut progress)?;
 
         // The commitment too: whoever knows its digest can fetch it from here and check it.
-        let commitment = self.commit(window, replica_in, trained.outcome);
+        let key = self.home.key();
+        let commitment = Commitment::new(window.clone(), replica_in, trained.outcome, key);
         let mut names = trained.updates;
         names.push(VerifiedBlob::new(zoo_protocol::encode(&commitment)));
         // Whoever verifies the window starts from what it started from.
@@ -246,17 +245,6 @@ impl Bench {
         used.for_each(|blob| self.home.note(window.job, window.round, blob));
         self.home.tidy()?;
         Ok(Done { outcome: Outcome::Trained(commitment.into()), names, keeps: Some(trained.replica) })
-    }
-
-    fn commit(&self, window: &TrainWindow, replica_in: Option<Digest>, outcome: WindowOutcome) -> Commitment {
-        let secret = |round: u32| self.home.key().secret(&window.job, round);
-        Commitment {
-            work: window.clone(),
-            replica_in,
-            outcome,
-            pledge: secret(window.round).pledge(),
-            secret: window.reveals.map(secret),
-        }
     }
 
     /// What the replica kept before the window, if it has it still, and how many steps of its lead were taken since.
@@ -281,7 +269,8 @@ impl Bench {
         let steps = steps_of(&work.window, work.replica_in);
         let mut progress = tell_progress(&progress, steps, 0, cancelled);
         let (store, at_hand) = (self.home.store().as_ref(), &mut self.at_hand);
-        let trained = task::train(store, at_hand, &work.window, work.replica_in, available_mib, &mut progress);
+        let trained =
+            task::train(store, at_hand, &work.window, work.replica_in, available_mib, &mut progress);
         self.at_hand.lead = None;
         Ok(Done::saying(Outcome::Verified { outcome: trained?.outcome.digest() }))
     }

@@ -38,11 +38,7 @@ pub struct Beacon(Digest);
 
 impl Beacon {
     /// Of what was told with the contributions to `round`; none if nobody told anything. `secrets` are ordered by node.
-    pub fn of(
-        job: &JobId,
-        round: u32,
-        secrets: impl IntoIterator<Item = (NodeId, Secret)>,
-    ) -> Option<Self> {
+    pub fn of(job: &JobId, round: u32, secrets: impl IntoIterator<Item = (NodeId, Secret)>) -> Option<Self> {
         let told: Vec<(NodeId, Secret)> = secrets.into_iter().collect();
         let drawn = || Self(Digest::of(&[&b"zoo/beacon\0"[..], &encode(&(job, round, &told))].concat()));
         (!told.is_empty()).then(drawn)
@@ -105,7 +101,10 @@ mod tests {
         for cases in [0, 50, 500, 1000] {
             let happened = (0..20_000u32).filter(|case| beacon.in_1000(cases, case)).count() as i64;
             let expected = i64::from(cases) * 20;
-            assert!((happened - expected).abs() <= expected.min(20_000 - expected) / 10, "{happened} of {expected}");
+            assert!(
+                (happened - expected).abs() <= expected.min(20_000 - expected) / 10,
+                "{happened} of {expected}"
+            );
         }
     }
 }

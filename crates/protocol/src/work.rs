@@ -9,7 +9,7 @@ use zoo_content::Digest;
 use zoo_kernels::Profile;
 
 use crate::limits::{self, MAX_EVALUATION_SHARDS, MAX_SUMMANDS, MAX_VNODES};
-use crate::{JobId, Message, NodeId, Sealed, Secret, Statement, WireError, encode};
+use crate::{JobId, Message, NodeId, NodeKey, Sealed, Secret, Statement, WireError, encode};
 
 /// What a node should be doing now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +89,13 @@ impl Share {
 }
 
 impl Commitment {
+    /// What the node with this key commits to.
+    pub fn new(work: TrainWindow, replica_in: Option<Digest>, outcome: WindowOutcome, key: &NodeKey) -> Self {
+        let secret = |round: u32| key.secret(&work.job, round);
+        let (pledge, secret) = (secret(work.round).pledge(), work.reveals.map(secret));
+        Self { work, replica_in, outcome, pledge, secret }
+    }
+
     /// What was trained on: the share, and the lead before it, if the replica had something to go on from.
     pub fn shares(&self) -> impl Iterator<Item = Share> {
         let lead = self.work.lead.filter(|_| self.replica_in.is_some());

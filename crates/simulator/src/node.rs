@@ -35,7 +35,7 @@ impl Honesty {
         let right = || work::train(window, *replica_in).0.digest();
         match (self, maker) {
             (Honesty::Colluder, Honesty::Colluder) => work::forged(window, *replica_in).0.digest(),
-            (Honesty::Colluder, _) => Digest::of(&[b"the lie about", right().as_bytes()].concat()),
+            (Honesty::Colluder, _) => Digest::of(&[&b"the lie about"[..], right().as_bytes()].concat()),
             (Honesty::Perjurer, _) => Digest::of(&[&b"a lie of"[..], &me.0].concat()),
             _ => right(),
         }

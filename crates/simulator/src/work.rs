@@ -2,8 +2,8 @@
 
 use zoo_content::Digest;
 use zoo_protocol::{
-    Aggregate, Commitment, Evaluate, Form, NodeKey, RefusedSummand, Share, Sum, Summand, TrainWindow,
-    VNodeUpdate, WindowOutcome, encode,
+    Aggregate, Evaluate, Form, RefusedSummand, Share, Sum, Summand, TrainWindow, VNodeUpdate, WindowOutcome,
+    encode,
 };
 
 /// VNodes of the simulated model.
@@ -30,7 +30,11 @@ pub fn forged(window: &TrainWindow, replica_in: Option<Digest>) -> (WindowOutcom
 }
 
 /// Names everything that comes of a window by how it was made and by what went in.
-fn made_up(how: &str, window: &TrainWindow, replica_in: Option<Digest>) -> (WindowOutcome, Vec<(Digest, u64)>) {
+fn made_up(
+    how: &str,
+    window: &TrainWindow,
+    replica_in: Option<Digest>,
+) -> (WindowOutcome, Vec<(Digest, u64)>) {
     let inputs = encode(&(how, window, &replica_in));
     let name = |what: &str| Digest::of(&[what.as_bytes(), &inputs[..]].concat());
     let update = |vnode: &str| {
@@ -65,18 +69,6 @@ pub fn garbage(window: &TrainWindow, replica_in: Option<Digest>) -> (WindowOutco
         blobs.push((update.update, update.bytes));
     }
     (outcome, blobs)
-}
-
-/// What a node with this key commits to.
-pub fn commit(
-    window: &TrainWindow,
-    replica_in: Option<Digest>,
-    outcome: WindowOutcome,
-    key: &NodeKey,
-) -> Commitment {
-    let secret = |round: u32| key.secret(&window.job, round);
-    let (pledge, secret) = (secret(window.round).pledge(), window.reveals.map(secret));
-    Commitment { work: window.clone(), replica_in, outcome, pledge, secret }
 }
 
 /// What blobs that are no updates begin with.

@@ -7,8 +7,8 @@ use zoo_agent::needs::{BlobKind, Need, round_of};
 use zoo_agent::{Assignment, Effect, Input, Outcome as TaskOutcome, Task};
 use zoo_content::Digest;
 use zoo_protocol::{
-    Form, JobDescription, JobId, NodeId, NodeKey, Peer, Profile, RefusedSummand, Report, RoundPlan, Summand,
-    VerifyWindow, decode, encode,
+    Commitment, Form, JobDescription, JobId, NodeId, NodeKey, Peer, Profile, RefusedSummand, Report,
+    RoundPlan, Summand, VerifyWindow, decode, encode,
 };
 use zoo_state::{
     Event, FaultKind, JobStatus, LossCause, Outcome as JobOutcome, SUSPICION_MS, WITNESSES_MAX, invariants,
@@ -1005,7 +1005,7 @@ impl World<'_> {
                 };
                 let (outcome, mut blobs) = train(&window, replica_in);
                 blobs.extend(replica_in.map(|state| (state, work::REPLICA_BYTES)));
-                let commitment = work::commit(&window, replica_in, outcome, &self.nodes[node].key);
+                let commitment = Commitment::new(window, replica_in, outcome, &self.nodes[node].key);
                 kept_round(self, &blobs).then(|| TaskOutcome::Trained(Box::new(commitment)))
             }
             Task::Verify(asked) => {

@@ -138,12 +138,11 @@ fn check_work(state: &State) -> Checked {
     let eligible = state.eligible();
     let is_late =
         |id: &NodeId| state.running.as_ref().is_some_and(|running| running.late_window(id).is_some());
-    let suspects_work =
-        |id: &NodeId| match state.work_for(id) {
-            Work::Train(_) => state.is_suspect(id) || is_late(id),
-            Work::Verify(_) => true,
-            _ => false,
-        };
+    let suspects_work = |id: &NodeId| match state.work_for(id) {
+        Work::Train(_) => state.is_suspect(id) || is_late(id),
+        Work::Verify(_) => true,
+        _ => false,
+    };
     for id in state.nodes.keys().filter(|id| eligible.binary_search(id).is_err() && !suspects_work(id)) {
         ensure(state.work_for(id) == Work::Idle, || format!("{id:?} has work without being there"))?;
     }
@@ -247,7 +246,8 @@ fn check_verification(state: &State, running: &Running) -> Checked {
         let answers = checks.get(&verifier.window).is_some_and(|check| !check.opinions.contains_key(id));
         ensure(answers, || format!("{id:?} verifies what is not to be verified"))?;
     }
-    let here = verifiers.is_empty() || state.eligible().len() >= running.description.plan.minimum_nodes as usize;
+    let here =
+        verifiers.is_empty() || state.eligible().len() >= running.description.plan.minimum_nodes as usize;
     ensure(here, || "the verifiers are needed".into())?;
     let known = |(round, maker): &WindowName| *round <= running.round && state.nodes.contains_key(maker);
     ensure(undrawn.keys().chain(checks.keys()).all(known), || "a stranger's window is verified".into())

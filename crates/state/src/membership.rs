@@ -91,8 +91,7 @@ impl State {
     pub(crate) fn eligible(&self) -> Vec<NodeId> {
         let Some(running) = &self.running else { return Vec::new() };
         let heard = self.live().map(|(id, _)| *id).filter(|id| !self.is_suspect(id));
-        let is_free =
-            |id: &NodeId| running.late_window(id).is_none() && !running.is_verifying(id);
+        let is_free = |id: &NodeId| running.late_window(id).is_none() && !running.is_verifying(id);
         heard.filter(|id| !running.is_barred(id) && is_free(id)).collect()
     }
 

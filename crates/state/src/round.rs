@@ -10,8 +10,8 @@ use crate::limits::{MAX_FRUITLESS, MAX_PARTICIPANTS};
 use crate::shares::Pace;
 use crate::tempo::Tempo;
 use crate::{
-    Aggregating, Evaluating, Event, Failure, FaultKind, Late, Missed, Restart, Seat, SeatState, State,
-    Trail, Training, Verification,
+    Aggregating, Evaluating, Event, Failure, FaultKind, Late, Missed, Restart, Seat, SeatState, State, Trail,
+    Training, Verification,
 };
 
 /// The job that runs.

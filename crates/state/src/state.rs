@@ -8,7 +8,8 @@ use zoo_protocol::{JobDescription, JobId, Message, NodeId, Report};
 
 use crate::aggregation::Attempt;
 use crate::{
-    Checkpoints, Command, Event, FinishedJob, Node, Opinion, Phase, Queued, Refusal, Running, ShardScore, invariants,
+    Checkpoints, Command, Event, FinishedJob, Node, Opinion, Phase, Queued, Refusal, Running, ShardScore,
+    invariants,
 };
 
 /// Version of the state's encoding, its first field.

@@ -15,6 +15,7 @@
 //! Who is convicted is in quarantine for some rounds, and for twice as many each time; what it gave to the present round is not used.
 //! Rounds that are over stay as they are, and so does what it gave to them.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -22,7 +23,8 @@ use zoo_content::Digest;
 use zoo_protocol::{Beacon, Commitment, JobId, NodeId, TrainWindow, VerifyWindow};
 
 use crate::{
-    Contribution, Event, FaultKind, Phase, Refusal, Restart, Running, SeatState, ShardState, State, Unverified,
+    Contribution, Event, FaultKind, Phase, Refusal, Restart, Running, SeatState, ShardState, State,
+    Unverified,
 };
 
 /// Verifiers of a window that is in doubt.
@@ -218,21 +220,30 @@ impl Running {
 
 impl State {
     /// Of `nodes`, who could train in a round, takes those that verify instead: as many as can be spared.
-    pub(crate) fn appoint_verifiers(&mut self, nodes: &mut Vec<NodeId>, now_ms: u64, events: &mut Vec<Event>) {
+    pub(crate) fn appoint_verifiers(
+        &mut self,
+        nodes: &mut Vec<NodeId>,
+        now_ms: u64,
+        events: &mut Vec<Event>,
+    ) {
         let Some(running) = &mut self.running else { return };
         let needed = (running.description.plan.minimum_nodes as usize).max(nodes.len().div_ceil(2));
         let spare = nodes.len().saturating_sub(needed);
         let (job, asked_in) = (running.job, running.round);
         let Verification { checks, verifiers, .. } = &mut running.verification;
         let open = |window: &WindowName| verifiers.values().filter(|busy| busy.window == *window).count();
-        let wanted: Vec<WindowName> = checks
-            .iter()
+        // What is in doubt first; of the rest the newest, so that where there is not time for all there is enough for a panel.
+        let mut pending: Vec<_> = checks.iter().collect();
+        pending.sort_by_key(|((round, maker), check)| (check.opinions.is_empty(), Reverse(*round), *maker));
+        let wanted: Vec<WindowName> = pending
+            .into_iter()
             .flat_map(|(window, check)| std::iter::repeat_n(*window, check.wanted(open(window))))
             .take(spare)
             .collect();
         for window in wanted {
             let ((round, maker), check) = (window, &checks[&window]);
-            let first = (check.beacon.draw(&("verifier", window, nodes.len() as u64)) % nodes.len() as u64) as usize;
+            let first =
+                (check.beacon.draw(&("verifier", window, nodes.len() as u64)) % nodes.len() as u64) as usize;
             let is_fit = |at: &usize| nodes[*at] != maker && !check.opinions.contains_key(&nodes[*at]);
             let Some(at) = (first..nodes.len()).chain(0..first).find(is_fit) else { continue };
             let verifier = nodes.remove(at);

@@ -122,11 +122,12 @@ fn glyph(activity: Option<Activity>) -> char {
         Some(Activity::Training) => '█',
         Some(Activity::Aggregating) => '▒',
         Some(Activity::Evaluating) => '░',
+        Some(Activity::Verifying) => '▓',
     }
 }
 
 /// What the glyphs mean.
-pub const LEGEND: &str = "█ training  ▒ aggregating  ░ evaluating  · waiting  ! fault";
+pub const LEGEND: &str = "█ training  ▒ aggregating  ░ evaluating  ▓ verifying  · waiting  ! fault";
 
 fn style_of(activity: Option<Activity>) -> Style {
     match activity {
@@ -135,6 +136,7 @@ fn style_of(activity: Option<Activity>) -> Style {
         Some(Activity::Training) => Style::new().green(),
         Some(Activity::Aggregating) => Style::new().yellow(),
         Some(Activity::Evaluating) => Style::new().cyan(),
+        Some(Activity::Verifying) => Style::new().magenta(),
     }
 }
 

@@ -24,6 +24,7 @@ fn commands() -> Vec<Command> {
         contribution_deadline_ms: 1000,
         topology: Default::default(),
         overlap: false,
+        verified_in_1000: 0,
     };
     let job = JobDescription {
         name: "j".into(),

@@ -6,7 +6,7 @@ use zoo_content::Digest;
 use zoo_orchestrator::journal::{Entry, Journal};
 use zoo_protocol::{
     Commitment, JobDescription, NodeKey, NodeProfile, Profile, Report, RoundPlan, Sealed, Speeds,
-    TrainWindow, VNodeUpdate, Work, encode,
+    TrainWindow, VNodeUpdate, WindowOutcome, Work, encode,
 };
 use zoo_state::{Command, State};
 
@@ -71,7 +71,7 @@ impl History {
             self.turn += 1;
             let key = &self.nodes[node];
             let report = match self.state.work_for(&key.id()) {
-                Work::Train(window) => Report::Trained(Sealed::seal(&commitment(window), key)),
+                Work::Train(window) => Report::Trained(Sealed::seal(&commitment(window, key), key)),
                 Work::Aggregate(work) => Report::Aggregated {
                     job: work.job,
                     round: work.round,
@@ -126,22 +126,22 @@ fn job(minimum_nodes: u32) -> JobDescription {
             contribution_deadline_ms: 1_000_000,
             topology: Default::default(),
             overlap: false,
+            verified_in_1000: 0,
         },
         checkpoints: Default::default(),
         tokens_max: None,
     }
 }
 
-fn commitment(window: TrainWindow) -> Commitment {
+fn commitment(window: TrainWindow, key: &NodeKey) -> Commitment {
     let update = Digest::of(&encode(&window));
-    Commitment {
+    let outcome = WindowOutcome {
         tokens: u64::from(window.share.inner_steps) * u64::from(window.share.sequences_per_step) * 64,
-        replica_in: None,
         replica_out: Digest::of(b"optimizer"),
         steps_root: Digest::of(b"steps"),
         steps: window.share.inner_steps,
         updates: vec![VNodeUpdate { vnode: "head".into(), update, bytes: 1_000, norm: 9 }],
         mean_loss_bits: 3f64.to_bits(),
-        work: window,
-    }
+    };
+    Commitment::new(window, None, outcome, key)
 }

@@ -11,7 +11,7 @@ use zoo_network::{BindOptions, ControlStream, Endpoint, Ticket};
 use zoo_orchestrator::{Client, Notice, Orchestrator, OrchestratorError, OrchestratorOptions, Watch};
 use zoo_protocol::{
     Commitment, FromOrchestrator, JobDescription, NodeKey, NodeProfile, Profile, Report, Role, RoundPlan,
-    Sealed, Speeds, ToOrchestrator, TrainWindow, VERSION, VNodeUpdate, Work,
+    Sealed, Speeds, ToOrchestrator, TrainWindow, VERSION, VNodeUpdate, VerifyWindow, WindowOutcome, Work,
 };
 use zoo_state::Event;
 
@@ -101,6 +101,7 @@ pub fn job(name: &str, rounds: u32, minimum_nodes: u32) -> (JobDescription, Vec<
             contribution_deadline_ms: 60_000,
             topology: Default::default(),
             overlap: false,
+            verified_in_1000: 0,
         },
         checkpoints: Default::default(),
         tokens_max: None,
@@ -127,7 +128,7 @@ pub fn heartbeat(step: u32) -> ToOrchestrator {
 pub fn honest_report(key: &NodeKey, work: &Work) -> Option<Report> {
     Some(match work {
         Work::Idle => return None,
-        Work::Train(window) => Report::Trained(Sealed::seal(&commitment(window), key)),
+        Work::Train(window) => Report::Trained(Sealed::seal(&commitment(window, key), key)),
         Work::Aggregate(aggregate) => Report::Aggregated {
             job: aggregate.job,
             round: aggregate.round,
@@ -149,15 +150,19 @@ pub fn honest_report(key: &NodeKey, work: &Work) -> Option<Report> {
             sum: sum.sum,
             sums: sum.summands[0].updates.clone(),
         },
+        Work::Verify(VerifyWindow { maker, window, .. }) => Report::Verified {
+            job: window.job,
+            round: window.round,
+            maker: *maker,
+            outcome: commitment(window, key).outcome.digest(),
+        },
     })
 }
 
-pub fn commitment(window: &TrainWindow) -> Commitment {
+pub fn commitment(window: &TrainWindow, key: &NodeKey) -> Commitment {
     let tokens = u64::from(window.share.inner_steps) * u64::from(window.share.sequences_per_step) * 16;
-    Commitment {
-        work: window.clone(),
+    let outcome = WindowOutcome {
         tokens,
-        replica_in: None,
         replica_out: Digest::of(b"optimizer"),
         steps_root: Digest::of(b"steps"),
         steps: window.share.inner_steps,
@@ -168,7 +173,8 @@ pub fn commitment(window: &TrainWindow) -> Commitment {
             norm: 1,
         }],
         mean_loss_bits: 2f64.to_bits(),
-    }
+    };
+    Commitment::new(window.clone(), None, outcome, key)
 }
 
 /// A worker that goes on until told to leave, reconnecting when the orchestrator is gone.

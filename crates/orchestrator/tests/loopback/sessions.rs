@@ -182,8 +182,8 @@ async fn a_commitment_that_somebody_else_signed_or_nobody_asked_for_changes_noth
     let mut elsewhere = window.clone();
     elsewhere.round += 1;
     for (what, report) in [
-        ("signed by another", Report::Trained(Sealed::seal(&commitment(&window), &key(15)))),
-        ("another window", Report::Trained(Sealed::seal(&commitment(&elsewhere), &key(14)))),
+        ("signed by another", Report::Trained(Sealed::seal(&commitment(&window, &key(15)), &key(15)))),
+        ("another window", Report::Trained(Sealed::seal(&commitment(&elsewhere, &key(14)), &key(14)))),
         (
             "another phase",
             Report::Evaluated { job: window.job, round: 0, shard: 0, nats_bits: 0, tokens: 1, bytes: 1 },

@@ -27,7 +27,7 @@ fn nodes_with_different_limits_take_different_micro_batches_and_end_with_the_sam
     let mut micro_batches = Vec::new();
     for available_mib in 1.. {
         match trained(Some(available_mib)) {
-            Ok(window) => assert_eq!(window.commitment, whole.commitment, "within {available_mib} MiB"),
+            Ok(window) => assert_eq!(window.outcome, whole.outcome, "within {available_mib} MiB"),
             Err(TaskError::Memory { needed_mib, available_mib }) => {
                 assert!(needed_mib > available_mib && micro_batches.is_empty(), "{needed_mib} MiB");
                 continue;

@@ -10,7 +10,9 @@ use zoo_content::{Digest, MemoryStore};
 use zoo_orchestrator::{Audits, Client, Notice, Orchestrator, OrchestratorOptions, Watch};
 use zoo_pnode::PNodeEvent;
 use zoo_pnode::verify::fetch_inputs;
-use zoo_protocol::{Commitment, JobDescription, MAX_FRAME_BYTES, NodeId, NodeKey, RoundPlan, Work, decode};
+use zoo_protocol::{
+    Commitment, JobDescription, MAX_FRAME_BYTES, NodeId, NodeKey, RoundPlan, WindowOutcome, Work, decode,
+};
 use zoo_state::{Event, Release};
 use zoo_tasks::recheck;
 use zoo_training::{LocalJob, MANIFEST_BYTES_MAX, Manifest, Share};
@@ -69,6 +71,7 @@ impl Network {
                 contribution_deadline_ms: 30_000,
                 topology: Default::default(),
                 overlap: true,
+                verified_in_1000: 300,
             },
             checkpoints: Default::default(),
             tokens_max: None,
@@ -115,10 +118,11 @@ impl Network {
         let blob = endpoint.fetch_from_any(&peers, commitment, MAX_FRAME_BYTES as u64).await.unwrap();
         let commitment: Commitment = decode(&blob).unwrap();
         let store = MemoryStore::default();
-        fetch_inputs(endpoint, &peers, &store, &commitment).await.unwrap();
+        fetch_inputs(endpoint, &peers, &store, &commitment.work, commitment.replica_in).await.unwrap();
         let checked = recheck(&store, &commitment, &mut |_| ControlFlow::Continue(())).unwrap();
         assert!(checked.equal(), "{:?}", checked.differences());
-        let tampered = Commitment { replica_out: Digest::of(b"lie"), ..commitment };
+        let outcome = WindowOutcome { replica_out: Digest::of(b"lie"), ..commitment.outcome.clone() };
+        let tampered = Commitment { outcome, ..commitment };
         assert!(!recheck(&store, &tampered, &mut |_| ControlFlow::Continue(())).unwrap().equal());
     }
 

@@ -71,6 +71,8 @@ impl Job {
             },
             lead: None,
             ahead_steps: 0,
+            kept: None,
+            reveals: None,
         }
     }
 }

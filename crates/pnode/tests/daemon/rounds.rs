@@ -72,7 +72,7 @@ async fn round(
     for (peer, conversation) in nodes.iter_mut() {
         let commitment = trained(conversation).await;
         assert_eq!(commitment.replica_in.is_some(), round > 0, "the replica's state is carried on");
-        let (tokens, updates) = (commitment.tokens, commitment.updates);
+        let (tokens, updates) = (commitment.outcome.tokens, commitment.outcome.updates);
         summands.push(Summand {
             node: peer.node,
             form: Form::Contribution,

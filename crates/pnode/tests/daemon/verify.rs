@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use zoo_content::{BlobStore, Digest, MemoryStore};
 use zoo_network::{BindOptions, Endpoint};
 use zoo_pnode::verify::fetch_inputs;
-use zoo_protocol::{Commitment, NodeKey, Work};
+use zoo_protocol::{Commitment, NodeKey, TrainWindow, Work};
 use zoo_tasks::recheck;
 use zoo_training::equal_shares;
 
@@ -15,13 +15,13 @@ use crate::orchestrator::{Job, Node, Orchestrator, tell, trained};
 type Lie = (fn(&mut Commitment), &'static str);
 
 const LIES: &[Lie] = &[
-    (|commitment| commitment.tokens += 1, "tokens"),
-    (|commitment| commitment.steps += 1, "steps"),
-    (|commitment| commitment.steps_root = Digest::of(b"lie"), "steps_root"),
-    (|commitment| commitment.replica_out = Digest::of(b"lie"), "replica_out"),
-    (|commitment| commitment.mean_loss_bits ^= 1, "mean_loss"),
-    (|commitment| commitment.updates[1].update = Digest::of(b"lie"), "update of vnode"),
-    (|commitment| _ = commitment.updates.pop(), "number of updates"),
+    (|commitment| commitment.outcome.tokens += 1, "tokens"),
+    (|commitment| commitment.outcome.steps += 1, "steps"),
+    (|commitment| commitment.outcome.steps_root = Digest::of(b"lie"), "steps_root"),
+    (|commitment| commitment.outcome.replica_out = Digest::of(b"lie"), "replica_out"),
+    (|commitment| commitment.outcome.mean_loss_bits ^= 1, "mean_loss"),
+    (|commitment| commitment.outcome.updates[1].update = Digest::of(b"lie"), "update of vnode"),
+    (|commitment| _ = commitment.outcome.updates.pop(), "number of updates"),
     (|commitment| commitment.work.share.first_sequence += 1, "steps_root"),
 ];
 
@@ -36,17 +36,18 @@ async fn a_window_trained_again_is_equal_and_every_lie_shows() {
     let mut commitments = Vec::new();
     for round in 0..2 {
         let window = job.window(round, job.base, equal_shares(1, u64::from(round) * 8, 4, 2)[0]);
-        tell(&mut conversation, Work::Train(window), &peers).await;
+        let kept = commitments.last().map(|before: &Commitment| before.outcome.replica_out);
+        tell(&mut conversation, Work::Train(TrainWindow { kept, ..window }), &peers).await;
         commitments.push(trained(&mut conversation).await);
     }
-    assert_eq!(commitments[1].replica_in, Some(commitments[0].replica_out));
+    assert_eq!(commitments[1].replica_in, Some(commitments[0].outcome.replica_out));
 
     let key = NodeKey::from_seed([7; 32]);
     let listen = "127.0.0.1:0".parse().unwrap();
     let auditor = Endpoint::bind(BindOptions { key: &key, listen, relay: None }).await.unwrap();
     for commitment in &commitments {
         let store = MemoryStore::default();
-        fetch_inputs(&auditor, &peers, &store, commitment).await.unwrap();
+        fetch_inputs(&auditor, &peers, &store, &commitment.work, commitment.replica_in).await.unwrap();
         let blobs = store.list().unwrap();
         let check = |commitment: &Commitment| {
             recheck(&store, commitment, &mut |_| ControlFlow::Continue(())).expect("the inputs are there")

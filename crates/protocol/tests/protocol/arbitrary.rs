@@ -7,9 +7,9 @@ use proptest::prelude::*;
 use zoo_content::Digest;
 use zoo_protocol::{
     Aggregate, Challenge, CheckpointPlan, Commitment, Evaluate, Form, FromOrchestrator, JobDescription,
-    JournalHead, Keep, Link, NodeId, NodeProfile, Peer, Profile, RefusedSummand, Rejection, Report, Role,
-    RoundPlan, Sealed, Share, Speeds, StorageKind, Stretch, Sum, Summand, ToOrchestrator, Topology,
-    TrainWindow, VNodeUpdate, Work, limits,
+    JournalHead, Keep, Link, NodeId, NodeKey, NodeProfile, Peer, Profile, RefusedSummand, Rejection, Report,
+    Role, RoundPlan, Sealed, Share, Speeds, StorageKind, Stretch, Sum, Summand, ToOrchestrator, Topology,
+    TrainWindow, VNodeUpdate, WindowOutcome, Work, limits,
 };
 
 use crate::samples::key;
@@ -91,13 +91,14 @@ prop_compose! {
         (redundancy, interval, keep) in (1..=64u32, 1..=u32::MAX, 0..=64u32),
         tokens_max in proptest::option::of(1..=u64::MAX),
         overlap: bool,
+        verified_in_1000 in 0..=1000u32,
         storage in any_storage(),
     ) -> JobDescription {
         let [program, initial, training_data, held_out_data] = blobs;
         let [sequences_per_step, evaluation_shards, minimum_nodes] = numbers;
         let plan = RoundPlan {
             steps, rhythm, sequences_per_step, evaluate_every, evaluation_shards, minimum_nodes,
-            contribution_deadline_ms, topology, overlap,
+            contribution_deadline_ms, topology, overlap, verified_in_1000,
         };
         let checkpoints = CheckpointPlan { redundancy, interval, keep, storage };
         JobDescription { name, program, profile, initial, training_data, held_out_data, plan, checkpoints, tokens_max }
@@ -115,10 +116,12 @@ prop_compose! {
         lead in prop::option::of((any::<u64>(), 1..=u32::MAX, 1u32..1 << 30)),
         ahead_steps in 0u32..1 << 30,
         profile in any_numeric_profile(),
+        kept in prop::option::of(any_digest()),
+        reveals in prop::option::of(any::<u32>()),
     ) -> TrainWindow {
         let share = Share { first_sequence, sequences_per_step, inner_steps };
         let lead = lead.map(|(first_sequence, sequences_per_step, inner_steps)| Share { first_sequence, sequences_per_step, inner_steps });
-        TrainWindow { job, round, program, profile, base, data, first_step, share, lead, ahead_steps }
+        TrainWindow { job, round, program, profile, base, data, first_step, share, lead, ahead_steps, kept, reveals }
     }
 }
 
@@ -136,8 +139,10 @@ prop_compose! {
         steps: u32,
         updates in any_updates(),
         mean_loss_bits: u64,
+        seed: [u8; 32],
     ) -> Commitment {
-        Commitment { work, tokens, replica_in, replica_out, steps_root, steps, updates, mean_loss_bits }
+        let outcome = WindowOutcome { tokens, replica_out, steps_root, steps, updates, mean_loss_bits };
+        Commitment::new(work, replica_in, outcome, &NodeKey::from_seed(seed))
     }
 }
 

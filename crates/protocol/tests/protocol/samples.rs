@@ -7,7 +7,7 @@ use zoo_protocol::{
     Aggregate, Challenge, CheckpointPlan, Commitment, Evaluate, Form, FromOrchestrator, JobDescription,
     JournalHead, Keep, Link, NodeId, NodeKey, NodeProfile, Peer, Profile, RefusedSummand, Rejection, Report,
     Role, RoundPlan, Sealed, Share, Speeds, StorageKind, Stretch, Sum, Summand, ToOrchestrator, Topology,
-    TrainWindow, VNodeUpdate, Work,
+    TrainWindow, VNodeUpdate, WindowOutcome, Work,
 };
 
 pub fn key() -> NodeKey {
@@ -64,6 +64,7 @@ pub fn job() -> JobDescription {
             contribution_deadline_ms: 30_000,
             topology: Topology::Tree { fan_in: 32 },
             overlap: true,
+            verified_in_1000: 50,
         },
         checkpoints: CheckpointPlan {
             redundancy: 3,
@@ -87,6 +88,8 @@ pub fn window() -> TrainWindow {
         share: Share { first_sequence: 1 << 33, sequences_per_step: 16, inner_steps: 20 },
         lead: Some(Share { first_sequence: 1 << 32, sequences_per_step: 12, inner_steps: 7 }),
         ahead_steps: 5,
+        kept: Some(digest("optimizer in")),
+        reveals: Some(4),
     }
 }
 
@@ -102,16 +105,15 @@ fn updates() -> Vec<VNodeUpdate> {
 }
 
 pub fn commitment() -> Commitment {
-    Commitment {
-        work: window(),
+    let outcome = WindowOutcome {
         tokens: 81_920,
-        replica_in: Some(digest("optimizer in")),
         replica_out: digest("optimizer out"),
         steps_root: digest("steps"),
         steps: 20,
         updates: updates(),
         mean_loss_bits: 2.75f64.to_bits(),
-    }
+    };
+    Commitment::new(window(), Some(digest("optimizer in")), outcome, &key())
 }
 
 fn reports() -> Vec<Report> {
@@ -145,6 +147,8 @@ fn reports() -> Vec<Report> {
         },
         Report::Kept { job, round, ask: 300 },
         Report::Proved { job, round, nonce: 1 << 40, proof: vec![0, 1, 2, 255] },
+        Report::Verified { job, round, maker: key().id(), outcome: digest("outcome") },
+        Report::Withheld { job, round, maker: key().id() },
     ]
 }
 

@@ -139,7 +139,7 @@ fn a_signature_for_one_purpose_is_none_for_another() {
 #[test]
 fn a_signed_value_beyond_its_limits_does_not_open() {
     let mut commitment = samples::commitment();
-    commitment.updates[1].vnode = "x".repeat(129);
+    commitment.outcome.updates[1].vnode = "x".repeat(129);
     let cause = WireError::Limit { what: "vnode id", actual: 129, limit: 128 };
     let opened = Sealed::seal(&commitment, &samples::key()).open();
     assert_eq!(opened, Err(SealError::Malformed { signer: samples::key().id(), cause }));

@@ -14,7 +14,7 @@ fn a_nodes_activity_is_the_kind_of_its_work() {
 }
 
 fn follow(topology: Topology) {
-    let plan = RoundPlan { steps: 9, evaluation_shards: 7, topology, ..plan() };
+    let plan = RoundPlan { steps: 9, evaluation_shards: 7, topology, verified_in_1000: 1000, ..plan() };
     let mut fleet = Fleet::new(NODES);
     (0..NODES - 1).for_each(|node| fleet.join(node));
     fleet.submit("job", plan);
@@ -35,6 +35,7 @@ fn follow(topology: Topology) {
                 Work::Train(_) => Activity::Training,
                 Work::Aggregate(_) | Work::Sum(_) => Activity::Aggregating,
                 Work::Evaluate(_) => Activity::Evaluating,
+                Work::Verify(_) => Activity::Verifying,
                 _ if fleet.state.nodes()[&node].live => Activity::Waiting,
                 _ => Activity::Away,
             };
@@ -45,5 +46,5 @@ fn follow(topology: Topology) {
     assert!(fleet.state.running().is_none(), "the job was followed to its end");
     seen.sort();
     seen.dedup();
-    assert_eq!(seen.len(), 5, "every activity was seen: {seen:?}");
+    assert_eq!(seen.len(), 6, "every activity was seen: {seen:?}");
 }

@@ -7,7 +7,7 @@ use zoo_content::slice::{CHUNK_BYTES, Outline};
 use zoo_protocol::{
     Aggregate, Challenge, CheckpointPlan, Commitment, Evaluate, JobDescription, JobId, Keep, NodeId, NodeKey,
     NodeProfile, Profile, Report, RoundPlan, Sealed, Share, Speeds, StorageKind, Sum, Summand, Topology,
-    TrainWindow, VNodeUpdate, Work, encode,
+    TrainWindow, VNodeUpdate, VerifyWindow, WindowOutcome, Work, encode,
 };
 use zoo_state::{Command, Event, JobStatus, LossCause, Phase, Refusal, State, invariants};
 
@@ -42,6 +42,7 @@ pub fn plan() -> RoundPlan {
         contribution_deadline_ms: DEADLINE_MS,
         topology: Topology::Auto,
         overlap: false,
+        verified_in_1000: 0,
     }
 }
 
@@ -186,6 +187,11 @@ impl Fleet {
         }
     }
 
+    /// What an honest node commits to for the window that it has.
+    pub fn commitment(&self, node: usize) -> Commitment {
+        commitment(self.window(node), self.key(node))
+    }
+
     pub fn seal(&self, node: usize, commitment: &Commitment) -> Report {
         Report::Trained(Sealed::seal(commitment, self.key(node)))
     }
@@ -195,13 +201,17 @@ impl Fleet {
         match self.work(node) {
             Work::Idle => Vec::new(),
             Work::Train(window) => {
-                let commitment = commitment(window);
-                self.nodes[node].blobs.extend(commitment.updates.iter().map(|update| update.update));
+                let commitment = commitment(window, self.key(node));
+                self.nodes[node].blobs.extend(commitment.outcome.updates.iter().map(|update| update.update));
                 vec![self.seal(node, &commitment)]
             }
             Work::Aggregate(aggregate) => self.aggregate_honestly(node, &aggregate),
             Work::Evaluate(evaluate) => vec![score(&evaluate)],
             Work::Sum(sum) => self.sum_honestly(node, &sum),
+            Work::Verify(VerifyWindow { maker, window, replica_in, .. }) => {
+                let outcome = outcome(&window, replica_in).digest();
+                vec![Report::Verified { job: window.job, round: window.round, maker, outcome }]
+            }
         }
     }
 
@@ -329,8 +339,15 @@ pub fn profile(name: &str) -> NodeProfile {
 }
 
 /// What an honest node commits to: a function of the window, whatever the job is called.
-pub fn commitment(window: TrainWindow) -> Commitment {
-    let work = encode(&TrainWindow { job: Digest::of(b"any"), ..window.clone() });
+pub fn commitment(window: TrainWindow, key: &NodeKey) -> Commitment {
+    let replica_in = window.kept;
+    let outcome = outcome(&window, replica_in);
+    Commitment::new(window, replica_in, outcome, key)
+}
+
+/// What comes of a window.
+pub fn outcome(window: &TrainWindow, replica_in: Option<Digest>) -> WindowOutcome {
+    let work = encode(&(TrainWindow { job: Digest::of(b"any"), ..window.clone() }, replica_in));
     let digest = |what: &str| Digest::of(&[what.as_bytes(), &work].concat());
     let updates = ["embedding", "block.0", "head"].map(|vnode| VNodeUpdate {
         vnode: vnode.into(),
@@ -338,16 +355,15 @@ pub fn commitment(window: TrainWindow) -> Commitment {
         bytes: 1_000,
         norm: 1 << 20,
     });
-    let shares: Vec<Share> = window.lead.into_iter().chain([window.share]).collect();
-    Commitment {
+    let lead = window.lead.filter(|_| replica_in.is_some());
+    let shares: Vec<Share> = lead.into_iter().chain([window.share]).collect();
+    WindowOutcome {
         tokens: shares.iter().map(|share| share.sequences() * SEQUENCE_TOKENS).sum(),
-        replica_in: window.lead.map(|_| digest("replica before")),
         replica_out: digest("optimizer"),
         steps_root: digest("steps"),
         steps: shares.iter().map(|share| share.inner_steps).sum(),
         updates: updates.into(),
         mean_loss_bits: (4.0 / (1.0 + f64::from(window.round))).to_bits(),
-        work: window,
     }
 }
 

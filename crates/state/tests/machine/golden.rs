@@ -2,7 +2,7 @@
 
 use zoo_content::Digest;
 use zoo_protocol::{Link, NodeId, Share, decode, encode};
-use zoo_state::{Event, Failure, FaultKind, LossCause, Missed, Release, Restart, Stop};
+use zoo_state::{Event, Failure, FaultKind, LossCause, Missed, Release, Restart, Stop, Unverified};
 
 use crate::fleet::{plan, profile};
 
@@ -70,6 +70,14 @@ fn name(event: &Event) -> &'static str {
         Event::JobStopped { why: Stop::Budget, .. } => "job_stopped.budget",
         Event::JobPaused { .. } => "job_paused",
         Event::JobResumed { .. } => "job_resumed",
+        Event::Fault { kind: FaultKind::WrongWindow { .. }, .. } => "fault.wrong_window",
+        Event::Fault { kind: FaultKind::WrongVerdict { .. }, .. } => "fault.wrong_verdict",
+        Event::VerificationAsked { .. } => "verification_asked",
+        Event::VerifierReleased { .. } => "verifier_released",
+        Event::WindowVerified { .. } => "window_verified",
+        Event::WindowUnverified { why: Unverified::Withheld, .. } => "window_unverified.withheld",
+        Event::WindowUnverified { why: Unverified::Undecided, .. } => "window_unverified.undecided",
+        Event::WindowUnverified { why: Unverified::Expired, .. } => "window_unverified.expired",
     }
 }
 
@@ -164,6 +172,20 @@ fn events() -> Vec<Event> {
     let stops = [(None, Stop::Cancelled), (Some(digest("checkpoint")), Stop::Budget)];
     events.extend(stops.map(|(checkpoint, why)| Event::JobStopped { job, checkpoint, tokens: 1 << 40, why }));
     events.extend([Event::JobPaused { job }, Event::JobResumed { job, ahead: 300 }]);
+    let (maker, verifier, window) = (node, NodeId([0xdd; 32]), 3);
+    let (committed, right, said) = (digest("committed"), digest("right"), digest("said"));
+    let wrongs = [
+        FaultKind::WrongWindow { window, committed, right, verifiers: vec![verifier] },
+        FaultKind::WrongVerdict { window, maker: verifier, said, right },
+    ];
+    events.extend(wrongs.map(|kind| Event::Fault { job, round, node, kind }));
+    events.extend([
+        Event::VerificationAsked { job, round, maker, verifier },
+        Event::VerifierReleased { job, round, maker, verifier },
+        Event::WindowVerified { job, round, maker, verifiers: vec![verifier] },
+    ]);
+    let unverified = [Unverified::Withheld, Unverified::Undecided, Unverified::Expired];
+    events.extend(unverified.map(|why| Event::WindowUnverified { job, round, maker, why }));
     events
 }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use zoo_content::Digest;
 use zoo_protocol::{
     Aggregate, CheckpointPlan, JobDescription, JobId, Link, NodeId, Report, RoundPlan, StorageKind, Sum,
-    Topology, Work,
+    Topology, VerifyWindow, Work,
 };
 use zoo_state::{Command, Event, JobStatus, Outcome, State, Steer};
 
@@ -53,6 +53,10 @@ enum Lie {
     Missing(usize),
     Relay(usize),
     Failed,
+    /// It trained something else than it says.
+    Window,
+    /// Another's window comes to something else than it says.
+    Verdict,
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -84,6 +88,8 @@ fn lie() -> impl Strategy<Value = Lie> {
         (0..NODES).prop_map(Lie::Missing),
         any::<usize>().prop_map(Lie::Relay),
         Just(Lie::Failed),
+        Just(Lie::Window),
+        Just(Lie::Verdict),
     ]
 }
 
@@ -118,6 +124,7 @@ impl History {
             evaluate_every: 10,
             topology,
             overlap: true,
+            verified_in_1000: 500,
             ..plan()
         };
         // Half of them store what they keep, and the job would like that.
@@ -203,9 +210,17 @@ impl History {
                 Report::Aggregated { job, round, attempt, checkpoint: Digest::of(b"lie") }
             }
             (Lie::Tokens, Work::Train(window)) => {
-                let mut lie = commitment(window);
-                lie.tokens *= 3;
+                let mut lie = commitment(window, fleet.key(liar));
+                lie.outcome.tokens *= 3;
                 fleet.seal(liar, &lie)
+            }
+            (Lie::Window, Work::Train(window)) => {
+                let mut lie = commitment(window, fleet.key(liar));
+                lie.outcome.steps_root = Digest::of(b"lie");
+                fleet.seal(liar, &lie)
+            }
+            (Lie::Verdict, Work::Verify(VerifyWindow { maker, window, .. })) => {
+                Report::Verified { job: window.job, round: window.round, maker, outcome: Digest::of(b"lie") }
             }
             (Lie::Missing(maker), Work::Sum(Sum { job, round, attempt, .. })) => {
                 Report::Missing { job, round, attempt, maker: fleet.id(*maker) }

@@ -4,7 +4,7 @@ use zoo_content::Digest;
 use zoo_protocol::{Form, NodeId, RefusedSummand, Report, RoundPlan, Topology, Work};
 use zoo_state::{Event, FaultKind, JobStatus, Missed, Outcome, Phase, Refusal, Restart};
 
-use crate::fleet::{Fleet, commitment, plan};
+use crate::fleet::{Fleet, plan};
 
 const REASON: &str = "update of vnode head: it ends early";
 
@@ -241,9 +241,8 @@ fn only_what_belongs_to_the_work_is_refused() {
 #[test]
 fn an_update_far_larger_than_those_of_most_is_never_fetched() {
     let mut fleet = Fleet::running(3, plan());
-    let window = fleet.window(1);
-    let mut large = commitment(window);
-    large.updates[2].bytes = 1 << 30;
+    let mut large = fleet.commitment(1);
+    large.outcome.updates[2].bytes = 1 << 30;
     let report = fleet.seal(1, &large);
     fleet.report(1, report).unwrap();
     fleet.step(0);
@@ -262,8 +261,8 @@ fn an_update_far_larger_than_those_of_most_is_never_fetched() {
 
     // Of two, the smaller one may be the lie.
     let mut fleet = Fleet::running(2, plan());
-    let mut large = commitment(fleet.window(1));
-    large.updates[2].bytes = 1 << 30;
+    let mut large = fleet.commitment(1);
+    large.outcome.updates[2].bytes = 1 << 30;
     let report = fleet.seal(1, &large);
     fleet.report(1, report).unwrap();
     fleet.step(0);
@@ -273,10 +272,10 @@ fn an_update_far_larger_than_those_of_most_is_never_fetched() {
 #[test]
 fn the_updates_of_another_are_refused_at_the_door() {
     let mut fleet = Fleet::running(3, plan());
-    let mut copied = commitment(fleet.window(0));
+    let mut copied = fleet.commitment(0);
     fleet.step(0);
     copied.work = fleet.window(1);
-    copied.replica_out = Digest::of(b"my own");
+    copied.outcome.replica_out = Digest::of(b"my own");
     let report = fleet.seal(1, &copied);
     let (node, of) = (fleet.id(1), fleet.id(0));
     assert_eq!(fleet.report(1, report), Err(Refusal::Repeated { node, of }));

@@ -117,8 +117,9 @@ fn what_comes_while_the_others_aggregate_waits_and_its_node_trains_the_next_roun
     fleet.report(4, report.clone()).unwrap();
     assert!(matches!(fleet.work(4), Work::Aggregate(_)), "it is free");
     assert_eq!(fleet.report(4, report), Ok(vec![]), "said twice is said once");
-    let mut other = commitment(fleet.state.running().unwrap().late[&fleet.id(4)].window.clone());
-    other.tokens *= 2;
+    let mut other =
+        commitment(fleet.state.running().unwrap().late[&fleet.id(4)].window.clone(), fleet.key(4));
+    other.outcome.tokens *= 2;
     let other = fleet.seal(4, &other);
     assert!(matches!(fleet.report(4, other), Err(Refusal::AnsweredOtherwise(_))));
     finish_round(&mut fleet, 0..5);
@@ -178,8 +179,8 @@ fn where_too_few_are_left_the_late_are_needed() {
 fn updates_are_clipped_to_the_median_of_what_is_said_of_their_norms() {
     let mut fleet = Fleet::running(5, plan());
     for (node, norm) in [900, 40, 50, 60, 1].into_iter().enumerate() {
-        let mut commitment = commitment(fleet.window(node));
-        commitment.updates[1].norm = norm;
+        let mut commitment = fleet.commitment(node);
+        commitment.outcome.updates[1].norm = norm;
         let report = fleet.seal(node, &commitment);
         fleet.report(node, report).unwrap();
     }

@@ -18,3 +18,4 @@ mod suspicion;
 mod tempo;
 mod training;
 mod tree;
+mod verification;

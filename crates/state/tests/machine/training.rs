@@ -3,7 +3,7 @@
 use zoo_protocol::{Commitment, Report, RoundPlan, Sealed, Share, Work};
 use zoo_state::{Event, Failure, Missed, Phase, Refusal, Restart, limits};
 
-use crate::fleet::{DEADLINE_MS, Fleet, SEQUENCE_TOKENS, commitment, plan};
+use crate::fleet::{DEADLINE_MS, Fleet, SEQUENCE_TOKENS, plan};
 
 const WINDOW: u64 = 12;
 
@@ -166,10 +166,12 @@ fn who_failed_is_not_waited_for_but_may_still_contribute() {
 #[test]
 fn a_duplicate_is_ignored_and_a_second_story_refused() {
     let mut fleet = Fleet::running(2, plan());
-    let honest = commitment(fleet.window(0));
+    let honest = fleet.commitment(0);
     let report = fleet.seal(0, &honest);
     fleet.report(0, report.clone()).unwrap();
-    let other = fleet.seal(0, &Commitment { mean_loss_bits: 1.5_f64.to_bits(), ..honest });
+    let mut other = honest;
+    other.outcome.mean_loss_bits = 1.5_f64.to_bits();
+    let other = fleet.seal(0, &other);
     for _ in 0..2 {
         assert_eq!(fleet.report(0, report.clone()), Ok(vec![]));
         assert_eq!(fleet.report(0, other.clone()), Err(Refusal::AnsweredOtherwise(fleet.id(0))));
@@ -182,7 +184,7 @@ fn a_duplicate_is_ignored_and_a_second_story_refused() {
 #[test]
 fn a_commitment_has_to_be_for_exactly_the_assigned_work() {
     let mut fleet = Fleet::running(2, plan());
-    let honest = commitment(fleet.window(0));
+    let honest = fleet.commitment(0);
     let other = zoo_content::Digest::of(b"other");
     let changes: [fn(&mut Commitment, zoo_content::Digest); 9] = [
         |commitment, other| commitment.work.job = other,
@@ -201,27 +203,27 @@ fn a_commitment_has_to_be_for_exactly_the_assigned_work() {
         let refused = fleet.report(0, fleet.seal(0, &lie));
         assert!(matches!(refused, Err(Refusal::NotAssigned { .. } | Refusal::OtherWindow(_))), "{lie:?}");
     }
-    let refused = fleet.report(0, fleet.seal(0, &commitment(fleet.window(1))));
+    let refused = fleet.report(0, fleet.seal(0, &fleet.commitment(1)));
     assert_eq!(refused, Err(Refusal::OtherWindow(fleet.id(0))), "another's share");
 }
 
 #[test]
 fn a_commitment_has_to_be_plausible() {
     let mut fleet = Fleet::running(2, plan());
-    let honest = commitment(fleet.window(0));
+    let honest = fleet.commitment(0);
     let changes: [fn(&mut Commitment); 12] = [
-        |commitment| commitment.steps += 1,
-        |commitment| commitment.tokens = 0,
-        |commitment| commitment.tokens += 1,
-        |commitment| commitment.tokens = 12 << 32,
-        |commitment| commitment.mean_loss_bits = f64::NAN.to_bits(),
-        |commitment| commitment.mean_loss_bits = f64::INFINITY.to_bits(),
-        |commitment| commitment.mean_loss_bits = (-1.0_f64).to_bits(),
-        |commitment| commitment.updates.clear(),
-        |commitment| commitment.updates[1].vnode = "head".into(),
-        |commitment| commitment.updates[1].vnode = "x".repeat(129),
-        |commitment| commitment.updates[1].bytes = 0,
-        |commitment| commitment.updates[1].bytes = u64::MAX,
+        |commitment| commitment.outcome.steps += 1,
+        |commitment| commitment.outcome.tokens = 0,
+        |commitment| commitment.outcome.tokens += 1,
+        |commitment| commitment.outcome.tokens = 12 << 32,
+        |commitment| commitment.outcome.mean_loss_bits = f64::NAN.to_bits(),
+        |commitment| commitment.outcome.mean_loss_bits = f64::INFINITY.to_bits(),
+        |commitment| commitment.outcome.mean_loss_bits = (-1.0_f64).to_bits(),
+        |commitment| commitment.outcome.updates.clear(),
+        |commitment| commitment.outcome.updates[1].vnode = "head".into(),
+        |commitment| commitment.outcome.updates[1].vnode = "x".repeat(129),
+        |commitment| commitment.outcome.updates[1].bytes = 0,
+        |commitment| commitment.outcome.updates[1].bytes = u64::MAX,
     ];
     for change in changes {
         let mut lie = honest.clone();
@@ -235,7 +237,7 @@ fn a_commitment_has_to_be_plausible() {
 #[test]
 fn a_commitment_counts_for_its_signer_alone_and_only_as_signed() {
     let mut fleet = Fleet::running(2, plan());
-    let honest = commitment(fleet.window(0));
+    let honest = fleet.commitment(0);
     let (thief, signer) = (fleet.id(1), fleet.id(0));
     let stolen = fleet.report(1, fleet.seal(0, &honest));
     assert_eq!(stolen, Err(Refusal::ForeignSeal { reporter: thief, signer }));
@@ -250,10 +252,10 @@ fn a_commitment_counts_for_its_signer_alone_and_only_as_signed() {
 #[test]
 fn who_claims_other_tokens_or_vnodes_than_most_is_at_fault() {
     let changes: [fn(&mut Commitment); 2] =
-        [|commitment| commitment.tokens *= 2, |commitment| commitment.updates.truncate(2)];
+        [|commitment| commitment.outcome.tokens *= 2, |commitment| commitment.outcome.updates.truncate(2)];
     for change in changes {
         let mut fleet = Fleet::running(3, plan());
-        let mut lie = commitment(fleet.window(1));
+        let mut lie = fleet.commitment(1);
         change(&mut lie);
         fleet.report(1, fleet.seal(1, &lie)).unwrap();
         fleet.step(0);
@@ -268,8 +270,8 @@ fn who_claims_other_tokens_or_vnodes_than_most_is_at_fault() {
 #[test]
 fn two_outlines_with_as_many_claims_start_the_round_again() {
     let mut fleet = Fleet::running(2, RoundPlan { minimum_nodes: 1, ..plan() });
-    let mut lie = commitment(fleet.window(1));
-    lie.tokens *= 2;
+    let mut lie = fleet.commitment(1);
+    lie.outcome.tokens *= 2;
     fleet.report(1, fleet.seal(1, &lie)).unwrap();
     fleet.step(0);
     let events = fleet.news();

@@ -67,10 +67,11 @@ impl Evidence {
             Command::Reported { node, report: Reported::Trained(sealed), .. } => {
                 let Ok(commitment) = sealed.open() else { return };
                 let Some(job) = jobs.iter_mut().find(|job| job.id == commitment.work.job) else { return };
-                *job.steps.entry(commitment.work.round).or_default() += u64::from(commitment.steps);
+                *job.steps.entry(commitment.work.round).or_default() += u64::from(commitment.outcome.steps);
                 let worker = job.workers.entry(*node).or_default();
                 worker.profile = state.nodes().get(node).map(|known| known.profile.clone());
-                (worker.windows, worker.tokens) = (worker.windows + 1, worker.tokens + commitment.tokens);
+                (worker.windows, worker.tokens) =
+                    (worker.windows + 1, worker.tokens + commitment.outcome.tokens);
             }
             _ => {}
         };

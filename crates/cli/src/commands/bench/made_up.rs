@@ -5,7 +5,8 @@ use zoo_content::Digest;
 use zoo_orchestrator::journal::Entry;
 use zoo_protocol::{
     Aggregate, CheckpointPlan, Commitment, Evaluate, JobDescription, NodeKey, NodeProfile, Profile, Report,
-    RoundPlan, Sealed, Speeds, Sum, Topology, TrainWindow, VNodeUpdate, Work, encode,
+    RoundPlan, Sealed, Speeds, Sum, Topology, TrainWindow, VNodeUpdate, VerifyWindow, WindowOutcome, Work,
+    encode,
 };
 use zoo_state::{Command, LossCause, State};
 
@@ -91,7 +92,7 @@ impl Network {
     fn report_of(&self, key: &NodeKey) -> Option<Report> {
         Some(match self.state.work_for(&key.id()) {
             Work::Idle => return None,
-            Work::Train(window) => Report::Trained(Sealed::seal(&commitment(window), key)),
+            Work::Train(window) => Report::Trained(Sealed::seal(&commitment(window, key), key)),
             Work::Sum(Sum { job, round, attempt, sum, first_vnode, vnodes, .. }) => {
                 let sums =
                     (first_vnode..first_vnode + vnodes).map(|vnode| update(vnode, (round, 0))).collect();
@@ -104,6 +105,11 @@ impl Network {
             Work::Evaluate(Evaluate { job, round, shard, .. }) => {
                 let nats_bits = 1000f64.to_bits();
                 Report::Evaluated { job, round, shard, nats_bits, tokens: 500, bytes: 2000 }
+            }
+            Work::Verify(VerifyWindow { maker, window, .. }) => {
+                let (job, round) = (window.job, window.round);
+                let outcome = commitment(window, key).outcome.digest();
+                Report::Verified { job, round, maker, outcome }
             }
         })
     }
@@ -135,18 +141,17 @@ fn job() -> JobDescription {
     }
 }
 
-fn commitment(window: TrainWindow) -> Commitment {
+fn commitment(window: TrainWindow, key: &NodeKey) -> Commitment {
     let (round, sequence) = (window.round, window.share.first_sequence);
-    Commitment {
+    let outcome = WindowOutcome {
         tokens: window.share.sequences() * 256,
-        replica_in: None,
         replica_out: Digest::of(b"optimizer"),
         steps_root: Digest::of(b"steps"),
         steps: window.share.inner_steps,
         updates: (0..8).map(|vnode| update(vnode, (round, sequence))).collect(),
         mean_loss_bits: (2.0 + 8.0 / (1.0 + f64::from(round))).to_bits(),
-        work: window,
-    }
+    };
+    Commitment::new(window, None, outcome, key)
 }
 
 fn update(vnode: u32, of: (u32, u64)) -> VNodeUpdate {

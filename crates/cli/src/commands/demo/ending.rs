@@ -13,7 +13,7 @@ use zoo_kernels::isa::{self, Isa};
 use zoo_model::{Decoder, PagePool, Sampler, generate};
 use zoo_orchestrator::Client;
 use zoo_pnode::verify;
-use zoo_protocol::{Commitment, encode};
+use zoo_protocol::Commitment;
 use zoo_tasks::{Recheck, recheck as do_again};
 
 use super::directories::Directories;
@@ -55,17 +55,12 @@ pub struct Sample {
 pub struct Rechecked {
     /// The node whose window it was.
     pub name: String,
-    /// Both commitments.
+    /// The round of the window, from 0.
+    pub round: u32,
+    /// What was committed to, and what came out here.
     pub recheck: Recheck,
     /// With what it was computed, there and here.
     pub here: String,
-}
-
-impl Rechecked {
-    /// What a commitment says, in one digest.
-    pub fn digest(commitment: &Commitment) -> Digest {
-        Digest::of(&encode(commitment))
-    }
 }
 
 impl Task<'_> {
@@ -104,7 +99,7 @@ pub async fn recheck(
     let (round, node) = (commitment.work.round, name.to_owned());
     let peers = client.peers().await?;
     let store = MemoryStore::new();
-    verify::fetch_inputs(client.endpoint(), &peers, &store, &commitment)
+    verify::fetch_inputs(client.endpoint(), &peers, &store, &commitment.work, commitment.replica_in)
         .await
         .with_context(|| format!("the inputs of {name}'s window of round {round} cannot be had"))?;
     let retrained = spawn_blocking(move || retrain(&store, commitment));
@@ -114,13 +109,13 @@ pub async fn recheck(
         "name": node,
         "round": round,
         "here": here,
-        "committed": Rechecked::digest(&recheck.expected),
-        "computed": Rechecked::digest(&recheck.got),
+        "committed": recheck.expected.digest(),
+        "computed": recheck.got.digest(),
         "differences": recheck.differences(),
     });
     let sentence = format!("{node}'s window of round {}, trained again here: {verdict}", round + 1);
     audience.tell("rechecked", fields, &sentence);
-    Ok(Rechecked { name: node, recheck, here })
+    Ok(Rechecked { name: node, round, recheck, here })
 }
 
 fn retrain(store: &MemoryStore, commitment: Commitment) -> Result<(Recheck, String)> {

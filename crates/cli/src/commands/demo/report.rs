@@ -115,13 +115,13 @@ impl Report {
     }
 
     fn print_recheck(&self, out: &mut impl Write) -> io::Result<()> {
-        let Rechecked { name, recheck, here } = &self.recheck;
-        let round = recheck.expected.work.round + 1;
+        let Rechecked { name, round, recheck, here } = &self.recheck;
+        let round = round + 1;
         let (steps, tokens) =
             (several(recheck.expected.steps.into(), "step"), count(recheck.expected.tokens));
         writeln!(out, "  {name}'s share of round {round}: {steps}, {tokens} tokens; here {here}")?;
-        writeln!(out, "  committed  {}", Rechecked::digest(&recheck.expected))?;
-        writeln!(out, "  computed   {}", Rechecked::digest(&recheck.got))?;
+        writeln!(out, "  committed  {}", recheck.expected.digest())?;
+        writeln!(out, "  computed   {}", recheck.got.digest())?;
         if recheck.equal() {
             writeln!(out, "  {}", style("equal, to the last bit").green())
         } else {

@@ -256,12 +256,9 @@ fn reported(report: &Report) -> String {
         Report::Evaluated { round, shard, tokens, .. } => {
             format!("round {}: evaluated shard {} on {} tokens", round + 1, shard + 1, count(*tokens))
         }
-        Report::Verified { round, maker, outcome, .. } => format!(
-            "the window of {} in round {} comes to {}",
-            maker.short(),
-            round + 1,
-            outcome.short()
-        ),
+        Report::Verified { round, maker, outcome, .. } => {
+            format!("the window of {} in round {} comes to {}", maker.short(), round + 1, outcome.short())
+        }
         Report::Withheld { round, maker, .. } => format!(
             "the window of {} in round {} cannot be trained again: nobody has what it started from",
             maker.short(),
