@@ -24,7 +24,8 @@ pub struct Retention {
 
 impl Default for Retention {
     fn default() -> Self {
-        Self { rounds: 5, jobs: 4 }
+        // What a window started from is asked for until it is settled whether it is right.
+        Self { rounds: 7, jobs: 4 }
     }
 }
 

@@ -316,6 +316,19 @@ pub enum Event {
         /// Who was asked.
         verifier: NodeId,
     },
+    /// A node has trained another's window again, or could not have what it started from.
+    VerdictGiven {
+        /// The job.
+        job: JobId,
+        /// The round of the window.
+        round: u32,
+        /// Whose window it is.
+        maker: NodeId,
+        /// Who trained it again.
+        verifier: NodeId,
+        /// Digest of what came of it, and whether that is what was committed to; nothing if it was withheld.
+        outcome: Option<(Digest, bool)>,
+    },
     /// Others trained a window to the outcome that was committed to.
     WindowVerified {
         /// The job.

@@ -32,7 +32,7 @@ const PANEL: usize = 3;
 /// So many of them settle it.
 const MAJORITY: usize = 2;
 /// A window that was drawn is verified within so many rounds, or not at all: nodes keep what it started from no longer.
-pub const CHALLENGE_ROUNDS: u32 = 4;
+pub const CHALLENGE_ROUNDS: u32 = 6;
 /// Rounds of the first quarantine.
 pub const QUARANTINE_ROUNDS: u32 = 16;
 /// Quarantines double so often.
@@ -276,6 +276,12 @@ impl State {
         }
         verification.verifiers.remove(&node);
         check.opinions.insert(node, opinion);
+        let (round, maker) = window;
+        let outcome = match opinion {
+            Opinion::Came(outcome) => Some((outcome, outcome == check.claim.outcome)),
+            Opinion::Withheld | Opinion::GaveUp => None,
+        };
+        events.push(Event::VerdictGiven { job, round, maker, verifier: node, outcome });
         if let Some(verdict) = check.verdict() {
             self.conclude(window, verdict, events);
         }

@@ -143,7 +143,9 @@ impl State {
                 Event::VerificationAsked { verifier, .. } | Event::VerifierReleased { verifier, .. } => {
                     concerned.insert(*verifier);
                 }
-                Event::WindowVerified { .. } | Event::WindowUnverified { .. } => {}
+                Event::VerdictGiven { .. }
+                | Event::WindowVerified { .. }
+                | Event::WindowUnverified { .. } => {}
                 Event::PartSummed { sum, .. } => concerned.extend(waiting_for(*sum)),
                 Event::PartMoved { sum, node, .. } => {
                     concerned.extend(node);

@@ -70,6 +70,8 @@ pub enum NodeState {
     Aggregating,
     /// Evaluates shards of the held-out data.
     Evaluating,
+    /// Trains another's window again.
+    Verifying,
     /// Is gone.
     Lost,
 }
@@ -83,6 +85,7 @@ impl NodeState {
             Self::Contributed => "contributed",
             Self::Aggregating => "aggregating",
             Self::Evaluating => "evaluating",
+            Self::Verifying => "verifying",
             Self::Lost => "lost",
         }
     }
@@ -200,6 +203,10 @@ impl Overview {
                 self.contributions.push((*tokens, f64::from_bits(*mean_loss_bits)));
                 self.set(node, NodeState::Contributed);
             }
+            Event::VerificationAsked { verifier, .. } => self.set(verifier, NodeState::Verifying),
+            Event::VerdictGiven { verifier, .. } | Event::VerifierReleased { verifier, .. } => {
+                self.set(verifier, NodeState::Waiting);
+            }
             Event::RoundSealed { .. } => self.set_all(NodeState::Aggregating),
             Event::RoundFinished { round, tokens, step, .. } => {
                 self.tokens = *tokens;
@@ -214,12 +221,13 @@ impl Overview {
                 self.bits_per_byte.push(f64::from_bits(*bits_per_byte_bits));
                 self.set_all(NodeState::Waiting);
             }
-            Event::RoundRestarted { .. }
-            | Event::JobFinished { .. }
+            Event::RoundRestarted { .. } => self.set_all(NodeState::Waiting),
+            Event::JobFinished { .. }
             | Event::JobFailed { .. }
             | Event::JobPaused { .. }
             | Event::JobStopped { .. } => {
-                self.set_all(NodeState::Waiting);
+                let here = self.nodes.values_mut().filter(|node| node.state != NodeState::Lost);
+                here.for_each(|node| node.set(NodeState::Waiting));
             }
             _ => {}
         }
@@ -262,8 +270,10 @@ impl Overview {
         }
     }
 
+    /// Of everybody who has a part in the round.
     fn set_all(&mut self, state: NodeState) {
-        self.nodes.values_mut().filter(|node| node.state != NodeState::Lost).for_each(|node| node.set(state));
+        let busy = [NodeState::Lost, NodeState::Verifying];
+        self.nodes.values_mut().filter(|node| !busy.contains(&node.state)).for_each(|node| node.set(state));
     }
 }
 

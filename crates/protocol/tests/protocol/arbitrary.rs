@@ -9,7 +9,7 @@ use zoo_protocol::{
     Aggregate, Challenge, CheckpointPlan, Commitment, Evaluate, Form, FromOrchestrator, JobDescription,
     JournalHead, Keep, Link, NodeId, NodeKey, NodeProfile, Peer, Profile, RefusedSummand, Rejection, Report,
     Role, RoundPlan, Sealed, Share, Speeds, StorageKind, Stretch, Sum, Summand, ToOrchestrator, Topology,
-    TrainWindow, VNodeUpdate, WindowOutcome, Work, limits,
+    TrainWindow, VNodeUpdate, VerifyWindow, WindowOutcome, Work, limits,
 };
 
 use crate::samples::key;
@@ -174,7 +174,12 @@ fn any_work() -> impl Strategy<Value = Work> {
             let TrainWindow { job, round, program, .. } = window;
             Work::Sum(Sum { job, round, attempt, sum, program, first_vnode, vnodes, norm_limits, summands })
         });
-    prop_oneof![Just(Work::Idle), any_window().prop_map(Work::Train), aggregate, evaluate, sum]
+    let verify = (any_window(), any::<u32>(), any_node(), prop::option::of(any_digest())).prop_map(
+        |(window, asked_in, maker, replica_in)| {
+            Work::Verify(VerifyWindow { asked_in, maker, window, replica_in })
+        },
+    );
+    prop_oneof![Just(Work::Idle), any_window().prop_map(Work::Train), aggregate, evaluate, sum, verify]
 }
 
 fn any_limits() -> impl Strategy<Value = Vec<u64>> {
@@ -232,6 +237,13 @@ fn any_report() -> impl Strategy<Value = Report> {
             reason: limits::reason(text)
         }),
         place().prop_map(|(job, round, ask)| Report::Kept { job, round, ask }),
+        (place(), any_node(), any_digest()).prop_map(|((job, round, _), maker, outcome)| Report::Verified {
+            job,
+            round,
+            maker,
+            outcome
+        }),
+        (place(), any_node()).prop_map(|((job, round, _), maker)| Report::Withheld { job, round, maker }),
         (place(), any::<u64>(), vec(any::<u8>(), 0..100))
             .prop_map(|((job, round, _), nonce, proof)| Report::Proved { job, round, nonce, proof }),
     ]

@@ -7,7 +7,7 @@ use zoo_protocol::{
     Aggregate, Challenge, CheckpointPlan, Commitment, Evaluate, Form, FromOrchestrator, JobDescription,
     JournalHead, Keep, Link, NodeId, NodeKey, NodeProfile, Peer, Profile, RefusedSummand, Rejection, Report,
     Role, RoundPlan, Sealed, Share, Speeds, StorageKind, Stretch, Sum, Summand, ToOrchestrator, Topology,
-    TrainWindow, VNodeUpdate, WindowOutcome, Work,
+    TrainWindow, VNodeUpdate, VerifyWindow, WindowOutcome, Work,
 };
 
 pub fn key() -> NodeKey {
@@ -176,6 +176,12 @@ pub fn works() -> Vec<Work> {
             data: digest("held-out data"),
             shard: 3,
             shards: 4,
+        }),
+        Work::Verify(VerifyWindow {
+            asked_in: 7,
+            maker: key().id(),
+            window: window(),
+            replica_in: Some(digest("optimizer in")),
         }),
         Work::Sum(Sum {
             job,

@@ -74,6 +74,7 @@ fn name(event: &Event) -> &'static str {
         Event::Fault { kind: FaultKind::WrongVerdict { .. }, .. } => "fault.wrong_verdict",
         Event::VerificationAsked { .. } => "verification_asked",
         Event::VerifierReleased { .. } => "verifier_released",
+        Event::VerdictGiven { .. } => "verdict_given",
         Event::WindowVerified { .. } => "window_verified",
         Event::WindowUnverified { why: Unverified::Withheld, .. } => "window_unverified.withheld",
         Event::WindowUnverified { why: Unverified::Undecided, .. } => "window_unverified.undecided",
@@ -182,6 +183,7 @@ fn events() -> Vec<Event> {
     events.extend([
         Event::VerificationAsked { job, round, maker, verifier },
         Event::VerifierReleased { job, round, maker, verifier },
+        Event::VerdictGiven { job, round, maker, verifier, outcome: Some((right, false)) },
         Event::WindowVerified { job, round, maker, verifiers: vec![verifier] },
     ]);
     let unverified = [Unverified::Withheld, Unverified::Undecided, Unverified::Expired];

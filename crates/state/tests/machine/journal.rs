@@ -1,7 +1,9 @@
 //! The journal's format: what was written once is read and replayed for ever.
 
 use zoo_content::Digest;
-use zoo_protocol::{Aggregate, Form, Link, RefusedSummand, Report, RoundPlan, Topology, encode};
+use zoo_protocol::{
+    Aggregate, Form, Link, RefusedSummand, Report, RoundPlan, Topology, VerifyWindow, Work, encode,
+};
 use zoo_state::{Command, Event, JobStatus, JournalError, LossCause, Outcome, State};
 
 use crate::fleet::{DEADLINE_MS, Fleet, plan};
@@ -55,6 +57,22 @@ fn history() -> Fleet {
         fleet.report(node, Report::Refused { job, round, attempt, summands }).unwrap();
     }
     assert!(fleet.finish(&refused, 20));
+    let plan = RoundPlan { steps: 30, evaluate_every: 30, verified_in_1000: 1000, ..plan() };
+    let verified = fleet.submit("verified", plan);
+    let mut withheld = None;
+    while !matches!(fleet.state.job_status(&verified), Some(JobStatus::Over(_))) {
+        for node in 0..3 {
+            match fleet.work(node) {
+                Work::Verify(VerifyWindow { maker, window, .. }) if withheld.is_none() => {
+                    let (job, round) = (window.job, window.round);
+                    withheld = Some(fleet.report(node, Report::Withheld { job, round, maker }).unwrap());
+                }
+                _ => fleet.step(node),
+            }
+        }
+    }
+    let is_verdict = |event: &Event| matches!(event, Event::WindowVerified { .. });
+    assert!(withheld.is_some() && fleet.events.iter().any(is_verdict));
     fleet
 }
 
