@@ -6,7 +6,7 @@ use zoo_agent::{Agent, Effect, Input, Outcome, Task};
 use zoo_content::Digest;
 use zoo_protocol::{
     Aggregate, Challenge, Commitment, Evaluate, Form, Keep, NodeId, NodeKey, Peer, Profile, RefusedSummand,
-    Report, Share, Sum, Summand, TrainWindow, VNodeUpdate, WindowOutcome, Work,
+    Report, Share, Sum, Summand, TrainWindow, VNodeUpdate, VerifyWindow, WindowOutcome, Work,
 };
 
 fn digest(name: &str) -> Digest {
@@ -209,6 +209,67 @@ fn a_window_is_gathered_run_and_reported() {
                 &["report trained 0"],
             ),
             (told(Work::Idle), &[]),
+        ],
+    );
+}
+
+fn verify() -> Work {
+    let replica_in = Some(digest("update 2"));
+    Work::Verify(VerifyWindow { asked_in: 3, maker: NodeId([2; 32]), window: window(1), replica_in })
+}
+
+#[test]
+fn another_nodes_window_is_gathered_trained_again_and_said_to_come_to_something() {
+    let maker = NodeId([2; 32]).short();
+    let outcome = digest("outcome");
+    let said = format!("report 1 of {maker} comes to {}", outcome.short());
+    let mut agent = agent();
+    let effects = agent.handle(told(verify()));
+    let replica = digest("update 2");
+    let sources = effects.iter().find_map(|effect| match effect {
+        Effect::Fetch { digest, sources, .. } if *digest == replica => Some(sources[0].node),
+        _ => None,
+    });
+    assert_eq!(sources, Some(NodeId([2; 32])), "its maker first");
+    assert_eq!(words(&effects), ["fetch base 1", "fetch data", "fetch program", "fetch update 2"]);
+    play(
+        &mut agent,
+        vec![
+            (fetched("program"), &[]),
+            (fetched("data"), &[]),
+            (fetched("base 1"), &[]),
+            (fetched("update 2"), &[&format!("run verify 1 of {maker} as 1")]),
+            (Input::TaskFinished { assignment: 1, outcome: Outcome::Verified { outcome } }, &[&said]),
+            (told(verify()), &[]),
+        ],
+    );
+}
+
+#[test]
+fn what_a_window_started_from_is_withheld_if_nobody_has_it_and_nothing_else_is() {
+    let withheld = format!("report 1 of {} withheld", NodeId([2; 32]).short());
+    play(
+        &mut agent(),
+        vec![
+            (told(verify()), &["fetch base 1", "fetch data", "fetch program", "fetch update 2"]),
+            (fetched("program"), &[]),
+            (fetched("base 1"), &[]),
+            (failed("data"), &["retry 1 after 1"]),
+            (Input::Retry(1), &["fetch data"]),
+            (failed("data"), &["retry 1 after 2"]),
+            (Input::Retry(1), &["fetch data"]),
+            (failed("data"), &["report failed: cannot fet", "retry 1 after 3"]),
+        ],
+    );
+    play(
+        &mut agent(),
+        vec![
+            (told(verify()), &["fetch base 1", "fetch data", "fetch program", "fetch update 2"]),
+            (failed("update 2"), &["retry 1 after 1"]),
+            (Input::Retry(1), &["fetch update 2"]),
+            (failed("update 2"), &["retry 1 after 2"]),
+            (Input::Retry(1), &["fetch update 2"]),
+            (failed("update 2"), &[&withheld]),
         ],
     );
 }

@@ -19,8 +19,8 @@ use zoo_orchestrator::{Client, Notice};
 use zoo_pnode::verify::fetch_inputs;
 use zoo_protocol::{
     Aggregate, Commitment, FromOrchestrator, MAX_FRAME_BYTES, Message, NodeKey, NodeProfile, Peer, Report,
-    Role, Sealed, Speeds, Statement, ToOrchestrator, TrainWindow, VERSION, WindowOutcome, WireError, Work,
-    encode,
+    Role, Sealed, Speeds, Statement, ToOrchestrator, TrainWindow, VERSION, VerifyWindow, WindowOutcome,
+    WireError, Work, encode,
 };
 use zoo_state::Event;
 use zoo_tasks::{AtHand, train};
@@ -60,6 +60,12 @@ impl Network {
 
     /// Two rounds for whoever is there.
     fn submit(&self) {
+        self.submit_rounds(2, &["rounds.minimum_nodes=3"]);
+    }
+
+    /// So many rounds, with these settings.
+    fn submit_rounds(&self, rounds: u32, more: &[&str]) {
+        let steps = (4 * rounds).to_string();
         let word = self.ticket.to_string();
         let job = ["submit", "--preset", "qwen3-tiny", "--data", "text.txt", "--network", &word, "--json"];
         let settings = [
@@ -67,10 +73,9 @@ impl Network {
             "training.update.type=sparse",
             "training.update.keep=512",
             "rounds.inner_steps=4",
-            "rounds.minimum_nodes=3",
         ];
-        let settings = settings.iter().flat_map(|setting| ["--set", setting]);
-        self.bench.zoo(job.into_iter().chain(["--steps", "8"]).chain(settings)).succeeds();
+        let settings = settings.iter().chain(more).flat_map(|setting| ["--set", setting]);
+        self.bench.zoo(job.into_iter().chain(["--steps", &steps]).chain(settings)).succeeds();
     }
 
     fn log(&self, name: &str) -> String {
@@ -176,19 +181,49 @@ impl Liar {
         self.stream.send(&ToOrchestrator::Report(report)).await.unwrap();
     }
 
+    /// What it is told next, while it says now and then that it is there; nothing when it is told to go.
+    async fn next(&mut self) -> Option<FromOrchestrator> {
+        let mut beat = tokio::time::interval(Duration::from_millis(500));
+        loop {
+            tokio::select! {
+                _ = beat.tick() => {
+                    let (step, loss_bits, tokens_per_second) = (1, 0, 1);
+                    let (sent_bytes, received_bytes) = (0, 0);
+                    let status = ToOrchestrator::Heartbeat { step, loss_bits, tokens_per_second, sent_bytes, received_bytes };
+                    self.stream.send(&status).await.ok()?;
+                }
+                message = self.stream.recv() => return message.ok()?,
+            }
+        }
+    }
+
     /// Stays, as if nothing were wrong, until told to go.
     fn stay(mut self) -> tokio::task::JoinHandle<()> {
+        tokio::spawn(async move { while self.next().await.is_some() {} })
+    }
+
+    /// Contributes to every round what it trained on other sequences than its own, until told to go.
+    fn train_on_other_data(mut self) -> tokio::task::JoinHandle<()> {
         tokio::spawn(async move {
-            let mut beat = tokio::time::interval(Duration::from_millis(500));
-            loop {
-                tokio::select! {
-                    _ = beat.tick() => {
-                        let (step, loss_bits, tokens_per_second) = (1, 0, 1);
-                        let (sent_bytes, received_bytes) = (0, 0);
-                        let status = ToOrchestrator::Heartbeat { step, loss_bits, tokens_per_second, sent_bytes, received_bytes };
-                        if self.stream.send(&status).await.is_err() { return }
+            while let Some(message) = self.next().await {
+                let FromOrchestrator::Work { work, peers } = message else { continue };
+                match work {
+                    Work::Train(window) => {
+                        let mut elsewhere = window.clone();
+                        elsewhere.share.first_sequence += 1 << 20;
+                        let Honest { commitment, updates } = self.train(&elsewhere, &peers).await;
+                        updates.iter().for_each(|blob| self.store.keep(blob).unwrap());
+                        let commitment = Commitment::new(window, None, commitment.outcome, &key());
+                        self.contribute(&commitment, &key()).await;
                     }
-                    message = self.stream.recv() => if !matches!(message, Ok(Some(_))) { return },
+                    Work::Aggregate(Aggregate { job, round, .. }) => {
+                        self.report(Report::Failed { job, round, reason: "no time".into() }).await;
+                    }
+                    Work::Verify(VerifyWindow { asked_in: round, window, .. }) => {
+                        let job = window.job;
+                        self.report(Report::Failed { job, round, reason: "no time".into() }).await;
+                    }
+                    _ => {}
                 }
             }
         })
@@ -408,6 +443,29 @@ async fn a_contribution_that_was_made_before() {
     liar.stream.close().await;
     assert_eq!(network.faults_until_the_end().await, Vec::<String>::new());
     network.check_log("up", "report refused", "it is for another job or round");
+    network.stop();
+}
+
+/// What is in its contributions is as good as any, and fits: only who trains its window again can know.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_trains_on_other_data_than_its_own_is_convicted_by_those_who_train_its_window_again() {
+    let network = Network::start();
+    let liar = Liar::join(&network.ticket).await.train_on_other_data();
+    network.submit_rounds(12, &["rounds.minimum_nodes=2", "rounds.verified_in_1000=1000"]);
+    let faults = network.faults_until_the_end().await;
+    assert!(faults.len() == 1 && faults[0].contains("for its window of round"), "{faults:?}");
+    network.check_log("up", "node at fault", "2 nodes trained it again");
+    let word = network.ticket.to_string();
+    let trust = network.bench.zoo(["trust", "--network", &word, "--json"]).succeeds();
+    let trust: serde_json::Value = serde_json::from_str(trust.stdout.trim()).unwrap();
+    let nodes = trust["nodes"].as_array().unwrap();
+    for node in nodes {
+        let is_liar = node["node"] == key().id().to_string();
+        assert_eq!(node["convictions"], u64::from(is_liar), "{node}");
+        assert!(is_liar || node["verified"].as_u64().unwrap() > 0, "{node}");
+    }
+    assert_eq!(nodes.len(), NODES.len() + 1);
+    liar.abort();
     network.stop();
 }
 

@@ -25,6 +25,7 @@ mod storage;
 mod submit;
 mod top;
 mod train;
+mod trust;
 mod up;
 
 use anyhow::Result;
@@ -56,6 +57,8 @@ pub enum Command {
     Jobs(jobs::Jobs),
     /// A network at one glance
     Status(status::Status),
+    /// Who was checked, by whom, and what came of it
+    Trust(trust::Trust),
     /// Watch what every node of a network does
     Top(top::Top),
     /// Fetch a job's newest model
@@ -111,6 +114,7 @@ impl Command {
             Command::Keys(command) => command.run(),
             Command::Jobs(command) => command.run(),
             Command::Status(command) => command.run(),
+            Command::Trust(command) => command.run(),
             Command::Top(command) => command.run(),
             Command::Fetch(command) => command.run(),
             Command::Storage(command) => command.run(),

@@ -65,19 +65,25 @@ impl NetworkArgs {
 
     /// Connects, and hears what has happened so far.
     pub async fn connect(&self) -> Result<Connected> {
+        let mut view = NetworkView::default();
+        let (client, watch) = self.catch_up(|notice| view.hear(notice)).await?;
+        Ok(Connected { client, watch, view })
+    }
+
+    /// Connects, and tells `hear` of everything that has happened so far.
+    pub async fn catch_up(&self, mut hear: impl FnMut(&Notice)) -> Result<(Client, Watch)> {
         let client = self.client().await?;
         let mut watch = client.watch(0).await?;
-        let mut view = NetworkView::default();
         let catch_up = async {
             loop {
                 match watch.next().await?.context("the orchestrator stopped in the middle of a sentence")? {
                     Notice::CaughtUp => return anyhow::Ok(()),
-                    notice => view.hear(&notice),
+                    notice => hear(&notice),
                 }
             }
         };
         timeout(CATCH_UP_TIMEOUT, catch_up).await.context("the orchestrator does not come to an end")??;
-        Ok(Connected { client, watch, view })
+        Ok((client, watch))
     }
 }
 

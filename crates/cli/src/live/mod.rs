@@ -9,6 +9,7 @@ mod overview;
 mod screen;
 mod sparkline;
 mod table;
+mod trust;
 
 pub use audience::Audience;
 pub use json::print_line;
@@ -16,4 +17,5 @@ pub use narration::full_sentence;
 pub use network::{JobState, JobView, NetworkView};
 pub use overview::{NodeState, NodeView, Overview};
 pub use sparkline::sparkline;
+pub use trust::{CheckView, TrustView};
 pub use zoo_api::event_line;

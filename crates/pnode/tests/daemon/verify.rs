@@ -5,11 +5,11 @@ use std::ops::ControlFlow;
 use zoo_content::{BlobStore, Digest, MemoryStore};
 use zoo_network::{BindOptions, Endpoint};
 use zoo_pnode::verify::fetch_inputs;
-use zoo_protocol::{Commitment, NodeKey, TrainWindow, Work};
+use zoo_protocol::{Commitment, NodeKey, Report, TrainWindow, VerifyWindow, Work};
 use zoo_tasks::recheck;
 use zoo_training::equal_shares;
 
-use crate::orchestrator::{Job, Node, Orchestrator, tell, trained};
+use crate::orchestrator::{Job, Node, Orchestrator, report, tell, trained};
 
 /// A change to a commitment, and what must be found to differ.
 type Lie = (fn(&mut Commitment), &'static str);
@@ -41,6 +41,20 @@ async fn a_window_trained_again_is_equal_and_every_lie_shows() {
         commitments.push(trained(&mut conversation).await);
     }
     assert_eq!(commitments[1].replica_in, Some(commitments[0].outcome.replica_out));
+
+    // The node itself, asked as if it were another, comes to the digests of both.
+    for commitment in &commitments {
+        let Commitment { work: window, replica_in, outcome, .. } = commitment.clone();
+        let work = VerifyWindow { asked_in: 2, maker: peers[0].node, window, replica_in };
+        tell(&mut conversation, Work::Verify(work), &peers).await;
+        match report(&mut conversation).await {
+            Report::Verified { round, maker, outcome: said, .. } => {
+                assert_eq!((round, maker), (commitment.work.round, peers[0].node));
+                assert_eq!(said, outcome.digest());
+            }
+            other => panic!("not verified: {other:?}"),
+        }
+    }
 
     let key = NodeKey::from_seed([7; 32]);
     let listen = "127.0.0.1:0".parse().unwrap();
