@@ -312,6 +312,12 @@ pub struct Node {
     pub shards: u64,
     /// Times that it did what no honest node does.
     pub faults: u64,
+    /// Windows of its that others trained again to the same outcome.
+    pub verified: u64,
+    /// Windows of others that it trained again to what turned out to be right.
+    pub verifications: u64,
+    /// Windows, or verdicts on others', that turned out to be wrong.
+    pub convictions: u64,
     /// What its last heartbeat said, while it is here.
     pub status: Option<NodeStatus>,
 }
@@ -362,6 +368,9 @@ impl Node {
             aggregations: account.aggregations,
             shards: account.shards,
             faults: account.faults,
+            verified: account.verified,
+            verifications: account.verifications,
+            convictions: account.convictions,
             status: status.filter(|_| node.live),
         }
     }

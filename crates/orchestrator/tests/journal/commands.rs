@@ -203,8 +203,3 @@ async fn a_journal_of_format_1_still_opens() {
     assert!(replayed.state.running().is_some());
     assert!(journal.next_event() > journal.commands());
 }
-
-#[tokio::test]
-async fn zz_write() {
-    write(std::path::Path::new("/tmp/fx.sqlite")).await;
-}
