@@ -215,12 +215,12 @@ fn a_window_is_gathered_run_and_reported() {
 
 fn verify() -> Work {
     let replica_in = Some(digest("update 2"));
-    Work::Verify(VerifyWindow { asked_in: 3, maker: NodeId([2; 32]), window: window(1), replica_in })
+    Work::Verify(VerifyWindow { asked_in: 3, maker: node(2), window: window(1), replica_in })
 }
 
 #[test]
 fn another_nodes_window_is_gathered_trained_again_and_said_to_come_to_something() {
-    let maker = NodeId([2; 32]).short();
+    let maker = node(2).short();
     let outcome = digest("outcome");
     let said = format!("report 1 of {maker} comes to {}", outcome.short());
     let mut agent = agent();
@@ -230,7 +230,7 @@ fn another_nodes_window_is_gathered_trained_again_and_said_to_come_to_something(
         Effect::Fetch { digest, sources, .. } if *digest == replica => Some(sources[0].node),
         _ => None,
     });
-    assert_eq!(sources, Some(NodeId([2; 32])), "its maker first");
+    assert_eq!(sources, Some(node(2)), "its maker first");
     assert_eq!(words(&effects), ["fetch base 1", "fetch data", "fetch program", "fetch update 2"]);
     play(
         &mut agent,
@@ -247,7 +247,7 @@ fn another_nodes_window_is_gathered_trained_again_and_said_to_come_to_something(
 
 #[test]
 fn what_a_window_started_from_is_withheld_if_nobody_has_it_and_nothing_else_is() {
-    let withheld = format!("report 1 of {} withheld", NodeId([2; 32]).short());
+    let withheld = format!("report 1 of {} withheld", node(2).short());
     play(
         &mut agent(),
         vec![

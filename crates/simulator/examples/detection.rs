@@ -1,6 +1,6 @@
 //! How soon lies are found, over thousands of liars: what was measured beside what the formula says.
 //!
-//!     cargo run --release -p zoo-simulator --example detection
+//!     cargo run --release -p zoo-simulator --example detection [SEEDS]
 //!
 //! A window that was forged is found out if it is drawn, so a node is convicted within x forged windows with probability
 //! `1 - (1 - s d)^x`: s is how many windows are drawn, d how often the verifiers come to the truth. Each line is one attack and one s;
@@ -16,6 +16,7 @@ const ROUNDS: u32 = 60;
 const QUANTILE: f64 = 2.576;
 
 fn main() {
+    let seeds = std::env::args().nth(1).map_or(200, |seeds| seeds.parse().expect("a number of seeds"));
     println!("attack, windows verified of 1000: nodes that lie, convicted, honest nodes convicted");
     let attacks: [(&str, Faults); 4] = [
         ("nobody", Faults::none()),
@@ -25,7 +26,7 @@ fn main() {
     ];
     for (name, faults) in attacks {
         for verified_in_1000 in [50, 200] {
-            let outcomes = run(24, verified_in_1000, &faults);
+            let outcomes = run(seeds, verified_in_1000, &faults);
             tell(name, verified_in_1000, &outcomes);
         }
     }

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use zoo_content::Digest;
-use zoo_protocol::{Aggregate, Evaluate, Form, Peer, Report, Sum, Summand, Work};
+use zoo_protocol::{Aggregate, Evaluate, Form, Peer, Report, Sum, Summand, TrainWindow, Work};
 use zoo_training::{Evaluation, LocalJob, Part, equal_shares, evaluate};
 
 use crate::orchestrator::{Conversation, Job, Node, Orchestrator, report, tell, trained};
@@ -56,22 +56,26 @@ async fn sums(
     sums
 }
 
-/// One round on every node; returns the checkpoint that all of them report.
+/// One round on every node, which begins from what it kept and keeps something for the next; returns the checkpoint that all of them
+/// report.
 async fn round(
     job: &Job,
     nodes: &mut [(Peer, Conversation)],
     peers: &[Peer],
+    kept: &mut [Option<Digest>],
     round: u32,
     base: Digest,
 ) -> Digest {
     let shares = shares(nodes.len(), round);
-    for ((_, conversation), share) in nodes.iter_mut().zip(&shares) {
-        tell(conversation, Work::Train(job.window(round, base, *share)), peers).await;
+    for (((_, conversation), share), kept) in nodes.iter_mut().zip(&shares).zip(kept.iter()) {
+        let window = TrainWindow { kept: *kept, ..job.window(round, base, *share) };
+        tell(conversation, Work::Train(window), peers).await;
     }
     let mut summands = Vec::new();
-    for (peer, conversation) in nodes.iter_mut() {
+    for ((peer, conversation), kept) in nodes.iter_mut().zip(kept) {
         let commitment = trained(conversation).await;
-        assert_eq!(commitment.replica_in.is_some(), round > 0, "the replica's state is carried on");
+        assert_eq!(commitment.replica_in, *kept, "the replica's state is carried on");
+        *kept = Some(commitment.outcome.replica_out);
         let (tokens, updates) = (commitment.outcome.tokens, commitment.outcome.updates);
         summands.push(Summand {
             node: peer.node,
@@ -153,9 +157,9 @@ async fn rounds_over_the_network_have_the_bits_of_one_process() {
     peers.push(orchestrator.endpoint.peer());
 
     let mut local = LocalJob::new(&job.spec, &job.data, NODES).unwrap();
-    let mut base = job.base;
+    let (mut base, mut kept) = (job.base, [None; NODES]);
     for at in 0..3 {
-        base = round(&job, &mut nodes, &peers, at, base).await;
+        base = round(&job, &mut nodes, &peers, &mut kept, at, base).await;
         let shares: Vec<_> = shares(NODES, at).into_iter().map(Some).collect();
         local.round(&shares, 0, &mut |_, _| ControlFlow::Continue(())).unwrap();
         assert_eq!(base, Digest::of(&local.checkpoint().manifest().to_bytes()), "round {at}");

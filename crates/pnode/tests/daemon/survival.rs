@@ -105,7 +105,7 @@ async fn a_node_that_crashed_in_a_window_does_it_again_with_equal_bits() {
     let undisturbed = Node::start(orchestrator.endpoint.ticket());
     let (_, mut conversation) = orchestrator.welcome().await;
     tell(&mut conversation, Work::Train(window.clone()), &peers).await;
-    let expected = trained(&mut conversation).await;
+    let expected = trained(&mut conversation).await.outcome;
     undisturbed.shut_down().await.1.unwrap();
 
     let crashing = Node::start(orchestrator.endpoint.ticket());
@@ -118,7 +118,7 @@ async fn a_node_that_crashed_in_a_window_does_it_again_with_equal_bits() {
     let (again, mut conversation) = orchestrator.welcome().await;
     assert_eq!(again.node, peer.node, "the identity survives");
     tell(&mut conversation, Work::Train(window), &peers).await;
-    assert_eq!(trained(&mut conversation).await, expected);
+    assert_eq!(trained(&mut conversation).await.outcome, expected);
     restarted.shut_down().await.1.unwrap();
 }
 
