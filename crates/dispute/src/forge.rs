@@ -1,0 +1,74 @@
+//! A window in which one bit is wrong, to show that it is found.
+
+use zoo_content::Digest;
+use zoo_training::Dataset;
+
+use crate::program::Program;
+use crate::replay::{Knowledge, Replay, ReplayError};
+use crate::trace::{State, Trace};
+
+/// Where a bit is flipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flip {
+    /// The inner step of the window, from 0.
+    pub step: u32,
+    /// The tensor, by its place in the step's [`Program`].
+    pub tensor: usize,
+    /// The element.
+    pub element: usize,
+    /// The bit, 0 the lowest.
+    pub bit: u32,
+}
+
+/// A window done with one bit flipped in one element of one tensor of one step; whatever follows is done as it should be, from there.
+pub struct Forgery<'a> {
+    honest: Replay<'a>,
+    flip: Flip,
+}
+
+impl<'a> Forgery<'a> {
+    /// Flips a bit.
+    pub fn new(honest: Replay<'a>, flip: Flip) -> Self {
+        Self { honest, flip }
+    }
+
+    /// The traces from the flip to `last`, one after the other.
+    fn traces(&mut self, last: u32, mut each: impl FnMut(Trace)) -> Result<(), ReplayError> {
+        let mut state: Option<State> = None;
+        for step in self.flip.step..=last {
+            let before = state.take().map_or_else(|| self.honest.state_before(step), Ok)?;
+            let program = Program::of(self.honest.terms(), step)?;
+            let Flip { tensor, element, bit, .. } = self.flip;
+            let trace = Trace::of(program, &self.honest.batch(step)?, before, |at, values| {
+                if (step, at) == (self.flip.step, tensor) {
+                    values[element] = f32::from_bits(values[element].to_bits() ^ 1 << bit);
+                }
+            });
+            state = Some(trace.after());
+            each(trace);
+        }
+        Ok(())
+    }
+}
+
+impl Knowledge for Forgery<'_> {
+    fn steps(&mut self) -> Result<Vec<Digest>, ReplayError> {
+        let mut digests = self.honest.steps()?;
+        digests.truncate(self.flip.step as usize);
+        self.traces(self.honest.terms().share.inner_steps - 1, |trace| digests.push(trace.digest()))?;
+        Ok(digests)
+    }
+
+    fn trace(&mut self, step: u32) -> Result<Trace, ReplayError> {
+        if step < self.flip.step {
+            return self.honest.trace(step);
+        }
+        let mut last = None;
+        self.traces(step, |trace| last = Some(trace))?;
+        Ok(last.expect("there is at least one step"))
+    }
+
+    fn data(&self) -> &Dataset {
+        self.honest.data()
+    }
+}

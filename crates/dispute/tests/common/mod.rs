@@ -1,0 +1,84 @@
+//! Small windows of every kind of network.
+
+use zoo_dispute::{Terms, Window};
+use zoo_model::{AdamWSettings, Decay, Family, ModelConfig, Optimizer, Profile};
+use zoo_protocol::{NodeId, NodeKey};
+use zoo_training::{Checkpoint, Dataset, Share, Trainer, TrainingSpec};
+
+/// A window that is disputed.
+pub struct Setting {
+    pub name: String,
+    pub window: Window<'static>,
+    pub terms: Terms,
+}
+
+pub fn maker() -> NodeKey {
+    NodeKey::from_seed([1; 32])
+}
+
+pub fn challenger() -> NodeKey {
+    NodeKey::from_seed([2; 32])
+}
+
+pub fn arbiter() -> NodeId {
+    NodeKey::from_seed([3; 32]).id()
+}
+
+/// One of every family and profile, with and without clipping.
+pub fn settings() -> Vec<Setting> {
+    let mut settings = Vec::new();
+    for family in [Family::Qwen3, Family::Llama, Family::Gpt2] {
+        for profile in Profile::ALL {
+            settings.push(setting(family, profile, 3));
+        }
+    }
+    settings
+}
+
+/// A network so small that every operator is there and a step takes no time. Its sizes are awkward.
+pub fn setting(family: Family, profile: Profile, inner_steps: u32) -> Setting {
+    let gpt2 = family == Family::Gpt2;
+    let model = ModelConfig {
+        family,
+        vocab_size: 50,
+        width: 24,
+        layers: 2,
+        heads: 4,
+        kv_heads: if gpt2 { 4 } else { 2 },
+        head_dim: 6,
+        hidden: 40,
+        context: 70,
+        norm_epsilon: 1e-5,
+        rope_theta: if gpt2 { 0.0 } else { 10_000.0 },
+        tied_embeddings: family != Family::Llama,
+        biases: gpt2,
+        initial_std: 0.2,
+    };
+    let decay = if gpt2 { Decay::All } else { Decay::Matrices };
+    let spec = TrainingSpec {
+        seed: 5,
+        profile,
+        clip: (family != Family::Llama).then_some(0.5),
+        optimizer: Optimizer::AdamW(AdamWSettings { decay, ..AdamWSettings::default() }),
+        rewarm_steps: 2,
+        ..TrainingSpec::new(model)
+    };
+    let tokens: Vec<u32> = (0..3000u32).map(|at| (at * at / 7 + at % 11) % 50).collect();
+    let data = Dataset::encode(50, &tokens, 3000).expect("it is data");
+    let share = Share { first_sequence: 7, sequences_per_step: 4, inner_steps };
+    let base = base(&spec, &data);
+    let (spec, data, base): (&'static _, &'static _, &'static _) =
+        (Box::leak(Box::new(spec)), Box::leak(Box::new(data)), Box::leak(Box::new(base)));
+    let window = Window { spec, data, base, share };
+    let terms = window.terms(maker().id(), challenger().id(), 1000, 500).expect("they fit together");
+    Setting { name: format!("{family:?} {profile}"), window, terms }
+}
+
+/// The state after two steps, so that moments are not zero.
+fn base(spec: &TrainingSpec, data: &Dataset) -> Checkpoint {
+    let mut trainer = Trainer::new(spec.clone(), data).expect("they fit together");
+    for step in 0..2 {
+        trainer.step_on(step..step + 1, 1e-2).expect("it trains");
+    }
+    trainer.checkpoint()
+}
