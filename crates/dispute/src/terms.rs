@@ -7,9 +7,11 @@ use zoo_protocol::{NodeId, encode};
 use zoo_training::{Dataset, DatasetError, Order, ReadSpecError, Share, TrainingSpec, rewarm};
 
 /// Most inner steps of a window.
-pub const STEPS_MAX: u32 = 1 << 14;
+pub const STEPS_MAX: u32 = 1 << 12;
 /// Most tokens of an inner step.
 const STEP_TOKENS_MAX: u64 = 1 << 28;
+/// Most layers of a network.
+const LAYERS_MAX: usize = 256;
 /// Longest time that one move may be given, ms: a month.
 const MOVE_MS_MAX: u64 = 31 * 24 * 3600 * 1000;
 
@@ -89,7 +91,9 @@ impl Terms {
         let Share { first_sequence, sequences_per_step, inner_steps } = self.share;
         let tokens = u64::from(sequences_per_step) * spec.model.context as u64;
         let sequences = u64::from(sequences_per_step) * u64::from(inner_steps);
+        let layers = spec.model.layers;
         let checks = [
+            ("number of layers", layers as u64, layers <= LAYERS_MAX),
             ("number of steps", u64::from(inner_steps), (1..=STEPS_MAX).contains(&inner_steps)),
             ("tokens of a step", tokens, (1..=STEP_TOKENS_MAX).contains(&tokens)),
             ("first sequence", first_sequence, first_sequence.checked_add(sequences).is_some()),

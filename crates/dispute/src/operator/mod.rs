@@ -15,7 +15,7 @@ mod scatter;
 mod token_sum;
 
 use rayon::prelude::*;
-use zoo_training::{Dataset, Order};
+use zoo_training::Order;
 
 pub use clip::Clip;
 pub use point::{AdamWStep, Part, Point, Rotate};
@@ -207,9 +207,4 @@ fn each(
 ) -> Vec<f32> {
     let value = |at| element(at, &mut Slices(inputs)).expect("a party has its tensors whole");
     (0..length).into_par_iter().with_min_len(256).map(value).collect()
-}
-
-/// Where the token at a position of the data is, for the operators' own use.
-pub(crate) fn token_bytes(vocab_size: usize, position: u64) -> std::ops::Range<u64> {
-    Dataset::bytes_of(vocab_size as u32, position)
 }

@@ -1,8 +1,8 @@
 //! Small windows of every kind of network.
 
-use zoo_dispute::{Terms, Window};
+use zoo_dispute::{Answer, Hearing, Side, Terms, Window, play};
 use zoo_model::{AdamWSettings, Decay, Family, ModelConfig, Optimizer, Profile};
-use zoo_protocol::{NodeId, NodeKey};
+use zoo_protocol::NodeKey;
 use zoo_training::{Checkpoint, Dataset, Share, Trainer, TrainingSpec};
 
 /// A window that is disputed.
@@ -20,8 +20,16 @@ pub fn challenger() -> NodeKey {
     NodeKey::from_seed([2; 32])
 }
 
-pub fn arbiter() -> NodeId {
-    NodeKey::from_seed([3; 32]).id()
+pub fn arbiter() -> NodeKey {
+    NodeKey::from_seed([3; 32])
+}
+
+/// A dispute, played to its end.
+pub fn played(terms: &Terms, maker: &mut dyn Answer, challenger: &mut dyn Answer) -> Hearing {
+    let (maker_key, challenger_key) = (self::maker(), self::challenger());
+    let maker = Side { key: &maker_key, player: maker };
+    let challenger = Side { key: &challenger_key, player: challenger };
+    play(terms.clone(), maker, challenger).expect("it is played")
 }
 
 /// One of every family and profile, with and without clipping.
