@@ -24,16 +24,18 @@ pub struct Flip {
 pub struct Forgery<'a> {
     honest: Replay<'a>,
     flip: Flip,
+    /// The step with the flip, as long as it was not asked for.
+    kept: Option<Trace>,
 }
 
 impl<'a> Forgery<'a> {
     /// Flips a bit.
     pub fn new(honest: Replay<'a>, flip: Flip) -> Self {
-        Self { honest, flip }
+        Self { honest, flip, kept: None }
     }
 
     /// The traces from the flip to `last`, one after the other.
-    fn traces(&mut self, last: u32, mut each: impl FnMut(Trace)) -> Result<(), ReplayError> {
+    fn traces(&self, last: u32, mut each: impl FnMut(Trace)) -> Result<(), ReplayError> {
         let mut state: Option<State> = None;
         for step in self.flip.step..=last {
             let before = state.take().map_or_else(|| self.honest.state_before(step), Ok)?;
@@ -44,7 +46,9 @@ impl<'a> Forgery<'a> {
                     values[element] = f32::from_bits(values[element].to_bits() ^ 1 << bit);
                 }
             });
-            state = Some(trace.after());
+            if step < last {
+                state = Some(trace.after());
+            }
             each(trace);
         }
         Ok(())
@@ -53,15 +57,22 @@ impl<'a> Forgery<'a> {
 
 impl Knowledge for Forgery<'_> {
     fn steps(&mut self) -> Result<Vec<Digest>, ReplayError> {
-        let mut digests = self.honest.steps()?;
-        digests.truncate(self.flip.step as usize);
-        self.traces(self.honest.terms().share.inner_steps - 1, |trace| digests.push(trace.digest()))?;
+        let mut digests = self.honest.first_steps(self.flip.step)?;
+        let mut kept = None;
+        self.traces(self.honest.terms().share.inner_steps - 1, |trace| {
+            digests.push(trace.digest());
+            kept.get_or_insert(trace);
+        })?;
+        self.kept = kept;
         Ok(digests)
     }
 
     fn trace(&mut self, step: u32) -> Result<Trace, ReplayError> {
         if step < self.flip.step {
             return self.honest.trace(step);
+        }
+        if let Some(kept) = self.kept.take_if(|_| step == self.flip.step) {
+            return Ok(kept);
         }
         let mut last = None;
         self.traces(step, |trace| last = Some(trace))?;

@@ -107,6 +107,20 @@ impl<'a> Replay<'a> {
         Ok(State::of(trainer.network()))
     }
 
+    /// The digests of the states after the first `count` steps.
+    ///
+    /// # Errors
+    /// Why they cannot be trained.
+    pub fn first_steps(&self, count: u32) -> Result<Vec<Digest>, ReplayError> {
+        let mut trainer = self.trainer()?;
+        let mut digests = Vec::new();
+        for step in 0..count {
+            self.take(&mut trainer, step)?;
+            digests.push(State::digest_of(trainer.network()));
+        }
+        Ok(digests)
+    }
+
     /// The tokens of an inner step.
     ///
     /// # Errors
@@ -143,13 +157,7 @@ impl<'a> Replay<'a> {
 
 impl Knowledge for Replay<'_> {
     fn steps(&mut self) -> Result<Vec<Digest>, ReplayError> {
-        let mut trainer = self.trainer()?;
-        let mut digests = Vec::new();
-        for step in 0..self.terms.share.inner_steps {
-            self.take(&mut trainer, step)?;
-            digests.push(State::digest_of(trainer.network()));
-        }
-        Ok(digests)
+        self.first_steps(self.terms.share.inner_steps)
     }
 
     fn trace(&mut self, step: u32) -> Result<Trace, ReplayError> {
