@@ -172,6 +172,7 @@ impl Operator {
             Self::Scatter(scatter) => scatter.compute(inputs, length),
             Self::Point(Point::AdamW(adamw)) => adamw.compute(inputs),
             Self::Point(Point::Rotate(rotate)) => rotate.compute(inputs),
+            Self::Point(Point::SwigluGradient { hidden }) => point::swiglu_gradient(*hidden, inputs),
             Self::Row(row) => each(length, inputs, |element, read| row.whole(element, read)),
             Self::TokenSum(sum) => each(length, inputs, |element, read| sum.whole(element, read)),
             Self::Point(point) => each(length, inputs, |element, read| point.at(element, read)),

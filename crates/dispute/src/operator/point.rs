@@ -320,6 +320,13 @@ fn rms_gradient(
     Ok((-read.value(3, row)?).mul_add(x, dy * gain * read.value(2, row)?))
 }
 
+/// All of [`Point::SwigluGradient`].
+pub fn swiglu_gradient(hidden: usize, inputs: &[&[f32]]) -> Vec<f32> {
+    let (mut gate_up, mut dout) = (inputs[0].to_vec(), inputs[1].to_vec());
+    zoo_kernels::activation::swiglu_backward(&mut gate_up, hidden, &mut dout);
+    gate_up
+}
+
 /// Which query or key head an element belongs to, counted over all tokens, and whether it is a key's (1) or a query's (0).
 fn turning(heads: Heads, element: usize) -> Option<(usize, usize)> {
     let (token, head) = (element / heads.row_width(), element % heads.row_width() / heads.head_dim);

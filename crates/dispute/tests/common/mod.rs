@@ -1,4 +1,5 @@
-//! Small windows of every kind of network.
+//! Small windows of every kind of network, and who plays about them.
+#![allow(dead_code, reason = "each test takes what it needs")]
 
 use zoo_dispute::{Answer, Hearing, Side, Terms, Window, play};
 use zoo_model::{AdamWSettings, Decay, Family, ModelConfig, Optimizer, Profile};
@@ -36,9 +37,7 @@ pub fn played(terms: &Terms, maker: &mut dyn Answer, challenger: &mut dyn Answer
 pub fn settings() -> Vec<Setting> {
     let mut settings = Vec::new();
     for family in [Family::Qwen3, Family::Llama, Family::Gpt2] {
-        for profile in Profile::ALL {
-            settings.push(setting(family, profile, 3));
-        }
+        settings.extend(Profile::ALL.map(|profile| setting(family, profile, 2)));
     }
     settings
 }
