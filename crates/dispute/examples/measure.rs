@@ -7,8 +7,8 @@
 use std::time::{Duration, Instant};
 
 use zoo_dispute::{
-    Answer, Flip, Forgery, Game, Hearing, Knowledge, Move, Player, Program, ReplayError, Replay, Role, Side, Window,
-    check, play,
+    Answer, Flip, Forgery, Game, Hearing, Knowledge, Move, Player, Program, Replay, ReplayError, Role, Side,
+    Terms, Window, check, play,
 };
 use zoo_kernels::random;
 use zoo_protocol::NodeKey;
@@ -50,7 +50,7 @@ impl Answer for Accuser {
         let choices = match game.wanted() {
             zoo_dispute::Wanted::Step => u64::from(STEPS),
             zoo_dispute::Wanted::Group(step) => {
-                let program = Program::of(game.terms(), *step)?;
+                let program = Program::of(&game.terms().task, *step)?;
                 let first = program.before.end as u64;
                 let drawn = random::bits(self.seed, 2, 0) % (program.groups.len() as u64 - first);
                 return Ok(Some(Move::Pick(first + drawn)));
@@ -79,18 +79,29 @@ fn main() -> Result<(), Failed> {
         trainer.step_on(step..step + 1, 1e-3)?;
     }
     let base = trainer.checkpoint();
-    println!("{name}: {} parameters, {STEPS} steps of {SEQUENCES} sequences", trainer.network().parameter_count());
+    println!(
+        "{name}: {} parameters, {STEPS} steps of {SEQUENCES} sequences",
+        trainer.network().parameter_count()
+    );
     drop(trainer);
     let first_sequence = u64::from(STEPS_BEFORE);
     let share = Share { first_sequence, sequences_per_step: SEQUENCES, inner_steps: STEPS };
     let window = Window { spec: &spec, data: &data, base: &base, share };
     let [maker, challenger] = [1, 2].map(|seed| NodeKey::from_seed([seed; 32]));
-    let terms = window.terms(maker.id(), challenger.id(), 0, 600_000)?;
-    let mut honest = timed(Replay::new(window.clone(), &terms));
+    let replay = Replay::new(window)?;
+    let terms = |end| Terms {
+        task: replay.task().clone(),
+        end,
+        maker: maker.id(),
+        challenger: challenger.id(),
+        begins_ms: 0,
+        move_ms: 600_000,
+    };
+    let mut honest = timed(replay.clone());
 
     for index in 0..flips {
         let step = (random::bits(5, 0, index) % u64::from(STEPS)) as u32;
-        let program = Program::of(&terms, step)?;
+        let program = Program::of(replay.task(), step)?;
         let gradients: Vec<usize> = (0..program.tensors.len())
             .filter(|&at| program.tensors[at].name.starts_with("gradient of "))
             .collect();
@@ -99,22 +110,22 @@ fn main() -> Result<(), Failed> {
         let flip = Flip { step, tensor, element, bit: 22 };
         let group = &program.groups[program.group_of(tensor)];
         println!("a bit of {} [{element}] of {} in step {step}", program.tensors[tensor].name, group.vnode);
-        let mut liar = timed(Forgery::new(Replay::new(window.clone(), &terms), flip));
+        let mut liar = timed(Forgery::new(replay.clone(), flip));
         honest.spent = Duration::ZERO;
-        let sides = [
-            Side { key: &maker, player: &mut liar },
-            Side { key: &challenger, player: &mut honest },
-        ];
-        let [one, other] = sides;
-        let hearing = play(terms.clone(), one, other)?;
+        let start = Instant::now();
+        let terms = terms(liar.player.end()?);
+        liar.spent = start.elapsed();
+        let one = Side { key: &maker, player: &mut liar };
+        let hearing = play(terms, one, Side { key: &challenger, player: &mut honest })?;
         report(&hearing, Role::Maker, [liar.spent, honest.spent])?;
     }
 
     println!("a false accusation");
     let mut accuser = Accuser { seed: 9 };
     honest.spent = Duration::ZERO;
+    let terms = terms(honest.player.end()?);
     let one = Side { key: &maker, player: &mut honest };
-    let hearing = play(terms.clone(), one, Side { key: &challenger, player: &mut accuser })?;
+    let hearing = play(terms, one, Side { key: &challenger, player: &mut accuser })?;
     report(&hearing, Role::Challenger, [honest.spent, Duration::ZERO])
 }
 
@@ -127,7 +138,12 @@ fn report(hearing: &Hearing, loser: Role, [maker, challenger]: [Duration; 2]) ->
     let moves = hearing.game().moves();
     println!("  {} moves, {} exchanges, {} bytes", moves, moves.div_ceil(2), file.len());
     println!("  maker {:.1} s, challenger {:.1} s", maker.as_secs_f64(), challenger.as_secs_f64());
-    println!("  checked in {:.1} ms: the {} loses by {}", took.as_secs_f64() * 1e3, verdict.loser.name(), verdict.reason.name());
+    println!(
+        "  checked in {:.1} ms: the {} loses by {}",
+        took.as_secs_f64() * 1e3,
+        verdict.loser.name(),
+        verdict.reason.name()
+    );
     println!("  {:?}", verdict.place);
     if verdict.loser == loser { Ok(()) } else { Err("the wrong party lost".into()) }
 }

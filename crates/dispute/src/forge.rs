@@ -39,7 +39,7 @@ impl<'a> Forgery<'a> {
         let mut state: Option<State> = None;
         for step in self.flip.step..=last {
             let before = state.take().map_or_else(|| self.honest.state_before(step), Ok)?;
-            let program = Program::of(self.honest.terms(), step)?;
+            let program = Program::of(self.honest.task(), step)?;
             let Flip { tensor, element, bit, .. } = self.flip;
             let trace = Trace::of(program, &self.honest.batch(step)?, before, |at, values| {
                 if (step, at) == (self.flip.step, tensor) {
@@ -59,7 +59,7 @@ impl Knowledge for Forgery<'_> {
     fn steps(&mut self) -> Result<Vec<Digest>, ReplayError> {
         let mut digests = self.honest.first_steps(self.flip.step)?;
         let mut kept = None;
-        self.traces(self.honest.terms().share.inner_steps - 1, |trace| {
+        self.traces(self.honest.task().share.inner_steps - 1, |trace| {
             digests.push(trace.digest());
             kept.get_or_insert(trace);
         })?;

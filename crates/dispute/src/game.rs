@@ -159,7 +159,7 @@ impl Game {
     pub fn open(terms: Terms) -> Result<Self, TermsError> {
         let (spec, dispute) = (terms.check()?, terms.digest());
         // A program that can be derived for one step can be for all of them.
-        Program::of(&terms, 0)?;
+        Program::of(&terms.task, 0)?;
         Ok(Self {
             dispute,
             vocab_size: spec.model.vocab_size,
@@ -341,25 +341,26 @@ impl Game {
             (Wanted::Segment(scene, part, states), Move::Pick(at)) => {
                 self.part_picked(scene, &part, &states, at).map_err(lost)
             }
-            (Wanted::Opening(scene, part), Move::Opening(opening)) => {
-                Err(self.judge(scene, &part, &opening))
-            }
+            (Wanted::Opening(scene, part), Move::Opening(opening)) => Err(self.judge(scene, &part, &opening)),
             _ => Err(lost("it is no answer to what was asked")),
         }
     }
 
     fn steps_said(&mut self, steps: Vec<Digest>) -> Result<Wanted, &'static str> {
-        if steps.len() != self.terms.share.inner_steps as usize {
+        if steps.len() != self.terms.task.share.inner_steps as usize {
             return Err("the window has another number of steps");
+        }
+        if steps.last() != Some(&self.terms.end) {
+            return Err("the last step is not what it had claimed that the window came to");
         }
         self.agreed.steps = steps;
         Ok(Wanted::Step)
     }
 
     fn step_picked(&mut self, step: u64) -> Result<Wanted, &'static str> {
-        let step = u32::try_from(step).ok().filter(|step| *step < self.terms.share.inner_steps);
+        let step = u32::try_from(step).ok().filter(|step| *step < self.terms.task.share.inner_steps);
         let step = step.ok_or("the window has no such step")?;
-        let program = Program::of(&self.terms, step).map_err(|_| "the step has no program")?;
+        let program = Program::of(&self.terms.task, step).map_err(|_| "the step has no program")?;
         (self.agreed.program, self.agreed.place.step) = (Some(program), Some(step));
         Ok(Wanted::Groups(step))
     }
@@ -370,7 +371,8 @@ impl Game {
         if groups.len() != program.groups.len() {
             return Err("the step has another number of groups");
         }
-        let before = step.checked_sub(1).map_or(self.terms.start, |step| self.agreed.steps[step as usize]);
+        let before =
+            step.checked_sub(1).map_or(self.terms.task.start, |step| self.agreed.steps[step as usize]);
         if state_digest(&groups[program.before.clone()]) != before {
             return Err("the groups before the step are not the state that was agreed on");
         }
@@ -493,13 +495,14 @@ impl Game {
         let state = |at: usize| states[at * words..(at + 1) * words].to_vec();
         let before = if at == 0 { part.before.clone() } else { state(at - 1) };
         let after = if at + 2 == cuts.len() { part.after.clone() } else { state(at) };
-        Ok(self.narrow(scene, Part { element: part.element, segments: cuts[at]..cuts[at + 1], before, after }))
+        Ok(self
+            .narrow(scene, Part { element: part.element, segments: cuts[at]..cuts[at + 1], before, after }))
     }
 
     /// The end of every dispute that is played to its end.
     fn judge(&self, scene: Scene, part: &Part, opening: &Opening) -> (Role, Reason) {
         let bench = Bench {
-            terms: &self.terms,
+            task: &self.terms.task,
             vocab_size: self.vocab_size,
             program: self.program(),
             groups: &self.agreed.groups,

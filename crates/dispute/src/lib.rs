@@ -8,7 +8,7 @@
 //! [`Record`] of it convinces everybody else ([`check`]).
 //!
 //! ```
-//! use zoo_dispute::{Flip, Forgery, Player, Reason, Replay, Role, Side, Window, check, play};
+//! use zoo_dispute::{Flip, Forgery, Player, Reason, Replay, Role, Side, Terms, Window, check, play};
 //! use zoo_protocol::NodeKey;
 //! use zoo_training::{Dataset, Share, Trainer, preset};
 //!
@@ -19,14 +19,23 @@
 //! let share = Share { first_sequence: 0, sequences_per_step: 2, inner_steps: 3 };
 //! let window = Window { spec: &spec, data: &data, base: &base, share };
 //!
-//! let [maker, challenger, arbiter] = [1, 2, 3].map(|seed| NodeKey::from_seed([seed; 32]));
-//! let terms = window.terms(maker.id(), challenger.id(), 0, 60_000)?;
 //! let flip = Flip { step: 1, tensor: 60, element: 5, bit: 20 };
-//! let mut liar = Player::new(Forgery::new(Replay::new(window.clone(), &terms), flip));
-//! let mut honest = Player::new(Replay::new(window.clone(), &terms));
+//! let mut liar = Player::new(Forgery::new(Replay::new(window.clone())?, flip));
+//! let honest = Replay::new(window)?;
+//!
+//! let [maker, challenger, arbiter] = [1, 2, 3].map(|seed| NodeKey::from_seed([seed; 32]));
+//! let terms = Terms {
+//!     task: honest.task().clone(),
+//!     end: liar.end()?,
+//!     maker: maker.id(),
+//!     challenger: challenger.id(),
+//!     begins_ms: 0,
+//!     move_ms: 60_000,
+//! };
+//! let mut honest = Player::new(honest);
 //! let maker = Side { key: &maker, player: &mut liar };
 //! let challenger = Side { key: &challenger, player: &mut honest };
-//! let hearing = play(terms.clone(), maker, challenger)?;
+//! let hearing = play(terms, maker, challenger)?;
 //!
 //! let file = hearing.file(&arbiter).expect("it is over");
 //! let verdict = check(&file)?.record.verdict;
@@ -59,6 +68,6 @@ pub use player::{Answer, Player};
 pub use program::{Program, group_digest, state_digest};
 pub use record::{CheckError, Checked, FILE_BYTES_MAX, Hearing, PlayError, Record, Side, check, play};
 pub use replay::{Knowledge, Replay, ReplayError, Window};
-pub use terms::{STEPS_MAX, Terms, TermsError};
+pub use terms::{STEPS_MAX, Task, Terms, TermsError};
 pub use trace::{Batch, State, Trace};
 pub use verdict::{Element, Named, Place, Reason, Verdict};

@@ -58,7 +58,9 @@ impl<K: Knowledge> Player<K> {
             | Wanted::Opening(scene, ..) => scene.step,
         };
         self.trace(step)?;
-        let (Some((_, trace)), data) = (&self.trace, self.knowledge.data()) else { unreachable!("just traced") };
+        let (Some((_, trace)), data) = (&self.trace, self.knowledge.data()) else {
+            unreachable!("just traced")
+        };
         Ok(answer(trace, data, game))
     }
 
@@ -71,6 +73,14 @@ impl<K: Knowledge> Player<K> {
             self.steps = Some(self.knowledge.steps()?);
         }
         Ok(self.steps.as_deref().unwrap_or_default())
+    }
+
+    /// The digest of the state after the window, by what it knows: what a maker claims.
+    ///
+    /// # Errors
+    /// The window cannot be done again.
+    pub fn end(&mut self) -> Result<Digest, ReplayError> {
+        Ok(*self.steps()?.last().expect("a window has steps"))
     }
 
     /// A step, by what it knows.

@@ -8,13 +8,13 @@ use zoo_training::Dataset;
 use crate::moves::Opening;
 use crate::operator::{Read, Unread};
 use crate::program::{Program, group_digest};
-use crate::terms::Terms;
+use crate::terms::Task;
 use crate::tree::{LEAF_WORDS, Shape};
 
 /// What both know when a segment is opened.
 pub struct Bench<'a> {
-    /// The terms.
-    pub terms: &'a Terms,
+    /// The window.
+    pub task: &'a Task,
     /// Token ids of the data.
     pub vocab_size: usize,
     /// The disputed step.
@@ -45,7 +45,8 @@ impl Bench<'_> {
     /// What is wrong with the opening: a false proof, something that is missing, something that is not needed.
     pub fn recompute(&self, segment: Segment, opening: &Opening) -> Result<Vec<u32>, &'static str> {
         let roots = self.roots(opening)?;
-        let mut read = Opened { bench: self, segment, leaves: BTreeMap::new(), used: BTreeSet::new(), opening };
+        let mut read =
+            Opened { bench: self, segment, leaves: BTreeMap::new(), used: BTreeSet::new(), opening };
         let mut last = None;
         for (tensor, proof) in &opening.tensors {
             if last.replace(*tensor).is_some_and(|last| last >= *tensor) {
@@ -116,7 +117,7 @@ impl Read for Opened<'_> {
     }
 
     fn token(&mut self, position: u64) -> Result<u32, Unread> {
-        let Terms { data, data_bytes, .. } = self.bench.terms;
+        let Task { data, data_bytes, .. } = self.bench.task;
         let proof = self.opening.token.as_ref().ok_or(Unread)?;
         let range = Dataset::bytes_of(self.bench.vocab_size as u32, position);
         let part = slice::verify(data, *data_bytes, slice::CHUNK_BYTES, range.clone(), proof);

@@ -3,11 +3,10 @@
 use std::ops::Range;
 
 use zoo_content::Digest;
-use zoo_protocol::NodeId;
 use zoo_training::{Checkpoint, Dataset, Sequences, Share, TrainError, Trainer, TrainingSpec};
 
 use crate::program::Program;
-use crate::terms::{Terms, TermsError};
+use crate::terms::{Task, TermsError};
 use crate::trace::{Batch, State, Trace};
 
 /// What a player answers from.
@@ -52,47 +51,37 @@ pub struct Window<'a> {
     pub share: Share,
 }
 
-impl Window<'_> {
-    /// The terms of a dispute about it.
-    ///
-    /// # Errors
-    /// A checkpoint that does not belong to program and data, or what no dispute can be about.
-    pub fn terms(
-        &self,
-        maker: NodeId,
-        challenger: NodeId,
-        begins_ms: u64,
-        move_ms: u64,
-    ) -> Result<Terms, ReplayError> {
-        let trainer = Trainer::resume(self.spec.clone(), self.data, self.base)?;
-        let terms = Terms {
-            program: self.spec.to_bytes(),
-            data: self.data.digest(),
-            data_bytes: self.data.blob().len() as u64,
-            start: State::digest_of(trainer.network()),
-            first_step: self.base.progress.step,
-            updates: self.base.progress.optimizer_updates,
-            share: self.share,
-            maker,
-            challenger,
-            begins_ms,
-            move_ms,
-        };
-        terms.check()?;
-        Ok(terms)
-    }
-}
-
 /// A window done again as it should be.
+#[derive(Clone)]
 pub struct Replay<'a> {
     window: Window<'a>,
-    terms: &'a Terms,
+    task: Task,
 }
 
 impl<'a> Replay<'a> {
-    /// Of a window under dispute.
-    pub fn new(window: Window<'a>, terms: &'a Terms) -> Self {
-        Self { window, terms }
+    /// Of a window.
+    ///
+    /// # Errors
+    /// A checkpoint that does not belong to program and data, or what no dispute can be about.
+    pub fn new(window: Window<'a>) -> Result<Self, ReplayError> {
+        let Window { spec, data, base, share } = window;
+        let trainer = Trainer::resume(spec.clone(), data, base)?;
+        let task = Task {
+            program: spec.to_bytes(),
+            data: data.digest(),
+            data_bytes: data.blob().len() as u64,
+            start: State::digest_of(trainer.network()),
+            first_step: base.progress.step,
+            updates: base.progress.optimizer_updates,
+            share,
+        };
+        task.check()?;
+        Ok(Self { window, task })
+    }
+
+    /// The window, as all agree on it.
+    pub fn task(&self) -> &Task {
+        &self.task
     }
 
     /// The state before an inner step.
@@ -133,35 +122,30 @@ impl<'a> Replay<'a> {
         Ok(batch)
     }
 
-    /// The terms.
-    pub fn terms(&self) -> &'a Terms {
-        self.terms
-    }
-
     fn trainer(&self) -> Result<Trainer, ReplayError> {
         let Window { spec, data, base, .. } = self.window;
         Ok(Trainer::resume(spec.clone(), data, base)?)
     }
 
     fn take(&self, trainer: &mut Trainer, step: u32) -> Result<(), ReplayError> {
-        let rate = self.terms.learning_rate(self.window.spec, step);
+        let rate = self.task.learning_rate(self.window.spec, step);
         trainer.step_on(self.sequences(step), rate)?;
         Ok(())
     }
 
     fn sequences(&self, step: u32) -> Range<u64> {
-        let first = self.terms.first_sequence(step);
-        first..first + u64::from(self.terms.share.sequences_per_step)
+        let first = self.task.first_sequence(step);
+        first..first + u64::from(self.task.share.sequences_per_step)
     }
 }
 
 impl Knowledge for Replay<'_> {
     fn steps(&mut self) -> Result<Vec<Digest>, ReplayError> {
-        self.first_steps(self.terms.share.inner_steps)
+        self.first_steps(self.task.share.inner_steps)
     }
 
     fn trace(&mut self, step: u32) -> Result<Trace, ReplayError> {
-        let program = Program::of(self.terms, step)?;
+        let program = Program::of(&self.task, step)?;
         Ok(Trace::of(program, &self.batch(step)?, self.state_before(step)?, |_, _| ()))
     }
 

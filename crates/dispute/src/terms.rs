@@ -1,4 +1,4 @@
-//! What both agree on before a dispute: which window, from which state, by which program, on which data.
+//! What both agree on before a dispute: which window, from which state, by which program, on which data, and what the maker says that it came to.
 
 use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
@@ -15,9 +15,9 @@ const LAYERS_MAX: usize = 256;
 /// Longest time that one move may be given, ms: a month.
 const MOVE_MS_MAX: u64 = 31 * 24 * 3600 * 1000;
 
-/// The window that is disputed, and between whom. Its digest is in every move.
+/// A window of training: all that decides what it comes to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Terms {
+pub struct Task {
     /// The training specification, as [`TrainingSpec::to_bytes`] writes it.
     pub program: Vec<u8>,
     /// The tokenised training data.
@@ -32,9 +32,18 @@ pub struct Terms {
     pub updates: u64,
     /// The window's sequences.
     pub share: Share,
-    /// Who says what the window came to.
+}
+
+/// Who disagrees about what. Its digest is in every move.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// The window.
+    pub task: Task,
+    /// The state after it, as the maker has claimed before: it cannot say another now.
+    pub end: Digest,
+    /// Who claimed that.
     pub maker: NodeId,
-    /// Who says that it came to something else.
+    /// Who says that it is another.
     pub challenger: NodeId,
     /// When the dispute begins, ms on the clock of whoever hears the moves.
     pub begins_ms: u64,
@@ -81,6 +90,28 @@ impl Terms {
     /// # Errors
     /// The first thing that makes no sense.
     pub fn check(&self) -> Result<TrainingSpec, TermsError> {
+        let checks = [
+            ("time of a move", self.move_ms, (1..=MOVE_MS_MAX).contains(&self.move_ms)),
+            ("beginning", self.begins_ms, self.begins_ms < 1 << 62),
+        ];
+        first_impossible(&checks)?;
+        self.task.check()
+    }
+}
+
+fn first_impossible(checks: &[(&'static str, u64, bool)]) -> Result<(), TermsError> {
+    match checks.iter().find(|(.., is_possible)| !is_possible) {
+        Some(&(what, value, _)) => Err(TermsError::Value { what, value }),
+        None => Ok(()),
+    }
+}
+
+impl Task {
+    /// The program, checked with everything else.
+    ///
+    /// # Errors
+    /// The first thing that makes no sense.
+    pub fn check(&self) -> Result<TrainingSpec, TermsError> {
         let spec = TrainingSpec::from_bytes(&self.program)?;
         if spec.to_bytes() != self.program {
             return Err(TermsError::NotCanonical);
@@ -99,14 +130,8 @@ impl Terms {
             ("first sequence", first_sequence, first_sequence.checked_add(sequences).is_some()),
             ("first step", self.first_step, self.first_step < 1 << 53),
             ("number of updates", self.updates, self.updates < 1 << 53),
-            ("time of a move", self.move_ms, (1..=MOVE_MS_MAX).contains(&self.move_ms)),
-            ("beginning", self.begins_ms, self.begins_ms < 1 << 62),
         ];
-        for (what, value, is_possible) in checks {
-            if !is_possible {
-                return Err(TermsError::Value { what, value });
-            }
-        }
+        first_impossible(&checks)?;
         self.order(&spec)?;
         Ok(spec)
     }

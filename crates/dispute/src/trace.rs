@@ -54,7 +54,8 @@ impl State {
         for vnode in network.vnodes().iter().filter(|vnode| !vnode.parameters().is_empty()) {
             let mut roots = Vec::new();
             for parameter in vnode.parameters() {
-                let zeros = vec![0.0; if parameter.adamw_moments().is_none() { parameter.value.len() } else { 0 }];
+                let zeros =
+                    vec![0.0; if parameter.adamw_moments().is_none() { parameter.value.len() } else { 0 }];
                 let (mean, square) = parameter.adamw_moments().unwrap_or((&zeros, &zeros));
                 roots.extend([&parameter.value, mean, square].map(tree::root));
             }
@@ -83,7 +84,8 @@ impl Trace {
                     ids.iter().map(|id| f32::from_bits(*id)).collect()
                 }
                 operator => {
-                    let inputs: Vec<&[f32]> = tensor.inputs.iter().map(|&input| &tensors[input][..]).collect();
+                    let inputs: Vec<&[f32]> =
+                        tensor.inputs.iter().map(|&input| &tensors[input][..]).collect();
                     operator.compute(&inputs, tensor.len())
                 }
             };

@@ -213,7 +213,11 @@ mod tests {
             let shape = Shape::of(words as u64);
             for level in 0..=shape.height() {
                 let nodes = nodes(&values, level, 0..shape.nodes(level));
-                assert_eq!(fold(nodes, shape.height() - level), root(&values), "{words} words, level {level}");
+                assert_eq!(
+                    fold(nodes, shape.height() - level),
+                    root(&values),
+                    "{words} words, level {level}"
+                );
             }
         }
     }

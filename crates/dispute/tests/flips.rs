@@ -4,7 +4,7 @@ mod common;
 
 use common::{Setting, arbiter, played, setting};
 use zoo_dispute::operator::Operator;
-use zoo_dispute::{Flip, Forgery, Knowledge, Player, Program, Reason, Replay, Role, Verdict, check};
+use zoo_dispute::{Flip, Forgery, Player, Program, Reason, Replay, Role, Verdict, check};
 use zoo_kernels::random;
 use zoo_model::Family;
 use zoo_protocol::Profile;
@@ -32,26 +32,27 @@ fn in_tensors_of_steps_in_bf16() {
 
 #[test]
 fn in_any_step_and_what_follows_follows_from_it() {
-    let Setting { window, terms, .. } = setting(Family::Qwen3, Profile::F32Exact, 6);
-    let mut honest = Player::new(Replay::new(window.clone(), &terms));
+    let setting = setting(Family::Qwen3, Profile::F32Exact, 6);
+    let mut honest = setting.honest();
     for step in 0..6 {
-        let program = Program::of(&terms, step).expect("it has one");
+        let program = Program::of(setting.replay.task(), step).expect("it has one");
         let tensor = program.tensors.iter().position(|tensor| tensor.name == "gradient of down");
         let flip = Flip { step, tensor: tensor.expect("there is one"), element: 77, bit: 21 };
-        let forgery = || Forgery::new(Replay::new(window.clone(), &terms), flip);
-        let steps = forgery().steps().expect("it trains");
-        let differs: Vec<bool> = steps.iter().zip(honest.steps().expect("so does this")).map(|(a, b)| a != b).collect();
+        let mut liar = setting.liar(flip);
+        let steps = liar.steps().expect("it trains").iter().zip(honest.steps().expect("so does this"));
+        let differs: Vec<bool> = steps.map(|(one, other)| one != other).collect();
         assert!((0..6).all(|at| differs[at] == (at as u32 >= step)), "{differs:?}");
-        let verdict = play_flip(&mut Player::new(forgery()), &mut honest, &terms);
+        let verdict = play_flip(&setting, &mut liar, &mut honest);
         assert_found(&verdict, &program, flip);
     }
 }
 
 /// Every `each`th tensor of the window's last step.
-fn every_tensor(Setting { name, window, terms }: &Setting, each: usize) {
-    let step = terms.share.inner_steps - 1;
-    let program = Program::of(terms, step).expect("it has one");
-    let mut honest = Player::new(Replay::new(window.clone(), terms));
+fn every_tensor(setting: &Setting, each: usize) {
+    let (name, task) = (&setting.name, setting.replay.task());
+    let step = task.share.inner_steps - 1;
+    let program = Program::of(task, step).expect("it has one");
+    let mut honest = setting.honest();
     let (mut found, mut harmless) = (0, 0);
     for (at, tensor) in program.tensors.iter().enumerate().step_by(each) {
         if tensor.operator == Operator::Before {
@@ -61,8 +62,7 @@ fn every_tensor(Setting { name, window, terms }: &Setting, each: usize) {
         // An id stays one of the vocabulary; a value changes in its mantissa or its sign.
         let is_id = matches!(tensor.operator, Operator::Tokens(_));
         let flip = Flip { step, tensor: at, element, bit: if is_id { 0 } else { [22, 20, 31][at % 3] } };
-        let mut liar = Player::new(Forgery::new(Replay::new(window.clone(), terms), flip));
-        let verdict = play_flip(&mut liar, &mut honest, terms);
+        let verdict = play_flip(setting, &mut setting.liar(flip), &mut honest);
         // What was rounded away, or masked, changes no state: there is nothing to accuse of.
         if verdict.reason == Reason::Withdrawn {
             assert_eq!(verdict.loser, Role::Challenger);
@@ -76,12 +76,9 @@ fn every_tensor(Setting { name, window, terms }: &Setting, each: usize) {
 }
 
 /// The verdict, which the file says too.
-fn play_flip(
-    liar: &mut Player<Forgery<'_>>,
-    honest: &mut Player<Replay<'_>>,
-    terms: &zoo_dispute::Terms,
-) -> Verdict {
-    let hearing = played(terms, liar, honest);
+fn play_flip(setting: &Setting, liar: &mut Player<Forgery<'_>>, honest: &mut Player<Replay<'_>>) -> Verdict {
+    let terms = setting.terms(liar.end().expect("it trains"));
+    let hearing = played(&terms, liar, honest);
     assert!(hearing.game().moves() <= 32, "{} moves", hearing.game().moves());
     let file = hearing.file(&arbiter()).expect("it is over");
     let checked = check(&file).expect("it holds");

@@ -6,8 +6,8 @@ use common::{Setting, arbiter, challenger, maker, played, setting};
 use proptest::prelude::*;
 use zoo_content::Digest;
 use zoo_dispute::{
-    Answer, Flip, Forgery, Game, Knowledge, Move, Opening, Player, Program, Reason, Refusal, Replay,
-    ReplayError, Role, Verdict, Wanted, check,
+    Answer, Flip, Forgery, Game, Move, Opening, Player, Program, Reason, Refusal, Replay, ReplayError, Role,
+    Terms, Verdict, Wanted, check,
 };
 use zoo_kernels::random;
 use zoo_model::Family;
@@ -41,13 +41,14 @@ fn small() -> Setting {
 
 /// A flip in the middle of a long chain.
 fn flip(setting: &Setting) -> Flip {
-    let program = Program::of(&setting.terms, 1).expect("it has one");
-    let tensor = program.tensors.iter().position(|tensor| tensor.name == "gradient of qkv" && tensor.shape[0] != 280);
+    let program = Program::of(setting.replay.task(), 1).expect("it has one");
+    let tensor =
+        program.tensors.iter().position(|tensor| tensor.name == "gradient of qkv" && tensor.shape[0] != 280);
     Flip { step: 1, tensor: tensor.expect("there is one"), element: 300, bit: 22 }
 }
 
-fn verdict(setting: &Setting, one: &mut dyn Answer, other: &mut dyn Answer) -> Verdict {
-    let hearing = played(&setting.terms, one, other);
+fn verdict(terms: &Terms, one: &mut dyn Answer, other: &mut dyn Answer) -> Verdict {
+    let hearing = played(terms, one, other);
     let file = hearing.file(&arbiter()).expect("it is over");
     let checked = check(&file).expect("it holds");
     assert_eq!(checked.arbiter, arbiter().id());
@@ -71,8 +72,9 @@ fn choices(game: &Game) -> u64 {
 #[test]
 fn a_false_accuser_loses_every_time() {
     let setting = small();
-    let mut honest = Player::new(Replay::new(setting.window.clone(), &setting.terms));
-    let before = Program::of(&setting.terms, 1).expect("it has one").before;
+    let mut honest = setting.honest();
+    let before = Program::of(setting.replay.task(), 1).expect("it has one").before;
+    let terms = setting.honest_terms();
     let mut computed = 0;
     for seed in 0..150 {
         let mut accuser = Blind(|game: &Game| {
@@ -83,7 +85,7 @@ fn a_false_accuser_loses_every_time() {
             };
             Some(Move::Pick(picked))
         });
-        let found = verdict(&setting, &mut honest, &mut accuser);
+        let found = verdict(&terms, &mut honest, &mut accuser);
         assert_eq!(found.loser, Role::Challenger, "{found:?}");
         match found.reason {
             Reason::FalseAccusation { .. } => computed += 1,
@@ -98,16 +100,17 @@ fn a_false_accuser_loses_every_time() {
 fn whoever_is_silent_loses_wherever_it_is() {
     let setting = small();
     let flip = flip(&setting);
-    let mut honest = Player::new(Replay::new(setting.window.clone(), &setting.terms));
-    let mut liar = Player::new(Forgery::new(Replay::new(setting.window.clone(), &setting.terms), flip));
-    let whole = played(&setting.terms, &mut liar, &mut honest).game().moves();
+    let mut honest = setting.honest();
+    let mut liar = setting.liar(flip);
+    let terms = setting.terms(liar.end().expect("it trains"));
+    let whole = played(&terms, &mut liar, &mut honest).game().moves();
     assert!(whole > 10, "{whole} moves");
     for silent_at in 0..whole {
         let silent = |game: &Game, said| if game.moves() == silent_at { None } else { said };
         let found = if silent_at % 2 == 0 {
-            verdict(&setting, &mut Bent { player: Borrowed(&mut liar), bend: silent }, &mut honest)
+            verdict(&terms, &mut Bent { player: Borrowed(&mut liar), bend: silent }, &mut honest)
         } else {
-            verdict(&setting, &mut liar, &mut Bent { player: Borrowed(&mut honest), bend: silent })
+            verdict(&terms, &mut liar, &mut Bent { player: Borrowed(&mut honest), bend: silent })
         };
         let loser = if silent_at % 2 == 0 { Role::Maker } else { Role::Challenger };
         assert_eq!((found.loser, found.reason), (loser, Reason::Silence), "move {silent_at}");
@@ -181,16 +184,17 @@ fn change_opening(mut opening: Opening, by: u64) -> Opening {
 fn a_maker_who_changes_anything_it_says_loses() {
     let setting = small();
     let flip = flip(&setting);
-    let mut honest = Player::new(Replay::new(setting.window.clone(), &setting.terms));
-    let mut liar = Player::new(Forgery::new(Replay::new(setting.window.clone(), &setting.terms), flip));
-    let whole = played(&setting.terms, &mut liar, &mut honest).game().moves();
+    let mut honest = setting.honest();
+    let mut liar = setting.liar(flip);
+    let terms = setting.terms(liar.end().expect("it trains"));
+    let whole = played(&terms, &mut liar, &mut honest).game().moves();
     for changed_at in (0..whole).step_by(2) {
         for by in 0..10 {
             let bend = |game: &Game, said: Option<Move>| match game.moves() == changed_at {
                 true => said.map(|said| change(said, by)),
                 false => said,
             };
-            let found = verdict(&setting, &mut Bent { player: Borrowed(&mut liar), bend }, &mut honest);
+            let found = verdict(&terms, &mut Bent { player: Borrowed(&mut liar), bend }, &mut honest);
             assert_eq!(found.loser, Role::Maker, "move {changed_at}, {by}: {found:?}");
         }
     }
@@ -199,32 +203,40 @@ fn a_maker_who_changes_anything_it_says_loses() {
 #[test]
 fn a_maker_who_claims_what_it_never_computed_loses() {
     let setting = small();
-    let mut honest = Player::new(Replay::new(setting.window.clone(), &setting.terms));
-    let mut maker = Player::new(Replay::new(setting.window.clone(), &setting.terms));
+    let mut honest = setting.honest();
+    let mut maker = setting.honest();
+    let terms = setting.honest_terms();
     for by in 0..3 {
         let bend = |_: &Game, said: Option<Move>| match said {
             Some(Move::Steps(steps)) => Some(change(Move::Steps(steps), by)),
             other => other,
         };
-        let found = verdict(&setting, &mut Bent { player: Borrowed(&mut maker), bend }, &mut honest);
+        let found = verdict(&terms, &mut Bent { player: Borrowed(&mut maker), bend }, &mut honest);
         assert!(matches!(found.reason, Reason::Inconsistent(_)), "{found:?}");
-        assert_eq!((found.loser, found.place.step), (Role::Maker, Some(by as u32)));
+        // The last step is what was claimed before: another is found at once.
+        let step = (by < 2).then_some(by as u32);
+        assert_eq!((found.loser, found.place.step), (Role::Maker, step));
     }
+    let claimed = setting.terms(Digest::of(b"whatever"));
+    let found = verdict(&claimed, &mut maker, &mut honest);
+    assert!(matches!(found.reason, Reason::Inconsistent(_)), "it cannot say what is right now: {found:?}");
+    assert_eq!(found.loser, Role::Maker);
 }
 
 #[test]
 fn who_agrees_finds_nothing_to_dispute() {
     let setting = small();
-    let [mut one, mut other] = [0, 1].map(|_| Player::new(Replay::new(setting.window.clone(), &setting.terms)));
-    let found = verdict(&setting, &mut one, &mut other);
+    let [mut one, mut other] = [setting.honest(), setting.honest()];
+    let found = verdict(&setting.honest_terms(), &mut one, &mut other);
     assert_eq!((found.loser, found.reason), (Role::Challenger, Reason::Withdrawn));
 }
 
 #[test]
 fn what_is_not_the_next_move_of_whose_turn_it_is_changes_nothing() {
     let setting = small();
-    let mut game = Game::open(setting.terms.clone()).expect("they make sense");
-    let steps = Replay::new(setting.window.clone(), &setting.terms).steps().expect("it trains");
+    let terms = setting.honest_terms();
+    let mut game = Game::open(terms.clone()).expect("they make sense");
+    let steps = setting.honest().steps().expect("it trains").to_vec();
     let first = game.seal(Move::Steps(steps), &maker());
     assert_eq!(game.hear(&first, 900), Err(Refusal::Time));
     let stranger = NodeKey::from_seed([9; 32]);
@@ -241,7 +253,7 @@ fn what_is_not_the_next_move_of_whose_turn_it_is_changes_nothing() {
     let picked = game.seal(Move::Pick(1), &challenger());
     game.hear(&picked, 1100).expect("it is the next");
     assert_eq!(game.hear(&first, 1200), Err(Refusal::Place), "what was said before is not said again");
-    let other = Game::open(zoo_dispute::Terms { move_ms: 501, ..setting.terms.clone() }).expect("it is another");
+    let other = Game::open(zoo_dispute::Terms { move_ms: 501, ..terms.clone() }).expect("it is another");
     assert_eq!(game.hear(&other.seal(Move::Withdraw, &maker()), 1200), Err(Refusal::Place));
     let large = game.seal(Move::Words(vec![u32::MAX; 200_000]), &maker());
     assert!(matches!(game.hear(&large, 1200), Err(Refusal::Size(_))));
@@ -283,10 +295,10 @@ proptest! {
         let setting = SETTING.with(|setting| *setting);
         PLAYERS.with_borrow_mut(|players| {
             let (liar, honest) = players.get_or_insert_with(|| {
-                let replay = || Replay::new(setting.window.clone(), &setting.terms);
-                (Player::new(Forgery::new(replay(), flip(setting))), Player::new(replay()))
+                (setting.liar(flip(setting)), setting.honest())
             });
-            let mut game = Game::open(setting.terms.clone()).expect("they make sense");
+            let terms = setting.terms(liar.end().expect("it trains"));
+            let mut game = Game::open(terms).expect("they make sense");
             while game.moves() < at && game.verdict().is_none() {
                 let (said, key) = match game.turn() {
                     Role::Maker => (liar.next(&game), maker()),

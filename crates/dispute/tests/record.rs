@@ -4,8 +4,8 @@ mod common;
 
 use std::sync::OnceLock;
 
-use common::{Setting, arbiter, challenger, maker, played, setting};
-use zoo_dispute::{CheckError, Flip, Forgery, Player, Program, Replay, Terms, TermsError, check};
+use common::{arbiter, played, setting};
+use zoo_dispute::{CheckError, Flip, Game, Program, Task, Terms, TermsError, check};
 use zoo_model::{Family, MuonSettings, Optimizer};
 use zoo_protocol::Profile;
 use zoo_training::TrainingSpec;
@@ -13,11 +13,10 @@ use zoo_training::TrainingSpec;
 fn file() -> &'static [u8] {
     static FILE: OnceLock<Vec<u8>> = OnceLock::new();
     FILE.get_or_init(|| {
-        let Setting { window, terms, .. } = setting(Family::Llama, Profile::F32Exact, 2);
-        let flip = Flip { step: 1, tensor: 100, element: 5, bit: 22 };
-        let mut liar = Player::new(Forgery::new(Replay::new(window.clone(), &terms), flip));
-        let mut honest = Player::new(Replay::new(window.clone(), &terms));
-        played(&terms, &mut liar, &mut honest).file(&arbiter()).expect("it is over")
+        let setting = setting(Family::Llama, Profile::F32Exact, 2);
+        let mut liar = setting.liar(Flip { step: 1, tensor: 100, element: 5, bit: 22 });
+        let terms = setting.terms(liar.end().expect("it trains"));
+        played(&terms, &mut liar, &mut setting.honest()).file(&arbiter()).expect("it is over")
     })
 }
 
@@ -25,7 +24,8 @@ fn file() -> &'static [u8] {
 fn a_byte_changed_anywhere_is_detected() {
     let mut file = file().to_vec();
     check(&file).expect("it holds");
-    let places: Vec<usize> = (0..file.len()).filter(|at| *at < 300 || at % 13 == 0 || at + 200 > file.len()).collect();
+    let places: Vec<usize> =
+        (0..file.len()).filter(|at| *at < 300 || at % 13 == 0 || at + 200 > file.len()).collect();
     for at in places {
         for bit in [1, 0x80] {
             file[at] ^= bit;
@@ -58,7 +58,7 @@ fn whoever_signs_a_record_cannot_say_another_verdict() {
     swapped.moves.swap(0, 2);
     assert!(matches!(signed(&swapped), Err(CheckError::Move { number: 1, .. })));
     let mut framed = checked.record.clone();
-    framed.terms.start = zoo_content::Digest::of(b"another state");
+    framed.terms.task.start = zoo_content::Digest::of(b"another state");
     assert!(matches!(signed(&framed), Err(CheckError::Move { number: 1, .. })));
     let mut late = checked.record;
     late.moves.iter_mut().for_each(|(at_ms, _)| *at_ms += 501);
@@ -67,11 +67,12 @@ fn whoever_signs_a_record_cannot_say_another_verdict() {
 
 #[test]
 fn terms_that_make_no_sense_are_refused_with_what_is_wrong() {
-    let Setting { window, terms, .. } = setting(Family::Llama, Profile::F32Exact, 2);
+    let setting = setting(Family::Llama, Profile::F32Exact, 2);
+    let (terms, task) = (setting.honest_terms(), setting.replay.task());
     let program = |change: fn(&mut TrainingSpec)| {
-        let mut spec = window.spec.clone();
+        let mut spec = setting.spec.clone();
         change(&mut spec);
-        Terms { program: spec.to_bytes(), ..terms.clone() }
+        Task { program: spec.to_bytes(), ..task.clone() }
     };
     let muon = program(|spec| spec.optimizer = Optimizer::Muon(MuonSettings::default()));
     assert!(matches!(muon.check(), Err(TermsError::Optimizer("Muon"))));
@@ -79,14 +80,15 @@ fn terms_that_make_no_sense_are_refused_with_what_is_wrong() {
     assert!(matches!(longer.check(), Err(TermsError::Data(_))));
     let deep = program(|spec| spec.model.layers = 300);
     assert!(matches!(deep.check(), Err(TermsError::Value { what: "number of layers", .. })));
-    let spaced = Terms { program: [&terms.program[..], b" "].concat(), ..terms.clone() };
+    let spaced = Task { program: [&task.program[..], b" "].concat(), ..task.clone() };
     assert!(matches!(spaced.check(), Err(TermsError::NotCanonical)));
-    assert!(matches!(Terms { program: vec![1], ..terms.clone() }.check(), Err(TermsError::Program(_))));
+    assert!(matches!(Task { program: vec![1], ..task.clone() }.check(), Err(TermsError::Program(_))));
     assert!(matches!(Terms { move_ms: 0, ..terms.clone() }.check(), Err(TermsError::Value { .. })));
-    let mut past = terms.clone();
+    let mut past = task.clone();
     past.share.first_sequence = u64::MAX;
     assert!(matches!(past.check(), Err(TermsError::Value { what: "first sequence", .. })));
     assert!(matches!(Program::of(&past, 0), Err(TermsError::Value { .. })));
+    let past = Terms { task: past, ..terms.clone() };
+    assert!(matches!(Game::open(past.clone()), Err(TermsError::Value { what: "first sequence", .. })));
     assert_ne!(terms.digest(), past.digest());
-    assert_eq!((terms.maker, terms.challenger), (maker().id(), challenger().id()));
 }

@@ -4,13 +4,12 @@ mod common;
 
 use common::{Setting, settings};
 use zoo_dispute::operator::Operator;
-use zoo_dispute::{Knowledge, Replay, tree};
+use zoo_dispute::{Knowledge, tree};
 use zoo_kernels::random;
 
 #[test]
 fn a_traced_step_ends_where_the_trainer_ends() {
-    for Setting { name, window, terms } in settings() {
-        let mut replay = Replay::new(window.clone(), &terms);
+    for Setting { name, mut replay, .. } in settings() {
         let steps = replay.steps().expect("it trains");
         for (step, digest) in steps.iter().enumerate() {
             let trace = replay.trace(step as u32).expect("it is traced");
@@ -23,12 +22,11 @@ fn a_traced_step_ends_where_the_trainer_ends() {
 
 #[test]
 fn the_segments_of_every_tensor_come_to_its_elements() {
-    for Setting { name, window, terms } in settings() {
-        let mut replay = Replay::new(window.clone(), &terms);
+    for Setting { name, mut replay, data, .. } in settings() {
         let trace = replay.trace(1).expect("it is traced");
         let token = |position| {
             let mut token = [0];
-            window.data.read(position, &mut token);
+            data.read(position, &mut token);
             Some(token[0])
         };
         for (at, tensor) in trace.program.tensors.iter().enumerate() {

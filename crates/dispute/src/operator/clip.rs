@@ -32,12 +32,7 @@ impl Clip {
     }
 
     /// See [`super::Operator::segment`].
-    pub fn segment(
-        &self,
-        segment: usize,
-        before: &[u32],
-        read: &mut impl Read,
-    ) -> Result<Vec<u32>, Unread> {
+    pub fn segment(&self, segment: usize, before: &[u32], read: &mut impl Read) -> Result<Vec<u32>, Unread> {
         let mut sums = Sums::of(before);
         let (from, to) = (segment * SEGMENT, self.terms().min((segment + 1) * SEGMENT));
         let (mut parameter, mut block) = self.place(from);

@@ -260,7 +260,8 @@ impl Point {
             }
             Self::LogSum => read.value(0, element)? + log(read.value(1, element)?),
             Self::Weighted { heads, context } => {
-                let (token, head) = (element / heads.query_width(), element / heads.head_dim % heads.query_heads);
+                let (token, head) =
+                    (element / heads.query_width(), element / heads.head_dim % heads.query_heads);
                 let row = (token / context * heads.query_heads + head) * context + token % context;
                 (read.value(0, element)? + 0.0) * (1.0 / read.value(1, row)?)
             }

@@ -69,7 +69,10 @@ impl Scatter {
             Self::ById { width, .. } => {
                 let ids: Vec<u32> = inputs[0].iter().map(|id| id.to_bits()).collect();
                 // An id beyond the table is nobody's row.
-                let known = ids.iter().zip(inputs[1].chunks(width)).filter(|(id, _)| (**id as usize) < length / width);
+                let known = ids
+                    .iter()
+                    .zip(inputs[1].chunks(width))
+                    .filter(|(id, _)| (**id as usize) < length / width);
                 for (id, row) in known {
                     embedding::backward(row, width, &[*id], &mut table);
                 }

@@ -4,9 +4,7 @@ use zoo_kernels::heads::Heads;
 use zoo_model::NodeKind;
 
 use super::build::{Builder, Kept, Made, Place};
-use crate::operator::{
-    Fold, Operator, OverQueries, Point, Product, Rotate, Row, Sum, Terms, TokenSum, Walk,
-};
+use crate::operator::{Fold, Operator, OverQueries, Point, Product, Rotate, Row, Sum, Terms, TokenSum, Walk};
 
 /// What the backward pass of attention takes.
 pub struct Attended {

@@ -1,4 +1,4 @@
-//! One inner step as a list of tensors, each an operator of earlier ones. Anybody derives it from the terms; only what is in the tensors
+//! One inner step as a list of tensors, each an operator of earlier ones. Anybody derives it from the window's task; only what is in the tensors
 //! is a claim.
 //!
 //! Tensors stand in groups: the ids of the batch, every VNode's state before the step, every VNode's forward pass in network order, every

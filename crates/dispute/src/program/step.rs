@@ -1,14 +1,16 @@
-//! From terms to the program of one of their steps: the order of groups, and what lies between VNodes.
+//! From a window to the program of one of their steps: the order of groups, and what lies between VNodes.
 
 use std::collections::BTreeMap;
 
-use zoo_model::{AdamWSettings, Decay, NetworkDefinition, NodeDefinition, NodeKind, Optimizer, TARGETS, TOKENS};
+use zoo_model::{
+    AdamWSettings, Decay, NetworkDefinition, NodeDefinition, NodeKind, Optimizer, TARGETS, TOKENS,
+};
 use zoo_training::TrainingSpec;
 
 use super::build::{Builder, Kept};
 use super::{Pass, Program};
 use crate::operator::{AdamWStep, Clip, Fold, Operator, Part, Point, Row, Tokens};
-use crate::terms::{Terms, TermsError};
+use crate::terms::{Task, TermsError};
 
 /// Elements of one block of a sum of squares.
 const SQUARES_BLOCK: usize = 16_384;
@@ -17,16 +19,16 @@ impl Program {
     /// That of inner step `step` of the window, from 0.
     ///
     /// # Errors
-    /// Terms that make no sense.
-    pub fn of(terms: &Terms, step: u32) -> Result<Self, TermsError> {
-        let spec = terms.check()?;
+    /// A window that makes no sense.
+    pub fn of(task: &Task, step: u32) -> Result<Self, TermsError> {
+        let spec = task.check()?;
         let definition = NetworkDefinition::decoder(&spec.model)?;
-        let tokens = terms.share.sequences_per_step as usize * definition.context;
+        let tokens = task.share.sequences_per_step as usize * definition.context;
         let mut builder = Builder::new(&spec, tokens);
-        let order = terms.order(&spec)?;
+        let order = task.order(&spec)?;
         let batch = |shift| Tokens {
             order,
-            first_sequence: terms.first_sequence(step),
+            first_sequence: task.first_sequence(step),
             context: definition.context,
             shift,
         };
@@ -39,7 +41,7 @@ impl Program {
         let kept = builder.forward(&definition.nodes);
         builder.backward(&definition.nodes, &kept);
         let factor = spec.clip.map(|most| builder.clip(&definition.nodes, most));
-        let after = builder.update(terms, &spec, step, &definition.nodes, factor);
+        let after = builder.update(task, &spec, step, &definition.nodes, factor);
         Ok(Self { tensors: builder.tensors, groups: builder.groups, before, after })
     }
 }
@@ -119,7 +121,7 @@ impl Builder {
 
     fn update(
         &mut self,
-        terms: &Terms,
+        task: &Task,
         spec: &TrainingSpec,
         step: u32,
         nodes: &[NodeDefinition],
@@ -128,9 +130,9 @@ impl Builder {
         let (Optimizer::AdamW(settings) | Optimizer::Muon(zoo_model::MuonSettings { adamw: settings, .. })) =
             spec.optimizer;
         let AdamWSettings { beta1, beta2, epsilon: eps, weight_decay, decay } = settings;
-        let lr = terms.learning_rate(spec, step);
+        let lr = task.learning_rate(spec, step);
         let settings = zoo_kernels::optimizer::AdamW { lr, beta1, beta2, eps, weight_decay };
-        let update = terms.updates + u64::from(step) + 1;
+        let update = task.updates + u64::from(step) + 1;
         let first = self.groups.len();
         for (at, node) in nodes.iter().enumerate() {
             for (place, parameter) in node.parameters().into_iter().enumerate() {

@@ -1,7 +1,8 @@
 //! Small windows of every kind of network, and who plays about them.
 #![allow(dead_code, reason = "each test takes what it needs")]
 
-use zoo_dispute::{Answer, Hearing, Side, Terms, Window, play};
+use zoo_content::Digest;
+use zoo_dispute::{Answer, Flip, Forgery, Hearing, Player, Replay, Side, Terms, Window, play};
 use zoo_model::{AdamWSettings, Decay, Family, ModelConfig, Optimizer, Profile};
 use zoo_protocol::NodeKey;
 use zoo_training::{Checkpoint, Dataset, Share, Trainer, TrainingSpec};
@@ -9,8 +10,38 @@ use zoo_training::{Checkpoint, Dataset, Share, Trainer, TrainingSpec};
 /// A window that is disputed.
 pub struct Setting {
     pub name: String,
-    pub window: Window<'static>,
-    pub terms: Terms,
+    pub replay: Replay<'static>,
+    pub data: &'static Dataset,
+    pub spec: &'static TrainingSpec,
+}
+
+impl Setting {
+    /// Who does it as it should be done.
+    pub fn honest(&self) -> Player<Replay<'static>> {
+        Player::new(self.replay.clone())
+    }
+
+    /// Who does it with one bit flipped.
+    pub fn liar(&self, flip: Flip) -> Player<Forgery<'static>> {
+        Player::new(Forgery::new(self.replay.clone(), flip))
+    }
+
+    /// The terms of a dispute with a maker who has claimed `end`.
+    pub fn terms(&self, end: Digest) -> Terms {
+        Terms {
+            task: self.replay.task().clone(),
+            end,
+            maker: maker().id(),
+            challenger: challenger().id(),
+            begins_ms: 1000,
+            move_ms: 500,
+        }
+    }
+
+    /// The terms of a dispute with a maker who claims what is right.
+    pub fn honest_terms(&self) -> Terms {
+        self.terms(self.honest().end().expect("it trains"))
+    }
 }
 
 pub fn maker() -> NodeKey {
@@ -77,8 +108,8 @@ pub fn setting(family: Family, profile: Profile, inner_steps: u32) -> Setting {
     let (spec, data, base): (&'static _, &'static _, &'static _) =
         (Box::leak(Box::new(spec)), Box::leak(Box::new(data)), Box::leak(Box::new(base)));
     let window = Window { spec, data, base, share };
-    let terms = window.terms(maker().id(), challenger().id(), 1000, 500).expect("they fit together");
-    Setting { name: format!("{family:?} {profile}"), window, terms }
+    let replay = Replay::new(window).expect("they fit together");
+    Setting { name: format!("{family:?} {profile}"), replay, data, spec }
 }
 
 /// The state after two steps, so that moments are not zero.
