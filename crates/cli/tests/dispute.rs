@@ -37,5 +37,7 @@ fn what_is_no_record_is_refused_with_a_hint() {
     let missing = bench.zoo(["dispute", "check", "nowhere"]);
     assert_eq!(missing.code, Some(1));
     assert!(missing.stderr.contains("cannot read nowhere"), "{}", missing.stderr);
-    bench.zoo(["dispute", "rehearse", "--out", "x", "--preset", "none"]).refuses("there is no preset \"none\"");
+    bench
+        .zoo(["dispute", "rehearse", "--out", "x", "--preset", "none"])
+        .refuses("there is no preset \"none\"");
 }

@@ -5,6 +5,7 @@ use zoo_training::Dataset;
 
 use crate::program::Program;
 use crate::replay::{Knowledge, Replay, ReplayError};
+use crate::terms::Task;
 use crate::trace::{State, Trace};
 
 /// Where a bit is flipped.
@@ -56,6 +57,10 @@ impl<'a> Forgery<'a> {
 }
 
 impl Knowledge for Forgery<'_> {
+    fn task(&self) -> &Task {
+        self.honest.task()
+    }
+
     fn steps(&mut self) -> Result<Vec<Digest>, ReplayError> {
         let mut digests = self.honest.first_steps(self.flip.step)?;
         let mut kept = None;

@@ -19,13 +19,12 @@ use crate::referee::{Bench, Segment};
 use crate::terms::{Terms, TermsError};
 use crate::tree::{self, Shape};
 use crate::verdict::{Element, Named, Place, Reason, Verdict};
+use crate::wanted::{Below, Part, Scene, Wanted};
 
 /// Levels of a tensor's tree that are said at once.
 const LEVELS: u32 = 8;
 /// At this level, or below, all words below a node are said.
 const WORDS_LEVEL: u32 = 6;
-/// Parts that a chain is cut into at once.
-const PARTS: usize = 256;
 
 /// A dispute, as far as it has come.
 #[derive(Clone, Debug)]
@@ -53,81 +52,6 @@ struct Agreed {
     place: Place,
 }
 
-/// What the party in turn is to say.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Wanted {
-    /// The maker: the digests of all steps.
-    Steps,
-    /// The challenger: the first wrong step.
-    Step,
-    /// The maker: the groups of this step.
-    Groups(u32),
-    /// The challenger: the first wrong group of this step.
-    Group(u32),
-    /// The maker: the roots of a group's tensors.
-    Roots(Scene),
-    /// The challenger: the first wrong root.
-    Tensor(Scene),
-    /// The maker: nodes below a node of a tensor's tree.
-    Nodes(Scene, Below),
-    /// The challenger: the first wrong one of them.
-    Node(Scene, Below, Vec<Digest>),
-    /// The maker: the words below a node.
-    Words(Scene, Below),
-    /// The challenger: the first wrong one of these.
-    Word(Scene, Range<u64>, Vec<u32>),
-    /// The maker: the states of an element's chain between these parts.
-    States(Scene, Part),
-    /// The challenger: the first part whose end is wrong.
-    Segment(Scene, Part, Vec<u32>),
-    /// The maker: what one segment reads.
-    Opening(Scene, Part),
-}
-
-/// Where a dispute is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Scene {
-    /// The inner step of the window, from 0.
-    pub step: u32,
-    /// The group of tensors.
-    pub group: usize,
-    /// The tensor; the group's first as long as none was picked.
-    pub tensor: usize,
-}
-
-/// A node of a tensor's tree, and nodes below it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Below {
-    /// The disputed node: its level, its index there, and what it is.
-    pub node: (u32, u64, Digest),
-    /// The level of those that are to be said.
-    pub level: u32,
-    /// Their indices.
-    pub range: Range<u64>,
-}
-
-/// A part of an element's chain: the state before it is agreed on, that after it is not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// The element.
-    pub element: usize,
-    /// Its segments.
-    pub segments: Range<usize>,
-    /// The state before them.
-    pub before: Vec<u32>,
-    /// What the maker says is the state after them, or the element itself.
-    pub after: Vec<u32>,
-}
-
-impl Part {
-    /// Where it is cut: the segments at which the parts begin, and the end.
-    pub fn cuts(&self) -> Vec<usize> {
-        let (first, count) = (self.segments.start, self.segments.len());
-        let parts = count.min(PARTS);
-        (0..=parts).map(|part| first + count * part / parts).collect()
-    }
-}
-
 /// Why a move was not heard: it changes nothing, and whose turn it is has still to move.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -140,7 +64,7 @@ pub enum Refusal {
     /// The signature does not hold.
     #[error("the signature does not hold")]
     Signature,
-    /// It belongs to another place or another dispute.
+    /// It belongs to another place or another dispute, or cannot be read, so that nobody knows where it belongs.
     #[error("the move is not the next of this dispute")]
     Place,
     /// It is larger than a move.
@@ -181,21 +105,7 @@ impl Game {
 
     /// Whose turn it is.
     pub fn turn(&self) -> Role {
-        match self.wanted {
-            Wanted::Steps
-            | Wanted::Groups(_)
-            | Wanted::Roots(_)
-            | Wanted::Nodes(..)
-            | Wanted::Words(..)
-            | Wanted::States(..)
-            | Wanted::Opening(..) => Role::Maker,
-            Wanted::Step
-            | Wanted::Group(_)
-            | Wanted::Tensor(_)
-            | Wanted::Node(..)
-            | Wanted::Word(..)
-            | Wanted::Segment(..) => Role::Challenger,
-        }
+        self.wanted.role()
     }
 
     /// What is to be said.

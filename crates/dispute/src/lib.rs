@@ -8,7 +8,7 @@
 //! [`Record`] of it convinces everybody else ([`check`]).
 //!
 //! ```
-//! use zoo_dispute::{Flip, Forgery, Player, Reason, Replay, Role, Side, Terms, Window, check, play};
+//! use zoo_dispute::{Flip, Forgery, Knowledge, Player, Reason, Replay, Role, Side, Terms, Window, check, play};
 //! use zoo_protocol::NodeKey;
 //! use zoo_training::{Dataset, Share, Trainer, preset};
 //!
@@ -60,9 +60,10 @@ mod terms;
 mod trace;
 pub mod tree;
 mod verdict;
+mod wanted;
 
 pub use forge::{Flip, Forgery};
-pub use game::{Below, Game, Part, Refusal, Scene, Wanted};
+pub use game::{Game, Refusal};
 pub use moves::{MOVE_BYTES_MAX, Move, Opening, Role, Said};
 pub use player::{Answer, Player};
 pub use program::{Program, group_digest, state_digest};
@@ -71,3 +72,4 @@ pub use replay::{Knowledge, Replay, ReplayError, Window};
 pub use terms::{STEPS_MAX, Task, Terms, TermsError};
 pub use trace::{Batch, State, Trace};
 pub use verdict::{Element, Named, Place, Reason, Verdict};
+pub use wanted::{Below, Part, Scene, Wanted};

@@ -1,7 +1,5 @@
 //! What the two say.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
 use zoo_protocol::{Message, Sealed, Statement, WireError, encode};
@@ -92,6 +90,3 @@ pub struct Opening {
     /// The part of the data where a token is ([`zoo_content::slice`]).
     pub token: Option<Vec<u8>>,
 }
-
-/// Which words of which tensors a segment reads.
-pub(crate) type Reads = BTreeMap<usize, BTreeSet<u64>>;

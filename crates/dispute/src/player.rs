@@ -1,14 +1,17 @@
 //! A party that knows a window, and answers from what it knows.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use zoo_content::{Digest, slice};
 use zoo_training::Dataset;
 
-use crate::game::{Below, Game, Part, Scene, Wanted};
-use crate::moves::{Move, Opening, Reads};
-use crate::operator::{Operator, Read};
+use crate::game::Game;
+use crate::moves::{Move, Opening, Role};
+use crate::operator::{Read, Unread};
 use crate::replay::{Knowledge, ReplayError};
 use crate::trace::Trace;
 use crate::tree::{self, LEAF_WORDS, Proof, word};
+use crate::wanted::{Below, Part, Scene, Wanted};
 
 /// Whoever answers when it is its turn.
 pub trait Answer {
@@ -41,27 +44,21 @@ impl<K: Knowledge> Player<K> {
     /// The next move.
     ///
     /// # Errors
-    /// The window cannot be done again.
+    /// The window cannot be done again, or the dispute is about another one.
     pub fn next(&mut self, game: &Game) -> Result<Move, ReplayError> {
-        let step = match *game.wanted() {
-            Wanted::Steps => return Ok(Move::Steps(self.steps()?.to_vec())),
-            Wanted::Step => return Ok(first_difference(game.steps(), self.steps()?)),
-            Wanted::Groups(step) | Wanted::Group(step) => step,
-            Wanted::Roots(scene)
-            | Wanted::Tensor(scene)
-            | Wanted::Nodes(scene, ..)
-            | Wanted::Node(scene, ..)
-            | Wanted::Words(scene, ..)
-            | Wanted::Word(scene, ..)
-            | Wanted::States(scene, ..)
-            | Wanted::Segment(scene, ..)
-            | Wanted::Opening(scene, ..) => scene.step,
+        if game.terms().task != *self.knowledge.task() {
+            return Err(ReplayError::OtherTask);
+        }
+        let Some(step) = game.wanted().step() else {
+            let known = self.steps()?;
+            return Ok(match game.turn() {
+                Role::Maker => Move::Steps(known.to_vec()),
+                Role::Challenger => first_difference(game.steps(), known),
+            });
         };
         self.trace(step)?;
-        let (Some((_, trace)), data) = (&self.trace, self.knowledge.data()) else {
-            unreachable!("just traced")
-        };
-        Ok(answer(trace, data, game))
+        let (_, trace) = self.trace.as_ref().expect("just traced");
+        Ok(answer(trace, self.knowledge.data(), game))
     }
 
     /// The digest of the state after every step, by what it knows.
@@ -168,7 +165,7 @@ fn pick_part(trace: &Trace, data: &Dataset, scene: &Scene, part: &Part, said: &[
 /// What a segment reads, with its proofs.
 fn opening(trace: &Trace, data: &Dataset, scene: &Scene, part: &Part) -> Opening {
     let operator = &trace.program.tensors[scene.tensor].operator;
-    let mut reads = Reads::new();
+    let mut reads: BTreeMap<usize, BTreeSet<u64>> = BTreeMap::new();
     let token = token(data);
     let mut seen = |tensor: usize, index: usize| {
         reads.entry(tensor).or_default().insert((index / LEAF_WORDS) as u64);
@@ -182,13 +179,13 @@ fn opening(trace: &Trace, data: &Dataset, scene: &Scene, part: &Part) -> Opening
     groups.dedup();
     groups.retain(|&group| group != scene.group);
     let group_roots = |group: usize| trace.roots[trace.program.groups[group].tensors.clone()].to_vec();
-    let proof = |(tensor, leaves): (usize, std::collections::BTreeSet<u64>)| {
+    let proof = |(tensor, leaves): (usize, BTreeSet<u64>)| {
         let leaves: Vec<u64> = leaves.into_iter().collect();
         (tensor as u32, Proof::of(&trace.tensors[tensor], &leaves))
     };
     Opening {
         groups: groups.into_iter().map(|group| (group as u32, group_roots(group))).collect(),
-        token: position.map(|position| prove_token(operator, data, position)),
+        token: position.map(|position| prove_token(data, position)),
         tensors: reads.into_iter().map(proof).collect(),
     }
 }
@@ -200,18 +197,17 @@ struct Noting<R> {
 }
 
 impl<R: Read> Read for Noting<R> {
-    fn word(&mut self, input: usize, index: usize) -> Result<u32, crate::operator::Unread> {
+    fn word(&mut self, input: usize, index: usize) -> Result<u32, Unread> {
         self.reader.word(input, index)
     }
 
-    fn token(&mut self, position: u64) -> Result<u32, crate::operator::Unread> {
+    fn token(&mut self, position: u64) -> Result<u32, Unread> {
         self.position = Some(position);
         self.reader.token(position)
     }
 }
 
-fn prove_token(operator: &Operator, data: &Dataset, position: u64) -> Vec<u8> {
-    debug_assert!(matches!(operator, Operator::Tokens(_)));
+fn prove_token(data: &Dataset, position: u64) -> Vec<u8> {
     let blob = data.blob();
     let range = Dataset::bytes_of(data.vocab_size(), position);
     slice::Outline::of(blob, slice::CHUNK_BYTES).prove(range, |at| &blob[at])

@@ -45,6 +45,31 @@ impl Message for Record {
     }
 }
 
+impl Record {
+    /// Plays every move again, and computes what is computed at the end.
+    ///
+    /// # Errors
+    /// The first thing that does not hold.
+    pub fn replay(&self) -> Result<(), CheckError> {
+        let mut game = Game::open(self.terms.clone())?;
+        for (at, (now_ms, sealed)) in self.moves.iter().enumerate() {
+            let number = at + 1;
+            game.hear(sealed, *now_ms).map_err(|cause| CheckError::Move { number, cause })?;
+            if game.moves() as usize != number {
+                return Err(CheckError::Move { number, cause: Refusal::Time });
+            }
+        }
+        if let Some(now_ms) = self.silence_ms {
+            let number = self.moves.len() + 1;
+            game.wait(now_ms).map_err(|cause| CheckError::Move { number, cause })?;
+        }
+        match game.verdict() {
+            Some(verdict) if *verdict == self.verdict => Ok(()),
+            found => Err(CheckError::Verdict { found: Box::new(found.cloned()) }),
+        }
+    }
+}
+
 impl Statement for Record {
     const PURPOSE: &'static str = "dispute-record/1";
 }
@@ -210,20 +235,6 @@ pub fn check(file: &[u8]) -> Result<Checked, CheckError> {
     }
     let sealed: Sealed<Record> = decode(sealed).map_err(|cause| CheckError::Format(cause.to_string()))?;
     let (arbiter, record) = (sealed.signer(), sealed.open()?);
-    let mut game = Game::open(record.terms.clone())?;
-    for (at, (now_ms, sealed)) in record.moves.iter().enumerate() {
-        let heard = game.hear(sealed, *now_ms);
-        heard.map_err(|cause| CheckError::Move { number: at + 1, cause })?;
-        if game.moves() as usize != at + 1 {
-            return Err(CheckError::Move { number: at + 1, cause: Refusal::Time });
-        }
-    }
-    if let Some(now_ms) = record.silence_ms {
-        let number = record.moves.len() + 1;
-        game.wait(now_ms).map_err(|cause| CheckError::Move { number, cause })?;
-    }
-    match game.verdict() {
-        Some(verdict) if *verdict == record.verdict => Ok(Checked { arbiter, record }),
-        found => Err(CheckError::Verdict { found: Box::new(found.cloned()) }),
-    }
+    record.replay()?;
+    Ok(Checked { arbiter, record })
 }

@@ -11,6 +11,9 @@ use crate::trace::{Batch, State, Trace};
 
 /// What a player answers from.
 pub trait Knowledge {
+    /// The window.
+    fn task(&self) -> &Task;
+
     /// The digest of the state after every step of the window.
     ///
     /// # Errors
@@ -36,6 +39,9 @@ pub enum ReplayError {
     /// There can be no dispute about it.
     #[error(transparent)]
     Terms(#[from] TermsError),
+    /// The dispute is about another window.
+    #[error("the dispute is about another window than the one that was done again")]
+    OtherTask,
 }
 
 /// A window, and all it takes to train it again.
@@ -77,11 +83,6 @@ impl<'a> Replay<'a> {
         };
         task.check()?;
         Ok(Self { window, task })
-    }
-
-    /// The window, as all agree on it.
-    pub fn task(&self) -> &Task {
-        &self.task
     }
 
     /// The state before an inner step.
@@ -140,6 +141,10 @@ impl<'a> Replay<'a> {
 }
 
 impl Knowledge for Replay<'_> {
+    fn task(&self) -> &Task {
+        &self.task
+    }
+
     fn steps(&mut self) -> Result<Vec<Digest>, ReplayError> {
         self.first_steps(self.task.share.inner_steps)
     }

@@ -11,7 +11,7 @@ pub const STEPS_MAX: u32 = 1 << 12;
 /// Most tokens of an inner step.
 const STEP_TOKENS_MAX: u64 = 1 << 28;
 /// Most layers of a network.
-const LAYERS_MAX: usize = 256;
+const LAYERS_MAX: usize = 128;
 /// Longest time that one move may be given, ms: a month.
 const MOVE_MS_MAX: u64 = 31 * 24 * 3600 * 1000;
 

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Setting, arbiter, played, setting};
 use zoo_dispute::operator::Operator;
-use zoo_dispute::{Flip, Forgery, Player, Program, Reason, Replay, Role, Verdict, check};
+use zoo_dispute::{Flip, Forgery, Knowledge, Player, Program, Reason, Replay, Role, Verdict, check};
 use zoo_kernels::random;
 use zoo_model::Family;
 use zoo_protocol::Profile;

@@ -6,8 +6,8 @@ use common::{Setting, arbiter, challenger, maker, played, setting};
 use proptest::prelude::*;
 use zoo_content::Digest;
 use zoo_dispute::{
-    Answer, Flip, Forgery, Game, Move, Opening, Player, Program, Reason, Refusal, Replay, ReplayError, Role,
-    Terms, Verdict, Wanted, check,
+    Answer, Flip, Forgery, Game, Knowledge, Move, Opening, Player, Program, Reason, Refusal, Replay,
+    ReplayError, Role, Terms, Verdict, Wanted, check,
 };
 use zoo_kernels::random;
 use zoo_model::Family;
@@ -229,6 +229,13 @@ fn who_agrees_finds_nothing_to_dispute() {
     let [mut one, mut other] = [setting.honest(), setting.honest()];
     let found = verdict(&setting.honest_terms(), &mut one, &mut other);
     assert_eq!((found.loser, found.reason), (Role::Challenger, Reason::Withdrawn));
+}
+
+#[test]
+fn nobody_signs_anything_about_another_window() {
+    let (setting, other) = (small(), setting(Family::Qwen3, Profile::F32Exact, 1));
+    let game = Game::open(other.honest_terms()).expect("they make sense");
+    assert!(matches!(setting.honest().next(&game), Err(ReplayError::OtherTask)));
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod common;
 use std::sync::OnceLock;
 
 use common::{arbiter, played, setting};
-use zoo_dispute::{CheckError, Flip, Game, Program, Task, Terms, TermsError, check};
+use zoo_dispute::{CheckError, Flip, Game, Knowledge, Program, Task, Terms, TermsError, check};
 use zoo_model::{Family, MuonSettings, Optimizer};
 use zoo_protocol::Profile;
 use zoo_training::TrainingSpec;

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test takes what it needs")]
 
 use zoo_content::Digest;
-use zoo_dispute::{Answer, Flip, Forgery, Hearing, Player, Replay, Side, Terms, Window, play};
+use zoo_dispute::{Answer, Flip, Forgery, Hearing, Knowledge, Player, Replay, Side, Terms, Window, play};
 use zoo_model::{AdamWSettings, Decay, Family, ModelConfig, Optimizer, Profile};
 use zoo_protocol::NodeKey;
 use zoo_training::{Checkpoint, Dataset, Share, Trainer, TrainingSpec};

@@ -38,7 +38,8 @@ impl Check {
                 if self.json {
                     print_line(&json!({"event": "dispute", "verified": false, "error": cause.to_string()}));
                 }
-                let hint = "hint: get the file again from whoever holds it; a record that was changed shows nothing";
+                let hint =
+                    "hint: get the file again from whoever holds it; a record that was changed shows nothing";
                 Err(cause).with_context(|| format!("{shown} does not hold\n{hint}"))
             }
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use zoo_content::Digest;
-use zoo_dispute::{Flip, Forgery, Player, Program, Replay, Side, Terms, Window, check, play};
+use zoo_dispute::{Flip, Forgery, Knowledge, Player, Program, Replay, Side, Terms, Window, check, play};
 use zoo_kernels::random;
 use zoo_protocol::NodeKey;
 use zoo_training::{Dataset, Share, Trainer, TrainingSpec, preset};
@@ -18,10 +18,12 @@ const MOVE_MS: u64 = 600_000;
 
 /// Arguments of `zoo dispute rehearse`.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  zoo dispute rehearse --out dispute.zoo\n  zoo dispute check dispute.zoo\n\n\
+#[command(
+    after_help = "Example:\n  zoo dispute rehearse --out dispute.zoo\n  zoo dispute check dispute.zoo\n\n\
 A maker trains a window on made-up tokens; in one gradient of one step one bit is flipped, and whatever follows follows from that. A \
 challenger trains the same window as it should be. They disagree about the end, and find the element and the 64 terms. The keys are made of the \
-seed: a rehearsal accuses nobody.")]
+seed: a rehearsal accuses nobody."
+)]
 pub struct Rehearse {
     /// Where the record goes
     #[arg(long, value_name = "FILE")]
@@ -51,8 +53,7 @@ impl Rehearse {
         };
         let data = made_up(&preset.spec, self.seed)?;
         let base = Trainer::new(preset.spec.clone(), &data)?.checkpoint();
-        let share =
-            Share { first_sequence: 0, sequences_per_step: self.sequences, inner_steps: self.steps };
+        let share = Share { first_sequence: 0, sequences_per_step: self.sequences, inner_steps: self.steps };
         let honest = Replay::new(Window { spec: &preset.spec, data: &data, base: &base, share })?;
         let mut liar = Player::new(Forgery::new(honest.clone(), self.flip(&honest)?));
         let [maker, challenger, arbiter] = ["maker", "challenger", "arbiter"].map(|role| self.key(role));

@@ -50,9 +50,7 @@ pub fn tell(checked: &Checked, json: bool) -> Result<()> {
 fn line(Checked { arbiter, record }: &Checked) -> Value {
     let Record { terms, moves, verdict, .. } = record;
     let Place { step, group, tensor, segment } = &verdict.place;
-    let key = |role: Role| -> NodeId {
-        if role == Role::Maker { terms.maker } else { terms.challenger }
-    };
+    let key = |role: Role| -> NodeId { if role == Role::Maker { terms.maker } else { terms.challenger } };
     let mut line = json!({
         "event": "dispute", "verified": true, "loser": verdict.loser.name(), "node": key(verdict.loser),
         "reason": verdict.reason.name(), "step": step,
