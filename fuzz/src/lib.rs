@@ -262,3 +262,13 @@ pub fn car(bytes: &[u8]) {
         assert!(head <= bytes.len() && block <= node::BLOCK_BYTES_MAX);
     }
 }
+
+/// A record, under its signature and as if somebody had signed it, and a move.
+pub fn dispute(bytes: &[u8]) {
+    let _ = zoo_dispute::check(bytes);
+    message::<zoo_dispute::Said>(bytes);
+    if let Some(record) = message::<zoo_dispute::Record>(bytes) {
+        // Whatever the moves are, they lead to an end or to a refusal.
+        let _ = record.replay();
+    }
+}

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use zoo_content::{Digest, InclusionProof};
 
+use zoo_dispute::{Flip, Forgery, Knowledge, Player, Replay, Side, Terms, Window, check, play};
 use zoo_protocol::{NodeKey, Peer, encode};
 use zoo_state::{Command, State};
 use zoo_training::{Share, Trainer, WindowTask, train_window};
@@ -47,7 +48,39 @@ pub fn write_all() -> std::io::Result<()> {
     updates()?;
     models()?;
     write("spec", "1", SPEC)?;
+    disputes()?;
     files()
+}
+
+/// A dispute: its file, its record without the signature, and its moves.
+fn disputes() -> std::io::Result<()> {
+    let (spec, data) = replica();
+    let base = Trainer::new(spec.clone(), &data).expect("they fit together").checkpoint();
+    let share = Share { first_sequence: 0, sequences_per_step: 1, inner_steps: 2 };
+    let honest = Replay::new(Window { spec: &spec, data: &data, base: &base, share }).expect("they fit together");
+    let flip = Flip { step: 1, tensor: 60, element: 2, bit: 22 };
+    let mut liar = Player::new(Forgery::new(honest.clone(), flip));
+    let keys = [1, 2, 3].map(|seed| NodeKey::from_seed([seed; 32]));
+    let [maker, challenger, arbiter] = &keys;
+    let terms = Terms {
+        task: honest.task().clone(),
+        end: liar.end().expect("it trains"),
+        maker: maker.id(),
+        challenger: challenger.id(),
+        begins_ms: 0,
+        move_ms: 1000,
+    };
+    let mut honest = Player::new(honest);
+    let challenger = Side { key: challenger, player: &mut honest };
+    let hearing = play(terms, Side { key: maker, player: &mut liar }, challenger).expect("it is played");
+    let file = hearing.file(arbiter).expect("it is over");
+    write("dispute", "file", &file)?;
+    let record = check(&file).expect("it holds").record;
+    write("dispute", "record", &encode(&record))?;
+    for (at, (_, sealed)) in record.moves.iter().enumerate() {
+        write("dispute", &format!("move-{at}"), &encode(&sealed.open().expect("it is signed")))?;
+    }
+    Ok(())
 }
 
 fn updates() -> std::io::Result<()> {

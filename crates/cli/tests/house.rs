@@ -21,6 +21,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("zoo-storage", 4),
     ("zoo-tasks", 4),
     ("zoo-audit", 5),
+    ("zoo-dispute", 5),
     ("zoo-gateway", 5),
     ("zoo-job", 5),
     ("zoo-orchestrator", 5),
@@ -68,6 +69,7 @@ const WITHOUT_ASYNC: &[&str] = &[
     "zoo-simulator",
     "zoo-tasks",
     "zoo-audit",
+    "zoo-dispute",
 ];
 
 #[test]

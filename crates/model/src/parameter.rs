@@ -92,6 +92,14 @@ impl Parameter {
         self.gradient.get()
     }
 
+    /// AdamW's running means of the gradient and of its square; none before the first step, nor under another optimiser.
+    pub fn adamw_moments(&self) -> Option<(&[f32], &[f32])> {
+        match &self.moments {
+            Moments::AdamW { mean, square } => Some((mean, square)),
+            Moments::None | Moments::Muon { .. } => None,
+        }
+    }
+
     /// The weight of a linear layer.
     pub(crate) fn weight(&self) -> Weight<'_> {
         self.prepared.as_ref().map_or(Weight::Rows(&self.value), Weight::Prepared)

@@ -15,6 +15,7 @@
 //! One text has one encoding, so equal data has an equal digest.
 
 use std::fmt;
+use std::ops::Range;
 
 use thiserror::Error;
 use zoo_content::{Digest, VerifiedBlob};
@@ -160,6 +161,18 @@ impl Dataset {
             return 0;
         }
         (u128::from(self.header.text_bytes) * u128::from(position) / u128::from(self.header.tokens)) as u64
+    }
+
+    /// Where a token lies in the blob of any dataset of that vocabulary, bytes; for whoever has only a part of it.
+    pub fn bytes_of(vocab_size: u32, position: u64) -> Range<u64> {
+        let width = TokenWidth::of(vocab_size).bytes() as u64;
+        let start = HEADER_BYTES as u64 + position * width;
+        start..start + width
+    }
+
+    /// How many tokens of that vocabulary a blob of `bytes` bytes holds.
+    pub fn tokens_in(vocab_size: u32, bytes: u64) -> u64 {
+        bytes.saturating_sub(HEADER_BYTES as u64) / TokenWidth::of(vocab_size).bytes() as u64
     }
 
     /// Copies the tokens at `start ..` into `tokens`.

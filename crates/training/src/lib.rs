@@ -63,7 +63,7 @@ pub use model_folder::{ChatTemplate, ModelFolder, ModelFolderError, prompt};
 pub use network_state::{layout, network_of};
 pub use run_directory::{RunDirectory, RunDirectoryError};
 pub use schedule::{Schedule, rewarm};
-pub use sequences::{Sequences, Windows};
+pub use sequences::{Order, Sequences, Windows};
 pub use spec::{
     Outer, ReadSpecError, SPEC_BYTES_MAX, SparseSettings, SpecError, TrainingSpec, UpdateFormat,
     whole_chunk_sequences,

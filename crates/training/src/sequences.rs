@@ -20,6 +20,12 @@ const EPOCH_STREAM: u64 = OFFSET_STREAM + 1;
 #[derive(Clone, Debug)]
 pub struct Sequences {
     data: Dataset,
+    order: Order,
+}
+
+/// Where every sequence of a job begins: the training order of so many tokens, whatever they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order {
     seed: u64,
     context: usize,
     per_epoch: u64,
@@ -32,27 +38,45 @@ impl Sequences {
     /// # Errors
     /// When the data does not hold one sequence.
     pub fn new(data: &Dataset, seed: u64, context: usize) -> Result<Self, DatasetError> {
-        let windows = Windows::new(data, context)?;
-        // Every offset leaves the same number of windows. Short data gets fewer offsets, not none.
-        let offsets = (context as u64).min(data.len() - context as u64);
-        let per_epoch = (data.len() - offsets) / context as u64;
-        debug_assert!(offsets >= 1 && per_epoch >= 1 && per_epoch <= windows.count());
-        Ok(Self { data: data.clone(), seed, context, per_epoch, offsets })
+        Ok(Self { data: data.clone(), order: Order::new(data.len(), seed, context)? })
     }
 
     /// Sequences in one epoch.
     pub fn per_epoch(&self) -> u64 {
-        self.per_epoch
+        self.order.per_epoch
     }
 
     /// Appends the inputs and the targets of the sequences in `range`, in order.
     pub fn batch(&self, range: Range<u64>, inputs: &mut Vec<u32>, targets: &mut Vec<u32>) {
-        let mut window = vec![0; self.context + 1];
+        let context = self.order.context;
+        let mut window = vec![0; context + 1];
         for index in range {
             self.data.read(self.start(index), &mut window);
-            inputs.extend_from_slice(&window[..self.context]);
+            inputs.extend_from_slice(&window[..context]);
             targets.extend_from_slice(&window[1..]);
         }
+    }
+
+    /// Position of the first token of sequence `index`.
+    pub fn start(&self, index: u64) -> u64 {
+        self.order.start(index)
+    }
+}
+
+impl Order {
+    /// The order of `tokens` tokens under `seed`, in sequences of `context` inputs (and one more target).
+    ///
+    /// # Errors
+    /// When that is less than one sequence.
+    pub fn new(tokens: u64, seed: u64, context: usize) -> Result<Self, DatasetError> {
+        if context == 0 || tokens <= context as u64 {
+            return Err(DatasetError::TooShort { tokens, context });
+        }
+        // Every offset leaves the same number of windows. Short data gets fewer offsets, not none.
+        let offsets = (context as u64).min(tokens - context as u64);
+        let per_epoch = (tokens - offsets) / context as u64;
+        debug_assert!(offsets >= 1 && per_epoch >= 1);
+        Ok(Self { seed, context, per_epoch, offsets })
     }
 
     /// Position of the first token of sequence `index`.

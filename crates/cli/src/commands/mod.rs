@@ -5,6 +5,7 @@ pub mod bench;
 mod chat;
 mod completions;
 mod demo;
+mod dispute;
 mod export;
 mod fetch;
 mod generate;
@@ -94,6 +95,9 @@ pub enum Command {
     Journal(journal::JournalCommand),
     /// Check a job from its journal: replay it, do its work again, compare every bit
     Audit(audit::Audit),
+    /// Check who was right about a training window, down to 64 multiply-adds
+    #[command(subcommand)]
+    Dispute(dispute::DisputeCommand),
     /// Look back at a network through its journal: what every node did, when, and what it cost
     Replay(replay::Replay),
     /// Simulate a network in virtual time, with everything that can go wrong
@@ -131,6 +135,7 @@ impl Command {
             Command::Bench(command) => command.run(),
             Command::Journal(command) => command.run(),
             Command::Audit(command) => command.run(),
+            Command::Dispute(command) => command.run(),
             Command::Replay(command) => command.run(),
             Command::Simulate(command) => command.run(),
             Command::Completions(command) => command.run(),

@@ -1,0 +1,43 @@
+//! `zoo dispute`: a dispute is played, and its record convinces whoever was not there.
+
+mod common;
+
+use std::fs;
+
+use common::Bench;
+
+#[test]
+fn a_record_is_written_and_holds_until_a_byte_of_it_is_changed() {
+    let bench = Bench::new();
+    let rehearsed = bench.zoo(["dispute", "rehearse", "--out", "dispute.zoo", "--steps", "3", "--json"]);
+    let rehearsed = rehearsed.succeeds().last_event("dispute");
+    let checked = bench.zoo(["dispute", "check", "dispute.zoo", "--json"]).succeeds().last_event("dispute");
+    assert_eq!(rehearsed, checked);
+    assert_eq!((&checked["verified"], &checked["loser"]), (&true.into(), &"maker".into()));
+    assert_eq!(checked["reason"], "computation");
+    assert_ne!(checked["said"], checked["computed"]);
+    assert!(checked["tensor"].as_str().unwrap().starts_with("gradient of "), "{checked}");
+    assert!(checked["moves"].as_u64().unwrap() <= 32);
+    let told = bench.zoo(["dispute", "check", "dispute.zoo"]).succeeds().stdout;
+    assert!(told.starts_with("the maker loses: step "), "{told}");
+
+    let mut bytes = fs::read(bench.path("dispute.zoo")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    bench.write("changed.zoo", &bytes);
+    bench.zoo(["dispute", "check", "changed.zoo"]).refuses("changed.zoo does not hold");
+    let refused = bench.zoo(["dispute", "check", "changed.zoo", "--json"]).refuses("does not hold");
+    assert_eq!(refused.last_event("dispute")["verified"], false);
+}
+
+#[test]
+fn what_is_no_record_is_refused_with_a_hint() {
+    let bench = Bench::new();
+    bench.zoo(["dispute", "check", "text.txt"]).refuses("not a record of a dispute");
+    let missing = bench.zoo(["dispute", "check", "nowhere"]);
+    assert_eq!(missing.code, Some(1));
+    assert!(missing.stderr.contains("cannot read nowhere"), "{}", missing.stderr);
+    bench
+        .zoo(["dispute", "rehearse", "--out", "x", "--preset", "none"])
+        .refuses("there is no preset \"none\"");
+}

@@ -1,0 +1,75 @@
+//! Two who disagree about a training window, and a referee who recomputes 64 multiply-adds.
+//!
+//! Every operator is specified to the bit, so of two who come to different ends from the same beginning one is wrong, and it can be
+//! shown where. A [`Program`] lists the tensors of one inner step; each element of each is a chain of segments, small pure functions
+//! of a few words of earlier tensors ([`operator`]). The [`Game`] is a search for the first wrong segment. The maker of a window says
+//! digests of it, ever finer; the challenger picks the first that is wrong, step, group of tensors, tensor, element, segment; what is left at the
+//! end is opened with Merkle proofs and computed again. Whoever was wrong, silent or inconsistent has lost, and a
+//! [`Record`] of it convinces everybody else ([`check`]).
+//!
+//! ```
+//! use zoo_dispute::{Flip, Forgery, Knowledge, Player, Reason, Replay, Role, Side, Terms, Window, check, play};
+//! use zoo_protocol::NodeKey;
+//! use zoo_training::{Dataset, Share, Trainer, preset};
+//!
+//! let tokens: Vec<u32> = (0..2000).map(|at| at * at % 251).collect();
+//! let data = Dataset::encode(256, &tokens, 2000)?;
+//! let spec = preset::by_name("qwen3-tiny").expect("a preset").spec;
+//! let base = Trainer::new(spec.clone(), &data)?.checkpoint();
+//! let share = Share { first_sequence: 0, sequences_per_step: 2, inner_steps: 3 };
+//! let window = Window { spec: &spec, data: &data, base: &base, share };
+//!
+//! let flip = Flip { step: 1, tensor: 60, element: 5, bit: 20 };
+//! let mut liar = Player::new(Forgery::new(Replay::new(window.clone())?, flip));
+//! let honest = Replay::new(window)?;
+//!
+//! let [maker, challenger, arbiter] = [1, 2, 3].map(|seed| NodeKey::from_seed([seed; 32]));
+//! let terms = Terms {
+//!     task: honest.task().clone(),
+//!     end: liar.end()?,
+//!     maker: maker.id(),
+//!     challenger: challenger.id(),
+//!     begins_ms: 0,
+//!     move_ms: 60_000,
+//! };
+//! let mut honest = Player::new(honest);
+//! let maker = Side { key: &maker, player: &mut liar };
+//! let challenger = Side { key: &challenger, player: &mut honest };
+//! let hearing = play(terms, maker, challenger)?;
+//!
+//! let file = hearing.file(&arbiter).expect("it is over");
+//! let verdict = check(&file)?.record.verdict;
+//! assert_eq!((verdict.loser, verdict.place.step), (Role::Maker, Some(1)));
+//! assert!(matches!(verdict.reason, Reason::Computation { .. }));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Covered are all presets (Qwen3, Llama, GPT-2) in both numeric profiles, with AdamW, with and without clipping. Not covered are Muon, the loss
+//! that a step reports, and the lead that a replica takes between windows.
+
+mod forge;
+mod game;
+mod moves;
+pub mod operator;
+mod player;
+pub mod program;
+mod record;
+mod referee;
+mod replay;
+mod terms;
+mod trace;
+pub mod tree;
+mod verdict;
+mod wanted;
+
+pub use forge::{Flip, Forgery};
+pub use game::{Game, Refusal};
+pub use moves::{MOVE_BYTES_MAX, Move, Opening, Role, Said};
+pub use player::{Answer, Player};
+pub use program::{Program, group_digest, state_digest};
+pub use record::{CheckError, Checked, FILE_BYTES_MAX, Hearing, PlayError, Record, Side, check, play};
+pub use replay::{Knowledge, Replay, ReplayError, Window};
+pub use terms::{STEPS_MAX, Task, Terms, TermsError};
+pub use trace::{Batch, State, Trace};
+pub use verdict::{Element, Named, Place, Reason, Verdict};
+pub use wanted::{Below, Part, Scene, Wanted};
