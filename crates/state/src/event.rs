@@ -393,6 +393,10 @@ pub enum Unverified {
     Undecided,
     /// Not enough nodes had time for it.
     Expired,
+    /// Its node was convicted of another one.
+    Convicted,
+    /// The job is over.
+    JobOver,
 }
 
 /// What a node did that no honest node does.
@@ -527,6 +531,8 @@ impl fmt::Display for Unverified {
             Unverified::Withheld => "what it started from could be had from nobody",
             Unverified::Undecided => "those who trained it again came to nothing in common",
             Unverified::Expired => "not enough nodes had time for it",
+            Unverified::Convicted => "its node was convicted of another one",
+            Unverified::JobOver => "the job was over before",
         })
     }
 }

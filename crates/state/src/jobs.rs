@@ -5,7 +5,7 @@ use zoo_content::Digest;
 use zoo_protocol::{JobDescription, JobId};
 
 use crate::limits::{MAX_FINISHED_JOBS, MAX_QUEUED_JOBS, check_job};
-use crate::{Event, Failure, Phase, Refusal, Running, State, Stop};
+use crate::{Event, Failure, Phase, Refusal, Running, State, Stop, Unverified};
 
 /// A job that is over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,17 +137,19 @@ impl State {
     }
 
     pub(crate) fn finish_job(&mut self, events: &mut Vec<Event>) {
-        let Some(running) = self.running.take() else { return };
+        let Some(mut running) = self.running.take() else { return };
         if running.step < running.description.plan.steps {
             return self.stop_job(Queued::Begun(Box::new(running)), Stop::Budget, events);
         }
+        running.close_checks(|_| true, Unverified::JobOver, events);
         let Running { job, base: checkpoint, tokens, description, .. } = running;
         events.push(Event::JobFinished { job, checkpoint, tokens });
         self.remember(FinishedJob { job, description, tokens, outcome: Outcome::Finished { checkpoint } });
     }
 
     pub(crate) fn fail_job(&mut self, why: Failure, events: &mut Vec<Event>) {
-        let Some(running) = self.running.take() else { return };
+        let Some(mut running) = self.running.take() else { return };
+        running.close_checks(|_| true, Unverified::JobOver, events);
         let Running { job, tokens, description, .. } = running;
         events.push(Event::JobFailed { job, why: why.clone() });
         self.remember(FinishedJob { job, description, tokens, outcome: Outcome::Failed(why) });

@@ -11,7 +11,7 @@ use zoo_protocol::{JobDescription, JobId};
 
 use crate::jobs::Queued;
 use crate::limits::MAX_QUEUED_JOBS;
-use crate::{Event, FinishedJob, JobStatus, Outcome, Refusal, Running, State, Stop};
+use crate::{Event, FinishedJob, JobStatus, Outcome, Refusal, Running, State, Stop, Unverified};
 
 /// What its owner wants of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +47,9 @@ impl State {
             (Steer::Pause, JobStatus::Paused { .. }) => Ok(()),
             (Steer::Pause, _) if self.paused.len() >= MAX_QUEUED_JOBS => Err(Refusal::TooManyPaused),
             (Steer::Pause, _) => {
+                if let Some(running) = self.running.as_mut().filter(|running| running.job == job) {
+                    running.release(|_, _| true, None, events);
+                }
                 let taken = self.take_job(&job);
                 self.paused.insert(job, taken);
                 events.push(Event::JobPaused { job });
@@ -76,7 +79,10 @@ impl State {
     }
 
     /// The job ends before its last step.
-    pub(crate) fn stop_job(&mut self, job: Queued, why: Stop, events: &mut Vec<Event>) {
+    pub(crate) fn stop_job(&mut self, mut job: Queued, why: Stop, events: &mut Vec<Event>) {
+        if let Queued::Begun(running) = &mut job {
+            running.close_checks(|_| true, Unverified::JobOver, events);
+        }
         let (tokens, checkpoint) = match &job {
             Queued::New(_) => (0, None),
             Queued::Begun(running) => (running.tokens, self.latest_checkpoint(running)),

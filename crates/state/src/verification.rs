@@ -200,6 +200,24 @@ impl Running {
         since_ms.saturating_add(self.description.plan.contribution_deadline_ms.saturating_mul(2))
     }
 
+    /// What comes of these windows is not settled any more.
+    pub(crate) fn close_checks(
+        &mut self,
+        is_meant: impl Fn(&WindowName) -> bool,
+        why: Unverified,
+        events: &mut Vec<Event>,
+    ) {
+        self.release(|_, verifier| is_meant(&verifier.window), None, events);
+        let job = self.job;
+        self.verification.checks.retain(|window, _| {
+            let (round, maker) = *window;
+            if is_meant(window) {
+                events.push(Event::WindowUnverified { job, round, maker, why });
+            }
+            !is_meant(window)
+        });
+    }
+
     /// Takes those verifiers off what they do who are meant; they `then` have said this, or nothing.
     pub(crate) fn release(
         &mut self,
@@ -327,9 +345,8 @@ impl State {
         running.leads.remove(&node);
         running.ahead.remove(&node);
         running.verification.undrawn.retain(|(_, maker), _| *maker != node);
-        running.verification.checks.retain(|(_, maker), _| *maker != node);
+        running.close_checks(|(_, maker)| *maker == node, Unverified::Convicted, events);
         running.verification.checks.values_mut().for_each(|check| _ = check.opinions.remove(&node));
-        running.release(|verifier, busy| *verifier == node || busy.window.1 == node, None, events);
         match &mut running.phase {
             Phase::Waiting => {}
             Phase::Training(training) => {

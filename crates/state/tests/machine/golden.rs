@@ -79,6 +79,8 @@ fn name(event: &Event) -> &'static str {
         Event::WindowUnverified { why: Unverified::Withheld, .. } => "window_unverified.withheld",
         Event::WindowUnverified { why: Unverified::Undecided, .. } => "window_unverified.undecided",
         Event::WindowUnverified { why: Unverified::Expired, .. } => "window_unverified.expired",
+        Event::WindowUnverified { why: Unverified::Convicted, .. } => "window_unverified.convicted",
+        Event::WindowUnverified { why: Unverified::JobOver, .. } => "window_unverified.job_over",
     }
 }
 
@@ -186,7 +188,13 @@ fn events() -> Vec<Event> {
         Event::VerdictGiven { job, round, maker, verifier, outcome: Some((right, false)) },
         Event::WindowVerified { job, round, maker, verifiers: vec![verifier] },
     ]);
-    let unverified = [Unverified::Withheld, Unverified::Undecided, Unverified::Expired];
+    let unverified = [
+        Unverified::Withheld,
+        Unverified::Undecided,
+        Unverified::Expired,
+        Unverified::Convicted,
+        Unverified::JobOver,
+    ];
     events.extend(unverified.map(|why| Event::WindowUnverified { job, round, maker, why }));
     events
 }
