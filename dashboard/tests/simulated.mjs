@@ -365,6 +365,11 @@ test("checks, disputes and exclusions come as they happen, and open down to the 
   assert.equal(await exclusion.locator(".facts .mono").count(), 2);
   await exclusion.getByRole("button", { name: /^Round/ }).click();
   await until(async () => (await page.evaluate(() => document.activeElement.closest("section")?.getAttribute("aria-label"))) === "Check", "its check");
+  await page.setViewportSize({ width: 360, height: 740 });
+  await page.waitForTimeout(600);
+  assert.deepEqual(await faults(page), []);
+  await fits(page, "both panels");
+  await page.screenshot({ path: `${artefacts}check-light-360.png`, fullPage: true });
   await panel.getByRole("button", { name: "Close" }).press("Enter");
   assert.equal(await page.evaluate(() => document.activeElement.getAttribute("role")), "grid");
   assert.deepEqual(complaints, []);
