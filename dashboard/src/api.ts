@@ -1,7 +1,7 @@
 // What the interface says, and how it is asked. The shapes are those of /openapi.json.
 
 export type JobState = "queued" | "running" | "paused" | "finished" | "failed" | "cancelled" | "budget_used";
-export type Activity = "away" | "waiting" | "training" | "aggregating" | "evaluating";
+export type Activity = "away" | "waiting" | "training" | "aggregating" | "evaluating" | "verifying";
 
 export interface Job {
   id: string; name: string; state: JobState; why: string | null; profile: string | null;
@@ -32,7 +32,8 @@ export interface PNode {
   speed_f32_exact: number; speed_bf16_exact: number;
   upload_kib_per_s: number | null; rtt_ms: number | null;
   contributions: number; rounds: number; tokens: number; missed: number;
-  aggregations: number; shards: number; faults: number; status: NodeStatus | null;
+  aggregations: number; shards: number; faults: number;
+  verified: number; verifications: number; convictions: number; status: NodeStatus | null;
 }
 
 export interface Checkpoint {

@@ -1,6 +1,8 @@
 // What is known of the network, and what an event changes in it. Pure: no clock, no request, no page.
 
 import type { Contribution, Job, PNode, Round, ZooEvent } from "./api.ts";
+import { brief } from "./format.ts";
+import { kindOf, Trust } from "./trust.ts";
 
 /** Rounds of a job that are known; of more, the newest. */
 const ROUNDS_MAX = 4096;
@@ -29,6 +31,8 @@ export class Model {
   checkpointsChanged = false;
   /** Nodes that are here. */
   live = 0;
+  /** What was found out about whom. */
+  trust = new Trust();
 
   setNode(node: PNode): void {
     this.live += Number(node.live) - Number(this.nodes.get(node.id)?.live ?? false);
@@ -62,11 +66,20 @@ export class Model {
   hear(id: number, event: ZooEvent): boolean {
     if (id < this.next) return false;
     this.next = id + 1;
-    this.events.push({ ...event, id });
+    const heard = { ...event, id };
+    this.events.push(heard);
+    this.trust.take(heard);
     // Cut seldom: moving many is dear.
     if (this.events.length > EVENTS_MAX * 1.2) this.events = this.events.slice(-EVENTS_MAX);
     this.#apply(event);
     return true;
+  }
+
+  /** Takes in events from right before those that are known. They change only what is told of the past. */
+  older(events: Heard[]): void {
+    this.events = [...events, ...this.events];
+    this.trust = new Trust(this.trust.version + 1);
+    for (const event of this.events) this.trust.take(event);
   }
 
   #apply(event: ZooEvent): void {
@@ -79,7 +92,25 @@ export class Model {
       case "node_heard": return this.#node(node, { suspected: false });
       case "link_measured":
         return this.#node(node, { upload_kib_per_s: event.link?.upload_kib_per_s ?? null, rtt_ms: event.link?.rtt_ms ?? null });
-      case "fault": return this.#count(node, "faults");
+      case "fault": {
+        this.#count(node, "faults");
+        const [kind, { verifiers }] = kindOf(event.kind);
+        if (kind === "WrongWindow" || kind === "WrongVerdict") this.#count(node, "convictions");
+        if (kind === "WrongWindow") for (const verifier of verifiers ?? []) this.#count(verifier, "verifications");
+        return;
+      }
+      case "verification_asked": return this.#node(event.verifier, { activity: "verifying" });
+      case "verdict_given":
+      case "verifier_released": {
+        // Who is gone meanwhile stays away.
+        if (this.nodes.get(event.verifier)?.activity === "verifying") this.#node(event.verifier, { activity: "waiting" });
+        return;
+      }
+      case "window_verified": {
+        this.#count(event.maker, "verified");
+        for (const verifier of event.verifiers ?? []) this.#count(verifier, "verifications");
+        return;
+      }
       case "contribution_missed": {
         this.#count(node, "missed");
         return this.#round(job, event.round, (round) => { round.missed += 1; });
@@ -116,7 +147,7 @@ export class Model {
     if (node !== undefined) this.setNode({ ...node, ...change });
   }
 
-  #count(id: string | undefined, what: "faults" | "missed" | "contributions"): void {
+  #count(id: string | undefined, what: "faults" | "missed" | "contributions" | "verified" | "verifications" | "convictions"): void {
     const node = id === undefined ? undefined : this.nodes.get(id);
     if (node !== undefined) this.setNode({ ...node, [what]: node[what] + 1 });
   }
@@ -124,7 +155,9 @@ export class Model {
   #join(event: ZooEvent): void {
     const profile = event.profile ?? {};
     const before = this.nodes.get(event.node);
-    const accounts = { contributions: 0, rounds: 0, tokens: 0, missed: 0, aggregations: 0, shards: 0, faults: 0 };
+    const accounts = {
+      contributions: 0, rounds: 0, tokens: 0, missed: 0, aggregations: 0, shards: 0, faults: 0, verified: 0, verifications: 0, convictions: 0,
+    };
     this.setNode({
       ...accounts, upload_kib_per_s: null, rtt_ms: null, ...before, status: null,
       id: event.node, name: profile.name ?? "", region: profile.region ?? "", live: true, suspected: false, activity: "waiting",
@@ -205,6 +238,8 @@ export function sentence(event: ZooEvent, model: Model): string {
   const node = typeof event.node === "string" ? model.nameOf(event.node) : "nobody";
   const job = typeof event.job === "string" ? model.jobName(event.job) : "";
   const round = `round ${event.round}`;
+  const of = (id: unknown): string => typeof id === "string" ? model.nameOf(id) : "nobody";
+  const window = `the window of ${of(event.maker)} in ${job}, ${round},`;
   const why = (value: unknown): string => typeof value === "string" ? spaced(value) : value === undefined ? "" : JSON.stringify(value);
   switch (event.event) {
     case "node_joined": return `${event.profile?.name || node} joined`;
@@ -229,7 +264,12 @@ export function sentence(event: ZooEvent, model: Model): string {
     case "contribution_missed": return `${job}, ${round} goes on without ${node}: ${why(event.why)}`;
     case "contribution_late": return `${node} is late for ${job}, ${round}`;
     case "work_failed": return `${node} could not do its work in ${job}, ${round}: ${why(event.reason)}`;
-    case "fault": return `${node} did what no honest node does in ${job}, ${round}: ${why(event.kind)}`;
+    case "fault": return `${node} did what no honest node does in ${job}, ${round}: ${accusation(event.kind, model)}`;
+    case "verification_asked": return `${of(event.verifier)} trains ${window} again`;
+    case "verifier_released": return `${of(event.verifier)} is no longer waited for with ${window}`;
+    case "verdict_given": return `${of(event.verifier)} trained ${window} again: ${answer(event.outcome)}`;
+    case "window_verified": return `${window} is verified by ${(event.verifiers ?? []).map(of).join(", ") || "nobody"}`;
+    case "window_unverified": return `${window} stays unverified: ${unsettled(event.why)}`;
     case "part_summed": return `${node} added part ${event.sum} of ${job}, ${round}`;
     case "part_moved": return `part ${event.sum} of ${job}, ${round} is now with ${node}`;
     case "checkpoint_asked": return `${node} is asked to keep the checkpoint of ${job}, ${round}`;
@@ -237,6 +277,37 @@ export function sentence(event: ZooEvent, model: Model): string {
     case "checkpoint_released": return `${node} no longer keeps the checkpoint of ${job}, ${round}: ${why(event.why)}`;
     default: return event.event.replaceAll("_", " ");
   }
+}
+
+function answer(outcome: [string, boolean] | null | undefined): string {
+  if (!outcome) return "it cannot have what it started from";
+  return outcome[1] ? "it came to the same" : `it came to ${brief(outcome[0])} instead`;
+}
+
+/** What a node did that no honest node does. */
+export function accusation(of: unknown, model: Model): string {
+  const [kind, it] = kindOf(of);
+  switch (kind) {
+    case "Disagreement": return `it reported checkpoint ${brief(it.reported)} where most reported ${brief(it.agreed)}`;
+    case "Outline": return "it claimed other token counts or VNodes than most";
+    case "Refused": return `it made a contribution that cannot be added: ${it.reason}`;
+    case "Oversized": return `it committed to an update of ${it.bytes} bytes for VNode ${it.vnode}, where next to the others ${it.limit} are the most`;
+    case "WrongWindow":
+      return `it committed to ${brief(it.committed)} for its window of round ${it.window}, which comes to ${brief(it.right)} (trained again by ${it.verifiers?.length ?? 0})`;
+    case "WrongVerdict":
+      return `it said that the window of ${model.nameOf(it.maker ?? "")} in round ${it.window} comes to ${brief(it.said)}, where it comes to ${brief(it.right)}`;
+    default: return of === undefined ? "" : typeof of === "string" ? spaced(of) : JSON.stringify(of);
+  }
+}
+
+const UNSETTLED: Record<string, string> = {
+  Withheld: "what it started from could be had from nobody", Undecided: "those who trained it again came to nothing in common",
+  Expired: "not enough nodes had time for it",
+};
+
+/** Why it could not be settled what comes of a window: a word of the journal's, or already a sentence. */
+export function unsettled(why: unknown): string {
+  return typeof why === "string" ? UNSETTLED[why] ?? spaced(why) : "";
 }
 
 /** A name of the journal's, as words: what begins each with a capital, and is one word. */

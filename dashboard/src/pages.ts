@@ -6,6 +6,7 @@ import { jobs } from "./pages/jobs.ts";
 import { nodes } from "./pages/nodes.ts";
 import { rounds } from "./pages/rounds.ts";
 import { checkpoints } from "./pages/checkpoints.ts";
+import { trust } from "./pages/trust.ts";
 import { journal } from "./pages/journal.ts";
 import { about } from "./pages/about.ts";
 
@@ -35,6 +36,7 @@ export const pages: Page[] = [
   { path: "nodes", title: "Nodes", open: nodes },
   { path: "rounds", title: "Rounds", open: rounds },
   { path: "checkpoints", title: "Checkpoints", open: checkpoints },
+  { path: "trust", title: "Trust", open: trust },
   { path: "journal", title: "Journal", open: journal },
   { path: "about", title: "About", open: about },
 ];

@@ -271,7 +271,7 @@ export class Store {
         for (const { id, event } of sent) if (id < until) found.push({ ...event, id });
         return sent.at(-1)!.id < until - 1;
       }, this.#session.signal);
-      this.model.events = [...found, ...this.model.events];
+      this.model.older(found);
       this.tell();
     } catch {
       // The button is still there.

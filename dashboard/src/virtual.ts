@@ -38,8 +38,8 @@ export interface Column<T> {
   width: string;
   /** Figures line up on the right. */
   right?: boolean;
-  /** Left out where there is little room. */
-  wide?: boolean;
+  /** Left out where there is little room; `very`: shown only where there is much. */
+  wide?: boolean | "very";
   /** Puts the item into its cell, which may hold another item's content. */
   cell(cell: HTMLElement, item: T): void;
 }
@@ -76,6 +76,7 @@ export class Grid<T> {
   #scrolledAt = -Infinity;
   #name = fresh("grid");
   #narrow = matchMedia("(max-width: 700px)");
+  #vast = matchMedia("(min-width: 1600px)");
 
   constructor(options: GridOptions<T>) {
     this.#options = options;
@@ -87,7 +88,7 @@ export class Grid<T> {
     }, this.#head, this.#body);
     this.element = h("div", { class: "grid-frame" }, grid, this.#empty);
     this.#columnsFor();
-    this.#narrow.addEventListener("change", () => this.#columnsFor());
+    for (const room of [this.#narrow, this.#vast]) room.addEventListener("change", () => this.#columnsFor());
     new ResizeObserver(() => this.#soon()).observe(grid);
   }
 
@@ -138,7 +139,7 @@ export class Grid<T> {
   }
 
   #columnsFor(): void {
-    this.#columns = this.#options.columns.filter((column) => !(column.wide && this.#narrow.matches));
+    this.#columns = this.#options.columns.filter(({ wide }) => wide === "very" ? this.#vast.matches : !(wide && this.#narrow.matches));
     this.#grid.style.setProperty("--columns", this.#columns.map((column) => column.width).join(" "));
     this.#grid.style.setProperty("--row", `${this.#options.rowHeight}px`);
     mark(this.#grid, "aria-colcount", String(this.#columns.length));

@@ -6,7 +6,7 @@ import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
-export const PAGES = ["", "jobs", "nodes", "rounds", "checkpoints", "journal", "about"];
+export const PAGES = ["", "jobs", "nodes", "rounds", "checkpoints", "trust", "journal", "about"];
 export const artefacts = fileURLToPath(new URL("../artefacts/", import.meta.url));
 mkdirSync(artefacts, { recursive: true });
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");

@@ -168,6 +168,15 @@ test("names are text, whatever they look like", async () => {
     if (await older.isVisible()) await older.click();
     return false;
   }, "events with the name");
+  // Also where they are accused, and the words are theirs.
+  await at(page, "trust");
+  const grids = page.locator("[role=grid]");
+  await until(async () => (await grids.nth(1).locator("[role=row]:visible", { hasText: `cannot be added: ${HOSTILE[0]}` }).count()) > 0, "an accusation in its words");
+  await grids.nth(1).locator("[role=row]", { hasText: "cannot be added" }).first().click();
+  await page.getByLabel("Find").fill("hacked");
+  await until(async () => (await grids.nth(0).locator(".grid-body [role=row]:visible").count()) > 0, "checks with the names");
+  await grids.nth(0).locator(".grid-body [role=row]:visible").first().click();
+  await page.locator(".verdicts li").first().waitFor();
   for (const name of ["rounds", "checkpoints"]) {
     await at(page, name, `?job=${job.id}`);
     await page.waitForTimeout(800);
@@ -310,6 +319,73 @@ test("a round's contributions are laid out from its start to its end", async () 
   await page.keyboard.press("PageDown");
   await page.keyboard.press("Enter");
   assert.match(page.url(), /round=\d+/);
+  await close();
+});
+
+test("checks, disputes and exclusions come as they happen, and open down to the events that say so", async () => {
+  const { page, complaints, close } = await open(browser);
+  await at(page, "trust");
+  await isLive(page);
+  const tile = async (name) => Number((await page.locator(".tile", { has: page.locator("dt", { hasText: new RegExp(`^${name}$`) }) }).locator("dd").first().textContent()).replaceAll(",", ""));
+  await until(async () => (await tile("Trained again")) > 20 && (await tile("Under way")) > 0, "checks");
+  const before = await tile("Trained again");
+  const [checks, faults_] = [page.getByRole("grid", { name: "Checks" }), page.getByRole("grid", { name: "Exclusions" })];
+  await until(async () => (await tile("Trained again")) > before, "a new check, without loading");
+  const sum = await page.evaluate(() => [...document.querySelectorAll(".tile dd:nth-of-type(1)")].map((figure) => Number(figure.textContent.replaceAll(",", ""))));
+  assert.equal(sum[0], sum[1] + sum[2] + sum[3] + sum[4], `${sum}: every check is under way or ended`);
+  assert.ok((await checks.locator("[role=row]").count()) < 60);
+
+  // Down to the evidence, with the keyboard alone.
+  await page.getByLabel("Show").selectOption("different");
+  await until(async () => (await checks.locator(".chip").allTextContents()).some((word) => word === "different"), "those that were different");
+  await checks.focus();
+  await page.keyboard.press("ArrowDown");
+  await page.keyboard.press("Enter");
+  const panel = page.locator("section[aria-label=Check]");
+  assert.equal(await page.evaluate(() => document.activeElement.closest("section").getAttribute("aria-label")), "Check");
+  assert.match(page.url(), /check=\d+/);
+  const [digests, verdicts] = [panel.locator(".facts .mono"), panel.locator(".verdicts li")];
+  const [committed, right] = await digests.allTextContents();
+  assert.match(`${committed} ${right}`, /^[0-9a-f]{64} [0-9a-f]{64}$/);
+  assert.notEqual(committed, right);
+  assert.deepEqual((await verdicts.locator(".chip").allTextContents()).sort(), ["different", "different", "released"]);
+  assert.deepEqual(await verdicts.locator(".mono").allTextContents(), [right, right]);
+  assert.deepEqual(await faults(page), []);
+  await page.screenshot({ path: `${artefacts}check-light-1280.png`, fullPage: true });
+  const address = page.url();
+  await page.reload();
+  await until(async () => (await digests.allTextContents()).join() === `${committed},${right}`, "the same evidence at the same address");
+  await panel.locator(".facts").getByRole("link", { name: /^event/ }).last().click();
+  await until(async () => (await page.locator("pre").textContent()).includes(committed), "the event in the journal");
+  assert.match(await page.locator("pre").textContent(), /WrongWindow/);
+
+  await page.goto(address);
+  await faults_.locator("[role=row]", { hasText: "it committed to" }).first().click();
+  const exclusion = page.locator("section[aria-label=Exclusion]");
+  assert.equal(await exclusion.locator(".facts .mono").count(), 2);
+  await exclusion.getByRole("button", { name: /^Round/ }).click();
+  await until(async () => (await page.evaluate(() => document.activeElement.closest("section")?.getAttribute("aria-label"))) === "Check", "its check");
+  await page.setViewportSize({ width: 360, height: 740 });
+  await page.waitForTimeout(600);
+  assert.deepEqual(await faults(page), []);
+  await fits(page, "both panels");
+  await page.screenshot({ path: `${artefacts}check-light-360.png`, fullPage: true });
+  await panel.getByRole("button", { name: "Close" }).press("Enter");
+  assert.equal(await page.evaluate(() => document.activeElement.getAttribute("role")), "grid");
+  assert.deepEqual(complaints, []);
+  await close();
+});
+
+test("nodes that verify are shown as that, and their accounts with them", async () => {
+  const { page, close } = await open(browser, { width: 1800 });
+  await at(page, "nodes", "?q=verifying&sort=verified");
+  await until(async () => (await page.locator(".grid-body [role=row]:visible .chip[data-kind=verifying]").count()) > 0, "a node that verifies");
+  assert.equal(await page.getByRole("columnheader", { name: "Verified" }).getAttribute("aria-sort"), "descending");
+  await page.locator(".grid-body [role=row]:visible").first().click();
+  const names = await page.locator(".panel dt").allTextContents();
+  for (const name of ["Windows verified", "Verified for others", "Convictions", "Checks"]) assert.ok(names.includes(name), name);
+  await page.locator(".panel a", { hasText: "of its work" }).click();
+  await until(async () => (await page.getByRole("grid", { name: "Checks" }).locator(".grid-body [role=row]:visible").count()) > 0, "its checks");
   await close();
 });
 

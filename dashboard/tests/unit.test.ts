@@ -6,9 +6,10 @@ import { test } from "node:test";
 import type { Job, PNode, Round, ZooEvent } from "../src/api.ts";
 import { nearest, summary, thin, ticks, tickText } from "../src/chart.ts";
 import * as format from "../src/format.ts";
-import { EVENTS_MAX, Model, sentence, Timeline, utilisation, type Heard } from "../src/model.ts";
+import { accusation, EVENTS_MAX, Model, sentence, Timeline, utilisation, type Heard } from "../src/model.ts";
 import { href, parse } from "../src/route.ts";
 import { backoff, Parser } from "../src/sse.ts";
+import { CHECKS_MAX, isDisputed, standingOf } from "../src/trust.ts";
 import { rowAfter, scrollFor, visibleRows } from "../src/virtual.ts";
 import { lanes, phases } from "../src/waterfall.ts";
 
@@ -96,7 +97,8 @@ test("every kind of event is said in words, and an unknown one does not break", 
   assert.equal(said({ event: "contribution_missed", why: { Failed: "no memory" } }), "one, round 3 goes on without <b>lynx</b>: {\"Failed\":\"no memory\"}");
   assert.equal(said({ event: "something_new" }), "something new");
   const kinds = ["node_rejoined", "node_suspected", "node_heard", "link_measured", "job_accepted", "job_finished", "job_failed", "job_stopped", "job_paused", "job_resumed",
-    "round_waiting", "round_restarted", "contribution_late", "work_failed", "fault", "part_summed", "part_moved", "checkpoint_asked", "checkpoint_kept", "checkpoint_released"];
+    "round_waiting", "round_restarted", "contribution_late", "work_failed", "fault", "part_summed", "part_moved", "checkpoint_asked", "checkpoint_kept", "checkpoint_released",
+    "verification_asked", "verifier_released", "verdict_given", "window_verified", "window_unverified"];
   for (const kind of kinds) assert.notEqual(said({ event: kind }), kind.replaceAll("_", " "), kind);
 });
 
@@ -223,4 +225,84 @@ test("nodes are found by text and region, and sorted the same every time", async
   assert.deepEqual(select(all, { ...wanted, text: "NODE 17" }).map((node) => node.name), ["node 17"]);
   assert.equal(select(all, { ...wanted, live: "away" }).length, 0);
   assert.deepEqual(groups(all, (node) => node.region).map((group) => [group.name, group.nodes, group.by]), [["eu", 25, { waiting: 25 }], ["us", 25, { waiting: 25 }]]);
+});
+
+const [MAKER, OTHER, THIRD] = [NODE(1), NODE(2), NODE(3)];
+const window = (event: string, more: Record<string, unknown>, round = 3): ZooEvent => ({ event, at_ms: 5, job: JOB, round, maker: MAKER, ...more });
+const asked = (verifier: string): ZooEvent => window("verification_asked", { verifier });
+const gave = (verifier: string, outcome: [string, boolean] | null): ZooEvent => window("verdict_given", { verifier, outcome });
+const guilty = (node: string, kind: unknown): ZooEvent => ({ event: "fault", at_ms: 9, job: JOB, round: 5, node, kind });
+const wrongWindow = { WrongWindow: { window: 3, committed: "aa", right: "bb", verifiers: [OTHER, THIRD] } };
+
+test("a check is followed from the first question to the conviction, and counted with its nodes", () => {
+  const model = modelOf([joined(1), joined(2), joined(3), asked(OTHER)]);
+  const accounts = (): unknown[] => [MAKER, OTHER, THIRD].map((id) => { const { activity, verified, verifications, convictions, faults } = model.nodes.get(id)!; return [activity, verified, verifications, convictions, faults]; });
+  const check = model.trust.checks[0]!;
+  assert.deepEqual([standingOf(check), model.trust.underWay, model.nodes.get(OTHER)!.activity], ["under way", 1, "verifying"]);
+  assert.equal(utilisation(model.nodes.values()).busy, 1);
+  model.hear(4, gave(OTHER, ["bb", false]));
+  assert.deepEqual([standingOf(check), model.nodes.get(OTHER)!.activity], ["disputed", "waiting"]);
+  for (const [at, event] of [asked(THIRD), gave(THIRD, ["bb", false]), guilty(MAKER, wrongWindow)].entries()) model.hear(5 + at, event);
+  assert.deepEqual([standingOf(check), check.committed, check.right, check.first, check.last], ["different", "aa", "bb", 3, 7]);
+  assert.deepEqual([...check.verdicts.values()].map(({ verifier, word, digest, event }) => [verifier, word, digest, event]), [[OTHER, "different", "bb", 4], [THIRD, "different", "bb", 6]]);
+  assert.deepEqual(accounts(), [["waiting", 0, 0, 1, 1], ["waiting", 0, 1, 0, 0], ["waiting", 0, 1, 0, 0]]);
+  assert.deepEqual([model.trust.faults[0]!.check, model.trust.totals], [check, { checks: 1, equal: 0, different: 1, unverified: 0, convictions: 1 }]);
+  // A job that is tried again has windows of the same name once more.
+  for (const [at, event] of [asked(OTHER), gave(OTHER, ["aa", true]), window("window_verified", { verifiers: [OTHER] })].entries()) model.hear(8 + at, event);
+  assert.deepEqual([model.trust.checks.length, standingOf(model.trust.checks[1]!), model.trust.underWay], [2, "equal", 0]);
+  assert.deepEqual(accounts(), [["waiting", 1, 0, 1, 1], ["waiting", 0, 2, 0, 0], ["waiting", 0, 1, 0, 0]]);
+});
+
+test("who says what is wrong is convicted with the event named; who goes away while it verifies stays away", () => {
+  const lie = { WrongVerdict: { window: 3, maker: MAKER, said: "bb", right: "aa" } };
+  const model = modelOf([joined(1), joined(2), joined(3), asked(OTHER), gave(OTHER, ["bb", false]), gave(THIRD, ["aa", true]), window("window_verified", { verifiers: [THIRD] }), guilty(OTHER, lie)]);
+  const [check] = model.trust.checks;
+  assert.deepEqual([standingOf(check!), check!.right, check!.verdicts.get(OTHER)!.convicted, isDisputed(check!)], ["equal", "aa", 7, true]);
+  assert.deepEqual([model.nodes.get(OTHER)!.convictions, model.nodes.get(THIRD)!.verifications], [1, 1]);
+  for (const [at, event] of [asked(THIRD), { event: "node_lost", at_ms: 1, node: THIRD, cause: "LeaseExpired" }, window("verifier_released", { verifier: THIRD })].entries()) model.hear(8 + at, event);
+  assert.equal(model.nodes.get(THIRD)!.activity, "away");
+  assert.equal(model.trust.checks[1]!.verdicts.get(THIRD)!.word, "released");
+});
+
+test("what a convict left open is closed, and what it said of others does not count", () => {
+  const otherWindow = (event: string, more: Record<string, unknown>): ZooEvent => ({ ...window(event, more), maker: THIRD });
+  const model = modelOf([asked(OTHER), window("verification_asked", { verifier: OTHER }, 4), otherWindow("verdict_given", { verifier: MAKER, outcome: null }), guilty(MAKER, wrongWindow), window("verifier_released", { verifier: OTHER }, 4)]);
+  const [first, second, third] = model.trust.checks;
+  assert.deepEqual([first, second, third].map((check) => standingOf(check!)), ["different", "unverified", "under way"]);
+  assert.match(second!.why!, /convicted/);
+  assert.deepEqual([second!.verdicts.get(OTHER)!.word, third!.verdicts.get(MAKER)!.isVoid, model.trust.checks.length], ["released", true, 3]);
+  model.hear(5, { event: "job_stopped", at_ms: 9, job: JOB, why: "Cancelled" });
+  assert.deepEqual([standingOf(third!), model.trust.underWay, model.trust.totals.unverified], ["unverified", 0, 2]);
+});
+
+test("older events complete what is known of a check, and count once", () => {
+  const all = [joined(1), asked(OTHER), gave(OTHER, ["aa", true]), window("window_verified", { verifiers: [OTHER] })].map((event, id) => ({ ...event, id }) as Heard);
+  const model = new Model();
+  model.next = 3;
+  model.hear(3, all[3]!);
+  assert.deepEqual([model.trust.checks[0]!.first, model.trust.checks[0]!.verdicts.get(OTHER)!.word], [3, "equal"]);
+  model.older(all.slice(0, 3));
+  assert.deepEqual([model.trust.checks.length, model.trust.checks[0]!.first, model.trust.checks[0]!.right, model.trust.totals.equal], [1, 1, "aa", 1]);
+});
+
+test("checks and faults are bounded; the newest stay, and all are counted", () => {
+  const model = new Model();
+  const many = Math.ceil(CHECKS_MAX * 1.2) + 10;
+  for (let round = 0; round < many; round += 1) {
+    model.hear(round * 2, window("verification_asked", { verifier: OTHER }, round));
+    model.hear(round * 2 + 1, guilty(THIRD, "Outline"));
+  }
+  assert.ok(model.trust.checks.length <= CHECKS_MAX * 1.2 && model.trust.faults.length <= CHECKS_MAX * 1.2 && model.trust.underWay === model.trust.checks.length);
+  assert.deepEqual([model.trust.checks.at(-1)!.round, model.trust.totals.checks], [many - 1, many]);
+});
+
+test("checks are found by state and by whoever took part, and told in words", async () => {
+  const { outcome, wantedChecks } = await import("../src/pages/trust.ts");
+  const model = modelOf([joined(1), joined(2, "<b>lynx</b>"), asked(OTHER), gave(OTHER, null), window("window_unverified", { why: "Withheld" }), window("verification_asked", { verifier: THIRD }, 4)]);
+  const found = (show: string, text = ""): number[] => wantedChecks(model.trust.checks, show, text, model).map((check) => check.round);
+  assert.deepEqual(["all", "open", "disputed", "equal", "unverified"].map((show) => found(show)), [[3, 4], [4], [3], [], [3]]);
+  assert.deepEqual([found("all", "LYNX"), found("all", THIRD), found("all", "node 1")], [[3], [4], [3, 4]]);
+  assert.deepEqual(model.trust.checks.map(outcome), ["what it started from could be had from nobody (1 withheld)", "1 at it"]);
+  assert.deepEqual([accusation("Outline", model), accusation(wrongWindow, model), accusation({ New: { x: 1 } }, model), accusation(undefined, model)],
+    ["it claimed other token counts or VNodes than most", "it committed to aa for its window of round 3, which comes to bb (trained again by 2)", "{\"New\":{\"x\":1}}", ""]);
 });

@@ -16,8 +16,8 @@ const FILES = new Map([
   ["/assets/dashboard.css", ["dashboard.css", "text/css; charset=utf-8"]],
 ]);
 /** The policy that crates/api/src/dashboard.rs sends. */
-export const POLICY = readFileSync(fileURLToPath(new URL("../../crates/api/src/dashboard.rs", import.meta.url)), "utf8")
-  .match(/const POLICY: &str = "([^"]*)"/)[1].replaceAll(/\\\n\s*/g, "");
+export const POLICY = readFileSync(fileURLToPath(new URL("../../crates/http/src/browsers.rs", import.meta.url)), "utf8")
+  .match(/const OWN_FILES_ONLY: &str = "([^"]*)"/)[1].replaceAll(/\\\n\s*/g, "");
 
 /** Serves on a free port of this machine, or on the one that is wanted. */
 export async function serve({ port = 0, proxy = null, ...options } = {}) {

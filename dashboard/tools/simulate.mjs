@@ -11,6 +11,8 @@ export const HOSTILE = [
 export const HOSTILE_JOB = "<img src=x onerror=window.hacked=1> job";
 const KEY = "secret-of-the-simulation";
 const [HISTORY_ROUNDS, ROUND_MS, CONTRIBUTORS_MAX] = [120, 9000, 400];
+/** Windows of a round that are trained again. */
+const CHECKS = 3;
 
 /** The same figures for the same seed: 32 bits at a time. */
 function random(seed) {
@@ -25,12 +27,13 @@ function random(seed) {
 
 export class Simulation {
   constructor({ nodes = 10_000, seed = 1, paceMs = 700, isPrivate = false } = {}) {
-    Object.assign(this, { paceMs, isPrivate, draw: random(seed), events: [], listeners: new Set(), jobs: [], rounds: new Map(), timer: null });
+    Object.assign(this, { paceMs, isPrivate, draw: random(seed), lot: random(seed + 1), checking: [], events: [], listeners: new Set(), jobs: [], rounds: new Map(), timer: null });
     const now = Date.now();
     this.nodes = Array.from({ length: nodes }, (_, at) => this.node(at));
     this.nodes.sort((a, b) => (a.id < b.id ? -1 : 1));
     this.byId = new Map(this.nodes.map((node) => [node.id, node]));
     this.live = this.nodes.filter((node) => node.live);
+    this.hostile = this.live.filter((node) => HOSTILE.includes(node.name));
     const start = now - HISTORY_ROUNDS * ROUND_MS * 2 - 3_600_000;
     for (const node of this.nodes.slice(0, 300)) this.happen(start, { event: "node_joined", node: node.id, profile: profileOf(node) });
     this.past("small, dense", start + 60_000, HISTORY_ROUNDS, "finished", 4.6);
@@ -42,7 +45,11 @@ export class Simulation {
   }
 
   digest() {
-    return Array.from({ length: 8 }, () => Math.floor(this.draw() * 2 ** 32).toString(16).padStart(8, "0")).join("");
+    return this.hex(this.draw);
+  }
+
+  hex(draw = this.lot) {
+    return Array.from({ length: 8 }, () => Math.floor(draw() * 2 ** 32).toString(16).padStart(8, "0")).join("");
   }
 
   node(at) {
@@ -58,7 +65,7 @@ export class Simulation {
       isa: ISAS[Math.floor(this.draw() * ISAS.length)], software: "0.1.0", speed_f32_exact: speed, speed_bf16_exact: speed * 2,
       upload_kib_per_s: this.draw() < 0.8 ? Math.round(200 + this.draw() * 20_000) : null, rtt_ms: this.draw() < 0.8 ? Math.round(5 + this.draw() * 180) : null,
       contributions: rounds, rounds, tokens: rounds * speed * 8, missed: Math.floor(this.draw() ** 4 * 9), aggregations: rounds,
-      shards: Math.floor(rounds / 4), faults: this.draw() < 0.01 ? 1 : 0,
+      shards: Math.floor(rounds / 4), faults: this.draw() < 0.01 ? 1 : 0, verified: Math.floor(rounds / 20), verifications: Math.floor(rounds / 18), convictions: 0,
       status: live ? { step: Math.floor(this.draw() * 30), loss: 2 + this.draw(), tokens_per_second: speed, sent_bytes: speed * 70_000, received_bytes: speed * 400_000 } : null,
     };
   }
@@ -93,7 +100,60 @@ export class Simulation {
     const times = nodes.map((node) => ({ node, at: at + Math.round(ROUND_MS * (0.3 + 0.35 * this.draw())) })).sort((a, b) => a.at - b.at);
     for (const [order, one] of times.entries()) this.contribute(job, round, one.node, one.at, order < 12);
     this.seal(job, round, at + Math.round(ROUND_MS * 0.67));
+    for (const [order, event] of this.checks(job, round).flat().entries()) this.tell(at + Math.round(ROUND_MS * 0.7) + order * 40, event);
     this.finish(job, round, at + Math.round(ROUND_MS * (0.86 + 0.1 * this.draw())));
+  }
+
+  /** What is found out about some windows of a round: the events of each, in order. Strangers with strange names take part. */
+  checks(job, round) {
+    const pick = () => (this.lot() < 0.1 ? this.hostile : this.live)[Math.floor(this.lot() * (this.lot() < 0.1 ? this.hostile.length : this.live.length))];
+    return Array.from({ length: CHECKS }, () => {
+      const nodes = [];
+      while (nodes.length < 4) {
+        const node = pick();
+        if (node !== undefined && !nodes.includes(node)) nodes.push(node);
+      }
+      return this.check(job.id, round.round, ...nodes.map((node) => node.id));
+    });
+  }
+
+  check(job, round, maker, first, second, third) {
+    const [committed, other, lot] = [this.hex(), this.hex(), this.lot()];
+    const of = { job, round, maker };
+    const asked = (verifier) => ({ event: "verification_asked", ...of, verifier });
+    const released = (verifier) => ({ event: "verifier_released", ...of, verifier });
+    const said = (verifier, outcome) => ({ event: "verdict_given", ...of, verifier, outcome });
+    const verified = (...verifiers) => ({ event: "window_verified", ...of, verifiers });
+    const unverified = (why) => ({ event: "window_unverified", ...of, why });
+    const fault = (node, kind) => ({ event: "fault", job, round: round + 1, node, kind });
+    const panel = [asked(second), asked(third)];
+    if (lot < 0.08) {
+      const kind = { WrongWindow: { window: round, committed, right: other, verifiers: [first, second] } };
+      return [asked(first), said(first, [other, false]), ...panel, said(second, [other, false]), released(third), fault(maker, kind)];
+    }
+    if (lot < 0.14) {
+      const kind = { WrongVerdict: { window: round, maker, said: other, right: committed } };
+      return [asked(first), said(first, [other, false]), ...panel, said(second, [committed, true]), said(third, [committed, true]), verified(second, third), fault(first, kind)];
+    }
+    if (lot < 0.18) return [asked(first), said(first, null), ...panel, said(second, null), said(third, null), unverified("Withheld")];
+    if (lot < 0.22) return [asked(first), released(first), unverified("Expired")];
+    if (lot < 0.26) return [asked(first), released(first), asked(second), said(second, [committed, true]), verified(second)];
+    if (lot < 0.29) return [fault(maker, { Refused: { reason: HOSTILE[0] } })];
+    if (lot < 0.31) return [fault(maker, { Disagreement: { reported: other, agreed: committed } })];
+    return [asked(first), said(first, [committed, true]), verified(first)];
+  }
+
+  /** An event about who was checked, and what it changes of a node. */
+  tell(at, event) {
+    const { event: kind, maker, node, verifier, verifiers } = event;
+    const change = (id, what) => Object.assign(this.byId.get(id), what(this.byId.get(id)));
+    const wrong = event.kind?.WrongWindow;
+    if (kind === "verification_asked") change(verifier, () => ({ activity: "verifying" }));
+    if (kind === "verdict_given" || kind === "verifier_released") change(verifier, ({ live }) => ({ activity: live ? "waiting" : "away" }));
+    if (kind === "window_verified") change(maker, ({ verified }) => ({ verified: verified + 1 }));
+    for (const id of verifiers ?? wrong?.verifiers ?? []) change(id, ({ verifications }) => ({ verifications: verifications + 1 }));
+    if (kind === "fault") change(node, ({ faults, convictions }) => ({ faults: faults + 1, convictions: convictions + Number(wrong !== undefined || event.kind.WrongVerdict !== undefined) }));
+    this.happen(at, event);
   }
 
   some(count) {
@@ -146,6 +206,8 @@ export class Simulation {
   begin(at) {
     this.round = this.start(this.current, this.rounds.get(this.current.id).length, Math.round(at), this.some(Math.min(CONTRIBUTORS_MAX, this.live.length)));
     this.waiting = this.events.at(-1).shares.map(([id]) => this.byId.get(id));
+    const before = this.rounds.get(this.current.id).at(-2);
+    if (before !== undefined) this.checking.push(...this.checks(this.current, before));
   }
 
   /** What happens next. */
@@ -159,6 +221,9 @@ export class Simulation {
       this.finish(job, this.round, now);
       this.begin(now);
     }
+    // Of every check the next event, in turn.
+    for (const events of this.checking) this.tell(now, events.shift());
+    this.checking = this.checking.filter((events) => events.length > 0);
     const node = this.nodes[Math.floor(this.draw() * this.nodes.length)];
     node.live = !node.live;
     node.activity = node.live ? "waiting" : "away";

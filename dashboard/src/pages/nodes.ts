@@ -5,9 +5,10 @@ import { chip, fill, h, mark, say } from "../dom.ts";
 import { brief, bytes, count, decimals, percent, plural, short } from "../format.ts";
 import type { Context, View } from "../pages.ts";
 import { choice, facts, field } from "../parts.ts";
+import { href } from "../route.ts";
 import { Grid } from "../virtual.ts";
 
-const ACTIVITIES = ["training", "aggregating", "evaluating", "waiting", "away"] as const;
+const ACTIVITIES = ["training", "aggregating", "evaluating", "verifying", "waiting", "away"] as const;
 /** So many nodes are sorted and counted with every change; more of them, every two seconds, and not while somebody scrolls. */
 const NODES_AT_ONCE = 500;
 const SORT_MS = 2000;
@@ -34,7 +35,8 @@ export function groups(nodes: Iterable<PNode>, word: (node: PNode) => string): G
 const sorts: Record<string, (node: PNode) => string | number> = {
   name: (node) => node.name.toLowerCase(), activity: (node) => ACTIVITIES.indexOf(node.activity), region: (node) => node.region,
   isa: (node) => node.isa, speed: (node) => node.status?.tokens_per_second ?? 0, tokens: (node) => node.tokens, share: (node) => node.tokens,
-  missed: (node) => node.missed, faults: (node) => node.faults, upload: (node) => node.upload_kib_per_s ?? 0,
+  missed: (node) => node.missed, faults: (node) => node.faults,
+  verified: (node) => node.verified, verifications: (node) => node.verifications, convictions: (node) => node.convictions, upload: (node) => node.upload_kib_per_s ?? 0,
 };
 
 /** The nodes that are wanted, in order. */
@@ -95,6 +97,9 @@ export function nodes({ store, query, remember }: Context): View {
       { key: "upload", label: "Upload", width: "6rem", right: true, wide: true, cell: figure((node) => node.upload_kib_per_s === null ? "–" : `${bytes(node.upload_kib_per_s * 1024)}/s`) },
       { key: "missed", label: "Missed", width: "4.5rem", right: true, wide: true, cell: figure((node) => count(node.missed)) },
       { key: "faults", label: "Faults", width: "4.5rem", right: true, wide: true, cell: figure((node) => count(node.faults)) },
+      { key: "verified", label: "Verified", width: "5rem", right: true, wide: "very", cell: figure((node) => count(node.verified)) },
+      { key: "verifications", label: "Verifies", width: "5rem", right: true, wide: "very", cell: figure((node) => count(node.verifications)) },
+      { key: "convictions", label: "Convictions", width: "6.5rem", right: true, wide: "very", cell: figure((node) => count(node.convictions)) },
     ],
   });
 
@@ -179,6 +184,8 @@ export function nodes({ store, query, remember }: Context): View {
       ["Contributions", count(node.contributions)], ["In finished rounds", count(node.rounds)], ["Tokens", count(node.tokens)],
       ["Missed", `${count(node.missed)}${reliable > 0 ? ` (${percent(node.missed / reliable)})` : ""}`],
       ["Aggregations", count(node.aggregations)], ["Shards evaluated", count(node.shards)], ["Faults", count(node.faults)],
+      ["Windows verified", count(node.verified)], ["Verified for others", count(node.verifications)], ["Convictions", count(node.convictions)],
+      ["Checks", h("a", { href: href("trust", { q: node.id }) }, "of its work, and by it")],
     ]);
   }
   return { element, update, close: store.watchNodes() };
