@@ -1,6 +1,6 @@
 //! How soon lies are found, over thousands of liars: what was measured beside what the formula says.
 //!
-//!     cargo run --release -p zoo-simulator --example detection [SEEDS]
+//!     cargo run --release -p zoo-simulator --example detection -- [SEEDS [ATTACK [VERIFIED_IN_1000]]]
 //!
 //! A window that was forged is found out if it is drawn, so a node is convicted within x forged windows with probability
 //! `1 - (1 - s d)^x`: s is how many windows are drawn, d how often the verifiers come to the truth. Each line is one attack and one s;
@@ -16,7 +16,10 @@ const ROUNDS: u32 = 60;
 const QUANTILE: f64 = 2.576;
 
 fn main() {
-    let seeds = std::env::args().nth(1).map_or(200, |seeds| seeds.parse().expect("a number of seeds"));
+    let mut arguments = std::env::args().skip(1);
+    let seeds = arguments.next().map_or(24, |seeds| seeds.parse().expect("a number of seeds"));
+    let (wanted, rate) = (arguments.next(), arguments.next());
+    let rates = rate.map_or(vec![50, 200], |rate| vec![rate.parse().expect("a number of 1000")]);
     println!("attack, windows verified of 1000: nodes that lie, convicted, honest nodes convicted");
     let attacks: [(&str, Faults); 4] = [
         ("nobody", Faults::none()),
@@ -24,8 +27,10 @@ fn main() {
         ("forgers and perjurers", Faults { forgers_in_1000: 200, perjurers_in_1000: 150, ..Faults::none() }),
         ("colluders", Faults { colluders_in_1000: 300, ..Faults::none() }),
     ];
-    for (name, faults) in attacks {
-        for verified_in_1000 in [50, 200] {
+    for (name, faults) in
+        attacks.into_iter().filter(|(name, _)| wanted.as_deref().is_none_or(|wanted| wanted == *name))
+    {
+        for &verified_in_1000 in &rates {
             let outcomes = run(seeds, verified_in_1000, &faults);
             tell(name, verified_in_1000, &outcomes);
         }
