@@ -57,7 +57,8 @@ fn disputes() -> std::io::Result<()> {
     let (spec, data) = replica();
     let base = Trainer::new(spec.clone(), &data).expect("they fit together").checkpoint();
     let share = Share { first_sequence: 0, sequences_per_step: 1, inner_steps: 2 };
-    let honest = Replay::new(Window { spec: &spec, data: &data, base: &base, share }).expect("they fit together");
+    let honest =
+        Replay::new(Window { spec: &spec, data: &data, base: &base, share }).expect("they fit together");
     let flip = Flip { step: 1, tensor: 60, element: 2, bit: 22 };
     let mut liar = Player::new(Forgery::new(honest.clone(), flip));
     let keys = [1, 2, 3].map(|seed| NodeKey::from_seed([seed; 32]));
