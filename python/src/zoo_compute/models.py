@@ -357,6 +357,12 @@ class Node:
     """Held-out shards that it evaluated."""
     faults: int
     """Times that it did what no honest node does."""
+    verified: int
+    """Windows of its that others trained again to the same outcome."""
+    verifications: int
+    """Windows of others that it trained again to what turned out to be right."""
+    convictions: int
+    """Windows, or verdicts on others', that turned out to be wrong."""
     rtt_ms: int | None = None
     """And how long an answer takes, ms."""
     status: NodeStatus | None = None
@@ -390,6 +396,9 @@ class Node:
             aggregations=given.one("aggregations", whole),
             shards=given.one("shards", whole),
             faults=given.one("faults", whole),
+            verified=given.one("verified", whole),
+            verifications=given.one("verifications", whole),
+            convictions=given.one("convictions", whole),
             rtt_ms=given.maybe("rtt_ms", whole),
             status=given.maybe("status", NodeStatus.of),
             storage=given.maybe("storage", text),
