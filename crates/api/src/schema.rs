@@ -278,7 +278,7 @@ pub struct Node {
     pub live: bool,
     /// Whether only its peers hear it at the moment.
     pub suspected: bool,
-    /// What it is doing: away, waiting, training, aggregating or evaluating.
+    /// What it is doing: away, waiting, training, aggregating, evaluating or verifying.
     pub activity: &'static str,
     /// Threads that it computes with.
     pub threads: u16,

@@ -62,7 +62,7 @@ fn a_journal_of_a_real_run_is_looked_at_while_it_is_written_and_afterwards() {
     // People get the same in words, and of one node alone.
     let text = zoo(&["replay", "orchestrator"]).succeeds().stdout;
     for part in
-        ["ibex", "lynx", "tiny", "3/3", "█ training", "the job is finished", "as the orchestrator wrote it"]
+        ["ibex", "lynx", "tiny", "3/3", "█ train", "the job is finished", "as the orchestrator wrote it"]
     {
         assert!(text.contains(part), "{part} in\n{text}");
     }

@@ -330,7 +330,7 @@ class Node:
     suspected: bool
     """Whether only its peers hear it at the moment."""
     activity: str
-    """What it is doing: away, waiting, training, aggregating or evaluating."""
+    """What it is doing: away, waiting, training, aggregating, evaluating or verifying."""
     threads: int
     """Threads that it computes with."""
     memory_mib: int

@@ -127,7 +127,7 @@ fn glyph(activity: Option<Activity>) -> char {
 }
 
 /// What the glyphs mean.
-pub const LEGEND: &str = "█ training  ▒ aggregating  ░ evaluating  ▓ verifying  · waiting  ! fault";
+pub const LEGEND: &str = "█ train  ▒ aggregate  ░ evaluate  ▓ verify  · wait  ! fault";
 
 fn style_of(activity: Option<Activity>) -> Style {
     match activity {

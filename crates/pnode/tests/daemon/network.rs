@@ -71,7 +71,7 @@ impl Network {
                 contribution_deadline_ms: 30_000,
                 topology: Default::default(),
                 overlap: true,
-                verified_in_1000: 300,
+                verified_in_1000: 500,
             },
             checkpoints: Default::default(),
             tokens_max: None,
@@ -156,6 +156,15 @@ fn commitments(events: &[Event], of_round: u32) -> Vec<Digest> {
     events.iter().filter_map(commitment).collect()
 }
 
+/// How many nodes were to train in a round.
+fn participants(events: &[Event], of_round: u32) -> usize {
+    let shares = |event: &Event| match event {
+        Event::RoundStarted { round, shares, .. } if *round == of_round => Some(shares.len()),
+        _ => None,
+    };
+    events.iter().find_map(shares).expect("the round began")
+}
+
 /// The job's rounds in one process, with the shares that the orchestrator dealt.
 fn local_rounds(job: &Job, events: &[Event]) -> Vec<Digest> {
     let mut places: BTreeMap<NodeId, usize> = BTreeMap::new();
@@ -193,8 +202,10 @@ async fn a_job_on_four_nodes_has_the_bits_of_one_process() {
     assert!(events.iter().any(|event| matches!(event, Event::EvaluationFinished { .. })));
     for round in 0..ROUNDS {
         let commitments = commitments(&events, round);
-        assert_eq!(commitments.len(), NODES, "everybody contributed to round {round}");
-        network.check(&commitments[round as usize]).await;
+        let participants = participants(&events, round);
+        assert_eq!(commitments.len(), participants, "everybody contributed who was to, in round {round}");
+        assert!(participants >= NODES / 2, "the others verify");
+        network.check(&commitments[round as usize % commitments.len()]).await;
     }
     network.stop().await;
 }

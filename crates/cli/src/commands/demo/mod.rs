@@ -49,6 +49,9 @@ pub struct Demo {
     /// Sequences of one such step
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     sequences: u32,
+    /// Of 1,000 windows that nodes train, others train so many again, to compare
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    verified_in_1000: u32,
     /// Evaluate after every so many rounds
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     evaluate_every: u32,

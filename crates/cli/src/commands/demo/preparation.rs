@@ -108,6 +108,6 @@ pub fn plan(demo: &Demo) -> RoundPlan {
         contribution_deadline_ms: CONTRIBUTION_DEADLINE_MS,
         topology: Topology::Auto,
         overlap: true,
-        verified_in_1000: 50,
+        verified_in_1000: demo.verified_in_1000,
     }
 }
