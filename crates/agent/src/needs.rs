@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use zoo_content::{Digest, MAX_BLOB_BYTES};
-use zoo_protocol::{JobId, NodeId, Summand, VerifyWindow, Work};
+use zoo_protocol::{JobId, NodeId, Summand, TrainWindow, VerifyWindow, Work};
 use zoo_training::{MANIFEST_BYTES_MAX, SPEC_BYTES_MAX};
 
 /// What a blob is to the work that needs it.
@@ -105,7 +105,7 @@ pub fn named_by(work: &Work) -> BTreeMap<Digest, Need> {
         }
         Work::Verify(VerifyWindow { maker, window, replica_in, .. }) => {
             let replica = Need { kind: BlobKind::Replica(*maker), max_bytes: MAX_BLOB_BYTES };
-            let mut needs = named_by(&Work::Train(window.clone()));
+            let mut needs = named_by(&Work::Train(TrainWindow::clone(window)));
             needs.extend(replica_in.map(|state| (state, replica)));
             needs
         }

@@ -215,7 +215,7 @@ fn a_window_is_gathered_run_and_reported() {
 
 fn verify() -> Work {
     let replica_in = Some(digest("update 2"));
-    Work::Verify(VerifyWindow { asked_in: 3, maker: node(2), window: window(1), replica_in })
+    Work::Verify(VerifyWindow { asked_in: 3, maker: node(2), window: Box::new(window(1)), replica_in })
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub(crate) enum News {
     /// It has begun.
     Connected(NodeId),
     /// The orchestrator said what to do.
-    Work { work: Work, peers: Vec<Peer> },
+    Work { work: Box<Work>, peers: Vec<Peer> },
     /// The orchestrator said what to keep.
     Keep { keeps: Vec<Keep>, peers: Vec<Peer> },
     /// It broke; it is taken up again after a wait.
@@ -188,7 +188,7 @@ async fn leave(leaving: &mut watch::Receiver<bool>) {
 
 async fn hear(news: &mpsc::Sender<News>, message: FromOrchestrator) {
     match message {
-        FromOrchestrator::Work { work, peers } => tell(news, News::Work { work, peers }).await,
+        FromOrchestrator::Work { work, peers } => tell(news, News::Work { work: work.into(), peers }).await,
         FromOrchestrator::Keep { keeps, peers } => tell(news, News::Keep { keeps, peers }).await,
         _ => {} // the rest is not for workers
     }

@@ -261,6 +261,7 @@ impl Node {
                 self.handle(Input::Disconnected);
             }
             News::Work { work, peers } => {
+                let work = *work;
                 if work != *self.agent.work() {
                     (self.events)(PNodeEvent::WorkChanged(work.clone()));
                 }

@@ -164,7 +164,7 @@ pub struct VerifyWindow {
     /// Whose window it is.
     pub maker: NodeId,
     /// The window.
-    pub window: TrainWindow,
+    pub window: Box<TrainWindow>,
     /// What the maker started from.
     pub replica_in: Option<Digest>,
 }

@@ -160,7 +160,7 @@ impl Running {
     pub(crate) fn verification_of(&self, node: &NodeId) -> Option<VerifyWindow> {
         let Verifier { window, asked_in, .. } = *self.verification.verifiers.get(node)?;
         let Claim { window: work, replica_in, .. } = &self.verification.checks.get(&window)?.claim;
-        Some(VerifyWindow { asked_in, maker: window.1, window: work.clone(), replica_in: *replica_in })
+        Some(VerifyWindow { asked_in, maker: window.1, window: work.clone().into(), replica_in: *replica_in })
     }
 
     /// Whether a node trains somebody's window again.

@@ -45,7 +45,7 @@ async fn a_window_trained_again_is_equal_and_every_lie_shows() {
     // The node itself, asked as if it were another, comes to the digests of both.
     for commitment in &commitments {
         let Commitment { work: window, replica_in, outcome, .. } = commitment.clone();
-        let work = VerifyWindow { asked_in: 2, maker: peers[0].node, window, replica_in };
+        let work = VerifyWindow { asked_in: 2, maker: peers[0].node, window: Box::new(window), replica_in };
         tell(&mut conversation, Work::Verify(work), &peers).await;
         match report(&mut conversation).await {
             Report::Verified { round, maker, outcome: said, .. } => {

@@ -176,7 +176,7 @@ fn any_work() -> impl Strategy<Value = Work> {
         });
     let verify = (any_window(), any::<u32>(), any_node(), prop::option::of(any_digest())).prop_map(
         |(window, asked_in, maker, replica_in)| {
-            Work::Verify(VerifyWindow { asked_in, maker, window, replica_in })
+            Work::Verify(VerifyWindow { asked_in, maker, window: Box::new(window), replica_in })
         },
     );
     prop_oneof![Just(Work::Idle), any_window().prop_map(Work::Train), aggregate, evaluate, sum, verify]

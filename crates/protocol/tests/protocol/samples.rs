@@ -180,7 +180,7 @@ pub fn works() -> Vec<Work> {
         Work::Verify(VerifyWindow {
             asked_in: 7,
             maker: key().id(),
-            window: window(),
+            window: Box::new(window()),
             replica_in: Some(digest("optimizer in")),
         }),
         Work::Sum(Sum {

@@ -108,7 +108,7 @@ impl Network {
             }
             Work::Verify(VerifyWindow { maker, window, .. }) => {
                 let (job, round) = (window.job, window.round);
-                let outcome = commitment(window, key).outcome.digest();
+                let outcome = commitment(*window, key).outcome.digest();
                 Report::Verified { job, round, maker, outcome }
             }
         })

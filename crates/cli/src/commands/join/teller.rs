@@ -205,7 +205,7 @@ impl Teller {
         let mut told = self.told();
         let (doing, window) = match &told.work {
             Some(Work::Train(window)) => ("", window),
-            Some(Work::Verify(work)) => ("verifying, ", &work.window),
+            Some(Work::Verify(work)) => ("verifying, ", work.window.as_ref()),
             _ => return None,
         };
         let round = window.round + 1;
