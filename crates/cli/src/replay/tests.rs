@@ -10,7 +10,7 @@ use zoo_protocol::{NodeKey, NodeProfile, Speeds};
 use zoo_state::{Activity, Command, LossCause, State};
 
 use super::recorder::Recorder;
-use super::timeline::{NodeLine, Timeline};
+use super::timeline::{ACTIVITIES, NodeLine, Timeline};
 use super::viewer::{SPEEDS, Then, Viewer};
 use super::{as_json, as_text, picture};
 use crate::commands::bench::made_up::Network;
@@ -48,7 +48,7 @@ fn compare_with_states(nodes: u32) {
         states.push(network.state.activities().collect::<Vec<_>>());
     }
     let timeline = finish(recorder, &network.state, 4000);
-    let mut seen = [0; 5];
+    let mut seen = [0; ACTIVITIES.len()];
     for (moment, activities) in states.iter().enumerate() {
         for (id, activity) in activities {
             let node = timeline.nodes.iter().position(|line| line.id == *id).unwrap();
@@ -98,15 +98,15 @@ fn slow_cells(line: &NodeLine, period_ms: Range<u64>, cells: u64) -> Vec<Option<
     let width_ms = period_ms.end - period_ms.start;
     let one = |cell: u64| {
         let part = period_ms.start + width_ms * cell / cells..period_ms.start + width_ms * (cell + 1) / cells;
-        let mut most = [0; 5];
-        let mut known = [Activity::Away; 5];
+        let mut most = [0; ACTIVITIES.len()];
+        let mut known = [Activity::Away; ACTIVITIES.len()];
         for ms in part {
             if let Some(span) = line.spans.iter().rfind(|span| span.from_ms <= ms) {
                 most[span.activity as usize] += 1;
                 known[span.activity as usize] = span.activity;
             }
         }
-        let longest = (0..5).max_by_key(|at| most[*at]).unwrap();
+        let longest = (0..most.len()).max_by_key(|at| most[*at]).unwrap();
         (most[longest] > 0).then_some(known[longest])
     };
     (0..cells).map(one).collect()

@@ -275,7 +275,7 @@ impl NodeLine {
         let mut at = self.spans.partition_point(|span| span.from_ms <= period_ms.start).saturating_sub(1);
         let cell = |cell: usize| {
             let (from_ms, until_ms) = (bound(cell), bound(cell + 1).max(bound(cell) + 1));
-            let mut most: [u64; 5] = [0; 5];
+            let mut most = [0_u64; ACTIVITIES.len()];
             while let Some(span) = self.spans.get(at).filter(|span| span.from_ms < until_ms) {
                 let end_ms = self.spans.get(at + 1).map_or(u64::MAX, |next| next.from_ms);
                 let overlap_ms = end_ms.min(until_ms).saturating_sub(span.from_ms.max(from_ms));
@@ -293,8 +293,14 @@ impl NodeLine {
 }
 
 /// In the order of their numbers; what comes later wins where two took equally long.
-const ACTIVITIES: [Activity; 5] =
-    [Activity::Away, Activity::Waiting, Activity::Training, Activity::Aggregating, Activity::Evaluating];
+pub const ACTIVITIES: [Activity; 6] = [
+    Activity::Away,
+    Activity::Waiting,
+    Activity::Training,
+    Activity::Aggregating,
+    Activity::Evaluating,
+    Activity::Verifying,
+];
 
 impl Span {
     /// Busy and present time when the span has lasted so long, ms.

@@ -134,7 +134,7 @@ fn job() -> JobDescription {
             contribution_deadline_ms: 1 << 40,
             topology: Topology::Auto,
             overlap: false,
-            verified_in_1000: 0,
+            verified_in_1000: 50,
         },
         checkpoints: CheckpointPlan::default(),
         tokens_max: None,
