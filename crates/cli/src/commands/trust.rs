@@ -68,7 +68,10 @@ impl Trust {
         }
         let latest = view.checks.len().saturating_sub(self.checks);
         if self.checks > 0 {
-            println!("\n{}, the latest:", several(view.checks.len() as u64, "window trained again"));
+            println!(
+                "\n{} drawn to be trained again, the latest:",
+                several(view.checks.len() as u64, "window")
+            );
         }
         view.checks[latest..].iter().rev().for_each(|check| println!("  {}", sentence(&view, check)));
         Ok(())
@@ -92,7 +95,8 @@ fn sentence(view: &TrustView, check: &CheckView) -> String {
     };
     let verdicts: Vec<String> = check.verdicts.iter().map(verdict).collect();
     let end = check.end.as_deref().unwrap_or("under way");
-    format!("round {:>4} of {:<16} {end}: {}", check.round + 1, name(view, &check.maker), verdicts.join(", "))
+    let said = if verdicts.is_empty() { String::new() } else { format!(" ({})", verdicts.join(", ")) };
+    format!("round {:>4} of {:<16} {end}{said}", check.round + 1, name(view, &check.maker))
 }
 
 fn trust_line(view: &TrustView, checks: usize) -> Value {
