@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use zoo_content::Digest;
 use zoo_protocol::{
-    Aggregate, Challenge, Commitment, Evaluate, JobId, Keep, Peer, RefusedSummand, Report, Sum, TrainWindow,
-    VNodeUpdate, VerifyWindow, Work,
+    Aggregate, Challenge, Commitment, Evaluate, JobId, Keep, NodeId, Peer, RefusedSummand, Report, Sum,
+    TrainWindow, VNodeUpdate, VerifyWindow, Work,
 };
 
 use crate::needs::Need;
@@ -48,6 +48,8 @@ pub enum Outcome {
     Aggregated {
         /// Manifest of the new checkpoint.
         checkpoint: Digest,
+        /// Whose contributions did not count.
+        left_out: Vec<NodeId>,
     },
     /// A shard is evaluated.
     Evaluated {

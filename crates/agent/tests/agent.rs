@@ -424,7 +424,7 @@ fn a_contribution_that_nobody_has_is_reported_missing() {
             (
                 Input::TaskFinished {
                     assignment: 2,
-                    outcome: Outcome::Aggregated { checkpoint: digest("base 1") },
+                    outcome: Outcome::Aggregated { checkpoint: digest("base 1"), left_out: Vec::new() },
                 },
                 &["report aggregated"],
             ),

@@ -8,7 +8,7 @@ use zoo_protocol::{
     Commitment, Evaluate, JobId, NodeId, RefusedSummand, Report, Sealed, VNodeUpdate, Work, encode,
 };
 use zoo_state::{Command, Refusal, State};
-use zoo_tasks::{Added, AtHand, Recheck, TaskError};
+use zoo_tasks::{Added, Aggregated, AtHand, Recheck, TaskError};
 use zoo_training::{CheckpointError, StepReport};
 
 use crate::finding::{Checked, Deed, Tally, Verdict};
@@ -48,7 +48,8 @@ pub enum JobError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Addition {
     Sums(Vec<VNodeUpdate>),
-    Checkpoint(Digest),
+    /// And whose contributions did not count in it.
+    Checkpoint(Digest, Vec<NodeId>),
     Refused(Vec<RefusedSummand>),
 }
 
@@ -150,8 +151,8 @@ impl<'a> Auditor<'a> {
         let verdict = match report {
             Report::Trained(sealed) => self.window(&node, sealed, progress),
             Report::Summed { sums, .. } => self.addition(&node, round, &Addition::Sums(sums.clone())),
-            Report::Aggregated { checkpoint, .. } => {
-                self.addition(&node, round, &Addition::Checkpoint(*checkpoint))
+            Report::Aggregated { checkpoint, left_out, .. } => {
+                self.addition(&node, round, &Addition::Checkpoint(*checkpoint, left_out.clone()))
             }
             Report::Refused { summands, .. } => {
                 self.addition(&node, round, &Addition::Refused(summands.clone()))
@@ -237,13 +238,21 @@ impl<'a> Auditor<'a> {
         let Some(again) = self.add(&self.state.work_for(node))? else {
             // It answered when all was over, or once more.
             return Ok(match (reported, self.checkpoints.get(&round)) {
-                (Addition::Checkpoint(reported), Some(known)) => compare_digests(reported, known),
+                (Addition::Checkpoint(reported, _), Some(known)) => compare_digests(reported, known),
                 _ => Verdict::Unavailable("the journal does not say what it was asked".into()),
             });
         };
         Ok(match (reported, &again) {
             _ if *reported == again => Verdict::Equal,
-            (Addition::Checkpoint(reported), Addition::Checkpoint(known)) => compare_digests(reported, known),
+            (Addition::Checkpoint(reported, _), Addition::Checkpoint(known, left_out))
+                if reported == known =>
+            {
+                let names: Vec<String> = left_out.iter().map(NodeId::to_string).collect();
+                Verdict::Different(vec![format!("who is left out: [{}]", names.join(", "))])
+            }
+            (Addition::Checkpoint(reported, _), Addition::Checkpoint(known, _)) => {
+                compare_digests(reported, known)
+            }
             (Addition::Sums(reported), Addition::Sums(again)) if reported.len() == again.len() => {
                 let differing = reported.iter().zip(again).filter(|(reported, again)| reported != again);
                 Verdict::Different(differing.map(|(sum, _)| format!("sum of vnode {}", sum.vnode)).collect())
@@ -279,20 +288,20 @@ impl<'a> Auditor<'a> {
                 Added::Refused(refused) => Addition::Refused(refused),
             },
             Work::Aggregate(work) => match zoo_tasks::aggregate(&self.store, &mut self.at_hand, work)? {
-                Added::Is(checkpoint) => {
+                Added::Is(Aggregated { checkpoint, left_out }) => {
                     let manifest = VerifiedBlob::new(checkpoint.manifest().to_bytes());
                     let blobs = checkpoint.blobs().chain([&manifest]);
                     blobs.into_iter().try_for_each(|blob| self.store.keep_for(work.round, blob))?;
                     self.checkpoints.insert(work.round, manifest.digest());
                     self.at_hand.made(manifest.digest(), checkpoint);
-                    Addition::Checkpoint(manifest.digest())
+                    Addition::Checkpoint(manifest.digest(), left_out)
                 }
                 Added::Refused(refused) => Addition::Refused(refused),
             },
             _ => return Ok(None),
         };
         // Those of a round before are not asked for again.
-        if matches!(addition, Addition::Checkpoint(_)) {
+        if matches!(addition, Addition::Checkpoint(..)) {
             self.additions.clear();
         }
         self.additions.insert(name, addition.clone());

@@ -13,7 +13,7 @@ use iroh::endpoint::presets;
 use iroh::{EndpointAddr, PublicKey, RelayMode};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
-use zoo_content::{BlobStore, MemoryStore, VerifiedBlob};
+use zoo_content::{BlobStore, Digest, MemoryStore, VerifiedBlob};
 use zoo_network::{BindOptions, ControlStream, Endpoint, Ticket};
 use zoo_orchestrator::{Client, Notice};
 use zoo_pnode::verify::fetch_inputs;
@@ -24,7 +24,7 @@ use zoo_protocol::{
 };
 use zoo_state::Event;
 use zoo_tasks::{AtHand, train};
-use zoo_training::TrainingSpec;
+use zoo_training::{TrainingSpec, layout, network_of};
 use zoo_update::{Header, Layout, Shape};
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -202,18 +202,19 @@ impl Liar {
         tokio::spawn(async move { while self.next().await.is_some() {} })
     }
 
-    /// Contributes to every round what it trained on other sequences than its own, until told to go.
-    fn train_on_other_data(mut self) -> tokio::task::JoinHandle<()> {
+    /// Contributes to every round what it should not, until told to go; does nothing else.
+    fn attack(mut self, attack: Attack) -> tokio::task::JoinHandle<()> {
         tokio::spawn(async move {
             while let Some(message) = self.next().await {
                 let FromOrchestrator::Work { work, peers } = message else { continue };
                 match work {
                     Work::Train(window) => {
-                        let mut elsewhere = window.clone();
-                        elsewhere.share.first_sequence += 1 << 20;
-                        let Honest { commitment, updates } = self.train(&elsewhere, &peers).await;
+                        let mut trained = window.clone();
+                        trained.share.first_sequence += u64::from(attack == Attack::OtherData) << 20;
+                        let honest = self.train(&trained, &peers).await;
+                        let (outcome, updates) = self.lie(attack, &window, honest);
                         updates.iter().for_each(|blob| self.store.keep(blob).unwrap());
-                        let commitment = Commitment::new(window, None, commitment.outcome, &key());
+                        let commitment = Commitment::new(window, None, outcome, &key());
                         self.contribute(&commitment, &key()).await;
                     }
                     Work::Aggregate(Aggregate { job, round, .. }) => {
@@ -228,6 +229,60 @@ impl Liar {
             }
         })
     }
+
+    /// What it says that its window came to: well-formed, and not what it came to.
+    fn lie(
+        &self,
+        attack: Attack,
+        window: &TrainWindow,
+        honest: Honest,
+    ) -> (WindowOutcome, Vec<VerifiedBlob>) {
+        let Honest { commitment, updates } = honest;
+        if attack == Attack::OtherData {
+            return (commitment.outcome, updates);
+        }
+        let spec = self.spec(window);
+        let (network, codec) = (network_of(&spec).unwrap(), spec.update.codec());
+        let mut outcome = commitment.outcome;
+        let lies = network.vnodes().iter().zip(&mut outcome.updates).zip(updates);
+        let lies = lies.map(|((vnode, said), honest)| {
+            let header = Header {
+                round: window.round,
+                vnode: vnode.id().to_owned(),
+                tokens: outcome.tokens,
+                layout: layout(vnode).unwrap(),
+            };
+            let values = codec.decode(honest.bytes(), &header).unwrap().values();
+            let lie = |(at, value): (usize, i32)| match attack {
+                Attack::Flipped => -(value as f32),
+                Attack::Noise => {
+                    f32::from(Digest::of(&encode(&(window.round, vnode.id(), at))).as_bytes()[0]) - 127.5
+                }
+                _ => 0.0,
+            };
+            let values: Vec<f32> =
+                values.into_iter().enumerate().map(lie).map(|value| value / 16_777_216.0).collect();
+            let blob = VerifiedBlob::new(codec.encode(&header, &values, &mut Vec::new()).unwrap());
+            said.norm = codec.decode(blob.bytes(), &header).unwrap().norm();
+            (said.update, said.bytes) = (blob.digest(), blob.len() as u64);
+            blob
+        });
+        let blobs = lies.collect();
+        (outcome, blobs)
+    }
+}
+
+/// What somebody contributes instead of its window.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Attack {
+    /// What it trained on other sequences than its own.
+    OtherData,
+    /// The opposite of what it came to.
+    Flipped,
+    /// Something at random.
+    Noise,
+    /// Nothing at all.
+    Nothing,
 }
 
 fn profile() -> NodeProfile {
@@ -450,7 +505,7 @@ async fn a_contribution_that_was_made_before() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_trains_on_other_data_than_its_own_is_convicted_by_those_who_train_its_window_again() {
     let network = Network::start();
-    let liar = Liar::join(&network.ticket).await.train_on_other_data();
+    let liar = Liar::join(&network.ticket).await.attack(Attack::OtherData);
     network.submit_rounds(12, &["rounds.minimum_nodes=2", "rounds.verified_in_1000=1000"]);
     let faults = network.faults_until_the_end().await;
     assert!(faults.len() == 1 && faults[0].contains("for its window of round"), "{faults:?}");
@@ -469,6 +524,22 @@ async fn who_trains_on_other_data_than_its_own_is_convicted_by_those_who_train_i
     assert!(verified > 0, "{trust}");
     liar.abort();
     network.stop();
+}
+
+/// What it contributes can be added, and whoever compares it with the others' sees that it has nothing to do with them: it does not count, its window
+/// is trained again although no lot fell on it, and it is convicted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whose_updates_have_nothing_to_do_with_the_others_is_left_out_and_convicted() {
+    for attack in [Attack::Flipped, Attack::Noise, Attack::Nothing] {
+        let network = Network::start();
+        let liar = Liar::join(&network.ticket).await.attack(attack);
+        network.submit_rounds(12, &["rounds.minimum_nodes=2", "rounds.verified_in_1000=1"]);
+        let faults = network.faults_until_the_end().await;
+        assert!(faults.len() == 1 && faults[0].contains("for its window of round"), "{attack:?}: {faults:?}");
+        network.check_log("up", "contribution left out", "it has nothing to do with the others");
+        liar.abort();
+        network.stop();
+    }
 }
 
 /// Bytes in place of a message: too many of them, none that make sense, and half of one.

@@ -19,7 +19,7 @@ use zoo_protocol::{
     Challenge, FromOrchestrator, JobDescription, JobId, Keep, Link, NodeId, NodeProfile, Peer,
     RefusedSummand, Report, Work,
 };
-use zoo_state::{Command, Detector, Event, Finding, LossCause, Refusal, State, Steer};
+use zoo_state::{Command, Detector, Event, Finding, LossCause, Missed, Refusal, State, Steer};
 
 use crate::JournalError;
 use crate::audit::Audit;
@@ -494,6 +494,9 @@ fn log(entry: &Entry) {
     for event in &entry.events {
         match event {
             Event::Fault { node, round, kind, .. } => warn!(%node, round, %kind, "node at fault"),
+            Event::ContributionMissed { node, round, why: why @ Missed::Outlier, .. } => {
+                warn!(%node, round, %why, "contribution left out");
+            }
             event => debug!(?event),
         }
     }

@@ -12,7 +12,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use zoo_agent::{Assignment, Input, Outcome, Task};
 use zoo_content::{BlobStore, Digest, VerifiedBlob};
 use zoo_protocol::{Aggregate, Commitment, Evaluate, Sum, TrainWindow, VNodeUpdate, VerifyWindow};
-use zoo_tasks::{self as task, Added, AtHand, TaskError};
+use zoo_tasks::{self as task, Added, Aggregated, AtHand, TaskError};
 use zoo_training::{Evaluation, StepReport};
 
 use crate::PNodeError;
@@ -277,8 +277,8 @@ impl Bench {
 
     fn aggregate(&mut self, work: &Aggregate) -> Result<Done, Failure> {
         let store = self.home.store().as_ref();
-        let checkpoint = match task::aggregate(store, &mut self.at_hand, work)? {
-            Added::Is(checkpoint) => checkpoint,
+        let Aggregated { checkpoint, left_out } = match task::aggregate(store, &mut self.at_hand, work)? {
+            Added::Is(aggregated) => aggregated,
             Added::Refused(summands) => return Ok(Done::saying(Outcome::Refused { summands })),
         };
         // The round after this one starts from these blobs: they are noted as its own.
@@ -290,7 +290,7 @@ impl Bench {
         names.iter().for_each(|blob| self.home.note(work.job, next, blob.digest()));
         self.at_hand.made(name, checkpoint);
         self.home.tidy()?;
-        Ok(Done { outcome: Outcome::Aggregated { checkpoint: name }, names, keeps: None })
+        Ok(Done { outcome: Outcome::Aggregated { checkpoint: name, left_out }, names, keeps: None })
     }
 
     fn sum(&self, work: &Sum) -> Result<Done, Failure> {

@@ -275,6 +275,8 @@ pub enum Report {
         attempt: u32,
         /// Manifest of the new checkpoint; equal on every honest node.
         checkpoint: Digest,
+        /// Whose contributions did not count, ordered: they have nothing to do with the others'.
+        left_out: Vec<NodeId>,
     },
     /// A summand of the node's work could not be fetched from anyone.
     Missing {
@@ -464,8 +466,10 @@ impl Message for Report {
             Self::Proved { proof, .. } => {
                 limits::at_most("bytes of a proof", proof.len() as u64, limits::MAX_PROOF_BYTES as u64)
             }
-            Self::Aggregated { .. }
-            | Self::Missing { .. }
+            Self::Aggregated { left_out, .. } => {
+                limits::at_most("nodes left out", left_out.len() as u64, MAX_SUMMANDS as u64)
+            }
+            Self::Missing { .. }
             | Self::Evaluated { .. }
             | Self::Kept { .. }
             | Self::Verified { .. }

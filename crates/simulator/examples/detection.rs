@@ -21,9 +21,10 @@ fn main() {
     let (wanted, rate) = (arguments.next(), arguments.next());
     let rates = rate.map_or(vec![50, 200], |rate| vec![rate.parse().expect("a number of 1000")]);
     println!("attack, windows verified of 1000: nodes that lie, convicted, honest nodes convicted");
-    let attacks: [(&str, Faults); 4] = [
+    let attacks: [(&str, Faults); 5] = [
         ("nobody", Faults::none()),
         ("forgers", Faults { forgers_in_1000: 300, ..Faults::none() }),
+        ("saboteurs", Faults { saboteurs_in_1000: 300, ..Faults::none() }),
         ("forgers and perjurers", Faults { forgers_in_1000: 200, perjurers_in_1000: 150, ..Faults::none() }),
         ("colluders", Faults { colluders_in_1000: 300, ..Faults::none() }),
     ];

@@ -46,6 +46,8 @@ pub struct Faults {
     pub slanderers: u64,
     /// Nodes of 1,000 that commit to updates which nobody trained.
     pub forgers_in_1000: u64,
+    /// Nodes of 1,000 whose updates have nothing to do with anybody's.
+    pub saboteurs_in_1000: u64,
     /// Nodes of 1,000 that lie about others' windows, each for itself.
     pub perjurers_in_1000: u64,
     /// Nodes of 1,000 that do both, together.
@@ -76,6 +78,7 @@ impl Faults {
             garbage_in_1000: 0,
             slanderers: 0,
             forgers_in_1000: 0,
+            saboteurs_in_1000: 0,
             perjurers_in_1000: 0,
             colluders_in_1000: 0,
         }
@@ -103,7 +106,8 @@ impl Faults {
             clock_skew_ms: 5_000,
             garbage_in_1000: 100,
             slanderers: 1,
-            forgers_in_1000: 100,
+            forgers_in_1000: 50,
+            saboteurs_in_1000: 50,
             perjurers_in_1000: 50,
             colluders_in_1000: 0,
         }

@@ -22,6 +22,8 @@ pub enum Honesty {
     Slanderer,
     /// Commits to updates that nobody trained.
     Forger,
+    /// As a forger, so crudely that whoever adds its updates sees it.
+    Saboteur,
     /// Says of others' windows that they come to something else.
     Perjurer,
     /// Commits to updates that nobody trained, and stands by those of its kind; of everybody else's windows all of them say the same lie.

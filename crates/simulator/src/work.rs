@@ -2,8 +2,8 @@
 
 use zoo_content::Digest;
 use zoo_protocol::{
-    Aggregate, Evaluate, Form, RefusedSummand, Share, Sum, Summand, TrainWindow, VNodeUpdate, WindowOutcome,
-    encode,
+    Aggregate, Evaluate, Form, NodeId, RefusedSummand, Share, Sum, Summand, TrainWindow, VNodeUpdate,
+    WindowOutcome, encode,
 };
 
 /// VNodes of the simulated model.
@@ -60,10 +60,27 @@ fn made_up(
 
 /// The same, with updates that are none.
 pub fn garbage(window: &TrainWindow, replica_in: Option<Digest>) -> (WindowOutcome, Vec<(Digest, u64)>) {
-    let (mut outcome, mut blobs) = train(window, replica_in);
+    marked(GARBAGE, train(window, replica_in))
+}
+
+/// Something else that could come of it, and that has nothing to do with what others come to.
+pub fn sabotaged(window: &TrainWindow, replica_in: Option<Digest>) -> (WindowOutcome, Vec<(Digest, u64)>) {
+    marked(OUTLIER, forged(window, replica_in))
+}
+
+/// What blobs that are no updates begin with.
+const GARBAGE: &[u8] = b"garbage";
+/// And those of updates that have nothing to do with the others.
+const OUTLIER: &[u8] = b"outlier";
+
+/// The same, with updates that can be told.
+fn marked(
+    mark: &[u8],
+    (mut outcome, mut blobs): (WindowOutcome, Vec<(Digest, u64)>),
+) -> (WindowOutcome, Vec<(Digest, u64)>) {
     for update in &mut outcome.updates {
         let mut bytes = *update.update.as_bytes();
-        bytes[..GARBAGE.len()].copy_from_slice(GARBAGE);
+        bytes[..mark.len()].copy_from_slice(mark);
         blobs.retain(|(blob, _)| *blob != update.update);
         update.update = Digest::from_bytes(bytes);
         blobs.push((update.update, update.bytes));
@@ -71,12 +88,13 @@ pub fn garbage(window: &TrainWindow, replica_in: Option<Digest>) -> (WindowOutco
     (outcome, blobs)
 }
 
-/// What blobs that are no updates begin with.
-const GARBAGE: &[u8] = b"garbage";
+fn has_mark(mark: &[u8], summand: &Summand) -> bool {
+    summand.updates.iter().any(|update| update.update.as_bytes().starts_with(mark))
+}
 
 /// Whether a summand cannot be added.
 pub fn is_garbage(summand: &Summand) -> bool {
-    summand.updates.iter().any(|update| update.update.as_bytes().starts_with(GARBAGE))
+    has_mark(GARBAGE, summand)
 }
 
 /// The refusal of a summand.
@@ -85,12 +103,20 @@ pub fn refusal(summand: &Summand) -> RefusedSummand {
     RefusedSummand { maker: summand.node, form: summand.form, first_vnode: summand.first_vnode, reason }
 }
 
-/// The checkpoint that an aggregation comes to: a function of the contributions, whichever attempt and tree it is.
-pub fn aggregate(work: &Aggregate) -> Digest {
+/// The checkpoint that an aggregation comes to, and whom it leaves out: a function of the contributions, whichever attempt and tree it is. As long
+/// as most of them have to do with each other, those that have not are seen where all come one by one.
+pub fn aggregate(work: &Aggregate) -> (Digest, Vec<NodeId>) {
+    let is_outlier = |summand: &&Summand| has_mark(OUTLIER, summand);
+    let one_by_one = work.summands.iter().all(|summand| summand.form == Form::Contribution);
+    let outliers = work.summands.iter().filter(is_outlier).count();
+    let sees = one_by_one && work.summands.len() >= 3 && 2 * outliers < work.summands.len();
+    let (left_out, counted): (Vec<Summand>, Vec<Summand>) =
+        work.summands.iter().cloned().partition(|summand| sees && is_outlier(&summand));
     let contributions: Vec<Digest> = (0..VNODES.len() as u32)
-        .map(|vnode| combined(&work.summands, vnode, work.norm_limits[vnode as usize]))
+        .map(|vnode| combined(&counted, vnode, work.norm_limits[vnode as usize]))
         .collect();
-    Digest::of(&encode(&(work.program, work.base, work.step, contributions)))
+    let checkpoint = Digest::of(&encode(&(work.program, work.base, work.step, contributions)));
+    (checkpoint, left_out.iter().map(|summand| summand.node).collect())
 }
 
 /// The sums of some VNodes.

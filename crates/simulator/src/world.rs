@@ -232,6 +232,7 @@ impl<'a> World<'a> {
                 index if index < faults.slanderers => Honesty::Slanderer,
                 _ if honesties.in_1000(faults.garbage_in_1000) => Honesty::Garbage,
                 _ if honesties.in_1000(faults.forgers_in_1000) => Honesty::Forger,
+                _ if honesties.in_1000(faults.saboteurs_in_1000) => Honesty::Saboteur,
                 _ if honesties.in_1000(faults.perjurers_in_1000) => Honesty::Perjurer,
                 _ if honesties.in_1000(faults.colluders_in_1000) => Honesty::Colluder,
                 _ => Honesty::Honest,
@@ -624,7 +625,7 @@ impl World<'_> {
     }
 
     fn forges(&self, node: &NodeId) -> bool {
-        self.is_one_of(node, &[Honesty::Forger, Honesty::Colluder])
+        self.is_one_of(node, &[Honesty::Forger, Honesty::Saboteur, Honesty::Colluder])
     }
 
     fn perjures(&self, node: &NodeId) -> bool {
@@ -1001,6 +1002,7 @@ impl World<'_> {
                 let train = match self.nodes[node].honesty {
                     Honesty::Garbage => work::garbage,
                     Honesty::Forger | Honesty::Colluder => work::forged,
+                    Honesty::Saboteur => work::sabotaged,
                     Honesty::Honest | Honesty::Slanderer | Honesty::Perjurer => work::train,
                 };
                 let (outcome, mut blobs) = train(&window, replica_in);
@@ -1014,10 +1016,10 @@ impl World<'_> {
                 Some(TaskOutcome::Verified { outcome: honesty.verdict(maker, id, &asked) })
             }
             Task::Aggregate(aggregate) => {
-                let checkpoint = work::aggregate(&aggregate);
+                let (checkpoint, left_out) = work::aggregate(&aggregate);
                 let mut blobs = work::parts(&checkpoint);
                 blobs.push((checkpoint, 1_000));
-                kept_round(self, &blobs).then_some(TaskOutcome::Aggregated { checkpoint })
+                kept_round(self, &blobs).then_some(TaskOutcome::Aggregated { checkpoint, left_out })
             }
             Task::Sum(sum) => {
                 let sums = work::sum(&sum);
@@ -1050,7 +1052,7 @@ impl World<'_> {
         let Node { id, honesty, .. } = &self.nodes[node];
         let refuses = |summand: &&Summand| match honesty {
             _ if self.options.bug == Some(Bug::AddsGarbage) => false,
-            Honesty::Honest | Honesty::Forger | Honesty::Perjurer | Honesty::Colluder => {
+            Honesty::Honest | Honesty::Forger | Honesty::Saboteur | Honesty::Perjurer | Honesty::Colluder => {
                 work::is_garbage(summand)
             }
             // Who adds a sum is not checked, so what it would make of its own garbage there is not for here.

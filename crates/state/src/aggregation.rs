@@ -40,6 +40,9 @@ use crate::{
 /// When a contribution is dropped everybody aggregates the rest, as a new attempt. Every
 /// attempt has fewer contributions than the one before, so attempts are bounded.
 ///
+/// What has nothing to do with the other contributions is no fault: the outer step leaves it out (`zoo_update::Agreement`), voters say so
+/// beside the checkpoint, nobody is credited with it, and the window is trained again for certain ([`crate::Verification`]).
+///
 /// # When a sum is made again
 ///
 /// When its maker was lost before it was there, failed, or kept everybody waiting; or when who adds it further cannot fetch it or
@@ -66,6 +69,8 @@ pub struct Aggregating {
     pub answers: BTreeMap<NodeId, Answer>,
     /// Contributions that nodes refuse to add, and why each of them does; they count as claims and answers as well.
     pub refusals: BTreeMap<NodeId, BTreeMap<NodeId, String>>,
+    /// Contributions that did not count in the checkpoints of voters, and of which.
+    pub left_out: BTreeMap<NodeId, BTreeSet<NodeId>>,
 }
 
 /// The deadline is put off so often before the round restarts, or finishes with what there is.
@@ -140,6 +145,13 @@ impl Aggregating {
         could_not.chain(self.silent.iter().copied()).collect()
     }
 
+    /// The contributions that more than half of these voters have left out. All who are honest leave out the same.
+    fn left_out_by(&self, voters: &[NodeId]) -> Vec<NodeId> {
+        let say_so = |nodes: &BTreeSet<NodeId>| voters.iter().filter(|voter| nodes.contains(voter)).count();
+        let most = |nodes: &BTreeSet<NodeId>| 2 * say_so(nodes) > voters.len();
+        self.left_out.iter().filter(|(_, nodes)| most(nodes)).map(|(maker, _)| *maker).collect()
+    }
+
     /// Reported checkpoints and who reported them.
     fn ballots(&self) -> BTreeMap<Digest, Vec<NodeId>> {
         let mut ballots: BTreeMap<Digest, Vec<NodeId>> = BTreeMap::new();
@@ -195,6 +207,7 @@ impl State {
             claims: BTreeMap::new(),
             answers: BTreeMap::new(),
             refusals: BTreeMap::new(),
+            left_out: BTreeMap::new(),
         });
     }
 
@@ -203,6 +216,7 @@ impl State {
         node: NodeId,
         about: &Attempt,
         checkpoint: Digest,
+        left_out: &[NodeId],
     ) -> Result<(), Refusal> {
         // Late, but it adds a holder.
         if let Some(agreed) = self.checkpoints.get(&about.job, about.round) {
@@ -217,12 +231,18 @@ impl State {
         if !aggregating.gathering.is_voter(&node) {
             return Err(Refusal::NotAssigned { node, why: "others take the outer step of this round" });
         }
+        if left_out.iter().any(|maker| !aggregating.contributions.contains_key(maker)) {
+            return Err(Refusal::Invalid("who is left out has contributed nothing".into()));
+        }
         match aggregating.answers.get(&node) {
             Some(Answer::Checkpoint(before)) if *before == checkpoint => Ok(()),
             Some(Answer::Checkpoint(_)) => Err(Refusal::AnsweredOtherwise(node)),
             // It has found what it missed, or a second try went well.
             Some(Answer::Missing(_) | Answer::Failed) | None => {
                 aggregating.answers.insert(node, Answer::Checkpoint(checkpoint));
+                for maker in left_out {
+                    aggregating.left_out.entry(*maker).or_default().insert(node);
+                }
                 Ok(())
             }
         }
@@ -408,11 +428,19 @@ impl State {
         if ballots[&agreed].len() <= aggregating.judges() {
             return self.restart_round(Restart::Tie, events);
         }
-        let contributions = aggregating.contributions.clone();
+        let mut contributions = aggregating.contributions.clone();
+        let left_out = aggregating.left_out_by(&ballots[&agreed]);
         for (&reported, nodes) in ballots.iter().filter(|(checkpoint, _)| **checkpoint != agreed) {
             for &node in nodes {
                 self.fault(node, FaultKind::Disagreement { reported, agreed }, events);
             }
+        }
+        for maker in left_out {
+            let given = contributions.remove(&maker);
+            if let (Some(given), Some(running)) = (given, &mut self.running) {
+                running.suspect((given.round, maker));
+            }
+            self.miss(maker, Missed::Outlier, events);
         }
         let holders = ballots[&agreed].clone();
         if holders.iter().any(|holder| self.is_live(holder)) {

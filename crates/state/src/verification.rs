@@ -2,7 +2,7 @@
 //!
 //! Who is checked, and by whom, is drawn when nothing can be changed any more: when a round is sealed, from the secrets that its
 //! contributors tell, which they had pledged with their windows of the round before ([`Beacon`]); the lot falls on windows of that round
-//! before. A verifier is told the window and what it started from, and not what came of it; it says the digest of what it comes to.
+//! before, and on those that had nothing to do with the others of their round (`zoo_update::Agreement`) without any lot. A verifier is told the window and what it started from, and not what came of it; it says the digest of what it comes to.
 //!
 //! - The first verifier comes to what was committed to: the window is verified.
 //! - It does not: two more are asked. What two of the three come to is what is right. If that is another outcome than the maker's, the maker is
@@ -57,14 +57,16 @@ pub struct Verification {
 /// What a node committed to, as far as it can be verified.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
-    /// The round in which it was accepted: that of the window, or the one after.
-    pub accepted_in: u32,
+    /// The round that it is part of: that of the window, or the one after.
+    pub counts_in: u32,
     /// The window.
     pub window: TrainWindow,
     /// What it started from.
     pub replica_in: Option<Digest>,
     /// Digest of what came of it.
     pub outcome: Digest,
+    /// It had nothing to do with the others of its round: no lot is needed.
+    pub suspected: bool,
 }
 
 /// A window that others train again.
@@ -172,7 +174,9 @@ impl Running {
     pub(crate) fn note_claim(&mut self, node: NodeId, commitment: &Commitment, outcome: Digest) {
         if self.description.plan.verified_in_1000 > 0 {
             let (window, replica_in) = (commitment.work.clone(), commitment.replica_in);
-            let claim = Claim { accepted_in: self.round, window, replica_in, outcome };
+            let is_sealed = !matches!(self.phase, Phase::Training(_));
+            let counts_in = self.round + u32::from(is_sealed);
+            let claim = Claim { counts_in, window, replica_in, outcome, suspected: false };
             self.verification.undrawn.insert((commitment.work.round, node), claim);
         }
     }
@@ -188,8 +192,8 @@ impl Running {
         let (round, cases) = (self.round, self.description.plan.verified_in_1000);
         let Verification { undrawn, checks, .. } = &mut self.verification;
         undrawn.retain(|name, claim| {
-            let is_drawn = claim.accepted_in < round;
-            if is_drawn && beacon.in_1000(cases, &("window", *name)) {
+            let is_drawn = claim.counts_in < round;
+            if is_drawn && (claim.suspected || beacon.in_1000(cases, &("window", *name))) {
                 checks.insert(*name, Check { claim: claim.clone(), beacon, opinions: BTreeMap::new() });
             }
             !is_drawn
@@ -232,6 +236,13 @@ impl Running {
                 check.opinions.insert(verifier, opinion);
             }
             events.push(Event::VerifierReleased { job, round, maker, verifier });
+        }
+    }
+
+    /// A window had nothing to do with the others that the present round was made of.
+    pub(crate) fn suspect(&mut self, window: WindowName) {
+        if let Some(claim) = self.verification.undrawn.get_mut(&window) {
+            claim.suspected = true;
         }
     }
 }

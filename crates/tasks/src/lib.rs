@@ -11,12 +11,13 @@ use std::ops::ControlFlow;
 
 use zoo_content::{BlobStore, Digest, StoreError, VerifiedBlob};
 use zoo_protocol::{
-    Aggregate, Evaluate, Form, Profile, RefusedSummand, Sum, Summand, TrainWindow, VNodeUpdate,
+    Aggregate, Evaluate, Form, NodeId, Profile, RefusedSummand, Sum, Summand, TrainWindow, VNodeUpdate,
     WindowOutcome, limits,
 };
 use zoo_training::{
-    AggregateTask, Checkpoint, CheckpointError, Dataset, DatasetError, Estimate, Evaluation, Lead, Part,
-    ReadSpecError, Share, StepReport, SumTask, TrainError, TrainingSpec, WindowTask, train_window_from,
+    AggregateTask, Aggregation, Checkpoint, CheckpointError, Dataset, DatasetError, Estimate, Evaluation,
+    Lead, Part, ReadSpecError, Share, StepReport, SumTask, TrainError, TrainingSpec, WindowTask,
+    train_window_from,
 };
 
 pub use recheck::{Recheck, recheck};
@@ -227,17 +228,29 @@ pub enum Added<T> {
     Refused(Vec<RefusedSummand>),
 }
 
+/// An aggregated round.
+pub struct Aggregated {
+    /// The next checkpoint.
+    pub checkpoint: Checkpoint,
+    /// Whose contributions did not count, in order: they have nothing to do with the others'.
+    pub left_out: Vec<NodeId>,
+}
+
 /// Aggregates a round from what is in `store` and takes the outer step; stores nothing.
 pub fn aggregate(
     store: &dyn BlobStore,
     at_hand: &mut AtHand,
     work: &Aggregate,
-) -> Result<Added<Checkpoint>, TaskError> {
+) -> Result<Added<Aggregated>, TaskError> {
     let spec = program(store, &work.program)?;
     let base = at_hand.checkpoint(store, &work.base)?;
     add(store, &spec, work.round, &work.summands, |summands| {
         let (round, step, norm_limits) = (work.round, work.step, &work.norm_limits[..]);
-        zoo_training::aggregate(AggregateTask { spec: &spec, base, round, step, norm_limits, summands })
+        let task = AggregateTask { spec: &spec, base, round, step, norm_limits, summands };
+        let Aggregation { checkpoint, left_out } = zoo_training::aggregate(task)?;
+        let mut left_out: Vec<NodeId> = left_out.into_iter().map(|at| work.summands[at].node).collect();
+        left_out.sort_unstable();
+        Ok(Aggregated { checkpoint, left_out })
     })
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Per VNode the updates are summed as integers, weighted by tokens and clipped to the round's median norm, so the mean
 //! pseudo-gradient `g` has the same bits for any order of the contributions. What was trained a round ago and came late weighs
-//! half. The step is SGD, in f32, every operation
+//! half. Where contributions come one by one, those that have nothing to do with the others are left out ([`zoo_update::Agreement`]). The step is SGD, in f32, every operation
 //! rounded on its own:
 //!
 //! ```text
@@ -17,7 +17,7 @@ use zoo_content::VerifiedBlob;
 use zoo_kernels::clip;
 use zoo_model::{Network, Parameter, VNode};
 use zoo_update::{
-    Aggregate, Header, Update, UpdateError, norm_limit, weight_of_late_tokens, weight_of_tokens,
+    Aggregate, Agreement, Header, Update, UpdateError, norm_limit, weight_of_late_tokens, weight_of_tokens,
 };
 
 use crate::checkpoint::{Checkpoint, Progress, VNodeState};
@@ -111,7 +111,7 @@ pub fn partial_sums(task: SumTask<'_>) -> Result<Vec<(String, VerifiedBlob)>, Tr
     })?;
     check_limits(task.norm_limits, vnodes.len())?;
     let sum = |((place, vnode), &limit): ((usize, &VNode), &u64)| {
-        let sum = sum(task.spec, task.round, task.summands, first + place, vnode, limit)?;
+        let sum = sum(task.spec, task.round, task.summands, first + place, vnode, limit, None)?;
         Ok((vnode.id().to_owned(), VerifiedBlob::new(sum.encode())))
     };
     vnodes.iter().enumerate().zip(task.norm_limits).map(sum).collect()
@@ -130,7 +130,7 @@ pub fn inspect(spec: &TrainingSpec, round: u32, summand: Summand<'_>) -> Result<
         return Err(outside(&summand, vnodes.len()));
     };
     for (place, vnode) in covered.iter().enumerate() {
-        sum(spec, round, &[summand], summand.first_vnode + place, vnode, u64::MAX)?;
+        sum(spec, round, &[summand], summand.first_vnode + place, vnode, u64::MAX, None)?;
     }
     Ok(())
 }
@@ -163,23 +163,48 @@ fn outside(summand: &Summand<'_>, vnodes: usize) -> TrainError {
     TrainError::Contribution(format!("{updates} updates from vnode {first} on for {vnodes} vnodes"))
 }
 
-/// Takes the outer step. Pure: equal contributions give equal checkpoints, in any order and over any tree of sums.
+/// What came of a sealed round.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Aggregation {
+    /// The next checkpoint.
+    pub checkpoint: Checkpoint,
+    /// Summands that did not count, in order: contributions that have nothing to do with the others.
+    pub left_out: Vec<usize>,
+}
+
+/// Takes the outer step. Pure: equal contributions give equal checkpoints, in any order and over any tree of sums, but for contributions
+/// that are left out: only where all of them come one by one can they be compared.
 ///
 /// # Errors
 /// No contribution, one of another round or network, a malformed update, or parameters that would
 /// not be finite; with the VNode named.
-pub fn aggregate(task: AggregateTask<'_>) -> Result<Checkpoint, TrainError> {
+pub fn aggregate<'a>(task: AggregateTask<'a>) -> Result<Aggregation, TrainError> {
+    let (checkpoint, agreement) = next_checkpoint(task)?;
+    let tokens: Vec<u64> = task.summands.iter().map(|summand| summand.tokens).collect();
+    let left_out = agreement.map_or_else(Vec::new, |agreement| agreement.outliers(&tokens));
+    if left_out.is_empty() {
+        return Ok(Aggregation { checkpoint, left_out });
+    }
+    let counts = |(at, summand): (usize, &Summand<'a>)| (!left_out.contains(&at)).then_some(*summand);
+    let summands: Vec<Summand> = task.summands.iter().enumerate().filter_map(counts).collect();
+    let (checkpoint, _) = next_checkpoint(AggregateTask { summands: &summands, ..task })?;
+    Ok(Aggregation { checkpoint, left_out })
+}
+
+/// The checkpoint that all summands lead to, and what they have to do with each other if they can be compared.
+fn next_checkpoint(task: AggregateTask<'_>) -> Result<(Checkpoint, Option<Agreement>), TrainError> {
     let base = task.base;
     let mut network = base.network(task.spec)?;
     let sequences = contributed_sequences(&task, network.vnodes().len())?;
     check_limits(task.norm_limits, network.vnodes().len())?;
+    let mut agreement = are_comparable(task.summands).then(|| Agreement::new(task.summands.len()));
     let mut momentum =
         (task.spec.outer.momentum > 0.0).then(|| load_momentum(task.spec, base)).transpose()?;
     let mut vnodes = Vec::with_capacity(base.vnodes.len());
     for place in 0..base.vnodes.len() {
         let limit = task.norm_limits[place];
-        let sum = sum(task.spec, task.round, task.summands, place, &network.vnodes()[place], limit)?;
         let vnode = &mut network.vnodes_mut()[place];
+        let sum = sum(task.spec, task.round, task.summands, place, vnode, limit, agreement.as_mut())?;
         let mean = sum.mean().map_err(|cause| update_error(vnode, cause))?;
         let velocity = momentum.as_mut().map(|momentum| &mut momentum.vnodes_mut()[place]);
         outer_step(task.spec.outer, vnode, velocity, &mean)?;
@@ -196,7 +221,7 @@ pub fn aggregate(task: AggregateTask<'_>) -> Result<Checkpoint, TrainError> {
         sequences: base.progress.sequences + sequences,
         optimizer_updates: 0,
     };
-    Ok(Checkpoint { lineage: base.lineage, progress, vnodes })
+    Ok((Checkpoint { lineage: base.lineage, progress, vnodes }, agreement))
 }
 
 /// Checks the summands against the network; returns the sequences that stand behind every VNode.
@@ -218,7 +243,12 @@ fn contributed_sequences(task: &AggregateTask<'_>, vnodes: usize) -> Result<u64,
     }
 }
 
-/// The sum of what the summands say of the VNode at `place`, each update clipped to `norm_limit`.
+/// Whether every summand is what one replica says of every VNode.
+fn are_comparable(summands: &[Summand<'_>]) -> bool {
+    summands.iter().all(|summand| matches!(summand.form, Form::Updates { .. }) && summand.first_vnode == 0)
+}
+
+/// The sum of what the summands say of the VNode at `place`, each update clipped to `norm_limit`; if all are updates they can be compared.
 fn sum(
     spec: &TrainingSpec,
     round: u32,
@@ -226,10 +256,12 @@ fn sum(
     place: usize,
     vnode: &VNode,
     norm_limit: u64,
+    compared: Option<&mut Agreement>,
 ) -> Result<Aggregate, TrainError> {
     let codec = spec.update.codec();
     let sum = || {
         let layout = layout(vnode)?;
+        let mut updates = Vec::new();
         let mut sum = Aggregate::new(round, vnode.id(), layout.clone());
         let mut expected = Header { round, vnode: vnode.id().to_owned(), tokens: 0, layout };
         for summand in summands {
@@ -240,11 +272,15 @@ fn sum(
                     let update = codec.decode(blob.bytes(), &expected)?;
                     check_norm(&update, norms.get(at).copied())?;
                     sum.add(&update, weight(summand, round), norm_limit)?;
+                    updates.extend(compared.is_some().then_some(update));
                 }
                 Form::Sums(contributions) => {
                     sum.merge(&Aggregate::decode(blob.bytes(), &expected, contributions)?)?;
                 }
             }
+        }
+        if let Some(agreement) = compared {
+            agreement.take(&updates, norm_limit);
         }
         Ok(sum)
     };

@@ -48,7 +48,9 @@ mod spec;
 mod trainer;
 mod window;
 
-pub use aggregate::{AggregateTask, Form, SumTask, Summand, aggregate, inspect, norm_limits, partial_sums};
+pub use aggregate::{
+    AggregateTask, Aggregation, Form, SumTask, Summand, aggregate, inspect, norm_limits, partial_sums,
+};
 pub use checkpoint::{
     BlobEntry, Checkpoint, CheckpointError, Lineage, MANIFEST_BYTES_MAX, MANIFEST_FORMAT, Manifest, Progress,
     VNodeEntry, VNodeState,

@@ -109,14 +109,15 @@ impl<'a> LocalJob<'a> {
         let summands: Vec<Summand> = contributions
             .map(|((result, updates), norms)| Summand::contribution(round, result.tokens(), norms, updates))
             .collect();
-        aggregate(AggregateTask {
+        let task = AggregateTask {
             spec: self.spec,
             base: &self.checkpoint,
             round,
             step,
             norm_limits: &norm_limits(&norms),
             summands: &summands,
-        })
+        };
+        aggregate(task).map(|aggregation| aggregation.checkpoint)
     }
 }
 

@@ -56,7 +56,8 @@ fn merge(
     let (updates, norms) = given(results.iter().copied());
     let contributions = contributions(0, results, &updates, &norms);
     let norm_limits = &norm_limits(&norms);
-    aggregate(AggregateTask { spec, base, round: 0, step: 3, norm_limits, summands: &contributions })
+    let task = AggregateTask { spec, base, round: 0, step: 3, norm_limits, summands: &contributions };
+    aggregate(task).map(|aggregation| aggregation.checkpoint)
 }
 
 /// The updates of every result, and the norms it says they have.
@@ -109,7 +110,7 @@ fn any_tree_of_partial_sums_gives_the_same_checkpoint() {
         let top: Vec<Summand> = parts.iter().zip(firsts).map(|(blobs, first)| of(5, first, blobs)).collect();
         let norm_limits = &norm_limits[..];
         let task = AggregateTask { spec: &spec, base: &base, round: 0, step: 3, norm_limits, summands: &top };
-        assert_eq!(name(&aggregate(task).unwrap()), at_once, "{update:?}");
+        assert_eq!(name(&aggregate(task).unwrap().checkpoint), at_once, "{update:?}");
 
         let gap = AggregateTask { summands: &top[1..], ..task };
         assert!(aggregate(gap).unwrap_err().to_string().contains("needs at least one"));
@@ -198,7 +199,7 @@ fn apart_equals_together(update: UpdateFormat) {
         let (step, norm_limits) = (base.progress.step + 4, &norm_limits(&norms)[..]);
         let task =
             AggregateTask { spec: &spec, base: &base, round, step, norm_limits, summands: &contributions };
-        base = aggregate(task).unwrap();
+        base = aggregate(task).unwrap().checkpoint;
         assert_eq!(name(&base), name(job.checkpoint()), "after round {round}");
     }
 }
@@ -253,7 +254,7 @@ fn the_outer_step_is_the_documented_arithmetic() {
         let (step, norm_limits) = (0, &norms[..]);
         let task =
             AggregateTask { spec: &spec, base: &base, round, step, norm_limits, summands: &contributions };
-        base = aggregate(task).unwrap();
+        base = aggregate(task).unwrap().checkpoint;
         let after = base.network(&spec).unwrap().vnodes()[0].parameters()[0].value[7];
         expected_velocity = outer.momentum * expected_velocity + gradient;
         let expected = before - outer.learning_rate * (gradient + outer.momentum * expected_velocity);
@@ -458,7 +459,7 @@ fn a_long_contribution_moves_the_model_no_further_than_the_median() {
         let summands = contributions(0, &all, &updates, &norms);
         let task =
             AggregateTask { spec: &spec, base: &base, round: 0, step: 2, norm_limits, summands: &summands };
-        let moved = moved(&spec, &base, &aggregate(task).unwrap());
+        let moved = moved(&spec, &base, &aggregate(task).unwrap().checkpoint);
         moved.iter().map(|by| by * by).sum::<f64>().sqrt() * f64::from(1 << 24)
     };
     // By its weight the long one is six sevenths of the round.
@@ -493,7 +494,8 @@ fn a_contribution_that_comes_a_round_late_counts_half() {
         let summand = |at: usize| Summand::contribution(rounds[at], tokens, &norms[at], &updates[at]);
         let summands = [summand(0), summand(1)];
         let (round, step, norm_limits) = (7, 2, &unlimited[..]);
-        aggregate(AggregateTask { spec: &spec, base: &base, round, step, norm_limits, summands: &summands })
+        let task = AggregateTask { spec: &spec, base: &base, round, step, norm_limits, summands: &summands };
+        aggregate(task).map(|aggregation| aggregation.checkpoint)
     };
     let moved = moved(&spec, &base, &aggregated([6, 7]).unwrap());
     let gradients = |at: usize| first_update(&spec, 6 + at as u32, &results[at]).values();

@@ -81,7 +81,7 @@ impl Aggregate {
             let spoken = self.spoken_by_all();
             update.for_each(|index, _| spoken[index] += weight as u32);
         }
-        let scaled = clipped(weight, update.norm(), norm_limit) as i64;
+        let scaled = NormLimit(norm_limit).clip(weight, update.norm()) as i64;
         update.for_each(|index, value| self.sums[index] += i64::from(value) * scaled);
         self.contributions = self.contributions.saturating_add(1);
         self.tokens = self.tokens.saturating_add(update.header().tokens);
@@ -195,7 +195,22 @@ impl Aggregate {
     }
 }
 
-/// `weight`, less what an update of `norm` is too long. Never more than `weight`.
-fn clipped(weight: u64, norm: u64, limit: u64) -> u64 {
-    if norm <= limit { weight } else { (u128::from(weight) * u128::from(limit) / u128::from(norm)) as u64 }
+/// What the norms of a VNode's updates may be.
+#[derive(Clone, Copy)]
+pub(crate) struct NormLimit(pub u64);
+
+impl NormLimit {
+    /// `weight`, less what an update of `norm` is too long. Never more than `weight`.
+    fn clip(self, weight: u64, norm: u64) -> u64 {
+        if norm <= self.0 {
+            weight
+        } else {
+            (u128::from(weight) * u128::from(self.0) / u128::from(norm)) as u64
+        }
+    }
+
+    /// What an update of `norm` is scaled by.
+    pub(crate) fn scale(self, norm: u64) -> f64 {
+        if norm <= self.0 { 1.0 } else { self.0 as f64 / norm as f64 }
+    }
 }

@@ -29,6 +29,7 @@
 //! This crate does no I/O and starts no threads.
 
 mod aggregate;
+mod agreement;
 mod bits;
 mod chunks;
 mod codec;
@@ -37,9 +38,11 @@ mod error;
 mod header;
 mod partial;
 mod positions;
+pub mod rules;
 pub mod sparse;
 
 pub use aggregate::{Aggregate, MAX_TOTAL_WEIGHT, norm_limit, weight_of_late_tokens, weight_of_tokens};
+pub use agreement::Agreement;
 pub use codec::{Codec, Update};
 pub use dense::Dense;
 pub use error::UpdateError;

@@ -77,6 +77,7 @@ impl History {
                     round: work.round,
                     attempt: work.attempt,
                     checkpoint: Digest::of(&encode(&(work.job, work.round))),
+                    left_out: Vec::new(),
                 },
                 Work::Evaluate(work) => Report::Evaluated {
                     job: work.job,

@@ -134,6 +134,7 @@ pub fn honest_report(key: &NodeKey, work: &Work) -> Option<Report> {
             round: aggregate.round,
             attempt: aggregate.attempt,
             checkpoint: Digest::of(&zoo_protocol::encode(aggregate)),
+            left_out: Vec::new(),
         },
         Work::Evaluate(evaluate) => Report::Evaluated {
             job: evaluate.job,

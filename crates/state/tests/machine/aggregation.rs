@@ -19,7 +19,10 @@ pub fn vote(fleet: &mut Fleet, node: usize, what: &[u8]) -> Result<Vec<Event>, R
     let running = fleet.state.running().unwrap();
     let Phase::Aggregating(aggregating) = &running.phase else { panic!("{:?}", running.phase) };
     let (job, round, attempt) = (running.job, running.round, aggregating.attempt);
-    fleet.report(node, Report::Aggregated { job, round, attempt, checkpoint: Digest::of(what) })
+    fleet.report(
+        node,
+        Report::Aggregated { job, round, attempt, checkpoint: Digest::of(what), left_out: vec![] },
+    )
 }
 
 /// The node reports that it cannot fetch a contribution.
@@ -156,7 +159,7 @@ fn a_tie_of_those_who_could_starts_the_round_again() {
 fn at_the_deadline_who_answered_decides_and_who_is_late_can_still_hold() {
     let mut fleet = sealed(5);
     let late = fleet.honest_reports(2).remove(0);
-    let Report::Aggregated { job, round, attempt, checkpoint } = late else { panic!("{late:?}") };
+    let Report::Aggregated { job, round, attempt, checkpoint, .. } = late else { panic!("{late:?}") };
     [0, 3, 4].into_iter().for_each(|node| fleet.step(node));
     fleet.tick(DEADLINE_MS - 1);
     assert!(matches!(fleet.phase(), Phase::Aggregating(_)));
@@ -165,7 +168,8 @@ fn at_the_deadline_who_answered_decides_and_who_is_late_can_still_hold() {
     assert_eq!(fleet.state.holders(&checkpoint), fleet.ids([0, 3, 4]));
     assert_eq!(fleet.report(2, late), Ok(vec![]));
     assert_eq!(fleet.state.holders(&checkpoint), fleet.ids([0, 2, 3, 4]));
-    let other = Report::Aggregated { job, round, attempt, checkpoint: Digest::of(b"other") };
+    let other =
+        Report::Aggregated { job, round, attempt, checkpoint: Digest::of(b"other"), left_out: vec![] };
     assert!(matches!(fleet.report(1, other), Err(Refusal::OtherCheckpoint { .. })));
 }
 
@@ -212,7 +216,8 @@ fn a_contribution_of_a_lost_node_is_dropped_on_the_first_complaint() {
     assert_eq!(events[0], Event::ContributionMissed { job, round: 0, node, why });
     let contributors = fleet.ids([0, 2]);
     assert_eq!(events[1], Event::RoundSealed { job, round: 0, attempt: 1, contributors, tokens: 2 * 768 });
-    let old = Report::Aggregated { job, round: 0, attempt: 0, checkpoint: checkpoint(&before) };
+    let old =
+        Report::Aggregated { job, round: 0, attempt: 0, checkpoint: checkpoint(&before), left_out: vec![] };
     assert!(matches!(fleet.report(2, old), Err(Refusal::NotAssigned { .. })), "an old attempt");
     fleet.step(0);
     fleet.step(2);

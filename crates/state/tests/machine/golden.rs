@@ -32,6 +32,7 @@ fn name(event: &Event) -> &'static str {
         Event::ContributionMissed { why: Missed::Deadline, .. } => "contribution_missed.deadline",
         Event::ContributionMissed { why: Missed::Failed(_), .. } => "contribution_missed.failed",
         Event::ContributionMissed { why: Missed::Unavailable, .. } => "contribution_missed.unavailable",
+        Event::ContributionMissed { why: Missed::Outlier, .. } => "contribution_missed.outlier",
         Event::RoundSealed { .. } => "round_sealed",
         Event::RoundRestarted { why: Restart::EveryoneLost, .. } => "round_restarted.everyone_lost",
         Event::RoundRestarted { why: Restart::NoContribution, .. } => "round_restarted.no_contribution",
@@ -144,8 +145,13 @@ fn events() -> Vec<Event> {
     events.push(Event::ContributionLate { job, round, node });
     let causes = [LossCause::LeaseExpired, LossCause::Left, LossCause::Disconnected, LossCause::Unheard];
     events.extend(causes.map(|cause| Event::NodeLost { node, cause }));
-    let misses =
-        [Missed::Lost, Missed::Deadline, Missed::Failed("no space left".into()), Missed::Unavailable];
+    let misses = [
+        Missed::Lost,
+        Missed::Deadline,
+        Missed::Failed("no space left".into()),
+        Missed::Unavailable,
+        Missed::Outlier,
+    ];
     events.extend(misses.map(|why| Event::ContributionMissed { job, round, node, why }));
     let restarts = [
         Restart::EveryoneLost,

@@ -207,7 +207,7 @@ impl History {
         let (fleet, liar) = (&mut self.fleet, self.liar);
         let report = match (lie, fleet.work(liar)) {
             (Lie::Checkpoint, Work::Aggregate(Aggregate { job, round, attempt, .. })) => {
-                Report::Aggregated { job, round, attempt, checkpoint: Digest::of(b"lie") }
+                Report::Aggregated { job, round, attempt, checkpoint: Digest::of(b"lie"), left_out: vec![] }
             }
             (Lie::Tokens, Work::Train(window)) => {
                 let mut lie = commitment(window, fleet.key(liar));

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 
 use zoo_content::Digest;
-use zoo_protocol::{Commitment, Report, RoundPlan, VerifyWindow, Work};
-use zoo_state::{CHALLENGE_ROUNDS, Event, FaultKind, Phase, QUARANTINE_ROUNDS, Refusal, Unverified, limits};
+use zoo_protocol::{Aggregate, Commitment, Report, RoundPlan, VerifyWindow, Work};
+use zoo_state::{
+    CHALLENGE_ROUNDS, Event, FaultKind, Missed, Phase, QUARANTINE_ROUNDS, Refusal, Unverified, limits,
+};
 
 use crate::fleet::{self, Fleet};
 
@@ -342,4 +344,75 @@ fn as_many_windows_are_drawn_as_the_plan_says() {
     // Two and a half standard deviations of the binomial.
     let (mean, deviation) = (0.2 * f64::from(accepted), (0.16 * f64::from(accepted)).sqrt());
     assert!((f64::from(settled) - mean).abs() < 2.5 * deviation, "{settled} of {accepted}");
+}
+
+/// Everybody does what it is asked; those for whom `sees` holds leave the liar's contribution out of their checkpoint.
+fn sweep_without(fleet: &mut Fleet, sees: impl Fn(usize) -> bool) {
+    for node in 0..NODES {
+        match fleet.work(node) {
+            Work::Aggregate(work) if sees(node) => {
+                let Aggregate { job, round, attempt, .. } = work;
+                let given = work.summands.iter().map(|summand| summand.node);
+                let left_out = given.filter(|maker| *maker == fleet.id(LIAR)).collect();
+                let checkpoint = fleet::checkpoint(&work);
+                fleet.report(node, Report::Aggregated { job, round, attempt, checkpoint, left_out }).unwrap();
+            }
+            _ => fleet.step(node),
+        }
+    }
+}
+
+#[test]
+fn what_has_nothing_to_do_with_the_others_does_not_count_and_is_trained_again_without_a_lot() {
+    // Of so many windows, next to none is drawn.
+    let mut fleet = Fleet::running(NODES, RoundPlan { verified_in_1000: 1, ..plan() });
+    while fleet.state.running().unwrap().round == 0 {
+        sweep_without(&mut fleet, |_| true);
+    }
+    let (news, liar) = (fleet.news(), fleet.id(LIAR));
+    let is_left_out = |event: &&Event| matches!(event, Event::ContributionMissed { node, why: Missed::Outlier, .. } if *node == liar);
+    assert_eq!(news.iter().filter(is_left_out).count(), 1);
+    let account = &fleet.state.nodes()[&liar].account;
+    assert_eq!(
+        (account.rounds, account.tokens, account.missed, account.faults),
+        (0, 0, 1, 0),
+        "and it is no fault"
+    );
+    let of_round = |event: &Event| match event {
+        Event::RoundFinished { tokens, .. } => Some(*tokens),
+        _ => None,
+    };
+    let others = (NODES as u64 - 1) * 12 * 64;
+    assert_eq!(news.iter().find_map(of_round), Some(others));
+    while fleet.state.running().unwrap().round < 4 {
+        fleet.sweep();
+    }
+    let verified = |event: &Event| match event {
+        Event::WindowVerified { maker, round, .. } => Some((*maker, *round)),
+        _ => None,
+    };
+    let verified: Vec<_> = fleet.news().iter().filter_map(verified).collect();
+    assert_eq!(verified, [(liar, 0)], "it was honest, as it turns out");
+}
+
+#[test]
+fn half_of_the_voters_leave_nobody_out() {
+    let mut fleet = Fleet::running(NODES, plan());
+    while fleet.state.running().unwrap().round == 0 {
+        sweep_without(&mut fleet, |node| node < NODES / 2);
+    }
+    assert!(!fleet.news().iter().any(|event| matches!(event, Event::ContributionMissed { .. })));
+    assert_eq!(fleet.state.nodes()[&fleet.id(LIAR)].account.rounds, 1);
+}
+
+#[test]
+fn who_contributed_nothing_cannot_be_left_out() {
+    let mut fleet = Fleet::running(NODES, plan());
+    (0..NODES).for_each(|node| fleet.step(node));
+    let Work::Aggregate(work) = fleet.work(0) else { panic!("{:?}", fleet.work(0)) };
+    let Aggregate { job, round, attempt, .. } = work;
+    let (checkpoint, left_out) =
+        (fleet::checkpoint(&work), vec![zoo_protocol::NodeKey::from_seed([99; 32]).id()]);
+    let refused = fleet.report(0, Report::Aggregated { job, round, attempt, checkpoint, left_out });
+    assert!(matches!(refused, Err(Refusal::Invalid(_))), "{refused:?}");
 }

@@ -149,6 +149,7 @@ mod tests {
             round: 0,
             attempt: 0,
             checkpoint: Digest::of(b"any"),
+            left_out: Vec::new(),
         };
         for (next, waits) in [(evaluate(), Duration::ZERO), (Work::Idle, FETCHED_MAX)] {
             let debt = Debt::default();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use zoo_pnode::{PNodeEvent, Snapshot};
-use zoo_protocol::{Form, RefusedSummand, Report, Summand, VerifyWindow, Work, encode};
+use zoo_protocol::{Form, NodeId, RefusedSummand, Report, Summand, VerifyWindow, Work, encode};
 
 use super::hours::wall_clock_s;
 use super::terms::Rest;
@@ -238,8 +238,16 @@ fn reported(report: &Report) -> String {
             }
             Err(cause) => cause.to_string(),
         },
-        Report::Aggregated { round, checkpoint, .. } => {
-            format!("round {}: aggregated to checkpoint {}", round + 1, checkpoint.short())
+        Report::Aggregated { round, checkpoint, left_out, .. } => {
+            let left_out: Vec<String> = left_out.iter().map(NodeId::short).collect();
+            let without = match &left_out[..] {
+                [] => String::new(),
+                nodes => format!(
+                    ", without what came from {}: it has nothing to do with the rest",
+                    nodes.join(", ")
+                ),
+            };
+            format!("round {}: aggregated to checkpoint {}{without}", round + 1, checkpoint.short())
         }
         Report::Missing { round, maker, .. } => {
             format!("round {}: nobody has what {} made", round + 1, maker.short())
@@ -329,8 +337,9 @@ fn report_line(report: &Report) -> Value {
             let bytes: String = encode(sealed).iter().map(|byte| format!("{byte:02x}")).collect();
             json!({ "event": "trained", "sealed_commitment": bytes })
         }
-        Report::Aggregated { round, attempt, checkpoint, .. } => json!({
+        Report::Aggregated { round, attempt, checkpoint, left_out, .. } => json!({
             "event": "aggregated", "round": round, "attempt": attempt, "checkpoint": checkpoint,
+            "left_out": left_out,
         }),
         Report::Missing { round, attempt, maker, .. } => json!({
             "event": "missing", "round": round, "attempt": attempt, "maker": maker,
