@@ -102,6 +102,26 @@ async fn the_same_keys_are_refused_in_the_same_words_as_on_the_command_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_text_that_is_none_is_called_what_it_was_sent_as_and_not_where_it_is() {
+    let bench = Bench::start().await;
+    let (latin, text) = (bench.post("/v1/texts", &bench.submit_key, b"caf\xe9").await.json(), text());
+    let [latin, text] = [latin["data"].as_str().unwrap(), &bench.upload(&text).await];
+    let submit = async |data: &str| {
+        let headers =
+            format!("Authorization: Bearer {}\r\nContent-Type: application/json\r\n", bench.submit_key);
+        bench.ask("POST", "/v1/jobs", &headers, json!({ "data": data }).to_string().as_bytes()).await
+    };
+    let here = bench.folder.path().display().to_string();
+    for (data, called) in [(latin.to_owned(), latin), (format!("{text},{latin}"), "text:set-")] {
+        let answer = submit(&data).await;
+        answer.is_problem(422, "refused", "not UTF-8");
+        answer.is_problem(422, "refused", called);
+        assert!(!String::from_utf8(answer.body).unwrap().contains(&here), "no path of this machine");
+    }
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_asks_twice_with_one_key_is_answered_once() {
     let bench = Bench::start().await;
     let data = bench.upload(&text()).await;
