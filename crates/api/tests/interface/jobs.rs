@@ -102,22 +102,20 @@ async fn the_same_keys_are_refused_in_the_same_words_as_on_the_command_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_text_that_is_none_is_called_what_it_was_sent_as_and_not_where_it_is() {
+async fn what_is_no_text_is_refused_and_what_is_too_little_is_called_what_it_was_sent_as() {
     let bench = Bench::start().await;
-    let (latin, text) = (bench.post("/v1/texts", &bench.submit_key, b"caf\xe9").await.json(), text());
-    let [latin, text] = [latin["data"].as_str().unwrap(), &bench.upload(&text).await];
-    let submit = async |data: &str| {
-        let headers =
-            format!("Authorization: Bearer {}\r\nContent-Type: application/json\r\n", bench.submit_key);
-        bench.ask("POST", "/v1/jobs", &headers, json!({ "data": data }).to_string().as_bytes()).await
-    };
-    let here = bench.folder.path().display().to_string();
-    for (data, called) in [(latin.to_owned(), latin), (format!("{text},{latin}"), "text:set-")] {
-        let answer = submit(&data).await;
-        answer.is_problem(422, "refused", "not UTF-8");
-        answer.is_problem(422, "refused", called);
-        assert!(!String::from_utf8(answer.body).unwrap().contains(&here), "no path of this machine");
+    for (body, why) in [(&b"caf\xe9"[..], "not UTF-8 at offset 3"), (b"a\0b", "NUL byte at offset 1")] {
+        bench.post("/v1/texts", &bench.submit_key, body).await.is_problem(400, "invalid", why);
     }
+    let texts = bench.folder.path().join("orchestrator/texts");
+    assert_eq!(std::fs::read_dir(&texts).unwrap().count(), 0, "nothing of it stays");
+    let little = bench.upload("little").await;
+    let headers = format!("Authorization: Bearer {}\r\nContent-Type: application/json\r\n", bench.submit_key);
+    let body = json!({ "data": little }).to_string();
+    let answer = bench.ask("POST", "/v1/jobs", &headers, body.as_bytes()).await;
+    answer.is_problem(422, "refused", "");
+    let said = String::from_utf8(answer.body).unwrap();
+    assert!(!said.contains(&texts.display().to_string()), "a path of this machine: {said}");
     bench.stop().await;
 }
 
