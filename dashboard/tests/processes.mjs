@@ -27,11 +27,11 @@ export function start(args) {
 /** Runs a command to its end, and gives what it printed. */
 export const zoo = (...args) => execFileSync(binary, args, { encoding: "utf8" });
 
-/** Submits a small job that takes a while. */
-export function submit(ticket, name) {
+/** Submits a small job that takes a while; `more` are arguments of its own. */
+export function submit(ticket, name, ...more) {
   const text = join(folder, "text.txt");
   writeFileSync(text, Array.from({ length: 4000 }, (_, at) => `Line ${at} says that ${at} plus ${at} is ${at + at}.\n`).join(""));
-  zoo("submit", "--preset", "qwen3-tiny", "--data", text, "--name", name, "--steps", "4000", "--set", "rounds.inner_steps=20", "--network", ticket, "--json");
+  zoo("submit", "--preset", "qwen3-tiny", "--data", text, "--name", name, "--steps", "4000", "--set", "rounds.inner_steps=20", "--network", ticket, "--json", ...more);
 }
 
 /** Ends all, the latest first, and removes the folder. */

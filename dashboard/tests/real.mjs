@@ -1,4 +1,4 @@
-// The dashboard before a real orchestrator, with two nodes that train. ZOO_BINARY names the binary.
+// The dashboard before a real orchestrator, with three nodes that train, and train each other's windows again. ZOO_BINARY names the binary.
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -17,10 +17,10 @@ before(async () => {
   ticket = up.ticket;
   const made = zoo("keys", "create", "dashboard", "--scope", "manage", "--dir", directory, "--json");
   key = JSON.parse(made.trim().split("\n").at(-1)).key;
-  for (const [at, name] of ["lynx", "<b>otter</b>"].entries()) {
+  for (const [at, name] of ["lynx", "<b>otter</b>", "newt"].entries()) {
     await start(["join", ticket, "--dir", join(folder, `node-${at}`), "--threads", "1", "--name", name, "--region", "here", "--json"]);
   }
-  submit(ticket, NAME);
+  submit(ticket, NAME, "--set", "rounds.minimum_nodes=2", "--set", "rounds.verified_in_1000=1000");
   // The binary's own pages where it has them; else those of this folder before it.
   const own = await fetch(`${up.http}/`);
   url = up.http;
@@ -43,7 +43,7 @@ test("a network that trains is shown as it trains, and is steered", { timeout: 1
   await isLive(page);
   const tile = (label) => page.locator(".tile", { has: page.locator("dt", { hasText: new RegExp(`^${label}$`) }) }).locator("dd").first().textContent();
   await until(async () => (await page.locator("h2").textContent()) === NAME, "the job's name");
-  await until(async () => (await tile("Nodes live")) === "2", "two nodes");
+  await until(async () => (await tile("Nodes live")) === "3", "three nodes");
   await until(async () => Number(await tile("Loss")) > 0 && (await page.locator(".plot path.line").count()) > 0, "a loss and its curve", 90_000);
   const step = async () => Number((await page.locator(".hero .quiet").first().textContent()).match(/Step ([\d,]+)/)[1].replaceAll(",", ""));
   const first = await step();
@@ -54,9 +54,9 @@ test("a network that trains is shown as it trains, and is steered", { timeout: 1
   await page.screenshot({ path: `${artefacts}real-overview.png`, fullPage: true });
 
   await page.goto(`${url}/#/nodes`);
-  await until(async () => (await page.locator(".grid-body [role=row]:visible").allTextContents()).join().includes("<b>otter</b>"), "both nodes");
+  await until(async () => (await page.locator(".grid-body [role=row]:visible").allTextContents()).join().includes("<b>otter</b>"), "all nodes");
   await page.goto(`${url}/#/rounds`);
-  await until(async () => (await page.locator(".waterfall .grid-body [role=row]:visible").count()) === 2, "two lanes");
+  await until(async () => (await page.locator(".waterfall .grid-body [role=row]:visible").count()) >= 2, "lanes");
   const rounds = (await (await fetch(`${url}/v1/jobs/${jobs[0].id}/rounds`)).json()).rounds;
   const shown = Number((await page.locator("[role=grid]").first().getAttribute("aria-rowcount"))) - 1;
   assert.ok(Math.abs(shown - rounds.length) <= 2, `${shown} rounds of ${rounds.length}`);
@@ -66,6 +66,18 @@ test("a network that trains is shown as it trains, and is steered", { timeout: 1
     assert.deepEqual(await faults(page), [], name);
     if (name !== "") await page.screenshot({ path: `${artefacts}real-${name}.png` });
   }
+
+  await page.goto(`${url}/#/trust`);
+  const windows = async (name) => Number((await tile(name)).replaceAll(",", ""));
+  await until(async () => (await windows("Equal")) > 0, "a window that another node came to the same with", 60_000);
+  assert.deepEqual([await windows("Different"), await windows("Convictions")], [0, 0], "nobody lies here");
+  await page.locator("[role=grid]").first().locator("[role=row]:visible", { hasText: "equal" }).first().click();
+  await page.locator(".verdicts li").first().waitFor();
+  const told = (await (await fetch(`${url}/v1/nodes`)).json()).nodes.reduce((sum, node) => sum + node.verified, 0);
+  assert.ok(Math.abs(told - (await windows("Equal"))) <= 3, `${told} windows`);
+  assert.deepEqual(await faults(page), [], "a check in full");
+  await page.screenshot({ path: `${artefacts}real-trust.png`, fullPage: true });
+
   await page.goto(`${url}/#/`);
   await page.getByRole("button", { name: "Pause" }).click();
   await page.locator("dialog input").fill(key);

@@ -26,6 +26,7 @@ from zoo_compute import (
     LocalNetwork,
     NoKeyError,
     NotFoundError,
+    ProblemError,
     RefusedError,
     local_network,
 )
@@ -62,6 +63,12 @@ def test_a_job_is_trained_measured_and_fetched(
         assert [event.data["step"] for event in seen] == [4, 8, 12]
         assert next(job.events(after=seen[-1].id)).id > seen[-1].id
         first = next(client.events())
+        finished = client.events(after=events[0].id, kinds=["round_finished"])
+        assert [next(finished).id for _ in seen] == [event.id for event in seen]
+        assert next(client.events(after=events[0].id, kinds="job_finished")).id == events[-1].id
+        with pytest.raises(ProblemError, match="job_done") as refused:
+            next(client.events(kinds=["job_done"]))
+        assert "round_finished" in (refused.value.hint or "")
         assert first.id == 0
 
         assert [found.id for found in client.jobs(JobState.FINISHED) if found.name == "first"] == [job.id]

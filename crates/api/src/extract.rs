@@ -21,9 +21,15 @@ impl<S: Send + Sync, T: DeserializeOwned + 'static> FromRequestParts<S> for Aske
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let Query(query) =
-            parts.extract::<Query<T>>().await.map_err(|cause| Problem::invalid(cause.body_text()))?;
+            parts.extract::<Query<T>>().await.map_err(|cause| refused_query(&cause.body_text()))?;
         Ok(Self(query))
     }
+}
+
+fn refused_query(cause: &str) -> Problem {
+    let cause = cause.strip_prefix("Failed to deserialize query string: ").unwrap_or(cause);
+    let hint = if cause.contains("hint: ") { "" } else { "; hint: GET /openapi.json says what can be asked" };
+    Problem::invalid(format!("the query: {cause}{hint}"))
 }
 
 /// What the path names, as this.
@@ -35,7 +41,11 @@ impl<S: Send + Sync, T: std::str::FromStr<Err: std::fmt::Display> + Send> FromRe
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let Path(text) =
             parts.extract::<Path<String>>().await.map_err(|cause| Problem::invalid(cause.body_text()))?;
-        text.parse().map(Self).map_err(|cause| Problem::invalid(format!("{text:?} in the path: {cause}")))
+        text.parse().map(Self).map_err(|cause| {
+            Problem::invalid(format!(
+                "{text:?} in the path: {cause}; hint: /v1/jobs, /v1/nodes and /v1/checkpoints list what there is"
+            ))
+        })
     }
 }
 

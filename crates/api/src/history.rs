@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use zoo_content::Digest;
 use zoo_protocol::{JobId, NodeId, RoundPlan};
-use zoo_state::{Event, Stop};
+use zoo_state::{Event, FaultKind, Stop};
 
 /// Jobs that are known; of more, the newest.
 const JOBS_MAX: usize = 1024;
@@ -22,6 +22,18 @@ pub struct History {
     jobs: BTreeMap<JobId, JobRecord>,
     /// By the number of the event that accepted it.
     order: BTreeMap<u64, JobId>,
+    trust: Trust,
+}
+
+/// What came of windows that were trained again, in all jobs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// Windows that others came to the same with.
+    pub verified: u64,
+    /// Windows of which nobody could tell; nobody is accused of them.
+    pub unverified: u64,
+    /// Windows, and verdicts on those of others, that turned out to be wrong.
+    pub convictions: u64,
 }
 
 /// What is known of a job.
@@ -151,6 +163,11 @@ impl History {
         self.jobs.get(id)
     }
 
+    /// What came of windows that were trained again.
+    pub fn trust(&self) -> Trust {
+        self.trust
+    }
+
     /// Takes in an event. They come in order, from the first one on.
     pub fn hear(&mut self, sequence: u64, at_ms: u64, event: &Event) {
         match event {
@@ -200,6 +217,11 @@ impl History {
                     (record.bits_per_byte, record.held_out_loss) = (Some(bits_per_byte), Some(loss));
                 });
                 self.change(job, |record| record.bits_per_byte = Some(bits_per_byte));
+            }
+            Event::WindowVerified { .. } => self.trust.verified += 1,
+            Event::WindowUnverified { .. } => self.trust.unverified += 1,
+            Event::Fault { kind: FaultKind::WrongWindow { .. } | FaultKind::WrongVerdict { .. }, .. } => {
+                self.trust.convictions += 1
             }
             _ => {}
         }
@@ -296,6 +318,7 @@ impl RoundRecord {
 #[cfg(test)]
 mod tests {
     use zoo_protocol::Share;
+    use zoo_state::Unverified;
 
     use super::*;
 
@@ -373,6 +396,27 @@ mod tests {
         assert_eq!((round.started_ms, round.sealed_ms, round.finished_ms), (1020, Some(1050), Some(1060)));
         assert_eq!((round.loss(), round.bytes, round.contributed), (Some(2.25), 100, 2));
         assert_eq!(round.held_out_loss, Some(2.5));
+    }
+
+    #[test]
+    fn what_came_of_windows_that_were_trained_again_is_counted_and_other_faults_are_not() {
+        let (job, maker, node) = (Digest::of(b"job"), NodeId([1; 32]), NodeId([2; 32]));
+        let (right, wrong) = (Digest::of(b"right"), Digest::of(b"wrong"));
+        let fault = |node, kind| Event::Fault { job, round: 2, node, kind };
+        let events = [
+            Event::WindowVerified { job, round: 1, maker, verifiers: vec![node] },
+            Event::WindowVerified { job, round: 2, maker, verifiers: vec![node] },
+            Event::WindowUnverified { job, round: 2, maker: node, why: Unverified::Withheld },
+            fault(
+                maker,
+                FaultKind::WrongWindow { window: 1, committed: wrong, right, verifiers: vec![node] },
+            ),
+            fault(node, FaultKind::WrongVerdict { window: 1, maker, said: wrong, right }),
+            fault(node, FaultKind::Outline),
+        ];
+        let mut history = History::default();
+        events.iter().for_each(|event| history.hear(0, 0, event));
+        assert_eq!(history.trust(), Trust { verified: 2, unverified: 1, convictions: 2 });
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub fn text() -> &'static str {
         describe_bytes(&mut described);
         describe_refusals(&mut described);
         describe_numbers(&mut described);
-        describe_digests(&mut described);
+        describe_parameters(&mut described);
         serde_json::to_string_pretty(&described).expect("and so is this")
     });
     &TEXT
@@ -69,8 +69,8 @@ fn describe_jobs(described: &mut Value) {
     content["application/json"]["schema"] = job.clone();
     // A file with nothing in it, or only remarks, is the default preset.
     content["application/yaml"]["schema"] = json!({ "anyOf": [job, { "type": "null" }] });
-    described["paths"]["/v1/texts"]["post"]["requestBody"]["content"]["text/plain"]["schema"]["minLength"] =
-        1.into();
+    let text = &mut described["paths"]["/v1/texts"]["post"]["requestBody"]["content"]["text/plain"]["schema"];
+    (text["minLength"], text["pattern"]) = (1.into(), r"^[^\u0000]*$".into());
 }
 
 /// The names of formats are those of signed numbers, and the numbers here are not: their bounds are said instead.
@@ -92,8 +92,8 @@ fn describe_numbers(described: &mut Value) {
     }
 }
 
-/// Parameters that are digests, or the keys of nodes.
-fn describe_digests(described: &mut Value) {
+/// Parameters that are digests, keys of nodes, or kinds of events.
+fn describe_parameters(described: &mut Value) {
     let paths = described["paths"].as_object_mut().expect("a description has paths");
     for (path, operations) in paths {
         for operation in operations.as_object_mut().expect("a path has operations").values_mut() {
@@ -104,6 +104,10 @@ fn describe_digests(described: &mut Value) {
                     || (name == "cursor" && path == "/v1/nodes")
                 {
                     parameter["schema"]["pattern"] = "^[0-9a-f]{64}$".into();
+                }
+                if name == "kinds" {
+                    let kind = json!({ "type": "string", "enum": crate::json::kinds() });
+                    parameter["schema"] = json!({ "type": "array", "minItems": 1, "items": kind });
                 }
                 // Blanks around the value of a header are no part of it.
                 if name == "Idempotency-Key" {

@@ -7,6 +7,7 @@ use zoo_state::{Activity, Checkpoint as KeptCheckpoint, Node as KnownNode, State
 
 use crate::feed::Item;
 use crate::history::{ContributionRecord, JobRecord, RoundRecord, Standing};
+use crate::json::Kinds;
 use crate::problem::Problem;
 
 /// Rounds whose speed counts as the speed of a job.
@@ -569,6 +570,18 @@ pub struct EventsPage {
 pub struct ModelAt {
     /// Manifest of the checkpoint; the newest if it is not said.
     pub checkpoint: Option<String>,
+}
+
+/// From where on to watch what.
+#[derive(Clone, Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Watched {
+    /// Number of the first event wanted; without it, and without the header `Last-Event-ID`, all from the first on.
+    pub from: Option<u64>,
+    /// Kinds of events that are wanted, separated by commas; without it all.
+    #[param(value_type = Option<Vec<String>>, style = Form, explode = false)]
+    pub kinds: Option<Kinds>,
 }
 
 /// From where on to watch.

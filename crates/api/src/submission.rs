@@ -66,13 +66,14 @@ impl Submissions {
         if let Some(known) = key.map(|key| self.known(key, &asked)).transpose()?.flatten() {
             return Ok(known);
         }
-        let config = configuration(&text, format, &Texts::new(&app.directory))?;
+        let texts = Texts::new(&app.directory);
+        let config = configuration(&text, format, &texts)?;
         let made = spawn_blocking(move || {
             let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
             Job::prepare(config, &mut Reading { threads, progress: &mut |_| {} })
         });
         let Job { description, blobs, store, .. } =
-            made.await.map_err(Problem::internal)?.map_err(|cause| Problem::refused(format!("{cause:#}")))?;
+            made.await.map_err(Problem::internal)?.map_err(|cause| texts.refusal(&format!("{cause:#}")))?;
         let named =
             [description.program, description.initial, description.training_data, description.held_out_data];
         let kept = handle.store().clone();
@@ -172,6 +173,11 @@ impl Texts {
 
     pub(crate) fn folder(&self) -> &Path {
         &self.0
+    }
+
+    /// Why a job cannot be made. Where texts are on this machine is nobody's business: they are called what they were sent as.
+    fn refusal(&self, cause: &str) -> Problem {
+        Problem::refused(cause.replace(&format!("{}/", self.0.display()), "text:"))
     }
 
     /// Removes what a crash left of uploads.

@@ -40,22 +40,26 @@ fn key() -> NodeKey {
 struct Network {
     bench: Bench,
     ticket: Ticket,
+    /// The URL of its HTTP interface.
+    http: String,
     processes: Vec<Running>,
 }
 
 impl Network {
     fn start() -> Self {
         let bench = Bench::new();
-        let arguments = ["up", "--dir", "orchestrator", "--listen", "127.0.0.1:0", "--json"];
+        let arguments =
+            ["up", "--dir", "orchestrator", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--json"];
         let mut up = Running::start_logging(&bench, &arguments, "up.log");
-        let word = up.event("listening")["ticket"].as_str().unwrap().to_owned();
+        let listening = up.event("listening");
+        let [word, http] = ["ticket", "http"].map(|name| listening[name].as_str().unwrap().to_owned());
         let join = |name: &str| {
             let arguments = ["join", &word, "--dir", name, "--name", name, "--threads", "1", "--json"];
             Running::start_logging(&bench, &arguments, &format!("{name}.log"))
         };
         let mut processes = NODES.map(join).into_iter().chain([up]).collect::<Vec<_>>();
         processes.iter_mut().take(NODES.len()).for_each(|node| _ = node.event("connected"));
-        Self { bench, ticket: word.parse().unwrap(), processes }
+        Self { bench, ticket: word.parse().unwrap(), http, processes }
     }
 
     /// Two rounds for whoever is there.
@@ -522,6 +526,11 @@ async fn who_trains_on_other_data_than_its_own_is_convicted_by_those_who_train_i
     assert_eq!(nodes.len(), NODES.len() + 1);
     let verified: u64 = nodes.iter().map(|node| node["verified"].as_u64().unwrap()).sum();
     assert!(verified > 0, "{trust}");
+    let (_, figures) = common::ask(&network.http, "GET", "/metrics", "", b"");
+    let figures = String::from_utf8(figures).unwrap();
+    for figure in [format!("zoo_windows_verified_total {verified}"), "zoo_convictions_total 1".into()] {
+        assert!(figures.lines().any(|line| line == figure), "no {figure:?} in {figures}");
+    }
     liar.abort();
     network.stop();
 }

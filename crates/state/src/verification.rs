@@ -123,11 +123,15 @@ impl Check {
         self.opinions.values().filter(|opinion| **opinion == Opinion::Withheld).count()
     }
 
+    /// Whether somebody came to something else than was committed to, or could not have what the window started from.
+    pub fn is_in_doubt(&self) -> bool {
+        self.withheld() > 0 || self.came().any(|(_, outcome)| outcome != self.claim.outcome)
+    }
+
     /// How many verifiers it takes beside those who have answered and `open`, who have not.
     fn wanted(&self, open: usize) -> usize {
         let answered = self.opinions.values().filter(|opinion| **opinion != Opinion::GaveUp).count();
-        let in_doubt = self.withheld() > 0 || self.came().any(|(_, outcome)| outcome != self.claim.outcome);
-        let panel = if in_doubt { PANEL } else { 1 };
+        let panel = if self.is_in_doubt() { PANEL } else { 1 };
         panel.saturating_sub(answered + open)
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from types import EllipsisType, TracebackType
 
@@ -107,9 +107,10 @@ class Client(_Configured):
         """Whether the orchestrator works, and which version it is of."""
         return self._transport.run(operations.health())
 
-    def events(self, after: int | None = None) -> Iterator[Event]:
-        """Everything that happens, from the first event on or after number `after`. It has no end."""
-        return self._transport.watch(Watch("/v1/events", after=after))
+    def events(self, after: int | None = None, *, kinds: Iterable[str] | None = None) -> Iterator[Event]:
+        """Everything that happens, from the first event on or after number `after`; with `kinds`
+        (`round_finished`, ...) events of these alone. It has no end."""
+        return self._transport.watch(Watch(operations.events_path(kinds), after=after))
 
     def close(self) -> None:
         """Ends its connections."""
@@ -188,9 +189,9 @@ class AsyncClient(_Configured):
         """Whether the orchestrator works."""
         return await self._transport.run(operations.health())
 
-    def events(self, after: int | None = None) -> AsyncIterator[Event]:
-        """Everything that happens. It has no end."""
-        return self._transport.watch(Watch("/v1/events", after=after))
+    def events(self, after: int | None = None, *, kinds: Iterable[str] | None = None) -> AsyncIterator[Event]:
+        """Everything that happens, or what is of these kinds. It has no end."""
+        return self._transport.watch(Watch(operations.events_path(kinds), after=after))
 
     async def close(self) -> None:
         """Ends its connections."""

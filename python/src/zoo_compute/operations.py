@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from urllib.parse import quote
@@ -78,6 +78,13 @@ def get(path: str, *, takes_s: float | None = None, **query: str | int | bool | 
 def job_path(job: str, *rest: str) -> str:
     """Where a job is, whatever its id has in it."""
     return "/".join(["/v1/jobs", *(quote(part, safe="") for part in (job, *rest))])
+
+
+def events_path(kinds: Iterable[str] | None) -> str:
+    """Where events are: all, or those of these kinds."""
+    if kinds is None:
+        return "/v1/events"
+    return "/v1/events?kinds=" + quote(",".join([kinds] if isinstance(kinds, str) else kinds), safe=",")
 
 
 def submit(document: JobDocument) -> Steps[models.Job]:

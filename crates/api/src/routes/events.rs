@@ -19,9 +19,10 @@ use super::jobs::unknown;
 use super::limit;
 use crate::app::App;
 use crate::extract::{Asked, MayRead, Named};
-use crate::feed::Feed;
+use crate::feed::{Feed, Item};
+use crate::json::Kinds;
 use crate::problem::Problem;
-use crate::schema::{Event, Events, EventsPage, WatchFrom};
+use crate::schema::{Event, Events, EventsPage, WatchFrom, Watched};
 
 /// What a browser sends when it connects again: the number of the last event that it got.
 const LAST_EVENT_ID: &str = "last-event-id";
@@ -40,20 +41,21 @@ const READ_PAGES_MAX: usize = 64;
 ///
 /// Every event from `from` on, or after the one that `Last-Event-ID` names, then those that come. Each has its number as `id`, the
 /// kind of event as `event`, and a JSON object as `data`. Who loses the connection asks again with the last number, and misses nothing.
+/// With `kinds` only events of those kinds are sent, under the numbers that they have among all.
 #[utoipa::path(
     get, path = "/v1/events", tag = "events",
-    params(WatchFrom, ("Last-Event-ID" = Option<u64>, Header, description = "Number of the last event that is known")),
+    params(Watched, ("Last-Event-ID" = Option<u64>, Header, description = "Number of the last event that is known")),
     responses((status = 200, description = "Events", content_type = "text/event-stream", body = String),
-        (status = 400, description = "No number", body = Problem, content_type = "application/problem+json")),
+        (status = 400, description = "No number, or no kind of event", body = Problem, content_type = "application/problem+json")),
 )]
 pub(crate) async fn all(
     _: MayRead,
     State(app): State<App>,
     headers: HeaderMap,
-    Asked(asked): Asked<WatchFrom>,
+    Asked(Watched { from, kinds }): Asked<Watched>,
 ) -> Result<Response, Problem> {
-    let from = first(&headers, asked)?.unwrap_or(0);
-    Ok(watch(&app, from, None, false))
+    let from = first(&headers, from)?.unwrap_or(0);
+    Ok(watch(&app, from, Wanted::Kinds(kinds), false))
 }
 
 /// Watch what happens to a job
@@ -75,9 +77,9 @@ pub(crate) async fn of_job(
     Asked(asked): Asked<WatchFrom>,
 ) -> Result<Response, Problem> {
     let (accepted, ended) = span(&app, &id)?;
-    let from = first(&headers, asked)?.unwrap_or(accepted).max(accepted);
+    let from = first(&headers, asked.from)?.unwrap_or(accepted).max(accepted);
     let is_over = ended.is_some_and(|last| from > last);
-    Ok(watch(&app, from, Some(id), is_over))
+    Ok(watch(&app, from, Wanted::Job(id), is_over))
 }
 
 /// List what happened to a job so far
@@ -128,17 +130,17 @@ fn span(app: &App, id: &JobId) -> Result<(u64, Option<u64>), Problem> {
 }
 
 /// The first event that is wanted, if one is named.
-fn first(headers: &HeaderMap, asked: WatchFrom) -> Result<Option<u64>, Problem> {
-    let Some(last) = headers.get(LAST_EVENT_ID) else { return Ok(asked.from) };
+fn first(headers: &HeaderMap, asked: Option<u64>) -> Result<Option<u64>, Problem> {
+    let Some(last) = headers.get(LAST_EVENT_ID) else { return Ok(asked) };
     let last = last.to_str().ok().and_then(|last| last.trim().parse::<u64>().ok());
     let last = last.ok_or_else(|| Problem::invalid("Last-Event-ID: it is not the number of an event"))?;
     Ok(Some(last.saturating_add(1)))
 }
 
-fn watch(app: &App, from: u64, job: Option<JobId>, is_over: bool) -> Response {
+fn watch(app: &App, from: u64, wanted: Wanted, is_over: bool) -> Response {
     let feed = app.feed.clone();
     let (news, stop) = (feed.next(), app.stop.clone());
-    let watcher = Watcher { news, feed, stop, turn: app.turns.take(), next: from, job, is_over };
+    let watcher = Watcher { news, feed, stop, turn: app.turns.take(), next: from, wanted, is_over };
     let stream = unfold(watcher, |mut watcher| async move {
         // What is interrupted here has taken nothing out of the feed.
         let text = match timeout(KEEP_ALIVE, watcher.next()).await {
@@ -151,13 +153,30 @@ fn watch(app: &App, from: u64, job: Option<JobId>, is_over: bool) -> Response {
     (heads, Body::from_stream(stream)).into_response()
 }
 
+/// Which events a watcher is sent.
+enum Wanted {
+    /// Those of these kinds, or all.
+    Kinds(Option<Kinds>),
+    /// Those of a job, until it is over.
+    Job(JobId),
+}
+
+impl Wanted {
+    fn is(&self, item: &Item) -> bool {
+        match self {
+            Self::Kinds(kinds) => kinds.as_ref().is_none_or(|kinds| kinds.contains(&item.kind)),
+            Self::Job(job) => item.job == Some(*job),
+        }
+    }
+}
+
 struct Watcher {
     feed: Feed,
     news: watch::Receiver<u64>,
     stop: watch::Receiver<bool>,
     turn: Turn,
     next: u64,
-    job: Option<JobId>,
+    wanted: Wanted,
     is_over: bool,
 }
 
@@ -176,9 +195,9 @@ impl Watcher {
                 continue;
             };
             self.next = last.sequence + 1;
-            let wanted = page.iter().filter(|item| self.job.is_none() || item.job == self.job);
+            let wanted = page.iter().filter(|item| self.wanted.is(item));
             let texts: Vec<_> = wanted.clone().map(|item| item.sent.as_bytes()).collect();
-            self.is_over = self.job.is_some() && wanted.clone().any(|item| item.ends_job);
+            self.is_over = matches!(self.wanted, Wanted::Job(_)) && wanted.clone().any(|item| item.ends_job);
             if !texts.is_empty() {
                 return Some(texts.concat().into());
             }

@@ -6,9 +6,11 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{Html, IntoResponse};
+use zoo_state::Running;
 
 use crate::app::App;
 use crate::extract::MayRead;
+use crate::history::{History, Trust};
 use crate::problem::Problem;
 use crate::schema::{Health, Job, Journal};
 
@@ -52,6 +54,35 @@ pub(crate) async fn metrics(_: MayRead, State(app): State<App>) -> impl IntoResp
     figure("zoo_jobs_queued", "gauge", "Jobs that wait for others.", queued as f64);
     figure("zoo_jobs_paused", "gauge", "Jobs that are paused.", paused as f64);
     figure("zoo_checkpoints_kept", "gauge", "Checkpoints that nodes keep.", kept as f64);
+    let Trust { verified, unverified, convictions } = app.feed.history(History::trust);
+    figure(
+        "zoo_windows_verified_total",
+        "counter",
+        "Windows that others trained again to the same.",
+        verified as f64,
+    );
+    figure(
+        "zoo_windows_unverified_total",
+        "counter",
+        "Windows drawn for that and not settled.",
+        unverified as f64,
+    );
+    figure("zoo_convictions_total", "counter", "Windows and verdicts found to be wrong.", convictions as f64);
+    let (checked, in_doubt, barred) =
+        app.replica.read(|state| state.running().map(doubts)).unwrap_or_default();
+    figure("zoo_windows_checked", "gauge", "Windows drawn and not settled yet.", checked as f64);
+    figure(
+        "zoo_windows_in_doubt",
+        "gauge",
+        "Of those, windows that a verifier came to something else of.",
+        in_doubt as f64,
+    );
+    figure(
+        "zoo_nodes_barred",
+        "gauge",
+        "Nodes at fault or in quarantine: without a part in the round.",
+        barred as f64,
+    );
     if let Some(job) = running(&app) {
         figure("zoo_job_running", "gauge", "Whether a job runs.", 1.0);
         figure("zoo_job_steps", "gauge", "Inner steps of the running job that are done.", job.steps as f64);
@@ -70,6 +101,13 @@ pub(crate) async fn metrics(_: MayRead, State(app): State<App>) -> impl IntoResp
         figure("zoo_job_running", "gauge", "Whether a job runs.", 0.0);
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}
+
+/// Windows of the running job that are not settled, those of them in doubt, and nodes that have no part in the round for what they did.
+fn doubts(running: &Running) -> (usize, usize, usize) {
+    let checks = &running.verification.checks;
+    let in_doubt = checks.values().filter(|check| check.is_in_doubt()).count();
+    (checks.len(), in_doubt, running.barred.keys().filter(|node| running.is_barred(node)).count())
 }
 
 fn running(app: &App) -> Option<Job> {

@@ -33,7 +33,7 @@ const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
     post, path = "/v1/texts", tag = "jobs", security(("key" = [])),
     request_body(content = String, description = "The text", content_type = "text/plain"),
     responses((status = 201, description = "It is here", body = Text),
-        (status = 400, description = "It is empty, or broke off", body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "It is empty or no text, or broke off", body = Problem, content_type = "application/problem+json"),
         (status = 401, description = "A key is needed", body = Problem, content_type = "application/problem+json"),
         (status = 408, description = "It came too slowly", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "It is too large", body = Problem, content_type = "application/problem+json")),
@@ -65,6 +65,7 @@ pub(crate) async fn upload(
 async fn receive(body: Body, path: &std::path::Path, bytes_max: u64) -> Result<(Digest, u64), Problem> {
     let mut file = fs::File::create(path).await.map_err(Problem::internal)?;
     let (mut hasher, mut bytes, mut chunks) = (Hasher::default(), 0u64, body.into_data_stream());
+    let mut reader = Reader::default();
     loop {
         let chunk = match timeout(CHUNK_TIMEOUT, chunks.next()).await {
             Ok(None) => break,
@@ -81,14 +82,58 @@ async fn receive(body: Body, path: &std::path::Path, bytes_max: u64) -> Result<(
             let detail = format!("the text has more than {bytes_max} bytes, which is what there is room for");
             return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
         }
+        reader.read(&chunk)?;
         hasher.update(&chunk);
         file.write_all(&chunk).await.map_err(Problem::internal)?;
     }
     if bytes == 0 {
         return Err(Problem::invalid("the text is empty; hint: send it as the body"));
     }
+    reader.end()?;
     file.sync_all().await.map_err(Problem::internal)?;
     Ok((hasher.finish(), bytes))
+}
+
+/// Reads what comes as text, wherever it was cut. Several texts make a folder, and what is no text in a folder would be left out in silence.
+#[derive(Default)]
+struct Reader {
+    /// Bytes that were read as text.
+    read: u64,
+    /// The beginning of a character that is not here yet: three bytes at most.
+    begun: Vec<u8>,
+}
+
+impl Reader {
+    fn read(&mut self, chunk: &[u8]) -> Result<(), Problem> {
+        let bytes = [&self.begun, chunk].concat();
+        let (valid, is_broken) = match std::str::from_utf8(&bytes) {
+            Ok(_) => (bytes.len(), false),
+            Err(cause) => (cause.valid_up_to(), cause.error_len().is_some()),
+        };
+        if let Some(at) = bytes[..valid].iter().position(|byte| *byte == 0) {
+            let detail = format!("not a text: NUL byte at offset {}", self.read + at as u64);
+            return Err(Problem::invalid(format!(
+                "{detail}; hint: send plain text; what is packed is unpacked first"
+            )));
+        }
+        self.read += valid as u64;
+        if is_broken {
+            return Err(self.broken());
+        }
+        self.begun = bytes[valid..].to_vec();
+        Ok(())
+    }
+
+    fn end(&self) -> Result<(), Problem> {
+        if self.begun.is_empty() { Ok(()) } else { Err(self.broken()) }
+    }
+
+    fn broken(&self) -> Problem {
+        let detail = format!("not UTF-8 at offset {}", self.read);
+        Problem::invalid(format!(
+            "{detail}; hint: convert it first, for instance with iconv -f LATIN1 -t UTF-8"
+        ))
+    }
 }
 
 /// What the texts that are here take, bytes.
@@ -98,4 +143,37 @@ async fn bytes_in(texts: &Texts) -> std::io::Result<u64> {
         bytes += entry.metadata().await.map_or(0, |metadata| metadata.len());
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_one_wherever_it_is_cut_and_what_is_none_is_refused_at_its_byte() {
+        let read = |bytes: &[u8], at: usize| {
+            let mut reader = Reader::default();
+            let parts = [&bytes[..at], &bytes[at..]];
+            parts.iter().try_for_each(|part| reader.read(part)).and_then(|()| reader.end())
+        };
+        let wrong: [(&[u8], &str); 4] = [
+            (b"caf\xe9 au lait", "not UTF-8 at offset 3"),
+            (b"caf\xc3", "not UTF-8 at offset 3"),
+            ("\u{20ac}\0".as_bytes(), "NUL byte at offset 3"),
+            (b"\xed\xa0\x80", "not UTF-8 at offset 0"),
+        ];
+        let right = "a \u{e9} \u{20ac} \u{1f600}".as_bytes();
+        for at in 0..=right.len() {
+            assert_eq!(read(right, at), Ok(()), "cut at {at}");
+        }
+        for (bytes, detail) in wrong {
+            for at in 0..=bytes.len() {
+                let problem = read(bytes, at).unwrap_err();
+                assert!(
+                    problem.detail.contains(detail) && problem.hint.is_some(),
+                    "cut at {at}: {problem:?}"
+                );
+            }
+        }
+    }
 }

@@ -111,6 +111,32 @@ async fn a_watcher_of_one_job_hears_of_that_one_until_it_is_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_watcher_of_some_kinds_hears_of_those_alone_under_the_numbers_of_all() {
+    let bench = Bench::start().await;
+    let first = bench.submit("first").await.json()["id"].as_str().unwrap().to_owned();
+    let mut watcher = Watcher::start(&bench, "/v1/events?kinds=job_paused,job_stopped", "").await;
+    for what in ["pause", "resume", "pause", "cancel"] {
+        assert_eq!(bench.post(&format!("/v1/jobs/{first}/{what}"), &bench.manage_key, b"").await.status, 200);
+    }
+    let mut all = Watcher::start(&bench, "/v1/events", "").await;
+    let mut expected = Vec::new();
+    while expected.last().is_none_or(|(_, kind)| kind != "job_stopped") {
+        expected.extend(all.next().await.filter(|(_, kind)| kind == "job_paused" || kind == "job_stopped"));
+    }
+    assert_eq!(expected.len(), 3, "{expected:?}");
+    for event in &expected {
+        assert_eq!(watcher.next().await.as_ref(), Some(event));
+    }
+    // Who is cut comes back with the last number that it heard, and misses none of them.
+    let last = format!("Last-Event-ID: {}\r\n", expected[0].0);
+    let mut resumed = Watcher::start(&bench, "/v1/events?kinds=job_stopped%2Cjob_paused", &last).await;
+    assert_eq!(resumed.next().await.as_ref(), Some(&expected[1]));
+    bench.get("/v1/events?kinds=job_pawsed").await.is_problem(400, "invalid", "job_pawsed");
+    bench.get("/v1/events?kinds=").await.is_problem(400, "invalid", "no kind of event");
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn watchers_do_not_keep_an_orchestrator_from_stopping() {
     let bench = Bench::start().await;
     let mut watcher = Watcher::start(&bench, "/v1/events", "").await;

@@ -102,6 +102,24 @@ async fn the_same_keys_are_refused_in_the_same_words_as_on_the_command_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_text_is_refused_and_what_is_too_little_is_called_what_it_was_sent_as() {
+    let bench = Bench::start().await;
+    for (body, why) in [(&b"caf\xe9"[..], "not UTF-8 at offset 3"), (b"a\0b", "NUL byte at offset 1")] {
+        bench.post("/v1/texts", &bench.submit_key, body).await.is_problem(400, "invalid", why);
+    }
+    let texts = bench.folder.path().join("orchestrator/texts");
+    assert_eq!(std::fs::read_dir(&texts).unwrap().count(), 0, "nothing of it stays");
+    let little = bench.upload("little").await;
+    let headers = format!("Authorization: Bearer {}\r\nContent-Type: application/json\r\n", bench.submit_key);
+    let body = json!({ "data": little }).to_string();
+    let answer = bench.ask("POST", "/v1/jobs", &headers, body.as_bytes()).await;
+    answer.is_problem(422, "refused", "");
+    let said = String::from_utf8(answer.body).unwrap();
+    assert!(!said.contains(&texts.display().to_string()), "a path of this machine: {said}");
+    bench.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_asks_twice_with_one_key_is_answered_once() {
     let bench = Bench::start().await;
     let data = bench.upload(&text()).await;

@@ -41,6 +41,12 @@ async fn figures_follow_the_jobs() {
     bench.submit("two").await;
     assert_eq!((figure("zoo_job_running").await, figure("zoo_jobs_queued").await), (1.0, 1.0));
     assert!(figure("zoo_journal_events_total").await >= 2.0);
+    for nothing in ["windows_verified_total", "windows_unverified_total", "convictions_total"] {
+        assert_eq!(figure(&format!("zoo_{nothing}")).await, 0.0);
+    }
+    for nothing in ["windows_checked", "windows_in_doubt", "nodes_barred"] {
+        assert_eq!(figure(&format!("zoo_{nothing}")).await, 0.0);
+    }
     bench.stop().await;
 }
 
