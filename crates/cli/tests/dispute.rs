@@ -5,6 +5,7 @@ mod common;
 use std::fs;
 
 use common::Bench;
+use serde_json::json;
 
 #[test]
 fn a_record_is_written_and_holds_until_a_byte_of_it_is_changed() {
@@ -40,4 +41,34 @@ fn what_is_no_record_is_refused_with_a_hint() {
     bench
         .zoo(["dispute", "rehearse", "--out", "x", "--preset", "none"])
         .refuses("there is no preset \"none\"");
+}
+
+#[test]
+fn an_honest_step_is_valid_and_a_forged_gradient_is_found() {
+    let bench = Bench::new();
+    let honest = bench.zoo(["dispute", "validate", "--profile", "bf16-exact", "--json"]);
+    let honest = honest.succeeds().last_event("validation");
+    assert_eq!((&honest["wrong"], &honest["unsettled"]), (&json!([]), &json!([])));
+    assert!(honest["spent"].as_u64() < honest["again"].as_u64(), "{honest}");
+    let product =
+        honest["operators"].as_array().unwrap().iter().find(|line| line["operator"] == "matrix product");
+    assert!(product.unwrap()["freivalds"].as_u64() > Some(0), "{honest}");
+
+    let forged = bench.zoo(["dispute", "validate", "--forge", "zeroed", "--json"]);
+    let forged = forged.succeeds().last_event("validation");
+    assert_eq!(forged["forged"]["found"], true, "{forged}");
+    assert!(forged["forged"]["missed"].as_f64().unwrap() <= 1.0 / 256.0, "{forged}");
+    let wrong = forged["wrong"].as_array().unwrap();
+    assert_eq!(wrong.len(), 1, "{forged}");
+    assert_eq!(
+        (&wrong[0]["tensor"], &wrong[0]["vnode"]),
+        (&forged["forged"]["tensor"], &forged["forged"]["vnode"])
+    );
+    assert_ne!(wrong[0]["said"], wrong[0]["computed"]);
+
+    let told = bench.zoo(["dispute", "validate", "--forge", "scaled"]).succeeds().stdout;
+    assert!(told.contains("\nwrong: ") && told.contains("\nfound: "), "{told}");
+    let told = bench.zoo(["dispute", "validate", "--spots", "0"]).succeeds().stdout;
+    assert!(told.ends_with("nothing is wrong\n"), "{told}");
+    bench.zoo(["dispute", "validate", "--preset", "none"]).refuses("there is no preset \"none\"");
 }

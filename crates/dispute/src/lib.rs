@@ -44,6 +44,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Who has the tensors of a step but not the means to compute them checks them operator by operator: [`validate`].
+//!
 //! Covered are all presets (Qwen3, Llama, GPT-2) in both numeric profiles, with AdamW, with and without clipping. Not covered are Muon, the loss
 //! that a step reports, and the lead that a replica takes between windows.
 
@@ -59,6 +61,7 @@ mod replay;
 mod terms;
 mod trace;
 pub mod tree;
+pub mod validate;
 mod verdict;
 mod wanted;
 
@@ -66,7 +69,7 @@ pub use forge::{Flip, Forgery};
 pub use game::{Game, Refusal};
 pub use moves::{MOVE_BYTES_MAX, Move, Opening, Role, Said};
 pub use player::{Answer, Player};
-pub use program::{Program, group_digest, state_digest};
+pub use program::{Program, group_digest, state_digest, step_digest};
 pub use record::{CheckError, Checked, FILE_BYTES_MAX, Hearing, PlayError, Record, Side, check, play};
 pub use replay::{Knowledge, Replay, ReplayError, Window};
 pub use terms::{STEPS_MAX, Task, Terms, TermsError};

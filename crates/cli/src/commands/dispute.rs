@@ -1,8 +1,10 @@
 //! `zoo dispute`: who was right about a training window, down to 64 multiply-adds.
 
 mod check;
+mod forgery;
 mod rehearse;
 mod tell;
+mod validate;
 
 use anyhow::Result;
 
@@ -13,6 +15,8 @@ pub enum DisputeCommand {
     Check(check::Check),
     /// Play a dispute on this machine, one party with a flipped bit, and write its record
     Rehearse(rehearse::Rehearse),
+    /// Check every operator of a step on this machine for a part of what the step costs
+    Validate(validate::Validate),
 }
 
 impl DisputeCommand {
@@ -21,6 +25,7 @@ impl DisputeCommand {
         match self {
             Self::Check(command) => command.run(),
             Self::Rehearse(command) => command.run(),
+            Self::Validate(command) => command.run(),
         }
     }
 }

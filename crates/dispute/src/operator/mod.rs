@@ -7,6 +7,7 @@
 
 mod clip;
 mod fold;
+mod panel;
 mod point;
 mod product;
 mod queries;
@@ -15,9 +16,11 @@ mod scatter;
 mod token_sum;
 
 use rayon::prelude::*;
+use zoo_kernels::Profile;
 use zoo_training::Order;
 
 pub use clip::Clip;
+pub use panel::Panel;
 pub use point::{AdamWStep, Part, Point, Rotate};
 pub use product::{Product, Terms, Walk};
 pub use queries::OverQueries;
@@ -111,18 +114,40 @@ impl Operator {
         }
     }
 
-    /// Segments of an element's chain, at least one.
-    pub fn segments(&self, element: usize) -> usize {
-        let terms = match self {
+    /// Terms of an element; an operator that folds nothing has none.
+    pub fn terms(&self, element: usize) -> usize {
+        match self {
             Self::Before | Self::Tokens(_) | Self::Point(_) => 0,
             Self::Product(product) => product.terms(element),
-            Self::OverQueries(sum) => return sum.segments(element),
+            Self::OverQueries(sum) => sum.terms(element),
             Self::Row(row) => row.terms(element),
             Self::TokenSum(sum) => sum.terms(),
             Self::Scatter(scatter) => scatter.terms(),
             Self::Clip(clip) => clip.terms(),
-        };
-        terms.div_ceil(SEGMENT).max(1)
+        }
+    }
+
+    /// Segments of an element's chain, at least one.
+    pub fn segments(&self, element: usize) -> usize {
+        match self {
+            // Each of its blocks is a segment, also a short one.
+            Self::OverQueries(sum) => sum.segments(element),
+            _ => self.terms(element).div_ceil(SEGMENT).max(1),
+        }
+    }
+
+    /// The input that a product lands on.
+    pub fn lands_on(&self) -> Option<usize> {
+        matches!(self, Self::Product(Product { onto: true, .. })).then_some(2)
+    }
+
+    /// The output of a product in parts, of its inputs; nothing for what is no product.
+    pub fn panels<'a>(&self, inputs: &[&'a [f32]]) -> Option<(Profile, Vec<Panel<'a>>)> {
+        match self {
+            Self::Product(product) => Some((product.profile, product.panels(inputs))),
+            Self::OverQueries(sum) => Some((sum.profile, sum.panels(inputs))),
+            _ => None,
+        }
     }
 
     /// Words of the state between two segments.

@@ -1,11 +1,13 @@
 //! Matrix products: of linear layers, of the head, and of attention.
 
+use std::ops::Range;
+
 use zoo_kernels::matmul::{CHUNK, View, ViewMut, matmul};
 use zoo_kernels::reference::bf16::pair_rule;
 use zoo_kernels::{Onto, Profile};
 
 use super::fold::Chain;
-use super::{BLOCK, Read, SEGMENT, Unread};
+use super::{BLOCK, Panel, Read, SEGMENT, Unread};
 use crate::tree::word;
 
 /// Many products of one shape. Its axes are sequence, key head, query head of that key head, row, column; a linear layer has only the
@@ -152,27 +154,14 @@ impl Product {
             true => (inputs[2].to_vec(), Onto::Value),
             false => (vec![0.0; length], Onto::Zero),
         };
-        let to = self.output_walk();
-        let [sequences, key_heads, group, rows, columns] = self.extents;
-        for index in 0..sequences * key_heads * group {
-            let batch = [index / group / key_heads, index / group % key_heads, index % group, 0, 0];
-            match self.terms {
-                Terms::All(terms) if !self.masked => {
-                    self.rows(inputs, &mut output, to, batch, 0..rows, (terms, columns), onto);
-                }
-                terms => {
-                    for from in (0..rows).step_by(BLOCK) {
-                        let end = rows.min(from + BLOCK);
-                        let size = match terms {
-                            Terms::All(terms) => (terms, end.min(columns)),
-                            Terms::ToBlock(keys) => (keys.min(from + BLOCK), columns),
-                        };
-                        self.rows(inputs, &mut output, to, batch, from..end, size, onto);
-                    }
-                }
-            }
+        for panel in self.panels(inputs) {
+            let Panel { first, stride, rows, columns, .. } = panel;
+            let [a, b] = panel.factors[0];
+            let output = ViewMut::strided(&mut output[first..], rows, columns, stride);
+            matmul(self.profile, a, b, output, onto);
         }
         if self.masked {
+            let [.., rows, columns] = self.extents;
             output.chunks_mut(columns).enumerate().for_each(|(row, values)| {
                 values[(row % rows + 1).min(columns)..].fill(0.0);
             });
@@ -180,23 +169,50 @@ impl Product {
         output
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a part of a product: operands, place, size")]
-    fn rows(
+    /// The output in parts, each with one pair of factors. What they leave out is masked.
+    pub fn panels<'a>(&self, inputs: &[&'a [f32]]) -> Vec<Panel<'a>> {
+        let [sequences, key_heads, group, rows, columns] = self.extents;
+        let mut panels = Vec::new();
+        for index in 0..sequences * key_heads * group {
+            let batch = [index / group / key_heads, index / group % key_heads, index % group, 0, 0];
+            match self.terms {
+                Terms::All(terms) if !self.masked => {
+                    panels.push(self.panel(inputs, batch, 0..rows, (terms, columns)));
+                }
+                terms => panels.extend((0..rows).step_by(BLOCK).map(|from| {
+                    let end = rows.min(from + BLOCK);
+                    let size = match terms {
+                        Terms::All(terms) => (terms, end.min(columns)),
+                        Terms::ToBlock(keys) => (keys.min(from + BLOCK), columns),
+                    };
+                    self.panel(inputs, batch, from..end, size)
+                })),
+            }
+        }
+        panels
+    }
+
+    fn panel<'a>(
         &self,
-        inputs: &[&[f32]],
-        output: &mut [f32],
-        to: Walk,
+        inputs: &[&'a [f32]],
         mut place: [usize; 5],
-        rows: std::ops::Range<usize>,
+        rows: Range<usize>,
         (terms, columns): (usize, usize),
-        onto: Onto,
-    ) {
+    ) -> Panel<'a> {
         place[ROW] = rows.start;
         let (a, b) = (&inputs[0][self.a.at(place)..], &inputs[1][self.b.at(place)..]);
-        let a = View::strided(a, rows.len(), terms, self.a.strides[ROW], self.a.step);
-        let b = View::strided(b, terms, columns, self.b.step, self.b.strides[COLUMN]);
-        let output = &mut output[to.at(place)..];
-        matmul(self.profile, a, b, ViewMut::strided(output, rows.len(), columns, to.strides[ROW]), onto);
+        let to = self.output_walk();
+        Panel {
+            first: to.at(place),
+            stride: to.strides[ROW],
+            rows: rows.len(),
+            columns,
+            diagonal: self.masked.then_some(rows.start),
+            factors: vec![[
+                View::strided(a, rows.len(), terms, self.a.strides[ROW], self.a.step),
+                View::strided(b, terms, columns, self.b.step, self.b.strides[COLUMN]),
+            ]],
+        }
     }
 
     /// Where the output's elements lie.

@@ -5,7 +5,7 @@ use zoo_kernels::matmul::{View, ViewMut, matmul};
 use zoo_kernels::reference::bf16::pair_rule;
 use zoo_kernels::{Onto, Profile};
 
-use super::{BLOCK, Read, Unread};
+use super::{BLOCK, Panel, Read, Unread};
 use crate::tree::word;
 
 /// Input 0 are numbers of (sequence, query head, query, key), input 1 rows of tokens that begin with the query heads. The output is
@@ -46,6 +46,11 @@ impl OverQueries {
         self.context.div_ceil(BLOCK) - key / BLOCK
     }
 
+    /// Terms of an element.
+    pub fn terms(&self, element: usize) -> usize {
+        (self.context - self.place(element).key / BLOCK * BLOCK) * self.heads.group()
+    }
+
     /// Segments of an element.
     pub fn segments(&self, element: usize) -> usize {
         self.blocks(self.place(element).key) * self.heads.group()
@@ -76,6 +81,42 @@ impl OverQueries {
             Profile::Bf16Exact => pair_rule(sum, count, |i| a[i], |i| b[i]),
         };
         Ok(vec![word(sum)])
+    }
+
+    /// The output in blocks of keys, each with a pair of factors for every query head and block of queries.
+    pub fn panels<'a>(&self, inputs: &[&'a [f32]]) -> Vec<Panel<'a>> {
+        let (heads, context, dim) = (self.heads, self.context, self.heads.head_dim);
+        let sequences = inputs[0].len() / (heads.query_heads * context * context);
+        let mut panels = Vec::new();
+        for (sequence, kv_head) in
+            (0..sequences * heads.kv_heads).map(|at| (at / heads.kv_heads, at % heads.kv_heads))
+        {
+            for key in (0..context).step_by(BLOCK) {
+                let rows = BLOCK.min(context - key);
+                let factor = |head: usize, query: usize| {
+                    let in_head = (sequence * heads.query_heads + head) * context;
+                    let count = BLOCK.min(context - query);
+                    let numbers = &inputs[0][(in_head + query) * context + key..];
+                    let values = &inputs[1][(sequence * context + query) * self.row + head * dim..];
+                    [
+                        View::strided(numbers, count, rows, context, 1).transposed(),
+                        View::strided(values, count, dim, self.row, 1),
+                    ]
+                };
+                let of_head = |head| (key..context).step_by(BLOCK).map(move |query| factor(head, query));
+                panels.push(Panel {
+                    first: (sequence * context + key) * heads.kv_width() + kv_head * dim,
+                    stride: heads.kv_width(),
+                    rows,
+                    columns: dim,
+                    diagonal: None,
+                    factors: (kv_head * heads.group()..(kv_head + 1) * heads.group())
+                        .flat_map(of_head)
+                        .collect(),
+                });
+            }
+        }
+        panels
     }
 
     /// See [`super::Operator::compute`].

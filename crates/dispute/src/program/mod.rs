@@ -115,6 +115,11 @@ pub fn state_digest(groups: &[Digest]) -> Digest {
     digest_of(b"zoo/dispute/1 state\0", groups)
 }
 
+/// The digest of a step whose groups have these digests: all that its maker says of it.
+pub fn step_digest(groups: &[Digest]) -> Digest {
+    digest_of(b"zoo/dispute/1 step\0", groups)
+}
+
 fn digest_of(domain: &[u8], digests: &[Digest]) -> Digest {
     let mut hasher = Hasher::default();
     hasher.update(domain);

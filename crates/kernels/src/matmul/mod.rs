@@ -14,6 +14,7 @@
 //!   the second, and C is written along its rows;
 //! * `ahead` fetches the next block of A meanwhile;
 //! * `prepared` keeps a right-hand side packed for good;
+//! * `sketch` multiplies with a few vectors in f64, for who checks a product without forming it;
 //! * `element` is what operands are made of.
 
 mod ahead;
@@ -24,6 +25,7 @@ mod format;
 mod micro;
 mod pack;
 mod prepared;
+mod sketch;
 mod view;
 
 pub(crate) use bf16::convert::round_slice;
@@ -33,6 +35,7 @@ pub use drive::{Packed, matmul, matmul_serial};
 pub(crate) use element::with_elements;
 pub use element::{Element, Operand};
 pub use prepared::Prepared;
+pub use sketch::{Eight, VECTORS, sketch};
 pub use view::{View, ViewMut};
 
 /// Length of one chain of fused multiply-adds: k is cut at multiples of this.

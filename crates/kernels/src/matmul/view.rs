@@ -64,15 +64,21 @@ impl<'a, T: Element> View<'a, T> {
     }
 
     /// Columns `from..to`.
-    pub(crate) fn cols_range(self, from: usize, to: usize) -> Self {
-        debug_assert!(from <= to && to <= self.cols);
+    ///
+    /// # Panics
+    /// If they are none of the view.
+    pub fn cols_range(self, from: usize, to: usize) -> Self {
+        assert!(from <= to && to <= self.cols, "columns {from} to {to} of {}", self.cols);
         // An offset past an empty range is never dereferenced.
         Self { data: self.data.wrapping_add(from * self.col_stride), cols: to - from, ..self }
     }
 
     /// Rows `from..to`.
-    pub(crate) fn rows_range(self, from: usize, to: usize) -> Self {
-        debug_assert!(from <= to && to <= self.rows);
+    ///
+    /// # Panics
+    /// If they are none of the view.
+    pub fn rows_range(self, from: usize, to: usize) -> Self {
+        assert!(from <= to && to <= self.rows, "rows {from} to {to} of {}", self.rows);
         Self { data: self.data.wrapping_add(from * self.row_stride), rows: to - from, ..self }
     }
 }

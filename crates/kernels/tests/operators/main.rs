@@ -14,6 +14,7 @@ mod matmul;
 mod norm;
 mod optimizer;
 mod pairs;
+mod sketch;
 mod support;
 mod tensors;
 mod tokens;

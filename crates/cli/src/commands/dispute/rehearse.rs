@@ -91,7 +91,8 @@ impl Rehearse {
     }
 }
 
-fn made_up(spec: &TrainingSpec, seed: u64) -> Result<Dataset> {
+/// Tokens of chance, every three alike.
+pub fn made_up(spec: &TrainingSpec, seed: u64) -> Result<Dataset> {
     let vocabulary = spec.model.vocab_size as u32;
     let count = TOKENS.max(2 * spec.model.context as u64);
     let token = |at| (random::bits(seed, 3, at / 3) % u64::from(vocabulary)) as u32;

@@ -1,0 +1,114 @@
+//! One step checked without computing it again: what that costs beside training it, and what stays unseen.
+//!
+//! ```text
+//! validate [PRESET [SEQUENCES [PROFILE]]]        bench-m, 4 sequences, f32-exact, unless told otherwise
+//! ```
+
+use std::time::{Duration, Instant};
+
+use zoo_content::Digest;
+use zoo_dispute::validate::{Budget, Report, Seed, validate};
+use zoo_dispute::{Knowledge, Program, Replay, Window, step_digest};
+use zoo_kernels::random;
+use zoo_training::{Dataset, Share, Trainer, preset};
+
+type Failed = Box<dyn std::error::Error>;
+
+/// The step is late in a run, so the moments are not zero.
+const STEPS_BEFORE: u64 = 2;
+/// Of so many the fastest counts: others work on this machine.
+const TIMES: u32 = 5;
+
+fn main() -> Result<(), Failed> {
+    let mut arguments = std::env::args().skip(1);
+    let name = arguments.next().unwrap_or_else(|| "bench-m".to_owned());
+    let sequences: u32 = arguments.next().map_or(Ok(4), |sequences| sequences.parse())?;
+    let mut spec = preset::by_name(&name).ok_or("no such preset")?.spec;
+    spec.profile = arguments.next().map_or(Ok(spec.profile), |profile| profile.parse())?;
+    spec.clip = Some(1.0);
+    let vocab = spec.model.vocab_size as u64;
+    let tokens: Vec<u32> = (0..100_000).map(|at| (random::bits(1, 0, at / 3) % vocab) as u32).collect();
+    let data = Dataset::encode(vocab as u32, &tokens, tokens.len() as u64)?;
+    let mut trainer = Trainer::new(spec.clone(), &data)?;
+    for step in 0..STEPS_BEFORE {
+        trainer.step_on(step..step + 1, 1e-3)?;
+    }
+    let base = trainer.checkpoint();
+    let first_sequence = STEPS_BEFORE;
+    let share = Share { first_sequence, sequences_per_step: sequences, inner_steps: 1 };
+    let trained = fastest(|| {
+        let mut trainer = Trainer::resume(spec.clone(), &data, &base).expect("it was saved");
+        let start = Instant::now();
+        trainer.step_on(first_sequence..first_sequence + u64::from(sequences), 1e-3).expect("it trains");
+        start.elapsed()
+    });
+    let parameters = trainer.network().parameter_count();
+    let tokens = spec.model.context * sequences as usize;
+    println!("{name} in {}: {parameters} parameters, a step of {tokens} tokens", spec.profile);
+    println!("  trained in {:.0} ms", milliseconds(trained));
+
+    let start = Instant::now();
+    let claimed = Replay::new(Window { spec: &spec, data: &data, base: &base, share })?.trace(0)?;
+    let words: usize = claimed.tensors.iter().map(Vec::len).sum();
+    let count = claimed.tensors.len();
+    println!(
+        "  its {count} tensors, {:.0} MB, computed one by one in {:.0} ms",
+        words as f64 * 4e-6,
+        milliseconds(start.elapsed())
+    );
+    let token = |position| {
+        let mut token = [0];
+        data.read(position, &mut token);
+        Some(token[0])
+    };
+    let seed = Seed::drawn(&step_digest(&claimed.groups), &Digest::of(b"measured"));
+    for (what, budget) in [
+        ("drawn", Budget::default()),
+        ("all but products in whole", Budget { whole: true, ..Budget::default() }),
+        ("drawn, 64 rounds", Budget { rounds: 64, ..Budget::default() }),
+    ] {
+        let mut report = None;
+        let took = fastest(|| {
+            let start = Instant::now();
+            report = Some(validate(&claimed, &token, &seed, budget).expect("it can be checked"));
+            start.elapsed()
+        });
+        let report = report.ok_or("it ran")?;
+        let (spent, again) = (report.spent(), report.again());
+        println!(
+            "{what}: {:.0} ms, {:.1} % of the training; {:.1} M of {:.1} M multiply-adds, {:.2} %; {} wrong, {} unsettled",
+            milliseconds(took),
+            100.0 * took.as_secs_f64() / trained.as_secs_f64(),
+            spent as f64 * 1e-6,
+            again as f64 * 1e-6,
+            100.0 * spent as f64 / again as f64,
+            report.wrong().count(),
+            report.unsettled().count(),
+        );
+        table(&report, &claimed.program);
+    }
+    Ok(())
+}
+
+fn table(report: &Report, program: &Program) {
+    for (name, summary) in report.by_operator(program) {
+        println!(
+            "  {name:26} {:4} tensors, {:4} whole, {:4} by Freivalds, {:5} drawn, {:8.1} M for {:9.1} M, limit {:.2e}",
+            summary.tensors,
+            summary.whole,
+            summary.freivalds,
+            summary.drawn,
+            summary.spent as f64 * 1e-6,
+            summary.again as f64 * 1e-6,
+            summary.limit,
+        );
+    }
+}
+
+fn fastest(mut run: impl FnMut() -> Duration) -> Duration {
+    (0..TIMES).map(|_| run()).min().unwrap_or_default()
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
