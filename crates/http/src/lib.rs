@@ -4,6 +4,7 @@
 
 mod browsers;
 mod own_name;
+mod patient;
 mod server;
 mod tls;
 

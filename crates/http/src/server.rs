@@ -1,6 +1,8 @@
 //! Connections: their number, their patience and their end.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -11,13 +13,16 @@ use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
-/// Connections held at once; more wait to be accepted.
+use crate::patient::Patient;
+
+/// Connections held at once; more are closed.
 const CONNECTIONS_MAX: usize = 4096;
+/// Of those, from one address: half, so that one address never has all, and a proxy in front has many.
+const CONNECTIONS_MAX_EACH: usize = CONNECTIONS_MAX / 2;
 /// Largest head of a request, bytes.
 pub const HEAD_BYTES_MAX: usize = 32 << 10;
 /// Most headers of a request.
@@ -30,13 +35,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Patience {
     /// For the head of a request, and for a TLS handshake.
     pub head: Duration,
+    /// For a client to take something of an answer.
+    pub reading: Duration,
     /// For answers that are on their way when it stops.
     pub farewell: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { head: Duration::from_secs(10), farewell: Duration::from_secs(3) }
+        let seconds = Duration::from_secs;
+        Self { head: seconds(10), reading: seconds(30), farewell: seconds(3) }
     }
 }
 
@@ -48,27 +56,27 @@ pub async fn serve(
     patience: Patience,
     stop: impl Future<Output = ()>,
 ) {
-    let (room, graceful) = (Arc::new(Semaphore::new(CONNECTIONS_MAX)), GracefulShutdown::new());
+    let (room, graceful) = (Arc::new(Room::default()), GracefulShutdown::new());
     let acceptor = tls.map(TlsAcceptor::from);
     tokio::pin!(stop);
     loop {
-        let accepted = async {
-            let permit = room.clone().acquire_owned().await.expect("nobody closes it");
-            (permit, listener.accept().await)
-        };
-        let (permit, accepted) = tokio::select! {
-            accepted = accepted => accepted,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             () = &mut stop => break,
         };
         match accepted {
             Ok((stream, peer)) => {
+                let Some(place) = room.enter(peer.ip()) else {
+                    debug!(%peer, "turned a connection away: there are too many");
+                    continue;
+                };
                 let (router, acceptor, watcher) = (router.clone(), acceptor.clone(), graceful.watcher());
                 tokio::spawn(async move {
                     // A client that breaks off or speaks no HTTP is no concern of anybody else.
                     if let Err(cause) = converse(stream, router, acceptor, patience, watcher).await {
                         debug!(%peer, cause, "a connection ended early");
                     }
-                    drop(permit);
+                    drop(place);
                 });
             }
             Err(cause) => {
@@ -83,6 +91,39 @@ pub async fn serve(
     }
 }
 
+/// The connections that are open, by the address they come from.
+#[derive(Debug, Default)]
+struct Room(Mutex<(usize, BTreeMap<IpAddr, usize>)>);
+
+/// A connection's place, given back when dropped.
+struct Place(Arc<Room>, IpAddr);
+
+impl Room {
+    fn enter(self: &Arc<Self>, from: IpAddr) -> Option<Place> {
+        let mut open = self.0.lock().expect("nothing panics while it holds this lock");
+        let its = open.1.get(&from).copied().unwrap_or(0);
+        if open.0 >= CONNECTIONS_MAX || its >= CONNECTIONS_MAX_EACH {
+            return None;
+        }
+        open.0 += 1;
+        open.1.insert(from, its + 1);
+        Some(Place(self.clone(), from))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.0.0.lock().expect("nothing panics while it holds this lock");
+        open.0 -= 1;
+        if let Some(its) = open.1.get_mut(&self.1) {
+            *its -= 1;
+            if *its == 0 {
+                open.1.remove(&self.1);
+            }
+        }
+    }
+}
+
 async fn converse(
     stream: TcpStream,
     router: Router,
@@ -92,6 +133,7 @@ async fn converse(
 ) -> Result<(), String> {
     // What is said is small and wanted at once.
     stream.set_nodelay(true).map_err(|cause| cause.to_string())?;
+    let stream = Patient::new(stream, patience.reading);
     let Some(acceptor) = acceptor else { return answer(stream, router, patience, watcher).await };
     let stream = timeout(patience.head, acceptor.accept(stream)).await.map_err(|_| "no handshake in time")?;
     answer(stream.map_err(|cause| cause.to_string())?, router, patience, watcher).await
@@ -110,4 +152,23 @@ async fn answer(
         .max_headers(HEADERS_MAX)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     watcher.watch(connection).await.map_err(|cause| cause.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_gets_half_of_the_connections_and_gives_them_back() {
+        let (room, [one, other]) =
+            (Arc::new(Room::default()), [1, 2].map(|last| IpAddr::from([10, 0, 0, last])));
+        let many: Vec<Place> = (0..CONNECTIONS_MAX).filter_map(|_| room.enter(one)).collect();
+        assert_eq!(many.len(), CONNECTIONS_MAX_EACH);
+        let others: Vec<Place> = (0..CONNECTIONS_MAX).filter_map(|_| room.enter(other)).collect();
+        assert_eq!(others.len(), CONNECTIONS_MAX - CONNECTIONS_MAX_EACH);
+        assert!(room.enter(IpAddr::from([10, 0, 0, 3])).is_none());
+        drop((many, others));
+        assert!(room.0.lock().unwrap().1.is_empty());
+        assert!(room.enter(one).is_some());
+    }
 }

@@ -13,11 +13,19 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use zoo_http::{Patience, Tls, serve};
 
-const PATIENCE: Patience = Patience { head: Duration::from_millis(500), farewell: Duration::from_secs(5) };
+const PATIENCE: Patience = Patience {
+    head: Duration::from_millis(500),
+    reading: Duration::from_millis(500),
+    farewell: Duration::from_secs(5),
+};
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
+/// More than the buffers between two sockets take.
+const LARGE: usize = 64 << 20;
+
 fn routes() -> Router {
-    Router::new().route("/", get(|| async { "here" })).route(
+    let large = get(|| async { vec![b'x'; LARGE] });
+    Router::new().route("/", get(|| async { "here" })).route("/large", large).route(
         "/slow",
         get(|| async {
             sleep(Duration::from_millis(700)).await;
@@ -69,6 +77,18 @@ async fn who_says_nothing_is_let_go() {
         let ended = timeout(4 * PATIENCE.head, stream.read_to_end(&mut answer)).await;
         assert!(ended.is_ok(), "{beginning:?}");
     }
+    assert!(say(server.address, REQUEST).await.ends_with("here"));
+}
+
+#[tokio::test]
+async fn who_does_not_read_is_let_go() {
+    let server = start(None).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    sleep(6 * PATIENCE.reading).await;
+    let mut answer = Vec::new();
+    let _ = timeout(PATIENCE.farewell, stream.read_to_end(&mut answer)).await.expect("it has ended");
+    assert!(answer.len() < LARGE, "{} bytes were sent to nobody", answer.len());
     assert!(say(server.address, REQUEST).await.ends_with("here"));
 }
 

@@ -13,8 +13,8 @@ use zoo_protocol::{NodeId, Peer};
 use crate::download::{Download, Found, Wish};
 use crate::endpoint::{BLOBS_ALPN, Dialer, TrafficCounters, lock};
 use crate::limits::{
-    DIRECT_PATH_POLL, DIRECT_PATH_TIMEOUT, FETCHING_MAX, PING_TIMEOUT, REMEMBERED_PEERS_MAX, SLICE_TIMEOUT,
-    UNREACHABLE_MEMORY,
+    CONNECTION_WINDOW_BYTES, DIRECT_PATH_POLL, DIRECT_PATH_TIMEOUT, FETCHING_MAX, PING_TIMEOUT,
+    REMEMBERED_PEERS_MAX, SLICE_TIMEOUT, UNREACHABLE_MEMORY,
 };
 use crate::small::Wanted;
 use crate::{FetchFailure, Traffic};
@@ -97,7 +97,7 @@ impl BlobClient {
     pub(crate) async fn is_alive(&self, peer: &Peer) -> bool {
         let answer = async {
             let slot = self.slot(peer.node);
-            let connection = self.connection(&slot, peer).await?;
+            let connection = self.find_connection(&slot, peer).await?;
             Download::new(&self.traffic).ping(&connection).await
         };
         timeout(PING_TIMEOUT, answer).await.is_ok_and(|answer| answer.is_ok())
@@ -146,6 +146,13 @@ impl BlobClient {
     /// A connection that leads to where the peer is now: one that is up already, in either
     /// direction, or a new one, or at last one from elsewhere (a peer that can call but not be called).
     pub(crate) async fn connection(&self, slot: &Slot, peer: &Peer) -> Result<Connection, FetchFailure> {
+        let connection = self.find_connection(slot, peer).await?;
+        // From now on it carries what was asked for.
+        connection.set_receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES));
+        Ok(connection)
+    }
+
+    async fn find_connection(&self, slot: &Slot, peer: &Peer) -> Result<Connection, FetchFailure> {
         let incoming = slot.incoming();
         if let Some((IncomingAddr::Ip(from), connection)) = &incoming
             && peer.addresses.contains(from)

@@ -13,6 +13,7 @@ use iroh::endpoint::{Connection, IncomingAddr, VarInt, WeakConnectionHandle};
 use zoo_protocol::NodeId;
 
 use crate::endpoint::lock;
+use crate::limits::CONNECTIONS_OF_KEY_MAX;
 
 /// The incoming connections that are open, by caller.
 #[derive(Debug)]
@@ -34,8 +35,8 @@ impl Callers {
         Self { open: Mutex::default(), meets_at_relay }
     }
 
-    /// Notes a connection and closes those of the same node from other addresses.
-    pub(crate) fn add(&self, node: NodeId, from: IncomingAddr, connection: &Connection) {
+    /// Notes a connection and closes those of the same node from other addresses. False if it has too many already.
+    pub(crate) fn add(&self, node: NodeId, from: IncomingAddr, connection: &Connection) -> bool {
         let mut callers = lock(&self.open);
         let calls = callers.entry(node).or_default();
         calls.retain(|call| {
@@ -45,7 +46,11 @@ impl Callers {
             }
             same_process
         });
+        if calls.len() >= CONNECTIONS_OF_KEY_MAX {
+            return false;
+        }
         calls.push(Call { from, connection: connection.weak_handle(), stable_id: connection.stable_id() });
+        true
     }
 
     /// Forgets a connection that has ended.

@@ -45,6 +45,7 @@ pub struct ControlReceiver<R> {
     _connection: Connection,
     stream: RecvStream,
     buffer: Vec<u8>,
+    bytes: usize,
     receives: PhantomData<fn() -> R>,
 }
 
@@ -58,6 +59,7 @@ impl<S, R> ControlStream<S, R> {
                 _connection: connection,
                 stream: receive,
                 buffer: Vec::new(),
+                bytes: 0,
                 receives: PhantomData,
             },
         }
@@ -130,12 +132,20 @@ impl<R: Message> ControlReceiver<R> {
                 return Ok(Some(message));
             }
             match self.stream.read_chunk(READ_BYTES).await {
-                Ok(Some(chunk)) => self.buffer.extend_from_slice(&chunk),
+                Ok(Some(chunk)) => {
+                    self.bytes += chunk.len();
+                    self.buffer.extend_from_slice(&chunk);
+                }
                 Ok(None) if self.buffer.is_empty() => return Ok(None),
                 Ok(None) => return Err(NetworkError::Truncated { node: self.node }),
                 Err(cause) => return read_end(self.node, cause),
             }
         }
+    }
+
+    /// Bytes that have arrived since this was asked the last time.
+    pub fn take_bytes(&mut self) -> usize {
+        std::mem::take(&mut self.bytes)
     }
 
     fn take_message(&mut self) -> Result<Option<R>, NetworkError> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use iroh::endpoint::{BindError, Connection, Incoming, IncomingAddr, QuicTransportConfig, VarInt, presets};
 use iroh::{EndpointAddr, PublicKey, RelayUrl, SecretKey};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::debug;
@@ -18,10 +18,12 @@ use zoo_protocol::{FromOrchestrator, Link, NodeId, NodeKey, Peer, ToOrchestrator
 use crate::blobs::{BlobClient, BlobServer};
 use crate::callers::Callers;
 use crate::control::{ControlConnection, ControlStream};
+use crate::greeting::{Call, Greeting, Handshake};
 use crate::limits::{
-    CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX, CONTROL_BACKLOG_MAX, IDLE_TIMEOUT, KEEP_ALIVE,
-    STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
+    CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX, CONNECTIONS_MAX_EACH, CONTROL_BACKLOG_MAX,
+    IDLE_TIMEOUT, KEEP_ALIVE, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX, UNASKED_WINDOW_BYTES,
 };
+use crate::room::{GivesWay, Place, Room, Source};
 use crate::{FetchError, NetworkError, Relay, Ticket, meeting, swarm};
 
 const CONTROL_ALPN: &[u8] = b"zoo/control";
@@ -290,34 +292,66 @@ impl Dialer {
 }
 
 async fn accept_all(iroh: iroh::Endpoint, services: Arc<Services>) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let connections = Room::new(CONNECTIONS_MAX, CONNECTIONS_MAX_EACH, GivesWay::Newest);
+    let greeting = Greeting::new();
     while let Some(incoming) = iroh.accept().await {
-        let Ok(permit) = connections.clone().try_acquire_owned() else {
-            debug!("refused a connection: {CONNECTIONS_MAX} are open");
+        let source = Source::of(&incoming.remote_addr());
+        let handshake = match greeting.call(source, incoming.remote_addr_validated()) {
+            Call::Answered(handshake) => handshake,
+            Call::Doubted => {
+                // It was not proven, so it can be asked.
+                let _ = incoming.retry();
+                continue;
+            }
+            Call::Refused => {
+                debug!(?source, "refused a connection: too many handshakes");
+                incoming.refuse();
+                continue;
+            }
+        };
+        let Some(place) = connections.enter(source) else {
+            debug!(?source, "refused a connection: too many are open");
             incoming.refuse();
             continue;
         };
         let services = services.clone();
         tokio::spawn(async move {
-            if let Err(cause) = accept_one(incoming, &services).await {
+            if let Err(cause) = accept_one(incoming, handshake, place, &services).await {
                 debug!(cause, "incoming connection failed");
             }
-            drop(permit);
         });
     }
 }
 
 /// Sees one connection through from handshake to close.
-async fn accept_one(incoming: Incoming, services: &Services) -> Result<(), String> {
+async fn accept_one(
+    incoming: Incoming,
+    handshake: Handshake,
+    place: Place,
+    services: &Services,
+) -> Result<(), String> {
     let from = incoming.remote_addr();
     let connection = timeout(CONNECT_TIMEOUT, incoming)
         .await
         .map_err(|_| "no handshake in time".to_string())?
         .map_err(|cause| innermost(&cause))?;
+    drop(handshake);
     let node = NodeId(*connection.remote_id().as_bytes());
     let stable_id = connection.stable_id();
-    services.callers.add(node, from.clone(), &connection);
-    let outcome = serve_one(node, from, connection, services).await;
+    if !services.callers.add(node, from.clone(), &connection) {
+        connection.close(VarInt::from_u32(3), b"this node has too many connections");
+        return Err(format!("node {} has too many connections", node.short()));
+    }
+    let closing = connection.weak_handle();
+    let outcome = tokio::select! {
+        outcome = serve_one(node, from, connection, services) => outcome,
+        () = place.taken_away() => {
+            if let Some(connection) = closing.upgrade() {
+                connection.close(VarInt::from_u32(4), b"others need the room");
+            }
+            Err("others need the room".into())
+        }
+    };
     services.callers.remove(node, stable_id);
     outcome
 }
@@ -355,7 +389,7 @@ fn transport_config() -> QuicTransportConfig {
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_PER_CONNECTION_MAX))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
-        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(UNASKED_WINDOW_BYTES))
         .send_window(u64::from(CONNECTION_WINDOW_BYTES))
         .keep_alive_interval(KEEP_ALIVE)
         .default_path_keep_alive_interval(KEEP_ALIVE)

@@ -45,22 +45,26 @@
 //!
 //! A peer can make this crate hold at most [`limits`] of anything.
 
+mod allowance;
 mod blobs;
 mod callers;
 mod control;
 mod download;
 mod endpoint;
 mod error;
+mod greeting;
 pub mod limits;
 mod meeting;
 mod meter;
 mod pace;
 mod relay;
+mod room;
 mod serve;
 mod small;
 mod swarm;
 mod ticket;
 
+pub use allowance::Allowance;
 pub use control::{ControlConnection, ControlReceiver, ControlSender, ControlStream};
 pub use endpoint::{BindOptions, Endpoint, Traffic};
 pub use error::{FetchError, FetchFailure, NetworkError};

@@ -2,14 +2,54 @@
 
 use std::time::Duration;
 
-/// Incoming connections open at once; more are refused.
+/// Incoming connections open at once; for more, those from where the most are give way.
 pub const CONNECTIONS_MAX: usize = 1024;
+
+/// Of those, from one address.
+pub const CONNECTIONS_MAX_EACH: usize = 256;
+
+/// Of those, of one key from one address.
+pub const CONNECTIONS_OF_KEY_MAX: usize = 16;
+
+/// Handshakes under way at once.
+pub const HANDSHAKES_MAX: usize = 128;
+
+/// Of those, from one address.
+pub const HANDSHAKES_MAX_EACH: usize = 32;
+
+/// When so many are under way, who calls has to show first that it is where it says.
+pub const HANDSHAKES_BEFORE_PROOF: usize = 64;
+
+/// Handshakes a second, after [`HANDSHAKES_AT_ONCE`] of them.
+pub const HANDSHAKES_PER_S: f64 = 128.0;
+/// See [`HANDSHAKES_PER_S`].
+pub const HANDSHAKES_AT_ONCE: f64 = 1024.0;
+
+/// Of those, from one address.
+pub const HANDSHAKES_PER_S_EACH: f64 = 16.0;
+/// See [`HANDSHAKES_PER_S_EACH`].
+pub const HANDSHAKES_AT_ONCE_EACH: f64 = 256.0;
+
+/// Addresses whose calls are counted.
+pub const SOURCES_REMEMBERED_MAX: usize = 4096;
 
 /// Control connections accepted by the endpoint and not yet taken by its owner.
 pub const CONTROL_BACKLOG_MAX: usize = 64;
 
-/// Blobs being sent at once. Each is in memory while it is sent.
+/// Blobs being looked up at once. Each is in memory meanwhile.
 pub const SERVING_MAX: usize = 16;
+
+/// Slices, of at most 1 MiB, that are on their way at once; they are in memory until they have arrived.
+pub const SENDING_MAX: usize = 128;
+
+/// Of those, to one address.
+pub const SENDING_MAX_EACH: usize = 64;
+
+/// Requests of one connection that are answered at once; others wait to be read.
+pub const ASKED_AT_ONCE_MAX: usize = 16;
+
+/// Where slices wait for others, one that takes so long gives way.
+pub const SLOW_SLICE: Duration = Duration::from_secs(2);
 
 /// Blobs being fetched at once; further fetches wait their turn.
 pub const FETCHING_MAX: usize = 16;
@@ -37,6 +77,9 @@ pub const REMEMBERED_PEERS_MAX: usize = 1024;
 /// packets of 1,200 bytes and every second one lost, 2 MiB make 874. (With 16 MiB a burst of
 /// losses on a busy machine did end connections.) Bulk gets its speed from several streams.
 pub const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+
+/// Unread bytes on a connection over which nothing is fetched: who calls can send no more unasked.
+pub const UNASKED_WINDOW_BYTES: u32 = 256 << 10;
 
 /// Unread or unacknowledged bytes on one connection: 16 MiB keep a link of 1 Gbit/s and
 /// 130 ms busy.

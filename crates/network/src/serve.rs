@@ -18,7 +18,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use iroh::endpoint::{Connection, RecvStream, SendStream};
+use iroh::TransportAddr;
+use iroh::endpoint::{Connection, IncomingAddr, RecvStream, SendStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::{debug, warn};
@@ -28,11 +29,14 @@ use zoo_content::{BlobStore, Digest, DigestPrefix, LEAF_BYTES, StoreError, Verif
 use crate::Relay;
 use crate::endpoint::{TrafficCounters, lock};
 use crate::limits::{
-    ARRIVAL_TIMEOUT, CONNECT_TIMEOUT, PROGRESS_TIMEOUT, RELAYED_BLOB_BYTES_MAX, SERVING_MAX, SMALL_BLOBS_MAX,
+    ARRIVAL_TIMEOUT, ASKED_AT_ONCE_MAX, CONNECT_TIMEOUT, FIRST_BYTE_TIMEOUT, PROGRESS_TIMEOUT,
+    RELAYED_BLOB_BYTES_MAX, SENDING_MAX, SENDING_MAX_EACH, SERVING_MAX, SLICE_TIMEOUT, SLOW_SLICE,
+    SMALL_BLOBS_MAX,
 };
 use crate::meeting::is_relayed;
 use crate::meter::{Arrived, Meter};
 use crate::pace::Pace;
+use crate::room::{GivesWay, Place, Room, Source};
 
 /// First byte of a stream: what is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +110,8 @@ pub(crate) struct BlobServer {
     traffic: Arc<TrafficCounters>,
     /// There is a relay, and it carries no bulk.
     spares_relay: bool,
-    serving: Semaphore,
+    looking_up: Semaphore,
+    sending: Arc<Room>,
     /// The latest last.
     recent: Mutex<Vec<Arc<Served>>>,
     pub(crate) pace: Pace,
@@ -122,12 +127,14 @@ impl fmt::Debug for BlobServer {
 impl BlobServer {
     pub(crate) fn new(relay: Option<&Relay>, traffic: Arc<TrafficCounters>) -> Self {
         let spares_relay = relay.is_some_and(|relay| !relay.carries_bulk());
-        let serving = Semaphore::new(SERVING_MAX);
+        let looking_up = Semaphore::new(SERVING_MAX);
+        let sending = Room::new(SENDING_MAX, SENDING_MAX_EACH, GivesWay::Oldest(SLOW_SLICE));
         Self {
             store: Mutex::default(),
             traffic,
             spares_relay,
-            serving,
+            looking_up,
+            sending,
             recent: Mutex::default(),
             pace: Pace::default(),
             meter: Meter::default(),
@@ -142,12 +149,16 @@ impl BlobServer {
 
     /// Answers every request on `connection` until it closes.
     pub(crate) async fn serve(self: Arc<Self>, connection: Connection) {
-        while let Ok((send, receive)) = connection.accept_bi().await {
+        let asked = Arc::new(Semaphore::new(ASKED_AT_ONCE_MAX));
+        loop {
+            let turn = asked.clone().acquire_owned().await.expect("the semaphore is never closed");
+            let Ok((send, receive)) = connection.accept_bi().await else { return };
             let (server, connection) = (self.clone(), connection.clone());
             tokio::spawn(async move {
                 if let Err(cause) = server.answer(&connection, send, receive).await {
                     debug!(cause, "a blob request was not answered to its end");
                 }
+                drop(turn);
             });
         }
     }
@@ -172,15 +183,26 @@ impl BlobServer {
                 let [first, count] =
                     [0, 4].map(|at| u32::from_le_bytes([0, 1, 2, 3].map(|byte| leaves[at + byte])));
                 let leaves = (first != LAST).then(|| first..first.saturating_add(count));
-                self.answer_slice(connection, send, Digest::from_bytes(*digest), leaves).await
+                // Nothing more is read.
+                drop(receive);
+                let place = self.place_for(connection).await?;
+                let answer = self.answer_slice(connection, send, Digest::from_bytes(*digest), leaves);
+                in_its_place(&place, answer).await
             }
             Ask::SmallBlobs => {
                 let most = SMALL_BLOBS_MAX * size_of::<DigestPrefix>();
                 let prefixes = in_time(receive.read_to_end(most)).await?;
                 let (prefixes, []) = prefixes.as_chunks() else { return Err("a digest is cut".into()) };
-                self.answer_small_blobs(connection, send, prefixes).await
+                let place = self.place_for(connection).await?;
+                in_its_place(&place, self.answer_small_blobs(connection, send, prefixes)).await
             }
         }
+    }
+
+    /// A place for an answer, among those that are on their way.
+    async fn place_for(&self, connection: &Connection) -> Result<Place, String> {
+        let place = self.sending.enter_within(source_of(connection), FIRST_BYTE_TIMEOUT).await;
+        place.ok_or_else(|| "too many answers are on their way".to_string())
     }
 
     async fn answer_slice(
@@ -190,7 +212,6 @@ impl BlobServer {
         digest: Digest,
         leaves: Option<Range<u32>>,
     ) -> Result<(), String> {
-        let permit = self.serving.acquire().await.map_err(|cause| cause.to_string())?;
         match self.clone().look_up(digest).await? {
             Ok(served) if self.is_refused(&served, connection) => {
                 self.write(&mut send, &[Status::Relayed as u8]).await?;
@@ -199,8 +220,10 @@ impl BlobServer {
                 Some(slice) => {
                     self.meter.begin(Instant::now());
                     let bytes = slice.end - slice.start;
-                    let mut sent = self.send(&mut send, &served, slice).await;
-                    drop((served, permit));
+                    // Who reads slowly holds a slice in memory, not the blob.
+                    let answer = held(&served, slice);
+                    drop(served);
+                    let mut sent = self.write_paced(&mut send, &answer).await;
                     if sent.is_ok() {
                         sent = arrive(&mut send).await;
                     }
@@ -221,10 +244,8 @@ impl BlobServer {
         mut send: SendStream,
         prefixes: &[DigestPrefix],
     ) -> Result<(), String> {
-        let permit = self.serving.acquire().await.map_err(|cause| cause.to_string())?;
         self.meter.begin(Instant::now());
         let mut sent = self.clone().send_small_blobs(&mut send, prefixes).await;
-        drop(permit);
         if sent.is_ok() {
             sent = arrive(&mut send).await.and(sent);
         }
@@ -283,6 +304,8 @@ impl BlobServer {
 
     /// A blob of the store, or what to answer instead.
     async fn look_up(self: Arc<Self>, digest: Digest) -> Result<Result<Arc<Served>, Status>, String> {
+        let server = self.clone();
+        let _permit = server.looking_up.acquire().await.map_err(|cause| cause.to_string())?;
         let found = tokio::task::spawn_blocking(move || self.find(&digest)).await;
         Ok(found.map_err(|cause| cause.to_string())?.map_err(|cause| match cause {
             StoreError::NotFound(_) => Status::Absent,
@@ -298,24 +321,8 @@ impl BlobServer {
         self.spares_relay && served.outline.bytes() > RELAYED_BLOB_BYTES_MAX && is_relayed(connection)
     }
 
-    async fn send(&self, send: &mut SendStream, served: &Served, slice: Range<u64>) -> Result<(), String> {
-        let Served { blob, outline } = served;
-        let mut header = vec![Status::Held as u8];
-        header.extend_from_slice(&outline.bytes().to_le_bytes());
-        self.write(send, &header).await?;
-        let mut steps = Vec::new();
-        outline.steps(slice, |step| steps.push(step));
-        for step in steps {
-            match step {
-                Step::Node(node) => self.write_paced(send, &node).await?,
-                Step::Leaf(at) => self.write_paced(send, &blob[at.start as usize..at.end as usize]).await?,
-            }
-        }
-        Ok(())
-    }
-
     async fn write_paced(&self, send: &mut SendStream, bytes: &[u8]) -> Result<(), String> {
-        for piece in bytes.chunks(self.pace.piece_bytes()) {
+        for piece in bytes.chunks(self.pace.piece_bytes().min(LEAF_BYTES as usize)) {
             self.pace.wait_for(piece.len()).await;
             self.write(send, piece).await?;
         }
@@ -352,6 +359,35 @@ impl BlobServer {
             .map_err(|cause| cause.to_string())?;
         self.traffic.sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(())
+    }
+}
+
+/// An answer that has a slice of a blob.
+fn held(served: &Served, slice: Range<u64>) -> Vec<u8> {
+    let Served { blob, outline } = served;
+    let mut answer = vec![Status::Held as u8];
+    answer.extend_from_slice(&outline.bytes().to_le_bytes());
+    outline.steps(slice, |step| match step {
+        Step::Node(node) => answer.extend_from_slice(&node),
+        Step::Leaf(at) => answer.extend_from_slice(&blob[at.start as usize..at.end as usize]),
+    });
+    answer
+}
+
+/// Answers, unless it takes too long, or others need the place and it is slow.
+async fn in_its_place(place: &Place, answer: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    tokio::select! {
+        answered = timeout(SLICE_TIMEOUT, answer) => answered.map_err(|_| "it took too long".to_string())?,
+        () = place.taken_away() => Err("it was slow, and others waited".into()),
+    }
+}
+
+/// Who is on the other side, as far as room is shared.
+fn source_of(connection: &Connection) -> Source {
+    let paths = connection.paths();
+    match paths.iter().find(|path| path.is_selected()).map(|path| path.remote_addr().clone()) {
+        Some(TransportAddr::Ip(address)) => Source::of(&IncomingAddr::Ip(address)),
+        _ => Source::Relay,
     }
 }
 

@@ -256,7 +256,9 @@ fn unexpected(answer: Option<FromOrchestrator>) -> ClientError {
         Some(FromOrchestrator::Rejected(Rejection::Version { ours, .. })) => {
             ClientError::Version { ours: VERSION, theirs: ours }
         }
-        Some(FromOrchestrator::Rejected(Rejection::Invalid(why))) => ClientError::Rejected(why),
+        Some(FromOrchestrator::Rejected(Rejection::Invalid(why) | Rejection::Busy(why))) => {
+            ClientError::Rejected(why)
+        }
         Some(_) => ClientError::Protocol("an answer to another question".into()),
         None => ClientError::Protocol("it closed the connection".into()),
     }

@@ -15,15 +15,17 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
 use zoo_content::Digest;
 use zoo_network::limits::IDLE_TIMEOUT;
+use zoo_protocol::limits::reason;
 use zoo_protocol::{
     Challenge, FromOrchestrator, JobDescription, JobId, Keep, Link, NodeId, NodeProfile, Peer,
-    RefusedSummand, Report, Work,
+    RefusedSummand, Rejection, Report, Work,
 };
 use zoo_state::{Command, Detector, Event, Finding, LossCause, Missed, Refusal, State, Steer};
 
 use crate::JournalError;
 use crate::audit::Audit;
 use crate::clock::Clock;
+use crate::door::{Caller, Door};
 use crate::handle::{FOLLOWED_MAX, Followed};
 use crate::journal::{Entry, Events, Journal, Replayed};
 
@@ -33,6 +35,8 @@ const INPUTS_MAX: usize = 1024;
 const STATUSES_MAX: usize = 1024;
 /// Silent nodes that one worker is asked about at once.
 const PROBES_MAX: usize = 8;
+/// Refused reports of one conversation that are logged.
+const REFUSALS_LOGGED_MAX: u32 = 16;
 
 /// Tells the connections of one node apart.
 pub(crate) type SessionId = u64;
@@ -63,7 +67,7 @@ pub(crate) enum Input {
 }
 
 /// Takes the answer, or why there is none.
-pub(crate) type Reply<T> = oneshot::Sender<Result<T, String>>;
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, Rejection>>;
 
 /// A worker's place in the network.
 #[derive(Debug)]
@@ -131,6 +135,8 @@ pub(crate) struct Host {
     home: Peer,
     /// The leases of live nodes. Volatile: never in the journal.
     detector: Detector,
+    /// Who may join now. Volatile as well.
+    door: Door,
     /// From when on its time is counted.
     started: Instant,
     sessions: BTreeMap<NodeId, Session>,
@@ -153,10 +159,12 @@ struct Session {
     id: SessionId,
     assignments: watch::Sender<Assignment>,
     probes: mpsc::Sender<Peer>,
+    /// Reports of its that were refused.
+    refused: u32,
 }
 
 enum Answer {
-    Joined(Reply<Joined>, Result<Joined, String>),
+    Joined(Reply<Joined>, Result<Joined, Rejection>),
     Submitted(oneshot::Sender<Result<JobId, Refusal>>, Result<JobId, Refusal>),
     Steered(oneshot::Sender<Result<(), Refusal>>, Result<(), Refusal>),
     Follow(oneshot::Sender<Followed>),
@@ -196,6 +204,7 @@ impl Host {
             timing,
             home,
             detector,
+            door: Door::new(Instant::now()),
             started: Instant::now(),
             sessions: BTreeMap::new(),
             next_session: 0,
@@ -264,8 +273,10 @@ impl Host {
             }
             Input::Reported { node, session, report } if self.is_current(&node, session) => {
                 self.renew(node);
-                if let Err(refusal) = self.apply(Command::Reported { node, report, now_ms }) {
-                    warn!(%node, %refusal, "report refused");
+                if !self.state.is_news(&node, &report) {
+                    debug!(node = %node.short(), "it has said so before");
+                } else if let Err(refusal) = self.apply(Command::Reported { node, report, now_ms }) {
+                    self.log_refusal(&node, &refusal);
                 }
             }
             // Its peers reach it: that the connection is given up at last is no news.
@@ -306,15 +317,19 @@ impl Host {
         profile: NodeProfile,
         addresses: Vec<SocketAddr>,
         now_ms: u64,
-    ) -> Result<Joined, String> {
+    ) -> Result<Joined, Rejection> {
+        let caller = Caller { node, is_newcomer: self.state.is_newcomer(&node) };
+        let there = self.sessions.keys().filter(|other| **other != node && self.state.is_newcomer(other));
+        let admitted = self.door.admit(caller, there.count(), Instant::now());
+        admitted.map_err(|why| Rejection::Busy(reason(why)))?;
         self.apply(Command::NodeJoined { node, profile, addresses, now_ms })
-            .map_err(|refusal| refusal.to_string())?;
+            .map_err(|refusal| Rejection::Invalid(reason(refusal)))?;
         self.renew(node);
         let session = self.next_session;
         self.next_session += 1;
         let (sender, assignments) = watch::channel(Assignment::idle());
         let (asking, probes) = mpsc::channel(PROBES_MAX);
-        self.sessions.insert(node, Session { id: session, assignments: sender, probes: asking });
+        self.sessions.insert(node, Session { id: session, assignments: sender, probes: asking, refused: 0 });
         Ok(Joined { session, assignments, probes })
     }
 
@@ -323,6 +338,19 @@ impl Host {
         let now_ms = self.clock.now_ms();
         if let Err(refusal) = self.apply(Command::NodeLost { node, cause, now_ms }) {
             warn!(%node, %refusal, "loss refused");
+        }
+    }
+
+    /// Of one conversation only the first refusals are worth a line for everybody.
+    fn log_refusal(&mut self, node: &NodeId, refusal: &Refusal) {
+        let Some(session) = self.sessions.get_mut(node) else { return };
+        session.refused = session.refused.saturating_add(1);
+        match session.refused {
+            ..REFUSALS_LOGGED_MAX => warn!(%node, %refusal, "report refused"),
+            REFUSALS_LOGGED_MAX => {
+                warn!(%node, %refusal, "report refused; no more of its refusals are logged, unless ZOO_LOG=debug");
+            }
+            _ => debug!(%node, %refusal, "report refused"),
         }
     }
 

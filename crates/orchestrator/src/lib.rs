@@ -49,6 +49,7 @@ mod audit;
 mod client;
 mod clock;
 mod copies;
+mod door;
 mod handle;
 mod home;
 mod host;

@@ -19,7 +19,7 @@ use crate::home::Home;
 use crate::host::{Head, Host, Timing};
 use crate::intake::INTAKES_MAX;
 use crate::journal::{Journal, JournalError};
-use crate::sessions::Context;
+use crate::sessions::{Context, WATCHERS_MAX};
 
 /// A good lease: six heartbeats, ms.
 pub const LEASE_MS: u64 = 3_000;
@@ -127,6 +127,7 @@ impl Orchestrator {
             copies: Arc::new(Copies::new(home.clone(), store.clone())),
             store,
             intakes: Arc::new(Semaphore::new(INTAKES_MAX)),
+            watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
         };
         let connections = endpoint.control_connections();
         let host = tokio::spawn(host.run(stopped));

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, warn};
 use zoo_content::{BlobStore, Digest};
-use zoo_network::{ControlConnection, ControlReceiver, ControlSender, ControlStream, Endpoint, NetworkError};
+use zoo_network::{
+    Allowance, ControlConnection, ControlReceiver, ControlSender, ControlStream, Endpoint, NetworkError,
+};
 use zoo_protocol::limits::{MAX_PEERS, reason};
 use zoo_protocol::{
     FromOrchestrator, JobDescription, NodeId, Peer, Rejection, Role, ToOrchestrator, VERSION,
@@ -22,6 +24,16 @@ use crate::{intake, watching};
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Who does not take a message within this time is let go.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+/// A client asks for something within this time.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(60);
+/// Clients that watch at once.
+pub(crate) const WATCHERS_MAX: usize = 256;
+/// Bytes a second that a worker is heard with, after [`HEARD_AT_ONCE`].
+const HEARD_PER_S: f64 = (128 << 10) as f64;
+/// See [`HEARD_PER_S`].
+const HEARD_AT_ONCE: f64 = (8 << 20) as f64;
+/// A message counts for so many bytes more than it has: what it costs to be heard at all.
+const HEARD_EACH: f64 = (4 << 10) as f64;
 
 pub(crate) type Sender = ControlSender<FromOrchestrator>;
 pub(crate) type Receiver = ControlReceiver<ToOrchestrator>;
@@ -37,6 +49,8 @@ pub(crate) struct Context {
     pub(crate) copies: Arc<Copies>,
     /// Submissions whose blobs are fetched at once.
     pub(crate) intakes: Arc<Semaphore>,
+    /// Clients that watch at once.
+    pub(crate) watchers: Arc<Semaphore>,
 }
 
 /// Why a session ended before its time.
@@ -50,6 +64,8 @@ pub(crate) enum SessionError {
     Journal(#[from] crate::JournalError),
     #[error("the orchestrator is stopping")]
     Stopping,
+    #[error("asked for nothing in {} s", CLIENT_PATIENCE.as_secs())]
+    Idle,
 }
 
 impl Context {
@@ -92,18 +108,29 @@ impl Context {
         &self,
         node: NodeId,
         mut stream: Stream,
-        joined: Result<Joined, String>,
+        joined: Result<Joined, Rejection>,
     ) -> Result<(), SessionError> {
         let Joined { session, assignments, probes } = match joined {
             Ok(joined) => joined,
-            Err(cause) => {
-                reject(stream, cause).await;
+            Err(rejection) => {
+                reject_with(stream, rejection).await;
                 return Ok(());
             }
         };
         let welcomed = send_within(stream.send(&self.welcome())).await;
         let (sender, receiver) = stream.split();
-        let mut worker = Worker { context: self, node, session, sender, receiver, assignments, probes };
+        let (heard, quiet_until) = (Allowance::new(HEARD_PER_S, HEARD_AT_ONCE, Instant::now()), None);
+        let mut worker = Worker {
+            context: self,
+            node,
+            session,
+            sender,
+            receiver,
+            assignments,
+            probes,
+            heard,
+            quiet_until,
+        };
         let outcome = match welcomed {
             Ok(()) => worker.run().await,
             Err(cause) => Err(cause),
@@ -119,9 +146,18 @@ impl Context {
         send_within(stream.send(&self.welcome())).await?;
         let (mut sender, mut receiver) = stream.split();
         loop {
-            let answer = match receiver.recv().await? {
+            let asked = timeout(CLIENT_PATIENCE, receiver.recv()).await.map_err(|_| SessionError::Idle)?;
+            let answer = match asked? {
                 None | Some(ToOrchestrator::Leave) => break,
                 Some(ToOrchestrator::Watch { from }) => {
+                    let Ok(_place) = self.watchers.try_acquire() else {
+                        let why = format!(
+                            "{WATCHERS_MAX} clients watch already\nhint: try again later, or watch over HTTP"
+                        );
+                        let rejection = Rejection::Busy(reason(why));
+                        send(&mut sender, &FromOrchestrator::Rejected(rejection)).await?;
+                        break;
+                    };
                     let watched = watching::watch(&self.host, from, &mut sender, &mut receiver).await;
                     sender.close().await;
                     return watched;
@@ -163,8 +199,12 @@ impl Context {
         }
     }
 
-    async fn ask<T>(&self, input: Input, answer: oneshot::Receiver<Result<T, String>>) -> Result<T, String> {
-        let stopping = || SessionError::Stopping.to_string();
+    async fn ask<T>(
+        &self,
+        input: Input,
+        answer: oneshot::Receiver<Result<T, Rejection>>,
+    ) -> Result<T, Rejection> {
+        let stopping = || Rejection::Busy(reason(SessionError::Stopping));
         self.host.inputs.send(input).await.map_err(|_| stopping())?;
         answer.await.unwrap_or_else(|_| Err(stopping()))
     }
@@ -184,6 +224,10 @@ struct Worker<'a> {
     receiver: Receiver,
     assignments: tokio::sync::watch::Receiver<Assignment>,
     probes: tokio::sync::mpsc::Receiver<Peer>,
+    /// How much more it is heard with at once.
+    heard: Allowance,
+    /// It has said more than that, and waits until then.
+    quiet_until: Option<Instant>,
 }
 
 /// How a worker's session ends well.
@@ -216,11 +260,20 @@ impl Worker<'_> {
                     (told, is_first) = (now, false);
                 }
                 Some(peer) = self.probes.recv() => send(&mut self.sender, &FromOrchestrator::Probe(peer)).await?,
-                message = self.receiver.recv() => match message? {
-                    None => return Ok(Parting::Ended),
-                    Some(ToOrchestrator::Leave) => return Ok(Parting::Left),
-                    Some(message) => self.take(message).await?,
-                },
+                () = sleep_until(self.quiet_until.unwrap_or_else(Instant::now)), if self.quiet_until.is_some() => {
+                    self.quiet_until = None;
+                }
+                message = self.receiver.recv(), if self.quiet_until.is_none() => {
+                    // Who says more than it should is read later: its messages wait with itself.
+                    let (now, bytes) = (Instant::now(), self.receiver.take_bytes() as f64);
+                    let wait = self.heard.spend(HEARD_EACH + bytes, now);
+                    self.quiet_until = (!wait.is_zero()).then(|| now + wait);
+                    match message? {
+                        None => return Ok(Parting::Ended),
+                        Some(ToOrchestrator::Leave) => return Ok(Parting::Left),
+                        Some(message) => self.take(message).await?,
+                    }
+                }
             }
         }
     }

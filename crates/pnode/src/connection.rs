@@ -105,6 +105,7 @@ impl Connection {
             Some(FromOrchestrator::Rejected(Rejection::Version { ours, .. })) => {
                 Err(PNodeError::Version { ours: VERSION, theirs: ours })
             }
+            Some(FromOrchestrator::Rejected(Rejection::Busy(reason))) => Ok(Err(reason)),
             Some(FromOrchestrator::Rejected(Rejection::Invalid(reason))) => Err(PNodeError::Rejected(reason)),
             Some(_) => Ok(Err("the orchestrator answers with something else than a welcome".into())),
             None => Ok(Err("the orchestrator closed the connection".into())),

@@ -131,6 +131,8 @@ pub enum Rejection {
     },
     /// The message was not acceptable, and why (made by [`limits::reason`]).
     Invalid(String),
+    /// There is no room for it now, and why (made by [`limits::reason`]): it may try again later.
+    Busy(String),
 }
 
 /// Sent by the orchestrator.
@@ -216,7 +218,7 @@ impl Message for FromOrchestrator {
                 keeps.iter().try_for_each(Keep::validate)?;
                 validate_peers(peers)
             }
-            Self::Rejected(Rejection::Invalid(reason)) => {
+            Self::Rejected(Rejection::Invalid(reason) | Rejection::Busy(reason)) => {
                 limits::explanation("reason of a rejection", reason)
             }
             Self::Refused(reason) => limits::explanation("reason of a refusal", reason),

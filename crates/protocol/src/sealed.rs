@@ -4,6 +4,8 @@ use std::marker::PhantomData;
 
 use serde::{Deserialize, Serialize};
 
+use zoo_content::Digest;
+
 use crate::limits;
 use crate::{Message, NodeId, NodeKey, WireError, decode, encode};
 
@@ -62,6 +64,11 @@ impl<T: Statement> Sealed<T> {
     /// Who signed (claimed until [`Sealed::open`] has checked it).
     pub fn signer(&self) -> NodeId {
         self.signer
+    }
+
+    /// Digest of the bytes that were signed: that of the value's encoding, if they open.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.bytes)
     }
 
     /// What is really signed. The purpose ends at its zero byte, so no two pairs of

@@ -86,7 +86,9 @@ impl State {
                 Activity::Training
             }
             Phase::Aggregating(_) | Phase::Evaluating(_) if self.is_suspect(node) => Activity::Waiting,
-            Phase::Aggregating(aggregating) if aggregating.asks(node) => Activity::Aggregating,
+            Phase::Aggregating(aggregating) if aggregating.asks(node) && self.counts(node) => {
+                Activity::Aggregating
+            }
             Phase::Evaluating(_) if has_shard => Activity::Evaluating,
             _ => Activity::Waiting,
         }

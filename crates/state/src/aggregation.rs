@@ -296,6 +296,9 @@ impl State {
 
     pub(crate) fn attempt_of(&mut self, node: NodeId, about: &Attempt) -> Result<&mut Aggregating, Refusal> {
         let not_assigned = |why| Refusal::NotAssigned { node, why };
+        if !self.counts(&node) {
+            return Err(not_assigned("it has given nothing to any round yet"));
+        }
         let running = self.running.as_mut().ok_or_else(|| not_assigned("no job runs"))?;
         if (about.job, about.round) != (running.job, running.round) {
             return Err(not_assigned("it is for another job or round"));

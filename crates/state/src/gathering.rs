@@ -81,6 +81,16 @@ pub enum SumState {
     Done(NodeId, Vec<VNodeUpdate>),
 }
 
+impl PartialSum {
+    /// Who adds it, or has.
+    pub(crate) fn maker(&self) -> Option<NodeId> {
+        match self.state {
+            SumState::Open(with) => with,
+            SumState::Done(by, _) => Some(by),
+        }
+    }
+}
+
 impl Gathering {
     /// The plan for `contributions`, of at least one node; their nodes are among `nodes`.
     pub(crate) fn plan(

@@ -133,13 +133,17 @@ fn check_keepers(state: &State, checkpoint: &Checkpoint, plan: &CheckpointPlan, 
     })
 }
 
-/// Who is gone or barred has no work, and a suspect none but its window; and if anybody is there to do it, somebody has work.
+/// Who is gone or barred has no work, and a suspect or a newcomer none but the window it has a seat for; and if anybody is there to do it, somebody has work.
 fn check_work(state: &State) -> Checked {
     let eligible = state.eligible();
     let is_late =
         |id: &NodeId| state.running.as_ref().is_some_and(|running| running.late_window(id).is_some());
+    let has_seat = |id: &NodeId| match state.running.as_ref().map(|running| &running.phase) {
+        Some(Phase::Training(training)) => training.seats.contains_key(id),
+        _ => false,
+    };
     let suspects_work = |id: &NodeId| match state.work_for(id) {
-        Work::Train(_) => state.is_suspect(id) || is_late(id),
+        Work::Train(_) => is_late(id) || has_seat(id),
         Work::Verify(_) => true,
         _ => false,
     };
@@ -151,8 +155,7 @@ fn check_work(state: &State) -> Checked {
         Phase::Waiting => running.description.plan.minimum_nodes as usize,
         _ => 1,
     };
-    let somebody_works =
-        eligible.iter().chain(state.suspects.keys()).any(|id| state.work_for(id) != Work::Idle);
+    let somebody_works = state.live().any(|(id, _)| state.work_for(id) != Work::Idle);
     ensure(somebody_works || eligible.len() < enough, || {
         format!("{} nodes are there and nobody works, in {:?}", eligible.len(), running.phase)
     })?;
@@ -228,7 +231,7 @@ fn check_late(state: &State, running: &Running) -> Checked {
             format!("{id:?} is late without being there, or with a seat")
         })?;
     }
-    ensure(running.latecomers().next().is_none() || state.can_spare(0), || "the late are needed".into())
+    ensure(state.needed_latecomers().next().is_none() || state.can_spare(0), || "the late are needed".into())
 }
 
 /// Who verifies is here and not at fault, does nothing else, and verifies something that is not its own.
@@ -259,12 +262,17 @@ fn check_training(state: &State, running: &Running, training: &Training) -> Chec
     ensure(training.seats.len() >= plan.minimum_nodes as usize, || {
         format!("the round started with {} nodes", training.seats.len())
     })?;
-    let working = training.seats.values().filter(|seat| seat.state == SeatState::Working).count();
+    ensure(training.newcomers.iter().all(|id| training.seats.contains_key(id)), || {
+        "a newcomer has no seat".into()
+    })?;
+    let awaited = || training.seats.iter().filter(|(id, _)| !training.newcomers.contains(id));
+    let awaited = || awaited().map(|(_, seat)| seat);
+    let working = awaited().filter(|seat| seat.state == SeatState::Working).count();
     ensure(working == training.working as usize, || {
         format!("{working} nodes train, {} are counted", training.working)
     })?;
     let contributed = |seat: &&Seat| matches!(seat.state, SeatState::Contributed(_));
-    ensure(training.seats.values().filter(contributed).count() == training.contributed as usize, || {
+    ensure(awaited().filter(contributed).count() == training.contributed as usize, || {
         format!("{} contributions are counted", training.contributed)
     })?;
     let (mut end, mut in_step) = (None, 0u64);

@@ -356,7 +356,9 @@ impl Tended<'_> {
         let candidates = self.nodes.iter().filter(|(id, node)| node.live && !keepers.contains_key(id));
         let rank = |(id, node): &(&NodeId, &Node)| {
             let crowd = in_region.get(node.profile.region.as_str()).copied().unwrap_or(0);
-            (unfit.contains(id), !self.fits(id), crowd, !holders.contains(id), self.checkpoint.turn(id))
+            let is_newcomer = node.account.rounds == 0;
+            let turn = self.checkpoint.turn(id);
+            (unfit.contains(id), !self.fits(id), is_newcomer, crowd, !holders.contains(id), turn)
         };
         candidates.min_by_key(rank).map(|(id, _)| *id)
     }
@@ -393,10 +395,15 @@ impl Checkpoint {
         events.push(Event::CheckpointReleased { job, round, node, why });
     }
 
-    /// An order of nodes of this checkpoint's own, so that not the same nodes keep everything.
+    /// See [`turn`]: not the same nodes keep everything.
     fn turn(&self, node: &NodeId) -> Digest {
-        let mut turn = *self.digest.as_bytes();
-        turn.iter_mut().zip(node.0).for_each(|(byte, other)| *byte ^= other);
-        Digest::from_bytes(turn)
+        turn(&self.digest, node)
     }
+}
+
+/// A node's place in an order of nodes that is the checkpoint's own.
+pub(crate) fn turn(checkpoint: &Digest, node: &NodeId) -> Digest {
+    let mut turn = *checkpoint.as_bytes();
+    turn.iter_mut().zip(node.0).for_each(|(byte, other)| *byte ^= other);
+    Digest::from_bytes(turn)
 }

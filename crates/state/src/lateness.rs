@@ -3,9 +3,10 @@
 //! A round is sealed when its quorum has contributed and the others have had as long again (the *grace*). Who is late then goes on
 //! with its window while the others aggregate, and has no part in the next round; what it comes to until that is sealed is
 //! aggregated with it, at half the weight, since it starts from older parameters. So a hiccup costs neither the others their time nor
-//! the late one its work. It goes on only while enough others are there: where few are, all are needed for the next checkpoint.
+//! the late one its work. It goes on only while enough others are there: where few are, all are needed for the next checkpoint. Nobody waits for
+//! newcomers ([`crate::newcomers`]): they are late as soon as the others are done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use zoo_protocol::{NodeId, TrainWindow};
@@ -40,7 +41,7 @@ impl Training {
     /// Whether so many have contributed that the others can be late: most, and as many as a round needs.
     pub(crate) fn has_quorum(&self, minimum_nodes: u32) -> bool {
         let enough = self.contributed >= minimum_nodes.max(COMMITTEE as u32);
-        enough && 2 * u64::from(self.contributed) > self.seats.len() as u64
+        enough && 2 * u64::from(self.contributed) > (self.seats.len() - self.newcomers.len()) as u64
     }
 }
 
@@ -117,12 +118,19 @@ impl State {
         }
     }
 
-    /// Where too few others are left, the late are needed.
+    /// Where too few others are left, the late are needed; but for newcomers, on whom nobody counts.
     pub(crate) fn call_late_back(&mut self, events: &mut Vec<Event>) {
-        let anybody = self.running.as_ref().is_some_and(|running| running.latecomers().next().is_some());
-        if anybody && !self.can_spare(0) {
-            self.end_late(|_, _| Some(Missed::Deadline), events);
+        let needed: BTreeSet<NodeId> = self.needed_latecomers().copied().collect();
+        if !needed.is_empty() && !self.can_spare(0) {
+            self.end_late(|node, _| needed.contains(node).then_some(Missed::Deadline), events);
         }
+    }
+
+    /// Nodes that go on with a window of a round before and would be of use for this one.
+    pub(crate) fn needed_latecomers(&self) -> impl Iterator<Item = &NodeId> {
+        let everybody = !self.can_do_without_newcomers();
+        let late = self.running.iter().flat_map(Running::latecomers);
+        late.filter(move |node| everybody || !self.is_newcomer(node))
     }
 
     fn miss_window(&mut self, node: NodeId, window: &TrainWindow, why: Missed, events: &mut Vec<Event>) {

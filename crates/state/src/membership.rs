@@ -32,8 +32,11 @@ impl State {
         now_ms: u64,
         events: &mut Vec<Event>,
     ) -> Result<(), Refusal> {
-        if !self.nodes.contains_key(&id) && self.nodes.len() >= MAX_NODES {
-            return Err(Refusal::TooManyNodes);
+        if !self.nodes.contains_key(&id) {
+            self.forget_newcomers();
+            if self.nodes.len() >= MAX_NODES {
+                return Err(Refusal::TooManyNodes);
+            }
         }
         // The encoding keeps only IP and port: so does the state, or it would not survive encoding.
         let addresses =
@@ -86,13 +89,21 @@ impl State {
         }
     }
 
-    /// Live nodes that are heard, not barred from the current round and not busy with a window of the round before or of another node, ordered: those
-    /// who get something to do. Empty when no job runs.
+    /// Nodes that are [free](State::free) and count, ordered: those that a round is made of. Empty when no job runs.
     pub(crate) fn eligible(&self) -> Vec<NodeId> {
-        let Some(running) = &self.running else { return Vec::new() };
-        let heard = self.live().map(|(id, _)| *id).filter(|id| !self.is_suspect(id));
-        let is_free = |id: &NodeId| running.late_window(id).is_none() && !running.is_verifying(id);
-        heard.filter(|id| !running.is_barred(id) && is_free(id)).collect()
+        let everybody = !self.can_do_without_newcomers();
+        self.free().filter(|id| everybody || !self.is_newcomer(id)).collect()
+    }
+
+    /// Live nodes that are heard, not barred from the current round and not busy with a window of the round before or of another node, ordered: those
+    /// who can get something to do. None when no job runs.
+    pub(crate) fn free(&self) -> impl Iterator<Item = NodeId> {
+        let running = self.running.iter();
+        running.flat_map(|running| {
+            let heard = self.live().map(|(id, _)| *id).filter(|id| !self.is_suspect(id));
+            let is_free = |id: &NodeId| running.late_window(id).is_none() && !running.is_verifying(id);
+            heard.filter(move |id| !running.is_barred(id) && is_free(id))
+        })
     }
 
     pub(crate) fn is_live(&self, id: &NodeId) -> bool {

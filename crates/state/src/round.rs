@@ -1,6 +1,6 @@
 //! The running job and the phases of its rounds: what they share, and how one leads to the next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
@@ -176,7 +176,11 @@ impl State {
     fn start_round(&mut self, now_ms: u64, events: &mut Vec<Event>) -> bool {
         let mut nodes = self.eligible();
         self.appoint_verifiers(&mut nodes, now_ms, events);
-        nodes.truncate(MAX_PARTICIPANTS);
+        let newcomers = self.newcomers_in_turn(nodes.len());
+        nodes.truncate(MAX_PARTICIPANTS - newcomers.len().min(MAX_PARTICIPANTS / 2));
+        nodes.extend(newcomers.iter().take(MAX_PARTICIPANTS / 2));
+        nodes.sort_unstable();
+        let newcomers: BTreeSet<NodeId> = newcomers.into_iter().take(MAX_PARTICIPANTS / 2).collect();
         let Some(running) = &self.running else { return false };
         let plan = &running.description.plan;
         if nodes.len() < plan.minimum_nodes as usize {
@@ -212,7 +216,7 @@ impl State {
         let Running { job, round, base, starts: start, .. } = *running;
         let lead_steps = running.tempo.lead_steps;
         events.push(Event::RoundStarted { job, round, start, base, shares, lead_steps, ahead_steps });
-        running.phase = Phase::Training(Training::new(now_ms, seats));
+        running.phase = Phase::Training(Training::new(now_ms, seats, newcomers));
         true
     }
 

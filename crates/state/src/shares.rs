@@ -63,11 +63,15 @@ impl State {
         let known = || nodes.iter().zip(&claims).filter_map(|(id, claim)| Some((paces.get(id)?, claim)));
         let paced: u128 = known().map(|(pace, _)| u128::from(*pace)).sum();
         let claimed: u128 = known().map(|(_, claim)| u128::from(*claim)).sum();
+        let usual = u64::try_from(paced / known().count().max(1) as u128).unwrap_or(PACE_MAX);
         let weight = |(id, claim): (&NodeId, &u64)| match paces.get(id) {
             Some(pace) => *pace,
             None if claimed == 0 => *claim,
             None => {
-                u64::try_from(u128::from(*claim) * paced / claimed).unwrap_or(PACE_MAX).clamp(1, PACE_MAX)
+                let scaled = u64::try_from(u128::from(*claim) * paced / claimed).unwrap_or(PACE_MAX);
+                // A boast of somebody who has never given anything takes nothing from those who have.
+                let most = if self.is_newcomer(id) { usual } else { PACE_MAX };
+                scaled.min(most).clamp(1, PACE_MAX)
             }
         };
         nodes.iter().zip(&claims).map(weight).collect()

@@ -1,6 +1,6 @@
 //! The phase in which participants train their windows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
@@ -17,14 +17,16 @@ pub struct Training {
     pub started_ms: u64,
     /// The participants.
     pub seats: BTreeMap<NodeId, Seat>,
-    /// How many of them still work.
+    /// How many of those that are waited for still work.
     pub working: u32,
-    /// How many have contributed.
+    /// How many of those that are waited for have contributed.
     pub contributed: u32,
     /// Since when there is a quorum.
     pub quorum_ms: Option<u64>,
     /// What is said of the contributions so far, bytes.
     pub bytes: u64,
+    /// Participants that nobody waits for: they have given nothing yet.
+    pub newcomers: BTreeSet<NodeId>,
 }
 
 /// A participant's part in a round.
@@ -92,19 +94,28 @@ impl Contribution {
 
 impl Training {
     /// Everybody works.
-    pub(crate) fn new(started_ms: u64, seats: BTreeMap<NodeId, Seat>) -> Self {
-        let working = seats.len() as u32;
-        Self { started_ms, seats, working, contributed: 0, quorum_ms: None, bytes: 0 }
+    pub(crate) fn new(started_ms: u64, seats: BTreeMap<NodeId, Seat>, newcomers: BTreeSet<NodeId>) -> Self {
+        let working = (seats.len() - newcomers.len()) as u32;
+        Self { started_ms, seats, working, contributed: 0, quorum_ms: None, bytes: 0, newcomers }
+    }
+
+    /// Whether somebody is waited for: who counts, and anybody while nothing has been given.
+    fn is_awaited(&self) -> bool {
+        let is_given = |seat: &Seat| matches!(seat.state, SeatState::Contributed(_));
+        let works = |seat: &Seat| seat.state == SeatState::Working;
+        self.working > 0 || !self.seats.values().any(is_given) && self.seats.values().any(works)
     }
 
     /// Notes how far a participant is, if there is such a participant and it was as far as `from` says.
     pub(crate) fn set(&mut self, node: &NodeId, from: impl Fn(&SeatState) -> bool, to: SeatState) {
         let Some(seat) = self.seats.get_mut(node).filter(|seat| from(&seat.state)) else { return };
-        self.working -= u32::from(seat.state == SeatState::Working);
-        self.working += u32::from(to == SeatState::Working);
-        let has_contributed = |state: &SeatState| u32::from(matches!(state, SeatState::Contributed(_)));
-        self.contributed -= has_contributed(&seat.state);
-        self.contributed += has_contributed(&to);
+        if !self.newcomers.contains(node) {
+            self.working -= u32::from(seat.state == SeatState::Working);
+            self.working += u32::from(to == SeatState::Working);
+            let has_contributed = |state: &SeatState| u32::from(matches!(state, SeatState::Contributed(_)));
+            self.contributed -= has_contributed(&seat.state);
+            self.contributed += has_contributed(&to);
+        }
         seat.state = to;
     }
 }
@@ -268,14 +279,16 @@ impl State {
         if training.quorum_ms.is_none() && training.has_quorum(plan.minimum_nodes) {
             training.quorum_ms = Some(now_ms);
         }
-        if training.working > 0 && now_ms < training.ends_ms(plan.contribution_deadline_ms) {
+        if training.is_awaited() && now_ms < training.ends_ms(plan.contribution_deadline_ms) {
             return false;
         }
+        let newcomers = training.newcomers.clone();
         let (seats, elapsed_ms) = (training.seats.clone(), now_ms.saturating_sub(training.started_ms));
         let late = seats.iter().filter(|(_, seat)| seat.state == SeatState::Working);
         let late: Vec<(NodeId, u64)> = late.map(|(node, seat)| (*node, seat.share.sequences())).collect();
         late.iter().for_each(|(node, sequences)| running.note_lateness(*node, *sequences, elapsed_ms));
-        let windows = late.iter().filter_map(|(node, _)| Some((*node, running.window_of(node)?))).collect();
+        let windows: Vec<_> =
+            late.iter().filter_map(|(node, _)| Some((*node, running.window_of(node)?))).collect();
         let mut contributions = BTreeMap::new();
         let mut everyone_lost = true;
         for (node, seat) in seats {
@@ -290,11 +303,15 @@ impl State {
         if !contributions.is_empty() {
             self.take_late(&mut contributions, events);
         }
-        if !contributions.is_empty() && self.can_spare(late.len()) {
-            self.let_go_on(windows, events);
-        } else {
-            late.iter().for_each(|(node, _)| self.miss(*node, Missed::Deadline, events));
-        }
+        let is_needed = |node: &NodeId| !newcomers.contains(node);
+        let needed = windows.iter().filter(|(node, _)| is_needed(node)).count();
+        let (go_on, missed): (Vec<_>, Vec<_>) = match (contributions.is_empty(), self.can_spare(needed)) {
+            (true, _) => (Vec::new(), windows),
+            (false, true) => (windows, Vec::new()),
+            (false, false) => windows.into_iter().partition(|(node, _)| !is_needed(node)),
+        };
+        self.let_go_on(go_on, events);
+        missed.iter().for_each(|(node, _)| self.miss(*node, Missed::Deadline, events));
         if contributions.is_empty() {
             let why = if everyone_lost { Restart::EveryoneLost } else { Restart::NoContribution };
             self.restart_round(why, events);

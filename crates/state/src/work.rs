@@ -38,6 +38,7 @@ impl State {
                 }
                 _ => Work::Idle,
             },
+            Phase::Aggregating(_) if !self.counts(node) => Work::Idle,
             Phase::Aggregating(aggregating) => running.aggregation_for(node, aggregating),
             Phase::Evaluating(evaluating) => evaluating
                 .shard_of(node)

@@ -72,7 +72,7 @@ impl Server {
 
     /// Answers requests until `stop`; those that have begun then have a little longer.
     pub async fn run_until(self, stop: impl Future<Output = ()>) {
-        let patience = Patience { head: self.app.patience, farewell: GRACE };
+        let patience = Patience { head: self.app.patience, farewell: GRACE, ..Patience::default() };
         zoo_http::serve(self.listener, router(self.app), None, patience, stop).await;
     }
 }

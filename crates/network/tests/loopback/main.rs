@@ -3,6 +3,7 @@
 mod blobs;
 mod common;
 mod control;
+mod flood;
 mod relay;
 mod small;
 mod swarm;

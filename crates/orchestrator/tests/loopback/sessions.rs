@@ -244,3 +244,49 @@ async fn others_are_asked_about_a_silent_worker_and_their_word_decides() {
         witness.abort();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_joins_without_end_is_told_to_come_later_and_the_journal_does_not_grow() {
+    let directory = tempfile::tempdir().unwrap();
+    let orchestrator = start(&options(directory.path()), None).await;
+    let flood = endpoint(2).await;
+    let hello = ToOrchestrator::Hello {
+        version: VERSION,
+        role: Role::Worker { profile: profile("flood"), addresses: vec![] },
+    };
+    let (mut let_in, mut told) = (0, String::new());
+    for _ in 0..40 {
+        let mut stream = flood.connect(orchestrator.ticket()).await.unwrap();
+        stream.send(&hello).await.unwrap();
+        match within(QUICK, stream.recv()).await.unwrap() {
+            Some(FromOrchestrator::Welcome { .. }) => let_in += 1,
+            Some(FromOrchestrator::Rejected(Rejection::Busy(why))) => told = why,
+            other => panic!("{other:?}"),
+        }
+        stream.close().await;
+    }
+    assert!(let_in < 24 && told.contains("joins too often") && told.contains("hint:"), "{let_in}: {told}");
+    client(&orchestrator, 3).await.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reports_without_end_are_heard_at_a_rate_and_journaled_not_at_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let orchestrator = start(&options(directory.path()), None).await;
+    let member = endpoint(2).await;
+    let mut stream = member.connect(orchestrator.ticket()).await.unwrap();
+    let role = Role::Worker { profile: profile("accuser"), addresses: vec![] };
+    stream.send(&ToOrchestrator::Hello { version: VERSION, role }).await.unwrap();
+    within(QUICK, stream.recv()).await.unwrap();
+    let before = orchestrator.root();
+    let (job, maker) = (zoo_protocol::JobId(zoo_content::Digest::of(b"a job")), key(3).id());
+    let report = ToOrchestrator::Report(zoo_protocol::Report::Withheld { job, round: 0, maker });
+    let mut said = 0;
+    while let Ok(Ok(())) = tokio::time::timeout(Duration::from_secs(1), stream.send(&report)).await {
+        said += 1;
+        assert!(said < 100_000, "nobody is heard so often");
+    }
+    assert_eq!(orchestrator.root(), before);
+    // It is held back, and others are heard at once.
+    within(Duration::from_secs(2), async { client(&orchestrator, 4).await.close().await }).await;
+}

@@ -291,6 +291,7 @@ pub fn any_from_orchestrator() -> impl Strategy<Value = FromOrchestrator> {
     let rejection = prop_oneof![
         any::<[u16; 2]>().prop_map(|[ours, theirs]| Rejection::Version { ours, theirs }),
         any::<String>().prop_map(|text| Rejection::Invalid(limits::reason(text))),
+        any::<String>().prop_map(|text| Rejection::Busy(limits::reason(text))),
     ];
     prop_oneof![
         any_peers().prop_map(|peers| FromOrchestrator::Welcome { peers }),

@@ -49,6 +49,7 @@ fn name_from(message: &FromOrchestrator) -> &'static str {
         FromOrchestrator::Welcome { .. } => "from.welcome",
         FromOrchestrator::Rejected(Rejection::Version { .. }) => "from.rejected.version",
         FromOrchestrator::Rejected(Rejection::Invalid(_)) => "from.rejected.invalid",
+        FromOrchestrator::Rejected(Rejection::Busy(_)) => "from.rejected.busy",
         FromOrchestrator::Work { work: Work::Idle, .. } => "from.work.idle",
         FromOrchestrator::Work { work: Work::Train(_), .. } => "from.work.train",
         FromOrchestrator::Work { work: Work::Aggregate(_), .. } => "from.work.aggregate",

@@ -248,6 +248,7 @@ pub fn every_from_orchestrator() -> Vec<FromOrchestrator> {
         FromOrchestrator::Welcome { peers: peers() },
         FromOrchestrator::Rejected(Rejection::Version { ours: 1, theirs: 2 }),
         FromOrchestrator::Rejected(Rejection::Invalid("node name: 65 exceeds the limit of 64".into())),
+        FromOrchestrator::Rejected(Rejection::Busy("too many newcomers".into())),
         FromOrchestrator::Accepted(digest("job")),
         FromOrchestrator::Refused("blob is missing".into()),
         FromOrchestrator::Event { sequence: 300, at_ms: 1_760_000_000_000, event: vec![0, 1, 2, 255] },

@@ -13,6 +13,7 @@ mod keeping;
 mod lateness;
 mod links;
 mod membership;
+mod newcomers;
 mod steering;
 mod suspicion;
 mod tempo;
