@@ -4,6 +4,7 @@
 use std::sync::{LazyLock, Mutex};
 
 use peak_alloc::PeakAlloc;
+use zoo_attest::{Evidence, Roots};
 use zoo_content::{Digest, InclusionProof, VerifiedBlob};
 use zoo_model::{ModelConfig, Network, NetworkDefinition, NetworkOptions, Profile};
 use zoo_protocol::{
@@ -270,5 +271,31 @@ pub fn dispute(bytes: &[u8]) {
     if let Some(record) = message::<zoo_dispute::Record>(bytes) {
         // Whatever the moves are, they lead to an end or to a refusal.
         let _ = record.replay();
+    }
+}
+
+pub const QUOTE: &[u8] = include_bytes!("../../crates/attest/tests/samples/sgx.quote");
+pub const COLLATERAL: &str = include_str!("../../crates/attest/tests/samples/sgx.json");
+pub const REPORT: &[u8] = include_bytes!("../../crates/attest/tests/samples/milan.report");
+pub const ASK: &[u8] = include_bytes!("../../crates/attest/tests/samples/ask-milan.der");
+pub const VCEK: &[u8] = include_bytes!("../../crates/attest/tests/samples/vcek-milan.der");
+
+/// A file of evidence, and each part of one beside the others as they should be. Whatever they say, it is checked to an end.
+pub fn evidence(bytes: &[u8]) {
+    /// When the samples were valid.
+    const NOW_S: u64 = 1_750_500_000;
+    let whole = Evidence::from_bytes(bytes);
+    if let Ok(evidence) = &whole {
+        assert_eq!(evidence.to_bytes(), bytes, "evidence has two encodings");
+    }
+    let parts = [
+        Evidence::intel(bytes, COLLATERAL),
+        Evidence::intel(QUOTE, &String::from_utf8_lossy(bytes)),
+        Evidence::amd(bytes, ASK, VCEK),
+        Evidence::amd(REPORT, bytes, VCEK),
+        Evidence::amd(REPORT, ASK, bytes),
+    ];
+    for evidence in parts.into_iter().chain([whole]).flatten() {
+        let _ = zoo_attest::check(&evidence, NOW_S, &Roots::vendors());
     }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use zoo_attest::Evidence;
 use zoo_content::{Digest, InclusionProof};
 
 use zoo_dispute::{Flip, Forgery, Knowledge, Player, Replay, Side, Terms, Window, check, play};
@@ -14,7 +15,7 @@ use zoo_update::{Aggregate, Codec, Dense, Sparse};
 
 use crate::cid::{Cid, Codec as CidCodec};
 use crate::node::{Link, Node};
-use crate::{FileEntry, KEEP, Snapshot, header, network, replica};
+use crate::{ASK, COLLATERAL, FileEntry, KEEP, QUOTE, REPORT, Snapshot, VCEK, header, network, replica};
 
 const GOLDEN: &str = include_str!("../../crates/protocol/tests/protocol/golden.txt");
 const JOURNAL: &str = include_str!("../../crates/state/tests/machine/journal-v1.hex");
@@ -49,6 +50,7 @@ pub fn write_all() -> std::io::Result<()> {
     models()?;
     write("spec", "1", SPEC)?;
     disputes()?;
+    evidence()?;
     files()
 }
 
@@ -82,6 +84,22 @@ fn disputes() -> std::io::Result<()> {
         write("dispute", &format!("move-{at}"), &encode(&sealed.open().expect("it is signed")))?;
     }
     Ok(())
+}
+
+/// Evidence of both vendors, and its parts.
+fn evidence() -> std::io::Result<()> {
+    let intel = Evidence::intel(QUOTE, COLLATERAL).expect("a sample");
+    let amd = Evidence::amd(REPORT, ASK, VCEK).expect("a sample");
+    write("evidence", "intel", &intel.to_bytes())?;
+    write("evidence", "amd", &amd.to_bytes())?;
+    let parts = [
+        ("quote", QUOTE),
+        ("collateral", COLLATERAL.as_bytes()),
+        ("report", REPORT),
+        ("ask", ASK),
+        ("vcek", VCEK),
+    ];
+    parts.into_iter().try_for_each(|(name, part)| write("evidence", name, part))
 }
 
 fn updates() -> std::io::Result<()> {

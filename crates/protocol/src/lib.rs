@@ -7,6 +7,7 @@
 //! This crate knows no socket and no clock. It turns bytes that a stranger
 //! sent into values whose every size was checked, or into an error.
 
+mod attestation;
 mod beacon;
 mod head;
 mod identity;
@@ -20,6 +21,7 @@ mod storage;
 mod wire;
 mod work;
 
+pub use attestation::{Attestation, ParseTcbStatusError, TcbStatus, TeeKind};
 pub use beacon::{Beacon, Secret};
 pub use head::JournalHead;
 pub use identity::{NodeId, NodeKey, NodeProfile, ParseNodeIdError, Speeds};
