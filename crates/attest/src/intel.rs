@@ -14,6 +14,8 @@ use zoo_content::Digest;
 
 use crate::{AttestError, Claims, Collateral, QuoteEvidence, Register, Statement, Tcb, TcbStatus, TeeKind};
 
+/// The kind of part that holds the quoting enclave's report, in quotes of version 4 and 5. No signature covers its name.
+const QUOTING_ENCLAVE: u16 = 6;
 /// Bit 1 of an enclave's attributes.
 const SGX_DEBUG: u8 = 0x02;
 
@@ -22,7 +24,13 @@ pub fn statement(quote: &[u8]) -> Result<Statement, AttestError> {
     if length(quote)? != quote.len() {
         return Err(malformed("the quote", "its parts do not fill it to the end"));
     }
-    Ok(match &parse(quote)?.report {
+    let quote = parse(quote)?;
+    if let AuthData::V4(data) = &quote.auth_data
+        && data.certification_data.cert_type != QUOTING_ENCLAVE
+    {
+        return Err(malformed("the quote", "its signature is not followed by what vouches for the key"));
+    }
+    Ok(match &quote.report {
         Report::SgxEnclave(report) => of_enclave(report),
         report => {
             of_domain(report.as_td10().expect("every other report holds the first version of a domain's"))

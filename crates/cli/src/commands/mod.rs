@@ -1,5 +1,6 @@
 //! One file a command.
 
+mod attest;
 mod audit;
 pub mod bench;
 mod chat;
@@ -95,6 +96,9 @@ pub enum Command {
     Journal(journal::JournalCommand),
     /// Check a job from its journal: replay it, do its work again, compare every bit
     Audit(audit::Audit),
+    /// Check evidence from trusted hardware, offline: whose it is, and which software
+    #[command(subcommand)]
+    Attest(attest::AttestCommand),
     /// Check who was right about a training window, down to 64 multiply-adds
     #[command(subcommand)]
     Dispute(dispute::DisputeCommand),
@@ -135,6 +139,7 @@ impl Command {
             Command::Bench(command) => command.run(),
             Command::Journal(command) => command.run(),
             Command::Audit(command) => command.run(),
+            Command::Attest(command) => command.run(),
             Command::Dispute(command) => command.run(),
             Command::Replay(command) => command.run(),
             Command::Simulate(command) => command.run(),
