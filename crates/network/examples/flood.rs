@@ -414,7 +414,7 @@ impl Flood {
             {
                 (job, round) = (Some(window.job), window.round);
             }
-            let job = job.unwrap_or(zoo_protocol::JobId(zoo_content::Digest::of(b"some job")));
+            let job = job.unwrap_or(zoo_content::Digest::of(b"some job"));
             let mut said = Vec::new();
             for number in 0..64u64 {
                 let maker = NodeId([number as u8; 32]);
@@ -434,6 +434,7 @@ impl Flood {
                         round,
                         attempt,
                         checkpoint: zoo_content::Digest::of(b"none"),
+                        left_out: Vec::new(),
                     },
                 };
                 said.extend(frame(&ToOrchestrator::Report(report)));

@@ -14,7 +14,8 @@ const REPEATS: usize = 7;
 fn main() {
     let named: Vec<String> = std::env::args().skip(1).collect();
     let named = if named.is_empty() { vec!["bench-s".into(), "bench-m".into()] } else { named };
-    let tokens: Vec<u32> = include_bytes!("commitments.rs").iter().cycle().take(200_000).map(|&byte| byte.into()).collect();
+    let tokens: Vec<u32> =
+        include_bytes!("commitments.rs").iter().cycle().take(200_000).map(|&byte| byte.into()).collect();
     println!("preset: step, hashing of all parameters, share of step time; what a verifier fetches");
     for name in named {
         let spec = preset::by_name(&name).unwrap_or_else(|| panic!("{name}: no such preset")).spec;
@@ -27,8 +28,12 @@ fn main() {
         let share = hashing.as_secs_f64() / (PARAMETERS_EVERY as f64 * step.as_secs_f64());
         let checkpoint = trainer.checkpoint();
         let parameters: usize = checkpoint.vnodes.iter().map(|vnode| vnode.parameters.len()).sum();
-        let optimizer: usize =
-            checkpoint.vnodes.iter().filter_map(|vnode| vnode.optimizer.as_ref()).map(|blob| blob.len()).sum();
+        let optimizer: usize = checkpoint
+            .vnodes
+            .iter()
+            .filter_map(|vnode| vnode.optimizer.as_ref())
+            .map(|blob| blob.len())
+            .sum();
         println!(
             "{name}: {:.1} ms, {:.2} ms, {:.2} %; optimiser {:.1} MB and what updates left unsaid {:.1} MB",
             step.as_secs_f64() * 1e3,
