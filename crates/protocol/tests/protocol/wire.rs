@@ -259,6 +259,9 @@ fn what_an_orchestrator_says_has_limits_too() {
         ),
         (
             FromOrchestrator::Rejected(Rejection::Invalid(long(513))),
+            "reason of a rejection: 513 exceeds the limit of 512",
+        ),
+        (
             FromOrchestrator::Rejected(Rejection::Busy(long(513))),
             "reason of a rejection: 513 exceeds the limit of 512",
         ),
