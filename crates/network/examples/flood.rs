@@ -414,7 +414,7 @@ impl Flood {
             {
                 (job, round) = (Some(window.job), window.round);
             }
-            let job = job.unwrap_or(zoo_protocol::JobId(zoo_content::Digest::of(b"some job")));
+            let job = job.unwrap_or(zoo_content::Digest::of(b"some job"));
             let mut said = Vec::new();
             for number in 0..64u64 {
                 let maker = NodeId([number as u8; 32]);

@@ -279,7 +279,7 @@ async fn reports_without_end_are_heard_at_a_rate_and_journaled_not_at_all() {
     stream.send(&ToOrchestrator::Hello { version: VERSION, role }).await.unwrap();
     within(QUICK, stream.recv()).await.unwrap();
     let before = orchestrator.root();
-    let (job, maker) = (zoo_protocol::JobId(zoo_content::Digest::of(b"a job")), key(3).id());
+    let (job, maker) = (zoo_content::Digest::of(b"a job"), key(3).id());
     let report = ToOrchestrator::Report(zoo_protocol::Report::Withheld { job, round: 0, maker });
     let mut said = 0;
     while let Ok(Ok(())) = tokio::time::timeout(Duration::from_secs(1), stream.send(&report)).await {
