@@ -12,13 +12,14 @@
 use std::ops::{ControlFlow, Range};
 
 use zoo_content::{Digest, VerifiedBlob};
+use zoo_model::VNode;
 use zoo_training::{
     AggregateTask, Checkpoint, Dataset, Part, Progress, Schedule, Share, SparseSettings, Summand, Trainer,
     TrainingSpec, UpdateFormat, VNodeState, VNodeUpdate, WindowTask, aggregate, evaluate, layout, network_of,
     norm_limits, preset, train_window,
 };
 use zoo_update::rules::{CenteredClip, Krum, Mean, Median, Rule, TrimmedMean};
-use zoo_update::{Header, Update};
+use zoo_update::{Header, Layout, Update};
 
 const REPLICAS: usize = 10;
 const ATTACKERS: usize = 3;
@@ -135,6 +136,8 @@ struct Given {
 struct Run<'a> {
     text: &'a Text,
     spec: TrainingSpec,
+    /// The VNodes and their parameters' shapes, in network order.
+    places: Vec<(String, Layout)>,
     rounds: u32,
     attack: &'a str,
     rule: &'a str,
@@ -183,8 +186,11 @@ impl<'a> Run<'a> {
                 _ => Box::new(Mean),
             }
         };
+        let network = network_of(&spec).expect("a preset");
+        let place = |vnode: &VNode| (vnode.id().to_owned(), layout(vnode).expect("a preset"));
         Self {
             text,
+            places: network.vnodes().iter().map(place).collect(),
             rounds,
             attack,
             rule,
@@ -335,9 +341,8 @@ impl<'a> Run<'a> {
     }
 
     fn header(&self, round: u32, tokens: u64, place: usize) -> Header {
-        let network = network_of(&self.spec).expect("a preset");
-        let vnode = &network.vnodes()[place];
-        Header { round, vnode: vnode.id().to_owned(), tokens, layout: layout(vnode).expect("a preset") }
+        let (vnode, layout) = self.places[place].clone();
+        Header { round, vnode, tokens, layout }
     }
 
     fn updates(&self, round: u32, given: &Given) -> Vec<Update> {
