@@ -11,7 +11,7 @@ use common::Bench;
 fn bring_samples(bench: &Bench) {
     let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../attest/tests/samples");
     for name in ["tdx.quote", "tdx.json", "milan.report", "ask-milan.der", "vcek-milan.der"] {
-        bench.write(name, &fs::read(samples.join(name)).expect("a sample"));
+        bench.write(name, fs::read(samples.join(name)).expect("a sample"));
     }
 }
 

@@ -10,6 +10,8 @@ use zoo_attest::{Evidence, FILE_BYTES_MAX};
 use super::read;
 use crate::live::{format, print_line};
 
+const AS_MADE: &str = "this is no evidence\nhint: give the files as they were made, in binary";
+
 /// Arguments of `zoo attest pack`.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -51,16 +53,14 @@ impl Pack {
                 let shown = collateral.display();
                 let text = String::from_utf8(part(collateral)?)
                     .with_context(|| format!("{shown} is not text\nhint: it has to be a JSON document"))?;
-                Evidence::intel(&part(quote)?, &text)?
+                Evidence::intel(&part(quote)?, &text).context(AS_MADE)?
             }
             (_, _, Some(report), Some(ask), Some(vcek)) => {
-                Evidence::amd(&part(report)?, &part(ask)?, &part(vcek)?)?
+                Evidence::amd(&part(report)?, &part(ask)?, &part(vcek)?).context(AS_MADE)?
             }
             _ => bail!("nothing to pack\nhint: give --quote and --collateral, or --report, --ask and --vcek"),
         };
-        let statement = evidence
-            .statement()
-            .context("this is no evidence\nhint: give the files as they were made, in binary")?;
+        let statement = evidence.statement().context(AS_MADE)?;
         let (bytes, shown) = (evidence.to_bytes(), self.out.display());
         fs::write(&self.out, &bytes).with_context(|| format!("cannot write {shown}"))?;
         let (kind, size) = (statement.kind, bytes.len() as u64);
