@@ -214,7 +214,7 @@ impl Flood {
         while Instant::now() < self.until {
             for _ in 0..16 {
                 let mut datagram: Vec<u8> = (0..150).flat_map(|_| self.next().to_le_bytes()).collect();
-                if self.next() % 2 == 0 {
+                if self.next().is_multiple_of(2) {
                     // A long header of version 1: an Initial with connection ids that nobody gave.
                     datagram[..6].copy_from_slice(&[0xc3, 0, 0, 0, 1, 8]);
                 }

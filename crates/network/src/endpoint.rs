@@ -216,6 +216,8 @@ impl Endpoint {
         let connection = self.inner.iroh.call(&peer, CONTROL_ALPN).await.map_err(|cause| {
             NetworkError::Unreachable { node: peer.node, addresses: peer.addresses.clone(), cause }
         })?;
+        // Whoever calls an orchestrator wants to hear what it says.
+        connection.set_receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES));
         let streams = connection
             .open_bi()
             .await
