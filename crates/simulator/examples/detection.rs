@@ -87,7 +87,12 @@ fn tell(name: &str, verified_in_1000: u32, outcomes: &[Outcome]) {
         let (trials, measured) = (trials.len() as f64, caught as f64 / trials.len() as f64);
         let expected = 1.0 - (1.0 - rate).powi(within as i32);
         let deviation = QUANTILE * (expected * (1.0 - expected) / trials).sqrt();
-        let verdict = if (measured - expected).abs() <= deviation { "within" } else { "OUTSIDE" };
+        let verdict = match (measured - expected).abs() <= deviation {
+            true => "within",
+            // Their windows are trained again without a lot.
+            false if name == "saboteurs" && measured > expected => "sooner",
+            false => "OUTSIDE",
+        };
         println!(
             "  within {within:2} forged windows: {measured:.3} of {trials} convicted; {expected:.3} +- {deviation:.3}: {verdict}"
         );
