@@ -267,17 +267,21 @@ impl<'a> Run<'a> {
             let (mut data, mut first) =
                 (&self.text.training, (u64::from(round) * REPLICAS as u64 + replica as u64) * own);
             let mut inner_steps = INNER_STEPS;
+            let mut base = std::borrow::Cow::Borrowed(&self.checkpoint);
             match self.attack {
                 _ if !self.is_attacker(replica) => {}
                 "lazy" => inner_steps = INNER_STEPS / 5,
-                "wrong-data" => data = &self.text.other,
+                "wrong-data" => {
+                    data = &self.text.other;
+                    base.to_mut().lineage.data = data.digest();
+                }
                 "wrong-seed" => first = (1 << 40) + replica as u64 * own,
                 _ => {}
             }
             let task = WindowTask {
                 spec: &self.spec,
                 data,
-                base: &self.checkpoint,
+                base: &base,
                 replica: self.kept[replica].as_ref().map(VerifiedBlob::bytes),
                 round,
                 first_step: u64::from(round * INNER_STEPS),
