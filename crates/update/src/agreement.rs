@@ -60,17 +60,19 @@ impl Agreement {
         }
     }
 
+    fn product(&self, one: usize, other: usize) -> f64 {
+        self.products[one * self.replicas + other]
+    }
+
     /// The squared distance between the updates of two replicas, in units of `2^-48`.
     pub fn distance(&self, one: usize, other: usize) -> f64 {
-        let product = |one: usize, other: usize| self.products[one * self.replicas + other];
-        product(one, one) + product(other, other) - 2.0 * product(one, other)
+        self.product(one, one) + self.product(other, other) - 2.0 * self.product(one, other)
     }
 
     /// The cosine between the updates of two replicas; 0 if one of them says nothing.
     pub fn cosine(&self, one: usize, other: usize) -> f64 {
-        let product = |one: usize, other: usize| self.products[one * self.replicas + other];
-        let lengths = product(one, one).sqrt() * product(other, other).sqrt();
-        if lengths > 0.0 { product(one, other) / lengths } else { 0.0 }
+        let lengths = self.product(one, one).sqrt() * self.product(other, other).sqrt();
+        if lengths > 0.0 { self.product(one, other) / lengths } else { 0.0 }
     }
 
     /// By how much each replica's update agrees with the others': the median of its cosines, of two middle ones the larger.
