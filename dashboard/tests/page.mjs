@@ -34,6 +34,9 @@ test("a node is shown as it works, and is paused and resumed", { timeout: 180_00
   assert.equal(await fact("Upload"), "2.00 MiB a second");
   assert.equal(await fact("Threads"), "1");
   assert.ok((await page.locator("#rounds tr").count()) >= 2);
+  await until(async () => Number(await fact("Rounds it counted in")) >= 1, "rounds that counted, as the network says");
+  assert.equal(await page.locator("#trusted").textContent(), "Nothing of its was done again by others so far.", "nobody else is there");
+  assert.equal(await fact("Kept out through round"), "–");
   await until(() => page.locator("#progress").isVisible(), "progress of a window");
   await page.screenshot({ path: `${artefacts}page.png`, fullPage: true });
 

@@ -24,11 +24,11 @@ fn join(bench: &Bench, ticket: &str, directory: &str, more: &[&str]) -> (Running
 }
 
 /// A job of many short rounds.
-fn submit(bench: &Bench, ticket: &str) {
+fn submit(bench: &Bench, ticket: &str, more: &[&str]) {
     let job =
         ["submit", "--preset", "qwen3-tiny", "--data", "text.txt", "--steps", "4000", "--network", ticket];
     let settings = ["--set", "training.batch_sequences=4", "--set", "rounds.inner_steps=20", "--json"];
-    bench.zoo([&job[..], &settings].concat()).succeeds();
+    bench.zoo([&job[..], &settings, more].concat()).succeeds();
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn the_page_shows_what_a_node_does_to_its_own_machine_alone() {
     let name = "<script>alert(1)</script>";
     let limits = ["--name", name, "--max-upload", "512", "--max-memory", "2000", "--page", "127.0.0.1:0"];
     let (node, url) = join(&bench, &ticket, "node", &limits);
-    submit(&bench, &ticket);
+    submit(&bench, &ticket, &[]);
     let shown = wait(&url, NODE, |node| {
         let accepted = |what: &str| node[what]["accepted"].as_u64() > Some(1);
         let received = node["traffic"]["received_bytes"].as_u64() > Some(0);
@@ -93,11 +93,32 @@ fn the_page_shows_what_a_node_does_to_its_own_machine_alone() {
 }
 
 #[test]
+fn the_page_says_what_others_made_of_the_nodes_windows() {
+    let bench = Bench::new();
+    let (_up, ticket) = Running::orchestrator(&bench);
+    let (_node, url) = join(&bench, &ticket, "node", &["--page", "127.0.0.1:0"]);
+    let others = ["b", "c"].map(|directory| {
+        Running::start(
+            &bench,
+            &["join", &ticket, "--dir", directory, "--threads", "1", "--json", "--no-page"],
+        )
+    });
+    submit(&bench, &ticket, &["--set", "rounds.verified_in_1000=1000"]);
+    let shown = wait(&url, NODE, |node| node["standing"]["account"]["verified"].as_u64() > Some(1));
+    let standing = &shown["standing"];
+    let account = |what: &str| standing["account"][what].as_u64().unwrap();
+    assert!(account("rounds") > account("verified") && account("tokens") > 0, "{standing}");
+    assert_eq!((account("convictions"), account("faults")), (0, 0), "{standing}");
+    assert_eq!(standing["barred_through"], Value::Null);
+    drop(others);
+}
+
+#[test]
 fn a_paused_node_finishes_its_round_rests_and_contributes_again() {
     let bench = Bench::new();
     let (_up, ticket) = Running::orchestrator(&bench);
     let (mut node, url) = join(&bench, &ticket, "node", &["--page", "127.0.0.1:0"]);
-    submit(&bench, &ticket);
+    submit(&bench, &ticket, &[]);
     node.event("started");
 
     let own_origin = format!("{OWN}Origin: http://localhost\r\nSec-Fetch-Site: same-origin\r\n");

@@ -18,7 +18,7 @@ use zoo_network::limits::IDLE_TIMEOUT;
 use zoo_protocol::limits::reason;
 use zoo_protocol::{
     Challenge, FromOrchestrator, JobDescription, JobId, Keep, Link, NodeId, NodeProfile, Peer,
-    RefusedSummand, Rejection, Report, Work,
+    RefusedSummand, Rejection, Report, Standing, Work,
 };
 use zoo_state::{Command, Detector, Event, Finding, LossCause, Missed, Refusal, State, Steer};
 
@@ -79,19 +79,14 @@ pub(crate) struct Joined {
     pub(crate) probes: mpsc::Receiver<Peer>,
 }
 
-/// What a worker should be doing and keeping, and who may hold the blobs it needs for either, the likeliest first.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a worker should be doing and keeping, who may hold the blobs it needs for either, the likeliest first, and how it stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Assignment {
     pub(crate) work: Work,
     pub(crate) peers: Vec<Peer>,
     pub(crate) keeps: Vec<Keep>,
     pub(crate) keep_peers: Vec<Peer>,
-}
-
-impl Assignment {
-    pub(crate) fn idle() -> Self {
-        Self { work: Work::Idle, peers: Vec::new(), keeps: Vec::new(), keep_peers: Vec::new() }
-    }
+    pub(crate) standing: Standing,
 }
 
 /// How far the journal is.
@@ -327,7 +322,7 @@ impl Host {
         self.renew(node);
         let session = self.next_session;
         self.next_session += 1;
-        let (sender, assignments) = watch::channel(Assignment::idle());
+        let (sender, assignments) = watch::channel(Assignment::default());
         let (asking, probes) = mpsc::channel(PROBES_MAX);
         self.sessions.insert(node, Session { id: session, assignments: sender, probes: asking, refused: 0 });
         Ok(Joined { session, assignments, probes })
@@ -486,6 +481,7 @@ impl Host {
                 work,
                 keeps: self.state.keeps_for(node),
                 keep_peers: self.state.keep_sources_for(node, &peers),
+                standing: self.state.standing_of(node),
             };
             session.assignments.send_if_modified(|current| {
                 let changed = *current != assignment;

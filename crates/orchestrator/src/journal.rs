@@ -100,6 +100,7 @@ impl Journal {
         let state = state.to_bytes();
         let root = Digest::of(&state);
         let (mut sequence, mut next_event, mut chain) = (self.commands, self.next_event, self.chain);
+        let mut appended = Vec::new();
         let mut transaction = self.writer.begin().await.map_err(fail)?;
         for (index, Entry { command, events }) in entries.iter().enumerate() {
             let bytes = command.to_bytes();
@@ -115,13 +116,19 @@ impl Journal {
                 .map_err(fail)?;
             sequence += 1;
             for event in events {
+                let stored = StoredEvent {
+                    sequence: next_event,
+                    at_ms: command.now_ms(),
+                    bytes: encode(event).into(),
+                };
                 sqlx::query("INSERT INTO events (sequence, at_ms, event) VALUES (?, ?, ?)")
-                    .bind(signed(next_event))
-                    .bind(signed(command.now_ms()))
-                    .bind(encode(event))
+                    .bind(signed(stored.sequence))
+                    .bind(signed(stored.at_ms))
+                    .bind(stored.bytes.to_vec())
                     .execute(&mut *transaction)
                     .await
                     .map_err(fail)?;
+                appended.push(stored);
                 next_event += 1;
             }
         }
@@ -131,6 +138,7 @@ impl Journal {
         }
         transaction.commit().await.map_err(fail)?;
         (self.commands, self.next_event, self.chain) = (sequence, next_event, chain);
+        self.events.appended(appended);
         if snapshot_is_due {
             self.snapshot = sequence;
         }

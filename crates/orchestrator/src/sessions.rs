@@ -240,7 +240,7 @@ impl Worker<'_> {
     async fn run(&mut self) -> Result<Parting, SessionError> {
         // The first assignment is news as well.
         self.assignments.mark_changed();
-        let mut told = Assignment::idle();
+        let mut told = Assignment::default();
         let mut is_first = true;
         loop {
             tokio::select! {
@@ -250,12 +250,15 @@ impl Worker<'_> {
                         return Ok(Parting::Ended);
                     }
                     let now = self.assignments.borrow_and_update().clone();
-                    let Assignment { work, peers, keeps, keep_peers } = now.clone();
+                    let Assignment { work, peers, keeps, keep_peers, standing } = now.clone();
                     if is_first || (&told.work, &told.peers) != (&work, &peers) {
                         send(&mut self.sender, &FromOrchestrator::Work { work, peers }).await?;
                     }
                     if is_first || (&told.keeps, &told.keep_peers) != (&keeps, &keep_peers) {
                         send(&mut self.sender, &FromOrchestrator::Keep { keeps, peers: keep_peers }).await?;
+                    }
+                    if is_first || told.standing != standing {
+                        send(&mut self.sender, &FromOrchestrator::Standing(standing)).await?;
                     }
                     (told, is_first) = (now, false);
                 }

@@ -69,7 +69,7 @@ async fn send_until(
                 break;
             }
             job_ended |= ends_job(&stored.bytes);
-            let (sequence, at_ms, event) = (stored.sequence, stored.at_ms, stored.bytes);
+            let (sequence, at_ms, event) = (stored.sequence, stored.at_ms, stored.bytes.to_vec());
             send(sender, &FromOrchestrator::Event { sequence, at_ms, event }).await?;
             *next = sequence + 1;
         }

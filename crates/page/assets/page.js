@@ -14,6 +14,7 @@ const KINDS = {
   aggregate: (round) => `Adding up round ${count(round)}.`,
   sum: (round) => `Adding up a part of round ${count(round)}.`,
   evaluate: (round) => `Evaluating round ${count(round)}.`,
+  verify: (round) => `Training another node's window of round ${count(round)} again, to compare.`,
 };
 const CONTRIBUTION = { pending: "not known yet", accepted: "accepted", rejected: "left out" };
 const CHECKPOINT = { pending: "not known yet", accepted: "confirmed", rejected: "differs" };
@@ -72,7 +73,7 @@ let paused = false;
 let asking = false;
 
 function show(node) {
-  const { work, done, traffic, keeping, contributions, checkpoints, profile } = node;
+  const { work, done, traffic, keeping, contributions, checkpoints, profile, standing } = node;
   const limits = node.node.limits;
   paused = node.paused;
   document.title = `${node.node.name}: ${node.state}`;
@@ -100,6 +101,13 @@ function show(node) {
     ["Checkpoints confirmed", count(checkpoints.accepted)], ["Checkpoints that differ", count(checkpoints.rejected)], ["Checkpoints not known", count(checkpoints.pending)],
     ["Audits failed", count(done.audits_failed)], ["Work that failed", count(done.failures)], ["Of others, refused", count(done.refused_of_others)],
   ]);
+  const { account, checked_now: checked, barred_through: barred } = standing ?? {};
+  say(at("trusted"), verdict(standing));
+  facts(at("standing"), [
+    ["Windows verified", account && count(account.verified)], ["Being verified now", account && count(checked)], ["Found wrong", account && count(account.convictions)],
+    ["Rounds it counted in", account && count(account.rounds)], ["Tokens that counted", account && count(account.tokens)], ["Rounds missed", account && count(account.missed)],
+    ["Verified for others", account && count(account.verifications)], ["Faults", account && count(account.faults)], ["Kept out through round", barred == null ? account && "–" : count(barred + 1)],
+  ].map(([name, figure]) => [name, figure ?? "not known yet"]));
   facts(at("limits"), [
     ["Threads", limits.threads === null ? `all${profile === null ? "" : ` (${count(profile.threads)})`}` : count(limits.threads)],
     ["Memory", limits.max_memory_mib === null ? "what is free" : bytes(limits.max_memory_mib * 2 ** 20)],
@@ -117,6 +125,15 @@ function show(node) {
   at("troubles-card").hidden = node.troubles.length === 0;
   fill(at("troubles"), node.troubles.map(({ seconds_ago, text }) => `${duration(seconds_ago)} ago: ${text}`), (text) => element("li", text));
   at("page").hidden = false;
+}
+
+function verdict(standing) {
+  if (standing === null) return "The network has not said yet.";
+  const { account, barred_through: barred } = standing;
+  if (barred !== null) return `It has no part in the rounds through ${count(barred + 1)}: ${account.convictions > 0 ? "others who did its work again came to something else." : "it was at fault."}`;
+  if (account.convictions > 0) return "Others who did its work again came to something else, some time ago. It takes part again.";
+  if (account.verified > 0) return "Everything of its that others did again came to the same bits.";
+  return "Nothing of its was done again by others so far.";
 }
 
 function state(word, sentence) {

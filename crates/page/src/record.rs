@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::{Value, json};
 use zoo_pnode::{PNodeEvent, Snapshot, Traffic};
-use zoo_protocol::{JobId, Keep, NodeId, NodeProfile, Report, Work};
+use zoo_protocol::{JobId, Keep, NodeId, NodeProfile, Report, Standing, Work};
 
 use crate::rounds::Rounds;
 
@@ -72,6 +72,8 @@ struct Told {
     progress: Snapshot,
     done: Done,
     rounds: Rounds,
+    /// What the network says of the node; it has not yet.
+    standing: Option<Standing>,
     /// What is kept: which asking, and whether it is there.
     keeps: BTreeMap<(JobId, u32), (u32, bool)>,
     /// Of connections to the network that have ended.
@@ -117,6 +119,7 @@ impl Record {
             progress: Snapshot::default(),
             done: Done::default(),
             rounds: Rounds::default(),
+            standing: None,
             keeps: BTreeMap::new(),
             traffic_before: Traffic::default(),
             traffic: Traffic::default(),
@@ -160,6 +163,7 @@ impl Record {
                 "asked": told.keeps.len(),
                 "held": told.keeps.values().filter(|(_, is_held)| *is_held).count(),
             },
+            "standing": told.standing,
             "contributions": told.rounds.contributions,
             "checkpoints": told.rounds.checkpoints,
             "rounds": told.rounds.latest(),
@@ -192,6 +196,7 @@ impl Told {
                 (self.is_running, self.progress) = (false, Snapshot::default());
             }
             PNodeEvent::KeepsChanged(keeps) => self.keep(keeps),
+            PNodeEvent::StandingChanged(standing) => self.standing = Some(standing.clone()),
             PNodeEvent::Started(_) => self.is_running = true,
             PNodeEvent::Progress(snapshot) => self.progress = *snapshot,
             PNodeEvent::Traffic(traffic) => self.traffic = *traffic,

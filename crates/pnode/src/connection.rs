@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use zoo_network::{ControlReceiver, ControlSender, Endpoint, Ticket};
 use zoo_protocol::{
-    FromOrchestrator, Keep, Link, NodeId, Peer, Rejection, Report, ToOrchestrator, VERSION, Work,
+    FromOrchestrator, Keep, Link, NodeId, Peer, Rejection, Report, Standing, ToOrchestrator, VERSION, Work,
 };
 
 use crate::PNodeError;
@@ -37,6 +37,8 @@ pub(crate) enum News {
     Work { work: Box<Work>, peers: Vec<Peer> },
     /// The orchestrator said what to keep.
     Keep { keeps: Vec<Keep>, peers: Vec<Peer> },
+    /// The orchestrator said what the journal says of the node.
+    Standing(Standing),
     /// It broke; it is taken up again after a wait.
     Disconnected { cause: String, retry_in: Duration },
 }
@@ -191,6 +193,7 @@ async fn hear(news: &mpsc::Sender<News>, message: FromOrchestrator) {
     match message {
         FromOrchestrator::Work { work, peers } => tell(news, News::Work { work: work.into(), peers }).await,
         FromOrchestrator::Keep { keeps, peers } => tell(news, News::Keep { keeps, peers }).await,
+        FromOrchestrator::Standing(standing) => tell(news, News::Standing(standing)).await,
         _ => {} // the rest is not for workers
     }
 }

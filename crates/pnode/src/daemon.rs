@@ -272,6 +272,7 @@ impl Node {
                 (self.events)(PNodeEvent::KeepsChanged(keeps.clone()));
                 self.handle(Input::KeepsChanged { keeps, peers });
             }
+            News::Standing(standing) => (self.events)(PNodeEvent::StandingChanged(standing)),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use zoo_content::Digest;
 use zoo_network::Traffic;
-use zoo_protocol::{JobId, Keep, NodeId, NodeProfile, Report, Work};
+use zoo_protocol::{JobId, Keep, NodeId, NodeProfile, Report, Standing, Work};
 use zoo_storage::Sent;
 
 /// Something worth showing.
@@ -37,6 +37,8 @@ pub enum PNodeEvent {
     WorkChanged(Work),
     /// The orchestrator gave another list of checkpoints to keep.
     KeepsChanged(Vec<Keep>),
+    /// What the network's journal says of the node is something else than before.
+    StandingChanged(Standing),
     /// All blobs of the present work are here; it runs.
     Started(Work),
     /// The running window has come so far.

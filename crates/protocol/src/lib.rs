@@ -17,6 +17,7 @@ pub mod limits;
 mod link;
 mod message;
 mod sealed;
+mod standing;
 mod storage;
 mod wire;
 mod work;
@@ -33,6 +34,7 @@ pub use limits::MAX_JOB_BLOBS;
 pub use link::Link;
 pub use message::{FromOrchestrator, Peer, Rejection, Role, ToOrchestrator};
 pub use sealed::{SealError, Sealed, Statement};
+pub use standing::{Account, Standing};
 pub use storage::{ParseStorageKindError, StorageKind};
 pub use wire::{MAX_FRAME_BYTES, Message, WireError, decode, encode};
 pub use work::{
@@ -43,4 +45,4 @@ pub use zoo_kernels::Profile;
 
 /// Version of the messages in this crate. A node says it first; an
 /// orchestrator that speaks another one answers [`Rejection::Version`].
-pub const VERSION: u16 = 9;
+pub const VERSION: u16 = 10;

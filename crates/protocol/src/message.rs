@@ -11,8 +11,8 @@ use zoo_content::Digest;
 
 use crate::limits::{self, MAX_JOB_BLOBS, MAX_PEERS};
 use crate::{
-    JobDescription, JobId, JournalHead, Keep, Link, Message, NodeId, NodeProfile, Report, Sealed, WireError,
-    Work,
+    JobDescription, JobId, JournalHead, Keep, Link, Message, NodeId, NodeProfile, Report, Sealed, Standing,
+    WireError, Work,
 };
 
 /// In which role somebody connects.
@@ -203,6 +203,8 @@ pub enum FromOrchestrator {
         /// Its size, bytes.
         bytes: u64,
     },
+    /// What the journal says of the worker.
+    Standing(Standing),
 }
 
 impl Message for FromOrchestrator {
@@ -224,6 +226,7 @@ impl Message for FromOrchestrator {
             Self::Refused(reason) => limits::explanation("reason of a refusal", reason),
             Self::Probe(peer) => peer.validate(),
             Self::Journal { head, .. } => head.validate(),
+            Self::Standing(standing) => standing.validate(),
             Self::Rejected(Rejection::Version { .. })
             | Self::Accepted(_)
             | Self::Event { .. }

@@ -12,9 +12,10 @@ use crate::limits::{self, MAX_EVALUATION_SHARDS, MAX_SUMMANDS, MAX_VNODES};
 use crate::{JobId, Message, NodeId, NodeKey, Sealed, Secret, Statement, WireError, encode};
 
 /// What a node should be doing now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Work {
     /// Nothing; wait.
+    #[default]
     Idle,
     /// Train one window.
     Train(TrainWindow),

@@ -64,7 +64,6 @@
 //! signed, and `apply` itself opens it. There is no second, opened copy that could disagree with
 //! the signed bytes, and a replay by an auditor verifies every signature again.
 
-mod accounting;
 mod activity;
 mod aggregation;
 mod checkpoints;
@@ -95,7 +94,6 @@ mod training;
 mod verification;
 mod work;
 
-pub use accounting::Account;
 pub use activity::Activity;
 pub use aggregation::{Aggregating, Answer};
 pub use checkpoints::{Checkpoint, Checkpoints, JobCheckpoints};

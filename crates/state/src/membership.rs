@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
-use zoo_protocol::{NodeId, NodeProfile};
+use zoo_protocol::{Account, NodeId, NodeProfile, Standing};
 
 use crate::limits::MAX_NODES;
-use crate::{Account, Answer, Event, LossCause, Measured, Missed, Phase, Refusal, Running, SeatState, State};
+use crate::{Answer, Event, LossCause, Measured, Missed, Phase, Refusal, Running, SeatState, State};
 
 /// A node that has joined at least once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +108,19 @@ impl State {
 
     pub(crate) fn is_live(&self, id: &NodeId) -> bool {
         self.nodes.get(id).is_some_and(|node| node.live)
+    }
+
+    /// What became of a node's work.
+    pub fn standing_of(&self, id: &NodeId) -> Standing {
+        let running = self.running.as_ref();
+        let barred =
+            running.filter(|running| running.is_barred(id)).and_then(|running| running.barred.get(id));
+        let checks = running.map(|running| running.verification.checks.keys());
+        Standing {
+            account: self.nodes.get(id).map(|known| known.account.clone()).unwrap_or_default(),
+            checked_now: checks.into_iter().flatten().filter(|(_, maker)| maker == id).count() as u32,
+            barred_through: barred.copied(),
+        }
     }
 
     pub(crate) fn credit(&mut self, id: &NodeId, update: impl FnOnce(&mut Account)) {

@@ -14,11 +14,11 @@
 
 use std::collections::BTreeSet;
 
-use zoo_protocol::NodeId;
+use zoo_protocol::{Account, NodeId};
 
 use crate::gathering::COMMITTEE;
 use crate::keeping::turn;
-use crate::{Account, Phase, Queued, Running, State};
+use crate::{Phase, Queued, Running, State};
 
 /// Newcomers that take part in a round although fewer nodes count.
 pub const IN_TURN_MIN: usize = COMMITTEE;

@@ -1,6 +1,8 @@
 //! What came of the commands, for reading from anywhere without a replay.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow};
@@ -10,19 +12,45 @@ use super::error::database_error;
 use super::schema::signed;
 
 /// Events read at once.
-const EVENT_PAGE: i64 = 256;
+const EVENT_PAGE: usize = 256;
+/// The newest events are kept in memory, whoever watches: so many, of so many bytes.
+const RECENT_MAX: usize = 4096;
+const RECENT_BYTES_MAX: usize = 4 << 20;
 /// Watchers that read at the same moment; others wait their turn.
 const READERS_MAX: u32 = 4;
 
 /// An event as it was written.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct StoredEvent {
     /// Its place in the order of events, from 0.
     pub sequence: u64,
     /// When, ms since the Unix epoch.
     pub at_ms: u64,
     /// Its encoding.
-    pub bytes: Vec<u8>,
+    pub bytes: Arc<[u8]>,
+}
+
+/// The newest events, in order and without gaps.
+#[derive(Debug, Default)]
+struct Recent {
+    events: VecDeque<StoredEvent>,
+    bytes: usize,
+}
+
+impl Recent {
+    fn push(&mut self, event: StoredEvent) {
+        self.bytes += event.bytes.len();
+        self.events.push_back(event);
+        while self.events.len() > RECENT_MAX || self.bytes > RECENT_BYTES_MAX {
+            self.bytes -= self.events.pop_front().map_or(0, |oldest| oldest.bytes.len());
+        }
+    }
+
+    /// The next events from number `from` on, if they are all here.
+    fn page(&self, from: u64) -> Option<Vec<StoredEvent>> {
+        let skipped = from.checked_sub(self.events.front()?.sequence)? as usize;
+        Some(self.events.iter().skip(skipped).take(EVENT_PAGE).cloned().collect())
+    }
 }
 
 /// The events of a journal, for reading beside its writer.
@@ -30,23 +58,27 @@ pub struct StoredEvent {
 pub struct Events {
     path: PathBuf,
     readers: SqlitePool,
+    recent: Arc<RwLock<Recent>>,
 }
 
 impl Events {
     /// Connects when they are first read.
     pub(super) fn new(path: PathBuf, options: SqliteConnectOptions) -> Self {
         let readers = SqlitePoolOptions::new().max_connections(READERS_MAX).connect_lazy_with(options);
-        Self { path, readers }
+        Self { path, readers, recent: Arc::default() }
     }
 
     /// The next events from number `from` on: at most 256, none if there are none yet.
     pub async fn page(&self, from: u64) -> Result<Vec<StoredEvent>, JournalError> {
+        if let Some(page) = self.recent.read().unwrap_or_else(PoisonError::into_inner).page(from) {
+            return Ok(page);
+        }
         let fail = |cause| database_error(&self.path, cause);
         let rows = sqlx::query(
             "SELECT sequence, at_ms, event FROM events WHERE sequence >= ? ORDER BY sequence LIMIT ?",
         )
         .bind(signed(from))
-        .bind(EVENT_PAGE)
+        .bind(EVENT_PAGE as i64)
         .fetch_all(&self.readers)
         .await
         .map_err(fail)?;
@@ -54,10 +86,16 @@ impl Events {
             Ok(StoredEvent {
                 sequence: row.try_get::<i64, _>("sequence")?.cast_unsigned(),
                 at_ms: row.try_get::<i64, _>("at_ms")?.cast_unsigned(),
-                bytes: row.try_get("event")?,
+                bytes: row.try_get::<Vec<u8>, _>("event")?.into(),
             })
         };
         rows.iter().map(stored).collect::<Result<_, sqlx::Error>>().map_err(fail)
+    }
+
+    /// Takes what was appended and is durable.
+    pub(super) fn appended(&self, events: impl IntoIterator<Item = StoredEvent>) {
+        let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
+        events.into_iter().for_each(|event| recent.push(event));
     }
 
     /// Events so far.
@@ -72,5 +110,31 @@ impl Events {
 
     pub(super) async fn close(&self) {
         self.readers.close().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(sequence: u64, bytes: usize) -> StoredEvent {
+        StoredEvent { sequence, at_ms: 0, bytes: vec![0; bytes].into() }
+    }
+
+    #[test]
+    fn the_newest_events_are_read_from_memory_which_is_bounded_and_older_ones_are_not() {
+        let mut recent = Recent::default();
+        assert!(recent.page(0).is_none(), "a journal that was just opened is read from its file");
+        (7..10_000).for_each(|sequence| recent.push(event(sequence, 100)));
+        let first = recent.events.front().unwrap().sequence;
+        assert_eq!((first, recent.events.len()), (10_000 - RECENT_MAX as u64, RECENT_MAX));
+        assert!(recent.page(first - 1).is_none());
+        let sequences =
+            |from| recent.page(from).unwrap().iter().map(|event| event.sequence).collect::<Vec<_>>();
+        assert_eq!(sequences(first), (first..first + EVENT_PAGE as u64).collect::<Vec<_>>());
+        assert_eq!(sequences(9_999), [9_999]);
+        assert_eq!((sequences(10_000), sequences(20_000)), (vec![], vec![]), "nothing yet");
+        recent.push(event(10_000, RECENT_BYTES_MAX));
+        assert_eq!((recent.events.len(), recent.bytes), (1, RECENT_BYTES_MAX));
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use zoo_pnode::{PNodeEvent, Snapshot};
-use zoo_protocol::{Form, NodeId, RefusedSummand, Report, Summand, VerifyWindow, Work, encode};
+use zoo_protocol::{Form, NodeId, RefusedSummand, Report, Standing, Summand, VerifyWindow, Work, encode};
 
 use super::hours::wall_clock_s;
 use super::terms::Rest;
@@ -34,6 +34,7 @@ struct Told {
     was_connected: bool,
     nobody_answers: Option<String>,
     work: Option<Work>,
+    standing: Standing,
     last_progress: Option<Instant>,
 }
 
@@ -146,6 +147,7 @@ impl Teller {
                 format!("not connected: {cause}; next try in {:.1} s", retry_in.as_secs_f64())
             }
             PNodeEvent::WorkChanged(_) | PNodeEvent::KeepsChanged(_) | PNodeEvent::Traffic(_) => return None,
+            PNodeEvent::StandingChanged(standing) => return self.standing(standing),
             PNodeEvent::Started(work) => match work {
                 Work::Idle => return None,
                 Work::Train(window) => {
@@ -216,6 +218,18 @@ impl Teller {
         let Snapshot { step, steps, loss, tokens_per_second } = *snapshot;
         let speed = count(tokens_per_second.into());
         Some(format!("round {round}: {doing}step {step} of {steps}, loss {loss:.3}, {speed} tokens/s"))
+    }
+
+    /// What its owner should hear of at once.
+    fn standing(&self, now: &Standing) -> Option<String> {
+        let before = std::mem::replace(&mut self.told().standing, now.clone());
+        let through = now.barred_through.filter(|_| before.barred_through != now.barred_through)?;
+        let why = if now.account.convictions > before.account.convictions {
+            "others who did its work again came to something else (is this machine's memory sound?)"
+        } else {
+            "it was at fault"
+        };
+        Some(format!("this node has no part in the rounds through {}: {why}", through + 1))
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {
@@ -298,6 +312,9 @@ fn line(event: &PNodeEvent) -> Value {
             "checkpoints": keeps.iter().map(|keep| json!({
                 "job": keep.job, "round": keep.round, "checkpoint": keep.checkpoint,
             })).collect::<Vec<_>>(),
+        }),
+        PNodeEvent::StandingChanged(Standing { account, checked_now, barred_through }) => json!({
+            "event": "standing", "account": account, "checked_now": checked_now, "barred_through": barred_through,
         }),
         PNodeEvent::Traffic(traffic) => json!({
             "event": "traffic", "sent_bytes": traffic.sent_bytes, "received_bytes": traffic.received_bytes,

@@ -1,8 +1,27 @@
-//! Who did what: counters that only grow.
+//! What a network's journal says of a node.
 
 use serde::{Deserialize, Serialize};
 
-/// What a node has done so far, in all jobs.
+use crate::{Message, WireError};
+
+/// What a node is told of itself: what became of its work in the eyes of the others. Like work it is level-triggered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// What it has done.
+    pub account: Account,
+    /// Windows of its that others train again at the moment, or will as soon as somebody can be spared.
+    pub checked_now: u32,
+    /// It is kept out of the running job through this round.
+    pub barred_through: Option<u32>,
+}
+
+impl Message for Standing {
+    fn validate(&self) -> Result<(), WireError> {
+        Ok(())
+    }
+}
+
+/// What a node has done so far, in all jobs: counters that only grow.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     /// Contributions that were accepted.
