@@ -248,6 +248,10 @@ impl Agent {
                 };
                 self.finish(report, effects);
             }
+            (BlobKind::Amended(_), Work::Aggregate(Aggregate { job, round, attempt, .. })) => {
+                let (job, round, attempt) = (*job, *round, *attempt);
+                self.finish(Report::Unamendable { job, round, attempt }, effects);
+            }
             (BlobKind::Replica(_), Work::Verify(VerifyWindow { maker, window, .. })) => {
                 let (job, round, maker) = (window.job, window.round, *maker);
                 self.finish(Report::Withheld { job, round, maker }, effects);
@@ -357,7 +361,7 @@ fn name_of(kind: BlobKind) -> &'static str {
         BlobKind::Manifest => "checkpoint manifest",
         BlobKind::CheckpointPart => "checkpoint",
         BlobKind::Data => "data",
-        BlobKind::Update(_) => "update",
+        BlobKind::Update(_) | BlobKind::Amended(_) => "update",
         BlobKind::Replica(_) => "replica state",
         BlobKind::KeptManifest | BlobKind::KeptPart => "kept checkpoint",
     }

@@ -19,6 +19,8 @@ pub enum BlobKind {
     Data,
     /// The encoded update, or the sum of updates, of one VNode, made by this node.
     Update(NodeId),
+    /// The same of an earlier round that is amended.
+    Amended(NodeId),
     /// What the replica of this node kept before the window that is to be verified.
     Replica(NodeId),
     /// The manifest of a checkpoint that the node is asked to keep.
@@ -42,7 +44,7 @@ impl BlobKind {
     /// Who has it, if it is one node's own.
     pub fn maker(self) -> Option<NodeId> {
         match self {
-            Self::Update(maker) | Self::Replica(maker) => Some(maker),
+            Self::Update(maker) | Self::Amended(maker) | Self::Replica(maker) => Some(maker),
             _ => None,
         }
     }
@@ -115,24 +117,28 @@ pub fn named_by(work: &Work) -> BTreeMap<Digest, Need> {
             (evaluate.checkpoint, MANIFEST),
         ]),
         Work::Aggregate(aggregate) => {
-            let mut needs = summands(&aggregate.summands);
+            let amended = aggregate.amendment.iter();
+            let amended = amended.flat_map(|it| [&it.summands, &it.withdrawn, &it.withdraws]);
+            let mut needs: BTreeMap<_, _> =
+                amended.flat_map(|list| summands(list, BlobKind::Amended)).collect();
+            // What is of both rounds is above all of the present one.
+            needs.extend(summands(&aggregate.summands, BlobKind::Update));
             needs.insert(aggregate.program, PROGRAM);
             needs.insert(aggregate.base, MANIFEST);
             needs
         }
         Work::Sum(sum) => {
-            let mut needs = summands(&sum.summands);
+            let mut needs: BTreeMap<_, _> = summands(&sum.summands, BlobKind::Update).collect();
             needs.insert(sum.program, PROGRAM);
             needs
         }
     }
 }
 
-fn summands(summands: &[Summand]) -> BTreeMap<Digest, Need> {
-    let updates = summands.iter().flat_map(|summand| {
-        let kind = BlobKind::Update(summand.node);
+fn summands(summands: &[Summand], kind: impl Fn(NodeId) -> BlobKind) -> impl Iterator<Item = (Digest, Need)> {
+    summands.iter().flat_map(move |summand| {
+        let kind = kind(summand.node);
         let need = move |bytes: u64| Need { kind, max_bytes: bytes.min(MAX_BLOB_BYTES) };
         summand.updates.iter().map(move |update| (update.update, need(update.bytes)))
-    });
-    updates.collect()
+    })
 }

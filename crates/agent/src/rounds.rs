@@ -24,8 +24,8 @@ pub struct Retention {
 
 impl Default for Retention {
     fn default() -> Self {
-        // What a window started from is asked for until it is settled whether it is right.
-        Self { rounds: 7, jobs: 4 }
+        // What a window started from is asked for until it is settled whether it is right, and what a round was made of until it is final.
+        Self { rounds: 9, jobs: 4 }
     }
 }
 

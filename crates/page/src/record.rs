@@ -238,7 +238,7 @@ impl Told {
             Report::Evaluated { .. } => done.evaluations += 1,
             Report::Refused { summands, .. } => done.refused_of_others += summands.len() as u64,
             Report::Verified { .. } => done.verifications += 1,
-            Report::Missing { .. } | Report::Withheld { .. } => {}
+            Report::Missing { .. } | Report::Withheld { .. } | Report::Unamendable { .. } => {}
             Report::Failed { reason, .. } => {
                 done.failures += 1;
                 self.trouble(reason);

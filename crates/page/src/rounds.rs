@@ -245,6 +245,7 @@ mod tests {
             norm_limits: Vec::new(),
             summands: summands.iter().map(summand).collect(),
             step: 4,
+            amendment: None,
         })
     }
 

@@ -38,8 +38,8 @@ pub use standing::{Account, Standing};
 pub use storage::{ParseStorageKindError, StorageKind};
 pub use wire::{MAX_FRAME_BYTES, Message, WireError, decode, encode};
 pub use work::{
-    Aggregate, Commitment, Evaluate, Form, RefusedSummand, Report, Share, Sum, Summand, TrainWindow,
-    VNodeUpdate, VerifyWindow, WindowOutcome, Work,
+    Aggregate, Amendment, Commitment, Evaluate, Form, RefusedSummand, Report, Share, Sum, Summand,
+    TrainWindow, VNodeUpdate, VerifyWindow, WindowOutcome, Work,
 };
 pub use zoo_kernels::Profile;
 

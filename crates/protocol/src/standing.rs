@@ -42,6 +42,8 @@ pub struct Account {
     pub verified: u64,
     /// Windows of others that it trained again to what turned out to be right.
     pub verifications: u64,
+    /// Contributions that went into a finished round and were taken back out of it, since the node was convicted.
+    pub withdrawn: u64,
     /// Windows, or verdicts on those of others, that turned out to be wrong.
     pub convictions: u64,
 }

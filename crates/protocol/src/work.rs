@@ -240,6 +240,24 @@ pub struct Aggregate {
     pub summands: Vec<Summand>,
     /// Inner step of the job after the round.
     pub step: u64,
+    /// An earlier round, out of which something is taken back in the same step.
+    pub amendment: Option<Amendment>,
+}
+
+/// An earlier round that should have come to something else: the makers of some of its contributions were convicted since. What its updates
+/// came to on average without these, less what they came to with them, is added to what those of the present round come to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Amendment {
+    /// The round.
+    pub round: u32,
+    /// The norm that its updates were clipped to.
+    pub norm_limits: Vec<u64>,
+    /// What its outer step added.
+    pub summands: Vec<Summand>,
+    /// Contributions in these that were taken back before.
+    pub withdrawn: Vec<Summand>,
+    /// Contributions in these that are taken back now.
+    pub withdraws: Vec<Summand>,
 }
 
 /// Evaluate one shard of the held-out data.
@@ -379,6 +397,15 @@ pub enum Report {
         /// Whose it is.
         maker: NodeId,
     },
+    /// What the amendment of an earlier round takes can be had from nobody.
+    Unamendable {
+        /// The job.
+        job: JobId,
+        /// The round whose work it is.
+        round: u32,
+        /// The attempt.
+        attempt: u32,
+    },
 }
 
 /// A summand that cannot be added, whoever tries: what is wrong with it is in its bytes or in what was said of them.
@@ -402,7 +429,8 @@ impl Message for Work {
             Self::Verify(task) => task.window.validate(),
             Self::Aggregate(task) => {
                 limits::at_most("limits of norms", task.norm_limits.len() as u64, MAX_VNODES as u64)?;
-                summands(&task.summands)
+                summands(&task.summands)?;
+                task.amendment.as_ref().map_or(Ok(()), Amendment::validate)
             }
             Self::Sum(task) => {
                 limits::positive("vnodes of a sum", task.vnodes.into())?;
@@ -422,6 +450,13 @@ impl Message for Work {
 fn summands(summands: &[Summand]) -> Result<(), WireError> {
     limits::at_most("summands", summands.len() as u64, MAX_SUMMANDS as u64)?;
     summands.iter().try_for_each(|summand| limits::updates(&summand.updates))
+}
+
+impl Message for Amendment {
+    fn validate(&self) -> Result<(), WireError> {
+        limits::at_most("limits of norms", self.norm_limits.len() as u64, MAX_VNODES as u64)?;
+        [&self.summands, &self.withdrawn, &self.withdraws].into_iter().try_for_each(|list| summands(list))
+    }
 }
 
 impl Message for Share {
@@ -474,7 +509,8 @@ impl Message for Report {
             | Self::Evaluated { .. }
             | Self::Kept { .. }
             | Self::Verified { .. }
-            | Self::Withheld { .. } => Ok(()),
+            | Self::Withheld { .. }
+            | Self::Unamendable { .. } => Ok(()),
         }
     }
 }

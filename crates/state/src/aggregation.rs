@@ -10,8 +10,8 @@ use zoo_update::norm_limit;
 use crate::gathering::COMMITTEE;
 use crate::round::winner;
 use crate::{
-    Checkpoint, Contribution, Event, Failure, FaultKind, Gathering, Missed, Phase, Refusal, Restart, Running,
-    State, SumState,
+    Checkpoint, Contribution, Event, Failure, FaultKind, Gathering, Missed, OpenRound, Phase, Refusal,
+    Restart, Running, State, SumState,
 };
 
 /// Contributions come together over the partial sums of a [`Gathering`], then the *voters* (every live node in good standing, or the
@@ -71,6 +71,10 @@ pub struct Aggregating {
     pub refusals: BTreeMap<NodeId, BTreeMap<NodeId, String>>,
     /// Contributions that did not count in the checkpoints of voters, and of which.
     pub left_out: BTreeMap<NodeId, BTreeSet<NodeId>>,
+    /// An earlier round, out of which something is taken back.
+    pub amends: Option<u32>,
+    /// Voters that cannot have what that takes.
+    pub unamendable: BTreeSet<NodeId>,
 }
 
 /// The deadline is put off so often before the round restarts, or finishes with what there is.
@@ -196,6 +200,7 @@ impl State {
             tokens: contributions.values().map(|contribution| contribution.tokens).sum(),
         });
         let gathering = Gathering::plan(running.description.plan.topology, &contributions, &self.nodes);
+        let amends = running.to_be_amended(&contributions);
         running.phase = Phase::Aggregating(Aggregating {
             attempt,
             since_ms: None,
@@ -208,6 +213,8 @@ impl State {
             answers: BTreeMap::new(),
             refusals: BTreeMap::new(),
             left_out: BTreeMap::new(),
+            amends,
+            unamendable: BTreeSet::new(),
         });
     }
 
@@ -331,7 +338,7 @@ impl State {
         let voters: Vec<NodeId> =
             there.iter().copied().filter(|node| aggregating.gathering.is_voter(node)).collect();
         let is_over = aggregating.deadline_ms(patience_ms).is_some_and(|deadline_ms| deadline_ms <= now_ms);
-        if self.drop_missing(&voters, there.len(), events) {
+        if self.drop_missing(&voters, there.len(), events) || self.drop_amendment(&voters, events) {
             return true;
         }
         let Some(Running { phase: Phase::Aggregating(aggregating), .. }) = &mut self.running else {
@@ -432,6 +439,8 @@ impl State {
             return self.restart_round(Restart::Tie, events);
         }
         let mut contributions = aggregating.contributions.clone();
+        let (norm_limits, gathering) = (aggregating.norm_limits.clone(), aggregating.gathering.clone());
+        let amended = aggregating.amends;
         let left_out = aggregating.left_out_by(&ballots[&agreed]);
         for (&reported, nodes) in ballots.iter().filter(|(checkpoint, _)| **checkpoint != agreed) {
             for &node in nodes {
@@ -447,6 +456,19 @@ impl State {
         }
         let holders = ballots[&agreed].clone();
         if holders.iter().any(|holder| self.is_live(holder)) {
+            if let (Some(running), Some(round)) = (&mut self.running, amended) {
+                let taken_back = running.amended(round);
+                for event in &taken_back {
+                    if let Event::ContributionWithdrawn { node, .. } = event {
+                        self.credit(node, |account| account.withdrawn += 1);
+                    }
+                }
+                events.extend(taken_back);
+            }
+            if let Some(running) = &mut self.running {
+                let (contributions, withdrawn) = (contributions.clone(), BTreeSet::new());
+                running.open_round(OpenRound { norm_limits, gathering, contributions, withdrawn });
+            }
             self.finish_round(agreed, holders, contributions, now_ms, events);
         } else {
             self.restart_round(Restart::HoldersLost, events);

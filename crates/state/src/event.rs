@@ -351,6 +351,17 @@ pub enum Event {
         /// Why.
         why: Unverified,
     },
+    /// What a convicted node had given to a round that was not final is out of the model again, or stays in it.
+    ContributionWithdrawn {
+        /// The job.
+        job: JobId,
+        /// The round in which it counted.
+        round: u32,
+        /// Whose.
+        node: NodeId,
+        /// The round with whose outer step it was taken back; none if nobody has any more what that takes.
+        withdrawn_in: Option<u32>,
+    },
 }
 
 impl Message for Event {

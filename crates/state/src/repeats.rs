@@ -32,6 +32,7 @@ impl State {
             Report::Withheld { round, maker, .. } => {
                 !self.has_said(node, (*round, *maker), Opinion::Withheld)
             }
+            Report::Unamendable { .. } => !self.aggregating().is_some_and(|it| it.unamendable.contains(node)),
             // A challenge is answered once, and after a failure a node is idle.
             Report::Proved { .. } | Report::Failed { .. } => true,
         }

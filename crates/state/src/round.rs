@@ -10,8 +10,8 @@ use crate::limits::{MAX_FRUITLESS, MAX_PARTICIPANTS};
 use crate::shares::Pace;
 use crate::tempo::Tempo;
 use crate::{
-    Aggregating, Evaluating, Event, Failure, FaultKind, Late, Missed, Restart, Seat, SeatState, State, Trail,
-    Training, Verification,
+    Aggregating, Evaluating, Event, Failure, FaultKind, Late, Missed, OpenRound, Restart, Seat, SeatState,
+    State, Trail, Training, Verification,
 };
 
 /// The job that runs.
@@ -55,6 +55,10 @@ pub struct Running {
     pub trails: BTreeMap<NodeId, Trail>,
     /// Windows that others train again.
     pub verification: Verification,
+    /// Rounds that are over and not final.
+    pub open: BTreeMap<u32, OpenRound>,
+    /// Whose contributions are to be taken back out of which of them.
+    pub withdrawals: BTreeMap<u32, BTreeSet<NodeId>>,
     /// Where the round stands.
     pub phase: Phase,
 }
@@ -93,6 +97,8 @@ impl Running {
             ahead: BTreeMap::new(),
             trails: BTreeMap::new(),
             verification: Verification::default(),
+            open: BTreeMap::new(),
+            withdrawals: BTreeMap::new(),
             phase: Phase::Waiting,
         }
     }

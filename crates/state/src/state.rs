@@ -126,6 +126,9 @@ impl State {
             Report::Missing { job, round, attempt, maker } => {
                 self.missing(node, &Attempt { job, round, attempt }, maker)
             }
+            Report::Unamendable { job, round, attempt } => {
+                self.unamendable(node, &Attempt { job, round, attempt })
+            }
             Report::Refused { job, round, attempt, ref summands } => {
                 self.refused(node, &Attempt { job, round, attempt }, summands)
             }

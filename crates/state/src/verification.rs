@@ -12,8 +12,8 @@
 //! A verifier has no part in the round while it trains, so what is drawn costs the network that part of its work and no time: as many nodes
 //! verify as the round can spare, the others' windows wait for the next.
 //!
-//! Who is convicted is in quarantine for some rounds, and for twice as many each time; what it gave to the present round is not used.
-//! Rounds that are over stay as they are, and so does what it gave to them.
+//! Who is convicted is in quarantine for some rounds, and for twice as many each time; what it gave to the present round is not used, and
+//! what it gave to rounds that are not final yet is taken back ([`crate::OpenRound`]).
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -361,6 +361,7 @@ impl State {
         running.ahead.remove(&node);
         running.verification.undrawn.retain(|(_, maker), _| *maker != node);
         running.close_checks(|(_, maker)| *maker == node, Unverified::Convicted, events);
+        running.withdraw(node);
         running.verification.checks.values_mut().for_each(|check| _ = check.opinions.remove(&node));
         match &mut running.phase {
             Phase::Waiting => {}
@@ -407,6 +408,9 @@ impl State {
             running.verification.checks.keys().filter(|window| is_over(window)).copied().collect();
         for window in over {
             self.conclude(window, Verdict::Open(Unverified::Expired), events);
+        }
+        if let Some(running) = &mut self.running {
+            running.close_rounds(events);
         }
     }
 

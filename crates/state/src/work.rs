@@ -234,6 +234,7 @@ impl Running {
             norm_limits: norm_limits.clone(),
             summands: gathering.summands(round, &gathering.top, 0..vnodes, contributions),
             step: self.step_after(),
+            amendment: aggregating.amends.and_then(|round| self.amendment(round)),
         })
     }
 

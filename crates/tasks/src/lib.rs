@@ -244,9 +244,23 @@ pub fn aggregate(
 ) -> Result<Added<Aggregated>, TaskError> {
     let spec = program(store, &work.program)?;
     let base = at_hand.checkpoint(store, &work.base)?;
+    let lists = work.amendment.as_ref().map(|it| [&it.summands, &it.withdrawn, &it.withdraws]);
+    let lists = lists.map(|lists| lists.map(|list| Fetched::all(store, list)));
+    let lists = lists
+        .map(|[summands, withdrawn, withdraws]| Ok::<_, StoreError>([summands?, withdrawn?, withdraws?]));
+    let lists = lists.transpose()?;
+    let lists = lists.as_ref().map(|lists| lists.each_ref().map(|list| Fetched::summands(list)));
+    let amendment = work.amendment.as_ref().zip(lists.as_ref());
+    let amendment = amendment.map(|(it, [summands, withdrawn, withdraws])| zoo_training::Amendment {
+        round: it.round,
+        norm_limits: &it.norm_limits,
+        summands,
+        withdrawn,
+        withdraws,
+    });
     add(store, &spec, work.round, &work.summands, |summands| {
         let (round, step, norm_limits) = (work.round, work.step, &work.norm_limits[..]);
-        let task = AggregateTask { spec: &spec, base, round, step, norm_limits, summands };
+        let task = AggregateTask { spec: &spec, base, round, step, norm_limits, summands, amendment };
         let Aggregation { checkpoint, left_out } = zoo_training::aggregate(task)?;
         let mut left_out: Vec<NodeId> = left_out.into_iter().map(|at| work.summands[at].node).collect();
         left_out.sort_unstable();
@@ -265,6 +279,39 @@ pub fn sum(store: &dyn BlobStore, work: &Sum) -> Result<Added<Vec<(String, Verif
     })
 }
 
+/// A summand whose blobs are here.
+struct Fetched<'a> {
+    said: &'a Summand,
+    norms: Vec<u64>,
+    blobs: Vec<VerifiedBlob>,
+}
+
+impl<'a> Fetched<'a> {
+    fn all(store: &dyn BlobStore, summands: &'a [Summand]) -> Result<Vec<Self>, StoreError> {
+        let fetched = |said: &'a Summand| {
+            let blobs = said.updates.iter().map(|update| store.get(&update.update));
+            let norms = said.updates.iter().map(|update| update.norm).collect();
+            Ok(Self { said, norms, blobs: blobs.collect::<Result<_, _>>()? })
+        };
+        summands.iter().map(fetched).collect()
+    }
+
+    /// As they are added.
+    fn summands(fetched: &[Self]) -> Vec<zoo_training::Summand<'_>> {
+        let summand = |Self { said, norms, blobs }: &'_ Self| zoo_training::Summand {
+            form: match said.form {
+                Form::Contribution => zoo_training::Form::Updates { norms },
+                Form::Sum(contributions) => zoo_training::Form::Sums(contributions),
+            },
+            round: said.round,
+            tokens: said.tokens,
+            first_vnode: said.first_vnode as usize,
+            blobs,
+        };
+        fetched.iter().map(summand).collect()
+    }
+}
+
 /// Adds `summands`; when that fails, finds out which of them cannot be added, and why.
 fn add<T>(
     store: &dyn BlobStore,
@@ -273,26 +320,8 @@ fn add<T>(
     summands: &[Summand],
     add: impl Fn(&[zoo_training::Summand]) -> Result<T, TrainError>,
 ) -> Result<Added<T>, TaskError> {
-    let blobs = |summand: &Summand| {
-        summand.updates.iter().map(|update| store.get(&update.update)).collect::<Result<Vec<_>, _>>()
-    };
-    let blobs = summands.iter().map(blobs).collect::<Result<Vec<_>, _>>()?;
-    let norms = |summand: &Summand| summand.updates.iter().map(|update| update.norm).collect::<Vec<_>>();
-    let norms: Vec<_> = summands.iter().map(norms).collect();
-    let fetched: Vec<_> = summands
-        .iter()
-        .zip(blobs.iter().zip(&norms))
-        .map(|(summand, (blobs, norms))| zoo_training::Summand {
-            form: match summand.form {
-                Form::Contribution => zoo_training::Form::Updates { norms },
-                Form::Sum(contributions) => zoo_training::Form::Sums(contributions),
-            },
-            round: summand.round,
-            tokens: summand.tokens,
-            first_vnode: summand.first_vnode as usize,
-            blobs,
-        })
-        .collect();
+    let here = Fetched::all(store, summands)?;
+    let fetched = Fetched::summands(&here);
     let added = add(&fetched);
     if let Err(cause) = &added
         && !is_fault_of_summand(cause)

@@ -391,6 +391,7 @@ impl<'a> Run<'a> {
             step: u64::from((round + 1) * INNER_STEPS),
             norm_limits: &norm_limits(&norms),
             summands: &summands,
+            amendment: None,
         };
         let aggregation = aggregate(task).expect("there are contributions");
         self.checkpoint = aggregation.checkpoint;

@@ -20,6 +20,7 @@ use zoo_update::{
     Aggregate, Agreement, Header, Update, UpdateError, norm_limit, weight_of_late_tokens, weight_of_tokens,
 };
 
+use crate::amendment::Amendment;
 use crate::checkpoint::{Checkpoint, Progress, VNodeState};
 use crate::error::TrainError;
 use crate::network_state::{build, layout};
@@ -80,6 +81,8 @@ pub struct AggregateTask<'a> {
     pub norm_limits: &'a [u64],
     /// What goes in; neither the order nor how contributions were summed up before matters.
     pub summands: &'a [Summand<'a>],
+    /// An earlier round, out of which something is taken back.
+    pub amendment: Option<Amendment<'a>>,
 }
 
 /// Part of a sealed round: some VNodes of some contributions.
@@ -205,7 +208,11 @@ fn next_checkpoint(task: AggregateTask<'_>) -> Result<(Checkpoint, Option<Agreem
         let limit = task.norm_limits[place];
         let vnode = &mut network.vnodes_mut()[place];
         let sum = sum(task.spec, task.round, task.summands, place, vnode, limit, agreement.as_mut())?;
-        let mean = sum.mean().map_err(|cause| update_error(vnode, cause))?;
+        let mut mean = sum.mean().map_err(|cause| update_error(vnode, cause))?;
+        if let Some(amendment) = &task.amendment {
+            let correction = amendment.correction(task.spec, place, vnode)?;
+            mean.iter_mut().zip(correction).for_each(|(mean, more)| *mean += more);
+        }
         let velocity = momentum.as_mut().map(|momentum| &mut momentum.vnodes_mut()[place]);
         outer_step(task.spec.outer, vnode, velocity, &mean)?;
         vnodes.push(VNodeState {
@@ -249,7 +256,7 @@ fn are_comparable(summands: &[Summand<'_>]) -> bool {
 }
 
 /// The sum of what the summands say of the VNode at `place`, each update clipped to `norm_limit`; if all are updates they can be compared.
-fn sum(
+pub(crate) fn sum(
     spec: &TrainingSpec,
     round: u32,
     summands: &[Summand<'_>],
@@ -287,7 +294,26 @@ fn sum(
     sum().map_err(|cause| update_error(vnode, cause))
 }
 
-fn weight(summand: &Summand<'_>, round: u32) -> u64 {
+/// Calls `take` with the update of the VNode at `place` of every contribution.
+pub(crate) fn each_update(
+    spec: &TrainingSpec,
+    contributions: &[Summand<'_>],
+    place: usize,
+    vnode: &VNode,
+    mut take: impl FnMut(&Summand<'_>, Update) -> Result<(), UpdateError>,
+) -> Result<(), UpdateError> {
+    let codec = spec.update.codec();
+    let layout = layout(vnode)?;
+    for contribution in contributions {
+        let Some((_, blob)) = contribution.blob(place) else { continue };
+        let (round, tokens, layout) = (contribution.round, contribution.tokens, layout.clone());
+        let expected = Header { round, vnode: vnode.id().to_owned(), tokens, layout };
+        take(contribution, codec.decode(blob.bytes(), &expected)?)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn weight(summand: &Summand<'_>, round: u32) -> u64 {
     if summand.round < round {
         weight_of_late_tokens(summand.tokens)
     } else {
@@ -305,7 +331,7 @@ fn check_norm(update: &Update, said: Option<u64>) -> Result<(), UpdateError> {
     Err(UpdateError::Unexpected { what: "a norm of", expected, actual: actual.to_string() })
 }
 
-fn update_error(vnode: &VNode, cause: UpdateError) -> TrainError {
+pub(crate) fn update_error(vnode: &VNode, cause: UpdateError) -> TrainError {
     TrainError::Update { vnode: vnode.id().to_owned(), cause }
 }
 

@@ -31,6 +31,7 @@
 //! [`RunDirectory`] and [`ModelFolder`] alone.
 
 mod aggregate;
+mod amendment;
 mod checkpoint;
 mod dataset;
 mod error;
@@ -51,6 +52,7 @@ mod window;
 pub use aggregate::{
     AggregateTask, Aggregation, Form, SumTask, Summand, aggregate, inspect, norm_limits, partial_sums,
 };
+pub use amendment::Amendment;
 pub use checkpoint::{
     BlobEntry, Checkpoint, CheckpointError, Lineage, MANIFEST_BYTES_MAX, MANIFEST_FORMAT, Manifest, Progress,
     VNodeEntry, VNodeState,

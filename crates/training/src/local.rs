@@ -116,6 +116,7 @@ impl<'a> LocalJob<'a> {
             step,
             norm_limits: &norm_limits(&norms),
             summands: &summands,
+            amendment: None,
         };
         aggregate(task).map(|aggregation| aggregation.checkpoint)
     }

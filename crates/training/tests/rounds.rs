@@ -7,9 +7,9 @@ use std::ops::ControlFlow;
 use common::{advance, go_on, name, spec, text, whole, with_threads};
 use zoo_content::{Digest, InclusionProof, VerifiedBlob};
 use zoo_training::{
-    AggregateTask, Checkpoint, Dataset, Form, LocalJob, Outer, PARAMETERS_EVERY, Share, SparseSettings,
-    SumTask, Summand, TrainError, Trainer, TrainingSpec, UpdateFormat, WindowResult, WindowTask, aggregate,
-    equal_shares, layout, network_of, norm_limits, partial_sums, rewarm, train_window,
+    AggregateTask, Amendment, Checkpoint, Dataset, Form, LocalJob, Outer, PARAMETERS_EVERY, Share,
+    SparseSettings, SumTask, Summand, TrainError, Trainer, TrainingSpec, UpdateFormat, WindowResult,
+    WindowTask, aggregate, equal_shares, layout, network_of, norm_limits, partial_sums, rewarm, train_window,
 };
 use zoo_update::{Header, Update};
 
@@ -56,7 +56,15 @@ fn merge(
     let (updates, norms) = given(results.iter().copied());
     let contributions = contributions(0, results, &updates, &norms);
     let norm_limits = &norm_limits(&norms);
-    let task = AggregateTask { spec, base, round: 0, step: 3, norm_limits, summands: &contributions };
+    let task = AggregateTask {
+        spec,
+        base,
+        round: 0,
+        step: 3,
+        norm_limits,
+        summands: &contributions,
+        amendment: None,
+    };
     aggregate(task).map(|aggregation| aggregation.checkpoint)
 }
 
@@ -109,7 +117,15 @@ fn any_tree_of_partial_sums_gives_the_same_checkpoint() {
         let firsts = [0, 2, 3];
         let top: Vec<Summand> = parts.iter().zip(firsts).map(|(blobs, first)| of(5, first, blobs)).collect();
         let norm_limits = &norm_limits[..];
-        let task = AggregateTask { spec: &spec, base: &base, round: 0, step: 3, norm_limits, summands: &top };
+        let task = AggregateTask {
+            spec: &spec,
+            base: &base,
+            round: 0,
+            step: 3,
+            norm_limits,
+            summands: &top,
+            amendment: None,
+        };
         assert_eq!(name(&aggregate(task).unwrap().checkpoint), at_once, "{update:?}");
 
         let gap = AggregateTask { summands: &top[1..], ..task };
@@ -197,10 +213,80 @@ fn apart_equals_together(update: UpdateFormat) {
         let mut contributions = contributions(round, &all, &updates, &norms);
         contributions.reverse();
         let (step, norm_limits) = (base.progress.step + 4, &norm_limits(&norms)[..]);
-        let task =
-            AggregateTask { spec: &spec, base: &base, round, step, norm_limits, summands: &contributions };
+        let task = AggregateTask {
+            spec: &spec,
+            base: &base,
+            round,
+            step,
+            norm_limits,
+            summands: &contributions,
+            amendment: None,
+        };
         base = aggregate(task).unwrap().checkpoint;
         assert_eq!(name(&base), name(job.checkpoint()), "after round {round}");
+    }
+}
+
+#[test]
+fn what_is_taken_back_out_of_a_round_leaves_what_would_have_been_without_it() {
+    let data = text();
+    let sparse = UpdateFormat::Sparse(SparseSettings::default());
+    for (update, momentum) in [(UpdateFormat::Dense, 0.0), (sparse, 0.0)] {
+        let spec = TrainingSpec { outer: Outer { learning_rate: 0.7, momentum }, update, ..spec() };
+        let base = first_checkpoint(&spec, &data);
+        let results: Vec<_> = (0..4)
+            .map(|replica| {
+                let share = Share { first_sequence: 100 * replica, sequences_per_step: 4, inner_steps: 3 };
+                window(&spec, &data, &base, share)
+            })
+            .collect();
+        let all: Vec<&WindowResult> = results.iter().collect();
+        let (updates, norms) = given(results.iter());
+        let first = contributions(0, &all, &updates, &norms);
+        let limits = &norm_limits(&norms)[..];
+        let round = |base: &Checkpoint, round, summands: &[Summand], amendment| {
+            let task =
+                AggregateTask { spec: &spec, base, round, step: 3, norm_limits: limits, summands, amendment };
+            aggregate(task).unwrap().checkpoint
+        };
+        // The next round, which is made of what one of them gave.
+        let next = contributions(1, &all[..1], &updates[..1], &norms[..1]);
+        let next: Vec<_> = next.iter().map(|given| Summand { round: 0, ..*given }).collect();
+        let with = round(&base, 0, &first, None);
+        let amended = |summands, withdrawn, withdraws| {
+            let amendment = Amendment { round: 0, norm_limits: limits, summands, withdrawn, withdraws };
+            round(&with, 1, &next, Some(amendment))
+        };
+        let values = |checkpoint: &Checkpoint| -> Vec<f32> {
+            let network = checkpoint.network(&spec).unwrap();
+            let parameters = network.vnodes().iter().flat_map(|vnode| vnode.parameters());
+            parameters.flat_map(|parameter| parameter.value.iter().copied()).collect()
+        };
+        let furthest = |a: &Checkpoint, b: &Checkpoint| {
+            let (a, b) = (values(a), values(b));
+            a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+        };
+        for gone in [&first[2..3], &first[1..3], &first[..]] {
+            let left: Vec<_> = first
+                .iter()
+                .filter(|given| !gone.iter().any(|gone| gone.blobs[0].digest() == given.blobs[0].digest()))
+                .copied()
+                .collect();
+            // If it had not been there: the same limits, and what the next round says is the same.
+            let without = if left.is_empty() { base.clone() } else { round(&base, 0, &left, None) };
+            let expected = round(&without, 1, &next, None);
+            let at_once = amended(&first[..], &[][..], gone);
+            assert!(furthest(&at_once, &expected) < 1e-6, "{:e}", furthest(&at_once, &expected));
+            assert!(furthest(&round(&with, 1, &next, None), &expected) > 1e-4, "it makes a difference");
+        }
+        // What a tree added is taken apart as well, to the same bits.
+        let vnodes = (0, base.vnodes.len());
+        let task = SumTask { spec: &spec, round: 0, vnodes, norm_limits: limits, summands: &first };
+        let sums: Vec<VerifiedBlob> = partial_sums(task).unwrap().into_iter().map(|(_, sum)| sum).collect();
+        let tokens = first.iter().map(|given| given.tokens).sum();
+        let sum = Summand { form: Form::Sums(4), round: 0, tokens, first_vnode: 0, blobs: &sums };
+        let one_by_one = amended(&first[..], &first[1..2], &first[2..3]);
+        assert_eq!(name(&amended(&[sum][..], &first[1..2], &first[2..3])), name(&one_by_one));
     }
 }
 
@@ -252,8 +338,15 @@ fn the_outer_step_is_the_documented_arithmetic() {
         let contributions = [Summand::contribution(round, result.tokens(), &norms, &updates)];
         let before = base.network(&spec).unwrap().vnodes()[0].parameters()[0].value[7];
         let (step, norm_limits) = (0, &norms[..]);
-        let task =
-            AggregateTask { spec: &spec, base: &base, round, step, norm_limits, summands: &contributions };
+        let task = AggregateTask {
+            spec: &spec,
+            base: &base,
+            round,
+            step,
+            norm_limits,
+            summands: &contributions,
+            amendment: None,
+        };
         base = aggregate(task).unwrap().checkpoint;
         let after = base.network(&spec).unwrap().vnodes()[0].parameters()[0].value[7];
         expected_velocity = outer.momentum * expected_velocity + gradient;
@@ -414,13 +507,27 @@ fn contributions_that_do_not_belong_are_refused_by_vnode() {
     for (updates, tokens, round, message) in cases {
         let contributions = [Summand::contribution(round, tokens, &norms, updates)];
         let (step, norm_limits) = (1, &norms[..]);
-        let task =
-            AggregateTask { spec: &spec, base: &base, round, step, norm_limits, summands: &contributions };
+        let task = AggregateTask {
+            spec: &spec,
+            base: &base,
+            round,
+            step,
+            norm_limits,
+            summands: &contributions,
+            amendment: None,
+        };
         let error = aggregate(task).unwrap_err().to_string();
         assert!(error.contains(message), "{message}: {error}");
     }
-    let nobody =
-        AggregateTask { spec: &spec, base: &base, round: 0, step: 1, norm_limits: &norms, summands: &[] };
+    let nobody = AggregateTask {
+        spec: &spec,
+        base: &base,
+        round: 0,
+        step: 1,
+        norm_limits: &norms,
+        summands: &[],
+        amendment: None,
+    };
     assert!(aggregate(nobody).is_err());
     let mut less = norms.clone();
     less[1] -= 1;
@@ -457,8 +564,15 @@ fn a_long_contribution_moves_the_model_no_further_than_the_median() {
     assert!((0..limits.len() - 1).all(|vnode| 3 * limits[vnode] < norms[2][vnode]), "{norms:?}");
     let norm_of_move = |norm_limits: &[u64]| {
         let summands = contributions(0, &all, &updates, &norms);
-        let task =
-            AggregateTask { spec: &spec, base: &base, round: 0, step: 2, norm_limits, summands: &summands };
+        let task = AggregateTask {
+            spec: &spec,
+            base: &base,
+            round: 0,
+            step: 2,
+            norm_limits,
+            summands: &summands,
+            amendment: None,
+        };
         let moved = moved(&spec, &base, &aggregate(task).unwrap().checkpoint);
         moved.iter().map(|by| by * by).sum::<f64>().sqrt() * f64::from(1 << 24)
     };
@@ -494,7 +608,15 @@ fn a_contribution_that_comes_a_round_late_counts_half() {
         let summand = |at: usize| Summand::contribution(rounds[at], tokens, &norms[at], &updates[at]);
         let summands = [summand(0), summand(1)];
         let (round, step, norm_limits) = (7, 2, &unlimited[..]);
-        let task = AggregateTask { spec: &spec, base: &base, round, step, norm_limits, summands: &summands };
+        let task = AggregateTask {
+            spec: &spec,
+            base: &base,
+            round,
+            step,
+            norm_limits,
+            summands: &summands,
+            amendment: None,
+        };
         aggregate(task).map(|aggregation| aggregation.checkpoint)
     };
     let moved = moved(&spec, &base, &aggregated([6, 7]).unwrap());

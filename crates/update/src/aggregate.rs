@@ -89,6 +89,26 @@ impl Aggregate {
         Ok(())
     }
 
+    /// Takes out what [`Aggregate::add`] with the same arguments has added. What was not in it leaves no less than nothing of any weight.
+    ///
+    /// # Errors
+    /// The update is for another VNode or shape; nothing was taken out.
+    pub fn subtract(&mut self, update: &Update, weight: u64, norm_limit: u64) -> Result<(), UpdateError> {
+        update.header().require_place(&self.vnode, &self.layout)?;
+        if update.is_sparse() || self.spoken.is_some() {
+            let spoken = self.spoken_by_all();
+            update.for_each(|index, _| spoken[index] = spoken[index].saturating_sub(weight as u32));
+        }
+        let scaled = NormLimit(norm_limit).clip(weight, update.norm()) as i64;
+        update.for_each(|index, value| {
+            self.sums[index] = self.sums[index].saturating_sub(i64::from(value) * scaled)
+        });
+        self.contributions = self.contributions.saturating_sub(1);
+        self.tokens = self.tokens.saturating_sub(update.header().tokens);
+        self.weight = self.weight.saturating_sub(weight);
+        Ok(())
+    }
+
     /// Adds everything that was added to `other`, which must be of the same round, VNode and shape.
     pub fn merge(&mut self, other: &Aggregate) -> Result<(), UpdateError> {
         if (self.round, &self.vnode, &self.layout) != (other.round, &other.vnode, &other.layout) {

@@ -189,6 +189,15 @@ proptest! {
     }
 
     #[test]
+    fn what_is_subtracted_was_never_there(all in contributions(), more in contributions()) {
+        let (mut sum, expected) = (sum_of(all.iter().chain(&more)), sum_of(&all));
+        for (values, weight) in &more {
+            sum.subtract(&update(values), *weight, LIMIT).unwrap();
+        }
+        prop_assert_eq!((sum.sums(), sum.weight(), sum.contributions()), (expected.sums(), expected.weight(), expected.contributions()));
+    }
+
+    #[test]
     fn merging_is_associative_and_commutative(a in contributions(), b in contributions(), c in contributions()) {
         let [a, b, c] = [a, b, c].map(|part| sum_of(&part));
         let join = |left: &Aggregate, right: &Aggregate| {

@@ -110,6 +110,19 @@ pub fn sentence(event: &Event, overview: &Overview) -> Option<String> {
         Event::WindowUnverified { round, maker, why, .. } => {
             format!("{}'s window of round {} stays unverified: {why}", name(maker), round + 1)
         }
+        Event::ContributionWithdrawn { round, node, withdrawn_in, .. } => match withdrawn_in {
+            Some(at) => format!(
+                "what {} gave to round {} is taken back out of the model in round {}",
+                name(node),
+                round + 1,
+                at + 1
+            ),
+            None => format!(
+                "what {} gave to round {} stays in the model: nobody has any more what it takes to take it back",
+                name(node),
+                round + 1
+            ),
+        },
         Event::JobFailed { why, .. } => format!("the job failed: {why}"),
         Event::JobStopped { why, .. } => format!("the job ends before its last step: {why}"),
         Event::JobPaused { .. } => "the job is paused".to_owned(),

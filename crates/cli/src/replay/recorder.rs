@@ -241,6 +241,7 @@ fn what(command: &Command) -> &'static str {
         Command::Reported { report: Report::Evaluated { .. }, .. } => "reports an evaluated shard",
         Command::Reported { report: Report::Verified { .. }, .. } => "says what another's window comes to",
         Command::Reported { report: Report::Withheld { .. }, .. } => "cannot train another's window again",
+        Command::Reported { report: Report::Unamendable { .. }, .. } => "cannot amend an earlier round",
         Command::Reported { report: Report::Failed { .. }, .. } => "reports a failure",
         Command::Reported { report: Report::Summed { .. }, .. } => "reports a part of a round, added",
         Command::LinkMeasured { .. } => "measured its link",
@@ -269,6 +270,7 @@ fn node_of(event: &Event) -> Option<&NodeId> {
         | Event::CheckpointAsked { node, .. }
         | Event::CheckpointKept { node, .. }
         | Event::CheckpointReleased { node, .. }
+        | Event::ContributionWithdrawn { node, .. }
         | Event::Fault { node, .. } => Some(node),
         _ => None,
     }

@@ -85,7 +85,7 @@ async fn what_was_appended_replays_to_the_same_state_and_events() {
     for (index, stored) in page.iter().enumerate() {
         let (at_ms, event) = &expected[index];
         assert_eq!((stored.sequence, stored.at_ms), (index as u64, *at_ms));
-        assert_eq!(stored.bytes, zoo_protocol::encode(event));
+        assert_eq!(*stored.bytes, zoo_protocol::encode(event));
     }
     assert!(journal.events().page(journal.next_event()).await.unwrap().is_empty());
 }

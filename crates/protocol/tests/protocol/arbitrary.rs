@@ -6,10 +6,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use zoo_content::Digest;
 use zoo_protocol::{
-    Aggregate, Challenge, CheckpointPlan, Commitment, Evaluate, Form, FromOrchestrator, JobDescription,
-    JournalHead, Keep, Link, NodeId, NodeKey, NodeProfile, Peer, Profile, RefusedSummand, Rejection, Report,
-    Role, RoundPlan, Sealed, Share, Speeds, StorageKind, Stretch, Sum, Summand, ToOrchestrator, Topology,
-    TrainWindow, VNodeUpdate, VerifyWindow, WindowOutcome, Work, limits,
+    Account, Aggregate, Amendment, Challenge, CheckpointPlan, Commitment, Evaluate, Form, FromOrchestrator,
+    JobDescription, JournalHead, Keep, Link, NodeId, NodeKey, NodeProfile, Peer, Profile, RefusedSummand,
+    Rejection, Report, Role, RoundPlan, Sealed, Share, Speeds, Standing, StorageKind, Stretch, Sum, Summand,
+    ToOrchestrator, Topology, TrainWindow, VNodeUpdate, VerifyWindow, WindowOutcome, Work, limits,
 };
 
 use crate::samples::key;
@@ -147,8 +147,19 @@ prop_compose! {
 }
 
 fn any_work() -> impl Strategy<Value = Work> {
-    let aggregate = (any_window(), any::<u32>(), any_limits(), vec(any_summand(), 0..4)).prop_map(
-        |(window, attempt, norm_limits, summands)| {
+    let summands = || vec(any_summand(), 0..3);
+    let amendment = (any::<u32>(), any_limits(), summands(), summands(), summands()).prop_map(
+        |(round, norm_limits, summands, withdrawn, withdraws)| Amendment {
+            round,
+            norm_limits,
+            summands,
+            withdrawn,
+            withdraws,
+        },
+    );
+    let amendment = prop::option::of(amendment);
+    let aggregate = (any_window(), any::<u32>(), any_limits(), summands(), amendment).prop_map(
+        |(window, attempt, norm_limits, summands, amendment)| {
             let TrainWindow { job, round, program, base, data, first_step, .. } = window;
             Work::Aggregate(Aggregate {
                 job,
@@ -160,6 +171,7 @@ fn any_work() -> impl Strategy<Value = Work> {
                 norm_limits,
                 summands,
                 step: first_step,
+                amendment,
             })
         },
     );
@@ -247,6 +259,7 @@ fn any_report() -> impl Strategy<Value = Report> {
             outcome
         }),
         (place(), any_node()).prop_map(|((job, round, _), maker)| Report::Withheld { job, round, maker }),
+        place().prop_map(|(job, round, attempt)| Report::Unamendable { job, round, attempt }),
         (place(), any::<u64>(), vec(any::<u8>(), 0..100))
             .prop_map(|((job, round, _), nonce, proof)| Report::Proved { job, round, nonce, proof }),
     ]
@@ -322,6 +335,26 @@ pub fn any_from_orchestrator() -> impl Strategy<Value = FromOrchestrator> {
             FromOrchestrator::Journal { head: Sealed::seal(&head, &key()), journal, bytes }
         }),
         Just(FromOrchestrator::CaughtUp),
+        (any::<[u64; 11]>(), any::<u32>(), any::<Option<u32>>()).prop_map(
+            |(counts, checked_now, barred_through)| {
+                let [contributions, rounds, tokens, missed, aggregations, shards, faults, ..] = counts;
+                let [.., verified, verifications, withdrawn, convictions] = counts;
+                let account = Account {
+                    contributions,
+                    rounds,
+                    tokens,
+                    missed,
+                    aggregations,
+                    shards,
+                    faults,
+                    verified,
+                    verifications,
+                    withdrawn,
+                    convictions,
+                };
+                FromOrchestrator::Standing(Standing { account, checked_now, barred_through })
+            }
+        ),
         (vec(any_keep(), 0..4), any_peers())
             .prop_map(|(keeps, peers)| FromOrchestrator::Keep { keeps, peers }),
     ]

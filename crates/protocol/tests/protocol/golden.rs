@@ -35,6 +35,7 @@ fn name_to(message: &ToOrchestrator) -> &'static str {
         ToOrchestrator::Report(Report::Proved { .. }) => "to.report.proved",
         ToOrchestrator::Report(Report::Verified { .. }) => "to.report.verified",
         ToOrchestrator::Report(Report::Withheld { .. }) => "to.report.withheld",
+        ToOrchestrator::Report(Report::Unamendable { .. }) => "to.report.unamendable",
         ToOrchestrator::Submit { .. } => "to.submit",
         ToOrchestrator::Watch { .. } => "to.watch",
         ToOrchestrator::Leave => "to.leave",
@@ -65,6 +66,7 @@ fn name_from(message: &FromOrchestrator) -> &'static str {
         FromOrchestrator::Probe(_) => "from.probe",
         FromOrchestrator::Keep { .. } => "from.keep",
         FromOrchestrator::Journal { .. } => "from.journal",
+        FromOrchestrator::Standing(_) => "from.standing",
     }
 }
 

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 
 use zoo_content::Digest;
 use zoo_protocol::{
-    Aggregate, Challenge, CheckpointPlan, Commitment, Evaluate, Form, FromOrchestrator, JobDescription,
-    JournalHead, Keep, Link, NodeId, NodeKey, NodeProfile, Peer, Profile, RefusedSummand, Rejection, Report,
-    Role, RoundPlan, Sealed, Share, Speeds, StorageKind, Stretch, Sum, Summand, ToOrchestrator, Topology,
-    TrainWindow, VNodeUpdate, VerifyWindow, WindowOutcome, Work,
+    Account, Aggregate, Amendment, Challenge, CheckpointPlan, Commitment, Evaluate, Form, FromOrchestrator,
+    JobDescription, JournalHead, Keep, Link, NodeId, NodeKey, NodeProfile, Peer, Profile, RefusedSummand,
+    Rejection, Report, Role, RoundPlan, Sealed, Share, Speeds, Standing, StorageKind, Stretch, Sum, Summand,
+    ToOrchestrator, Topology, TrainWindow, VNodeUpdate, VerifyWindow, WindowOutcome, Work,
 };
 
 pub fn key() -> NodeKey {
@@ -149,6 +149,7 @@ fn reports() -> Vec<Report> {
         Report::Proved { job, round, nonce: 1 << 40, proof: vec![0, 1, 2, 255] },
         Report::Verified { job, round, maker: key().id(), outcome: digest("outcome") },
         Report::Withheld { job, round, maker: key().id() },
+        Report::Unamendable { job, round, attempt },
     ]
 }
 
@@ -167,6 +168,13 @@ pub fn works() -> Vec<Work> {
             norm_limits: vec![70_000, 1 << 40],
             summands: vec![Summand { first_vnode: 0, ..summand(Form::Contribution) }],
             step: 120,
+            amendment: Some(Amendment {
+                round: 3,
+                norm_limits: vec![70_000, 1 << 40],
+                summands: vec![summand(Form::Sum(32))],
+                withdrawn: vec![],
+                withdraws: vec![Summand { first_vnode: 0, ..summand(Form::Contribution) }],
+            }),
         }),
         Work::Evaluate(Evaluate {
             job,
@@ -267,6 +275,17 @@ pub fn every_from_orchestrator() -> Vec<FromOrchestrator> {
             bytes: 4096,
         },
         FromOrchestrator::CaughtUp,
+        FromOrchestrator::Standing(Standing {
+            account: Account {
+                contributions: 12,
+                rounds: 11,
+                tokens: 1 << 40,
+                verified: 2,
+                ..Account::default()
+            },
+            checked_now: 1,
+            barred_through: Some(300),
+        }),
         FromOrchestrator::Probe(Peer { node: key().id(), addresses: addresses() }),
     ];
     messages.extend(works().into_iter().map(|work| FromOrchestrator::Work { work, peers: peers() }));

@@ -3,6 +3,7 @@
 mod activity;
 mod aggregation;
 mod evaluation;
+mod finality;
 mod fleet;
 mod golden;
 mod histories;

@@ -286,6 +286,9 @@ fn reported(report: &Report) -> String {
             maker.short(),
             round + 1
         ),
+        Report::Unamendable { round, .. } => {
+            format!("round {}: nobody has what it takes to amend an earlier round", round + 1)
+        }
         Report::Failed { round, reason, .. } => format!("round {}: failed: {reason}", round + 1),
         Report::Kept { round, .. } => format!("keeping the checkpoint of round {}", round + 1),
         Report::Proved { round, .. } => {
@@ -381,6 +384,7 @@ fn report_line(report: &Report) -> Value {
         Report::Withheld { round, maker, .. } => {
             json!({ "event": "withheld", "round": round, "maker": maker })
         }
+        Report::Unamendable { round, .. } => json!({ "event": "unamendable", "round": round }),
         Report::Failed { round, reason, .. } => {
             json!({ "event": "failed", "round": round, "reason": reason })
         }

@@ -1,0 +1,71 @@
+//! Taking contributions back out of an earlier round.
+//!
+//! Per VNode the round's sums are there once more, and what is to go is subtracted from them as it was added: the same integers. What the round
+//! would have come to on average, less what it did come to, element by element in f32, is added to the mean of the present round:
+//!
+//! ```text
+//! g <- g + (mean(sums - withdrawn - withdraws) - mean(sums - withdrawn))
+//! ```
+//!
+//! The outer step is linear in `g`, its momentum included, so in time the model is where it would be if what was withdrawn had never been added,
+//! but for what others trained from it meanwhile.
+
+use zoo_model::VNode;
+use zoo_update::{Aggregate, UpdateError};
+
+use crate::aggregate::{Summand, each_update, sum, update_error, weight};
+use crate::error::TrainError;
+use crate::spec::TrainingSpec;
+
+/// An earlier round, and what is taken back out of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Amendment<'a> {
+    /// The round, from 0.
+    pub round: u32,
+    /// What the updates of each VNode were clipped to, in network order.
+    pub norm_limits: &'a [u64],
+    /// What its outer step added.
+    pub summands: &'a [Summand<'a>],
+    /// Contributions in these that were taken back before.
+    pub withdrawn: &'a [Summand<'a>],
+    /// Contributions in these that are taken back now.
+    pub withdraws: &'a [Summand<'a>],
+}
+
+impl Amendment<'_> {
+    /// What is to be added to the mean of the VNode at `place`.
+    pub(crate) fn correction(
+        &self,
+        spec: &TrainingSpec,
+        place: usize,
+        vnode: &VNode,
+    ) -> Result<Vec<f32>, TrainError> {
+        let limit = self.norm_limits.get(place).copied().unwrap_or(0);
+        let mut aggregate = sum(spec, self.round, self.summands, place, vnode, limit, None)?;
+        self.subtract(spec, &mut aggregate, self.withdrawn, place, vnode, limit)?;
+        let came_to = mean(&aggregate);
+        self.subtract(spec, &mut aggregate, self.withdraws, place, vnode, limit)?;
+        let would_be = mean(&aggregate);
+        Ok(would_be.into_iter().zip(came_to).map(|(would_be, came_to)| would_be - came_to).collect())
+    }
+
+    fn subtract(
+        &self,
+        spec: &TrainingSpec,
+        aggregate: &mut Aggregate,
+        contributions: &[Summand<'_>],
+        place: usize,
+        vnode: &VNode,
+        limit: u64,
+    ) -> Result<(), TrainError> {
+        each_update(spec, contributions, place, vnode, |summand, update| {
+            aggregate.subtract(&update, weight(summand, self.round), limit)
+        })
+        .map_err(|cause: UpdateError| update_error(vnode, cause))
+    }
+}
+
+/// Of nothing it is zero.
+fn mean(aggregate: &Aggregate) -> Vec<f32> {
+    aggregate.mean().unwrap_or_else(|_| vec![0.0; aggregate.sums().len()])
+}
