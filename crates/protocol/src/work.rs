@@ -241,7 +241,7 @@ pub struct Aggregate {
     /// Inner step of the job after the round.
     pub step: u64,
     /// An earlier round, out of which something is taken back in the same step.
-    pub amendment: Option<Amendment>,
+    pub amendment: Option<Box<Amendment>>,
 }
 
 /// An earlier round that should have come to something else: the makers of some of its contributions were convicted since. What its updates
@@ -430,7 +430,7 @@ impl Message for Work {
             Self::Aggregate(task) => {
                 limits::at_most("limits of norms", task.norm_limits.len() as u64, MAX_VNODES as u64)?;
                 summands(&task.summands)?;
-                task.amendment.as_ref().map_or(Ok(()), Amendment::validate)
+                task.amendment.as_ref().map_or(Ok(()), |amendment| amendment.validate())
             }
             Self::Sum(task) => {
                 limits::positive("vnodes of a sum", task.vnodes.into())?;

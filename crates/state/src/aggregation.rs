@@ -7,6 +7,7 @@ use zoo_content::Digest;
 use zoo_protocol::{JobId, NodeId, VNodeUpdate};
 use zoo_update::norm_limit;
 
+use crate::finality::Amends;
 use crate::gathering::COMMITTEE;
 use crate::round::winner;
 use crate::{
@@ -72,9 +73,7 @@ pub struct Aggregating {
     /// Contributions that did not count in the checkpoints of voters, and of which.
     pub left_out: BTreeMap<NodeId, BTreeSet<NodeId>>,
     /// An earlier round, out of which something is taken back.
-    pub amends: Option<u32>,
-    /// Voters that cannot have what that takes.
-    pub unamendable: BTreeSet<NodeId>,
+    pub amends: Option<Box<Amends>>,
 }
 
 /// The deadline is put off so often before the round restarts, or finishes with what there is.
@@ -200,7 +199,7 @@ impl State {
             tokens: contributions.values().map(|contribution| contribution.tokens).sum(),
         });
         let gathering = Gathering::plan(running.description.plan.topology, &contributions, &self.nodes);
-        let amends = running.to_be_amended(&contributions);
+        let amends = running.to_be_amended(&contributions).map(Box::new);
         running.phase = Phase::Aggregating(Aggregating {
             attempt,
             since_ms: None,
@@ -214,7 +213,6 @@ impl State {
             refusals: BTreeMap::new(),
             left_out: BTreeMap::new(),
             amends,
-            unamendable: BTreeSet::new(),
         });
     }
 
@@ -440,7 +438,7 @@ impl State {
         }
         let mut contributions = aggregating.contributions.clone();
         let (norm_limits, gathering) = (aggregating.norm_limits.clone(), aggregating.gathering.clone());
-        let amended = aggregating.amends;
+        let amended = aggregating.amends.as_ref().map(|amends| amends.round);
         let left_out = aggregating.left_out_by(&ballots[&agreed]);
         for (&reported, nodes) in ballots.iter().filter(|(checkpoint, _)| **checkpoint != agreed) {
             for &node in nodes {

@@ -18,7 +18,7 @@ use zoo_protocol::{Amendment, Form, NodeId, Summand};
 
 use crate::aggregation::Attempt;
 use crate::limits::MAX_WORK_BYTES;
-use crate::{Contribution, Event, Gathering, Phase, Refusal, Running, State};
+use crate::{Aggregating, Answer, Contribution, Event, Gathering, Phase, Refusal, Running, State};
 
 /// What a round that is not final was made of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,15 @@ pub struct OpenRound {
     pub contributions: BTreeMap<NodeId, Contribution>,
     /// Of these, what was taken back.
     pub withdrawn: BTreeSet<NodeId>,
+}
+
+/// An earlier round that the outer step amends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Amends {
+    /// Which.
+    pub round: u32,
+    /// Voters that cannot have what it takes.
+    pub unamendable: BTreeSet<NodeId>,
 }
 
 impl OpenRound {
@@ -84,10 +93,11 @@ impl Running {
     }
 
     /// The round that the next outer step amends: the oldest, if what is said of it fits beside these contributions.
-    pub(crate) fn to_be_amended(&self, contributions: &BTreeMap<NodeId, Contribution>) -> Option<u32> {
+    pub(crate) fn to_be_amended(&self, contributions: &BTreeMap<NodeId, Contribution>) -> Option<Amends> {
         let bytes: usize = contributions.values().map(Contribution::wire_bytes).sum();
         let fits = |round: &&u32| bytes + self.open[*round].wire_bytes() <= MAX_WORK_BYTES;
-        self.withdrawals.keys().find(fits).copied()
+        let round = *self.withdrawals.keys().find(fits)?;
+        Some(Amends { round, unamendable: BTreeSet::new() })
     }
 
     /// What whoever takes the outer step is told of it.
@@ -153,13 +163,12 @@ impl State {
     /// A node cannot have what the round's amendment takes, from anybody.
     pub(crate) fn unamendable(&mut self, node: NodeId, about: &Attempt) -> Result<(), Refusal> {
         let aggregating = self.attempt_of(node, about)?;
-        let is_asked = aggregating.gathering.is_voter(&node)
-            && aggregating.gathering.are_there(&aggregating.gathering.top);
-        if aggregating.amends.is_none() || !is_asked {
-            return Err(Refusal::NotAssigned { node, why: "it is not to amend a round" });
-        }
-        aggregating.unamendable.insert(node);
-        aggregating.answers.entry(node).or_insert_with(|| crate::Answer::Missing(BTreeSet::new()));
+        let Aggregating { amends, gathering, answers, .. } = aggregating;
+        let is_asked = gathering.is_voter(&node) && gathering.are_there(&gathering.top);
+        let amends = amends.as_mut().filter(|_| is_asked);
+        let amends = amends.ok_or(Refusal::NotAssigned { node, why: "it is not to amend a round" })?;
+        amends.unamendable.insert(node);
+        answers.entry(node).or_insert_with(|| Answer::Missing(BTreeSet::new()));
         Ok(())
     }
 
@@ -167,8 +176,12 @@ impl State {
     pub(crate) fn drop_amendment(&mut self, voters: &[NodeId], events: &mut Vec<Event>) -> bool {
         let Some(running) = &mut self.running else { return false };
         let Phase::Aggregating(aggregating) = &running.phase else { return false };
-        let claimants = voters.iter().filter(|voter| aggregating.unamendable.contains(voter)).count();
-        let (Some(amended), true) = (aggregating.amends, 2 * claimants > voters.len()) else { return false };
+        let Some(amends) = &aggregating.amends else { return false };
+        let claimants = voters.iter().filter(|voter| amends.unamendable.contains(voter)).count();
+        if 2 * claimants <= voters.len() {
+            return false;
+        }
+        let amended = amends.round;
         let contributions = aggregating.contributions.clone();
         running.give_up_amending(|round| round == amended, events);
         self.begin_aggregating(contributions, events);

@@ -102,7 +102,7 @@ pub use command::{Command, JournalError, LossCause};
 pub use detector::{Detector, Finding};
 pub use evaluation::{Evaluating, ShardScore, ShardState};
 pub use event::{Event, Failure, FaultKind, Missed, Restart, Stop, Unverified};
-pub use finality::{AMENDED_WITHIN, OpenRound};
+pub use finality::{AMENDED_WITHIN, Amends, OpenRound};
 pub use gathering::{Gathering, Item, PartialSum, SumState};
 pub use jobs::{FinishedJob, JobStatus, Outcome, Queued};
 pub use keeping::{CHALLENGE_MS, Keeper, Keeping, Release};

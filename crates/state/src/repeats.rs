@@ -32,7 +32,10 @@ impl State {
             Report::Withheld { round, maker, .. } => {
                 !self.has_said(node, (*round, *maker), Opinion::Withheld)
             }
-            Report::Unamendable { .. } => !self.aggregating().is_some_and(|it| it.unamendable.contains(node)),
+            Report::Unamendable { .. } => {
+                let amends = self.aggregating().and_then(|it| it.amends.as_ref());
+                !amends.is_some_and(|amends| amends.unamendable.contains(node))
+            }
             // A challenge is answered once, and after a failure a node is idle.
             Report::Proved { .. } | Report::Failed { .. } => true,
         }

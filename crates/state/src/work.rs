@@ -234,7 +234,11 @@ impl Running {
             norm_limits: norm_limits.clone(),
             summands: gathering.summands(round, &gathering.top, 0..vnodes, contributions),
             step: self.step_after(),
-            amendment: aggregating.amends.and_then(|round| self.amendment(round)),
+            amendment: aggregating
+                .amends
+                .as_ref()
+                .and_then(|amends| self.amendment(amends.round))
+                .map(Box::new),
         })
     }
 

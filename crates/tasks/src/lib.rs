@@ -297,8 +297,8 @@ impl<'a> Fetched<'a> {
     }
 
     /// As they are added.
-    fn summands(fetched: &[Self]) -> Vec<zoo_training::Summand<'_>> {
-        let summand = |Self { said, norms, blobs }: &'_ Self| zoo_training::Summand {
+    fn summands(fetched: &'a [Self]) -> Vec<zoo_training::Summand<'a>> {
+        let summand = |Self { said, norms, blobs }: &'a Self| zoo_training::Summand {
             form: match said.form {
                 Form::Contribution => zoo_training::Form::Updates { norms },
                 Form::Sum(contributions) => zoo_training::Form::Sums(contributions),

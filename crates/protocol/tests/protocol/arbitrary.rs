@@ -157,7 +157,7 @@ fn any_work() -> impl Strategy<Value = Work> {
             withdraws,
         },
     );
-    let amendment = prop::option::of(amendment);
+    let amendment = prop::option::of(amendment.prop_map(Box::new));
     let aggregate = (any_window(), any::<u32>(), any_limits(), summands(), amendment).prop_map(
         |(window, attempt, norm_limits, summands, amendment)| {
             let TrainWindow { job, round, program, base, data, first_step, .. } = window;

@@ -168,13 +168,13 @@ pub fn works() -> Vec<Work> {
             norm_limits: vec![70_000, 1 << 40],
             summands: vec![Summand { first_vnode: 0, ..summand(Form::Contribution) }],
             step: 120,
-            amendment: Some(Amendment {
+            amendment: Some(Box::new(Amendment {
                 round: 3,
                 norm_limits: vec![70_000, 1 << 40],
                 summands: vec![summand(Form::Sum(32))],
                 withdrawn: vec![],
                 withdraws: vec![Summand { first_vnode: 0, ..summand(Form::Contribution) }],
-            }),
+            })),
         }),
         Work::Evaluate(Evaluate {
             job,

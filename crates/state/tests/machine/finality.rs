@@ -31,7 +31,7 @@ fn sweep(fleet: &mut Fleet) {
 }
 
 /// A fleet that is asked to amend a round, and what it is told of that. What happened so far is no news.
-fn amending() -> (Fleet, Vec<Event>, Amendment) {
+fn amending() -> (Fleet, Vec<Event>, Box<Amendment>) {
     let mut fleet = Fleet::running(NODES, plan());
     let mut before = Vec::new();
     for _ in 0..60 {
@@ -44,7 +44,7 @@ fn amending() -> (Fleet, Vec<Event>, Amendment) {
     panic!("nothing is amended");
 }
 
-fn amendment_of(fleet: &Fleet, node: usize) -> Option<Amendment> {
+fn amendment_of(fleet: &Fleet, node: usize) -> Option<Box<Amendment>> {
     match fleet.work(node) {
         Work::Aggregate(work) => work.amendment,
         _ => None,
