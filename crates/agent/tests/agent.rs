@@ -5,8 +5,8 @@ use std::sync::Arc;
 use zoo_agent::{Agent, Effect, Input, Outcome, Task};
 use zoo_content::Digest;
 use zoo_protocol::{
-    Aggregate, Challenge, Commitment, Evaluate, Form, Keep, NodeId, NodeKey, Peer, Profile, RefusedSummand,
-    Report, Share, Sum, Summand, TrainWindow, VNodeUpdate, VerifyWindow, WindowOutcome, Work,
+    Aggregate, Amendment, Challenge, Commitment, Evaluate, Form, Keep, NodeId, NodeKey, Peer, Profile,
+    RefusedSummand, Report, Share, Sum, Summand, TrainWindow, VNodeUpdate, VerifyWindow, WindowOutcome, Work,
 };
 
 fn digest(name: &str) -> Digest {
@@ -73,6 +73,7 @@ fn aggregate(contributors: &[u8]) -> Aggregate {
         norm_limits: vec![1],
         summands: contributors.iter().map(contribution).collect(),
         step: 4,
+        amendment: None,
     }
 }
 
@@ -167,6 +168,7 @@ fn words(effects: &[Effect]) -> Vec<String> {
                 Report::Withheld { round, maker, .. } => {
                     format!("report {round} of {} withheld", maker.short())
                 }
+                Report::Unamendable { attempt, .. } => format!("report attempt {attempt} unamendable"),
                 Report::Failed { reason, .. } => {
                     format!("report failed: {}", &reason[..reason.len().min(10)])
                 }
@@ -394,6 +396,36 @@ fn of_many_blobs_that_nobody_has_one_is_reported() {
             (Input::Retry(1), &["fetch data", "fetch program"]),
             (failed("data"), &["report failed: cannot fet", "retry 1 after 3"]),
             (failed("program"), &[]),
+        ],
+    );
+}
+
+#[test]
+fn what_it_takes_to_amend_a_round_is_fetched_and_where_nobody_has_it_that_is_reported() {
+    let earlier = aggregate(&[2, 3]);
+    let amendment = Amendment {
+        round: 0,
+        norm_limits: vec![1],
+        withdrawn: vec![],
+        withdraws: vec![earlier.summands[1].clone()],
+        summands: earlier.summands,
+    };
+    let work = Aggregate { round: 1, amendment: Some(Box::new(amendment)), ..aggregate(&[2]) };
+    play(
+        &mut agent(),
+        vec![
+            (
+                told(Work::Aggregate(work)),
+                &["fetch base 0", "fetch program", "fetch update 2", "fetch update 3"],
+            ),
+            (fetched("program"), &[]),
+            (fetched("base 0"), &[]),
+            (fetched("update 2"), &[]),
+            (failed("update 3"), &["retry 1 after 1"]),
+            (Input::Retry(1), &["fetch update 3"]),
+            (failed("update 3"), &["retry 1 after 2"]),
+            (Input::Retry(1), &["fetch update 3"]),
+            (failed("update 3"), &["report attempt 0 unamendable"]),
         ],
     );
 }

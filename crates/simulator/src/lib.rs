@@ -102,6 +102,10 @@ pub struct Outcome {
     pub verified: u64,
     /// Windows that were drawn, and about which nothing could be settled.
     pub unverified: u64,
+    /// Contributions of convicted nodes that were taken back out of rounds that were not final.
+    pub withdrawn: u64,
+    /// Those that stayed, since most had no more what it takes to take them back.
+    pub stayed: u64,
     /// Convictions of nodes that lied about their own windows, or about others'.
     pub convictions: u64,
     /// Convictions of nodes that did not.

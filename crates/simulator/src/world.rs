@@ -198,6 +198,8 @@ pub struct History {
     suspicions: u64,
     verified: u64,
     unverified: u64,
+    withdrawn: u64,
+    stayed: u64,
     convictions: u64,
     wronged: u64,
     /// Rounds of the forged windows that were accepted.
@@ -584,6 +586,16 @@ impl World<'_> {
                 }
                 Event::WindowVerified { .. } => self.history.verified += 1,
                 Event::WindowUnverified { .. } => self.history.unverified += 1,
+                Event::ContributionWithdrawn { node, withdrawn_in, .. } => {
+                    *(match withdrawn_in {
+                        Some(_) => &mut self.history.withdrawn,
+                        None => &mut self.history.stayed,
+                    }) += 1;
+                    let may_be = self.is_liar(node) || self.forges(node) || self.perjures(node);
+                    if !may_be && self.faults.colluders_in_1000 == 0 {
+                        self.violation(format!("what {} gave is withdrawn, and it is honest", node.short()));
+                    }
+                }
                 Event::ContributionAccepted { round, node, .. } if self.forges(node) => {
                     self.history.forged.entry(*node).or_default().insert(*round);
                 }
@@ -1103,6 +1115,8 @@ impl World<'_> {
             drills: self.history.drills,
             verified: self.history.verified,
             unverified: self.history.unverified,
+            withdrawn: self.history.withdrawn,
+            stayed: self.history.stayed,
             convictions: self.history.convictions,
             wronged: self.history.wronged,
             forgeries: self.history.forgeries(),
@@ -1116,7 +1130,9 @@ fn bytes_of(need: Need, _: &Digest) -> u64 {
     match need.kind {
         BlobKind::Program | BlobKind::Manifest | BlobKind::KeptManifest => 1_000,
         BlobKind::Data => 5_000_000,
-        BlobKind::CheckpointPart | BlobKind::KeptPart | BlobKind::Update(_) => need.max_bytes,
+        BlobKind::CheckpointPart | BlobKind::KeptPart | BlobKind::Update(_) | BlobKind::Amended(_) => {
+            need.max_bytes
+        }
         BlobKind::Replica(_) => work::REPLICA_BYTES,
     }
 }

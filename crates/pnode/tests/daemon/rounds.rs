@@ -102,6 +102,7 @@ async fn round(
         norm_limits,
         summands,
         step: u64::from((round + 1) * INNER_STEPS),
+        amendment: None,
     };
     let mut checkpoints = Vec::new();
     for (_, conversation) in nodes.iter_mut() {

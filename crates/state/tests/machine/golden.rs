@@ -33,6 +33,8 @@ fn name(event: &Event) -> &'static str {
         Event::ContributionMissed { why: Missed::Failed(_), .. } => "contribution_missed.failed",
         Event::ContributionMissed { why: Missed::Unavailable, .. } => "contribution_missed.unavailable",
         Event::ContributionMissed { why: Missed::Outlier, .. } => "contribution_missed.outlier",
+        Event::ContributionWithdrawn { withdrawn_in: Some(_), .. } => "contribution_withdrawn",
+        Event::ContributionWithdrawn { withdrawn_in: None, .. } => "contribution_withdrawn.stays",
         Event::RoundSealed { .. } => "round_sealed",
         Event::RoundRestarted { why: Restart::EveryoneLost, .. } => "round_restarted.everyone_lost",
         Event::RoundRestarted { why: Restart::NoContribution, .. } => "round_restarted.no_contribution",
@@ -202,6 +204,12 @@ fn events() -> Vec<Event> {
         Unverified::JobOver,
     ];
     events.extend(unverified.map(|why| Event::WindowUnverified { job, round, maker, why }));
+    events.extend([Some(7), None].map(|withdrawn_in| Event::ContributionWithdrawn {
+        job,
+        round,
+        node,
+        withdrawn_in,
+    }));
     events
 }
 
