@@ -270,6 +270,9 @@ export function sentence(event: ZooEvent, model: Model): string {
     case "verdict_given": return `${of(event.verifier)} trained ${window} again: ${answer(event.outcome)}`;
     case "window_verified": return `${window} is verified by ${(event.verifiers ?? []).map(of).join(", ") || "nobody"}`;
     case "window_unverified": return `${window} stays unverified: ${unsettled(event.why)}`;
+    case "contribution_withdrawn": return event.withdrawn_in === null
+      ? `what ${node} gave to ${job}, ${round} stays in the model: nobody has any more what it takes to take it back`
+      : `what ${node} gave to ${job}, ${round} is taken back out of the model in round ${event.withdrawn_in}`;
     case "part_summed": return `${node} added part ${event.sum} of ${job}, ${round}`;
     case "part_moved": return `part ${event.sum} of ${job}, ${round} is now with ${node}`;
     case "checkpoint_asked": return `${node} is asked to keep the checkpoint of ${job}, ${round}`;

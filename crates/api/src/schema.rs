@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use zoo_protocol::{JobId, NodeId, StorageKind};
-use zoo_state::{Activity, Checkpoint as KeptCheckpoint, Node as KnownNode, State, Stop};
+use zoo_state::{Activity, Checkpoint as KeptCheckpoint, Node as KnownNode, Running, State, Stop};
 
 use crate::feed::Item;
 use crate::history::{ContributionRecord, JobRecord, RoundRecord, Standing};
@@ -48,6 +48,9 @@ pub struct Job {
     pub profile: Option<String>,
     /// Rounds that are finished.
     pub rounds: u32,
+    /// Of these, so many from the first on are final: it is settled what comes of all their windows, and nothing is taken back out of them. Known
+    /// while it runs.
+    pub final_rounds: Option<u32>,
     /// Rounds that it has, if that can be known before.
     pub of_rounds: Option<u64>,
     /// Inner steps that are done.
@@ -104,6 +107,7 @@ impl Job {
             why,
             profile: description.map(|description| description.profile.to_string()),
             rounds: record.finished_rounds,
+            final_rounds: state.running().filter(|running| running.job == record.id).map(Running::final_rounds),
             of_rounds: record.plan.rounds(),
             steps: record.steps,
             of_steps: record.plan.steps,
