@@ -12,17 +12,18 @@ const FIRST: usize = 2;
 /// In which order `me` wants these.
 pub(crate) fn in_turn<T>(me: &NodeId, wanted: impl IntoIterator<Item = (Digest, T)>) -> Vec<(Digest, T)> {
     let mut wanted: Vec<(Digest, T)> = wanted.into_iter().collect();
-    wanted.sort_by_key(|(blob, _)| turn(&[&me.0, blob.as_bytes()]));
+    let mine = turn(0, &me.0);
+    wanted.sort_by_cached_key(|(blob, _)| turn(mine, blob.as_bytes()));
     wanted
 }
 
 /// In which order `me` asks `peers`, the likeliest of which come first, for a blob: who made it, then some who may have it by now,
 /// then the others.
 pub(crate) fn sources(me: &NodeId, blob: &Digest, maker: Option<NodeId>, peers: &[Peer]) -> Vec<Peer> {
+    let mine = turn(turn(0, &me.0), blob.as_bytes());
     let others = peers.iter().filter(|peer| peer.node != *me).enumerate();
-    let mut ranked: Vec<(usize, u64, &Peer)> = others
-        .map(|(at, peer)| (1 + at / ALIKE, turn(&[&me.0, blob.as_bytes(), &peer.node.0]), peer))
-        .collect();
+    let mut ranked: Vec<(usize, u64, &Peer)> =
+        others.map(|(at, peer)| (1 + at / ALIKE, turn(mine, &peer.node.0), peer)).collect();
     ranked.sort_by_key(|(group, turn, _)| (*group, *turn));
     let less_likely = ranked.len().saturating_sub(ALIKE);
     if less_likely >= ALIKE && maker.is_none() {
@@ -39,12 +40,11 @@ pub(crate) fn sources(me: &NodeId, blob: &Digest, maker: Option<NodeId>, peers: 
     ranked.into_iter().map(|(_, _, peer)| peer.clone()).collect()
 }
 
-/// A number that looks drawn at random, and is the same wherever these are the same.
-fn turn(parts: &[&[u8; 32]]) -> u64 {
-    let words = parts.iter().flat_map(|part| part.chunks_exact(8));
-    words.fold(0, |turn: u64, word| {
-        let word = word.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
-        let mixed = (turn ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+/// A number that looks drawn at random, and is the same wherever `turn` and `part` are the same.
+fn turn(turn: u64, part: &[u8; 32]) -> u64 {
+    let (words, _) = part.as_chunks::<8>();
+    words.iter().fold(turn, |turn, word| {
+        let mixed = (turn ^ u64::from_be_bytes(*word)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         mixed ^ mixed >> 29
     })
 }

@@ -107,7 +107,10 @@ impl Job {
             why,
             profile: description.map(|description| description.profile.to_string()),
             rounds: record.finished_rounds,
-            final_rounds: state.running().filter(|running| running.job == record.id).map(Running::final_rounds),
+            final_rounds: state
+                .running()
+                .filter(|running| running.job == record.id)
+                .map(Running::final_rounds),
             of_rounds: record.plan.rounds(),
             steps: record.steps,
             of_steps: record.plan.steps,
