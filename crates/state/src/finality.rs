@@ -168,7 +168,7 @@ impl State {
         let amends = amends.as_mut().filter(|_| is_asked);
         let amends = amends.ok_or(Refusal::NotAssigned { node, why: "it is not to amend a round" })?;
         amends.unamendable.insert(node);
-        answers.entry(node).or_insert_with(|| Answer::Missing(BTreeSet::new()));
+        answers.entry(node).or_insert(Answer::Failed);
         Ok(())
     }
 

@@ -186,6 +186,7 @@ fn check_running(state: &State, running: &Running) -> Checked {
     check_base(state, running)?;
     check_late(state, running)?;
     check_verification(state, running)?;
+    check_open_rounds(running)?;
     match &running.phase {
         Phase::Waiting => Ok(()),
         Phase::Training(training) => check_training(state, running, training),
@@ -235,6 +236,28 @@ fn check_late(state: &State, running: &Running) -> Checked {
 }
 
 /// Who verifies is here and not at fault, does nothing else, and verifies something that is not its own.
+/// What is to be taken back was given to a round that is not final, and was not taken back before.
+fn check_open_rounds(running: &Running) -> Checked {
+    let ended = running.round + u32::from(matches!(running.phase, Phase::Evaluating(_)));
+    ensure(running.open.keys().all(|round| *round < ended), || "a round that is not over is open".into())?;
+    for (round, makers) in &running.withdrawals {
+        let is_there = |maker: &NodeId| {
+            running
+                .open
+                .get(round)
+                .is_some_and(|open| open.contributions.contains_key(maker) && !open.withdrawn.contains(maker))
+        };
+        ensure(!makers.is_empty() && makers.iter().all(is_there), || {
+            format!("what is to be taken back out of round {round} is not in it")
+        })?;
+    }
+    if let Phase::Aggregating(Aggregating { amends: Some(amends), .. }) = &running.phase {
+        let is_pending = running.withdrawals.contains_key(&amends.round);
+        ensure(is_pending, || format!("nothing is to be taken back out of round {}", amends.round))?;
+    }
+    Ok(())
+}
+
 fn check_verification(state: &State, running: &Running) -> Checked {
     let Verification { undrawn, checks, verifiers } = &running.verification;
     let seats = match &running.phase {
