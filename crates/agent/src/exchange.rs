@@ -77,7 +77,7 @@ pub enum Input {
     /// The orchestrator said what this node should be doing now.
     WorkChanged {
         /// The work.
-        work: Work,
+        work: Box<Work>,
         /// Who may hold the blobs it names.
         peers: Vec<Peer>,
     },

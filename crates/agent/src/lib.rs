@@ -48,6 +48,8 @@ enum Stage {
 /// Decides what a PNode does. See the module.
 pub struct Agent {
     key: Arc<NodeKey>,
+    /// The network that it has joined: what is asked in the name of another one is refused.
+    network: NodeId,
     connected: bool,
     work: Work,
     peers: Vec<Peer>,
@@ -66,10 +68,11 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// An idle, unconnected agent that signs with `key`.
-    pub fn new(key: Arc<NodeKey>) -> Self {
+    /// An idle, unconnected agent that signs with `key`, for `network` and no other.
+    pub fn new(key: Arc<NodeKey>, network: NodeId) -> Self {
         Self {
             key,
+            network,
             connected: false,
             work: Work::Idle,
             peers: Vec::new(),
@@ -97,8 +100,8 @@ impl Agent {
             Input::Disconnected => self.connected = false,
             Input::WorkChanged { work, peers } => {
                 self.peers = peers;
-                if work != self.work {
-                    self.adopt(work, &mut effects);
+                if *work != self.work {
+                    self.adopt(*work, &mut effects);
                 }
             }
             Input::KeepsChanged { keeps, peers } => {
@@ -156,6 +159,9 @@ impl Agent {
         self.needed = needs::named_by(&self.work);
         self.forget_what_is_not_needed(effects);
 
+        if let Some(report) = self.foreign() {
+            return self.finish(report, effects);
+        }
         match &self.finished {
             _ if self.work == Work::Idle => self.stage = Stage::Idle,
             Some((work, report)) if *work == self.work => {
@@ -164,6 +170,21 @@ impl Agent {
             }
             _ => self.gather(effects),
         }
+    }
+
+    /// What to say of work that names another network. What this node signs, and the secrets that it tells, would count there: whoever asks
+    /// may have neither.
+    fn foreign(&self) -> Option<Report> {
+        let window = match &self.work {
+            Work::Train(window) => window,
+            Work::Verify(work) => work.window.as_ref(),
+            Work::Idle | Work::Aggregate(_) | Work::Sum(_) | Work::Evaluate(_) => return None,
+        };
+        let (job, round) = needs::round_of(&self.work).filter(|_| window.network != self.network)?;
+        let (named, joined) = (window.network.short(), self.network.short());
+        let reason =
+            format!("the window is of the network of {named}, and this node has joined that of {joined}");
+        Some(Report::Failed { job, round, reason: limits::reason(reason) })
     }
 
     /// Fetches of the round that was left are dropped; those of the job go on.

@@ -22,13 +22,14 @@ fn peers(seeds: &[u8]) -> Vec<Peer> {
 }
 
 fn agent() -> Agent {
-    let mut agent = Agent::new(Arc::new(NodeKey::from_seed([1; 32])));
+    let mut agent = Agent::new(Arc::new(NodeKey::from_seed([1; 32])), NodeId([42; 32]));
     assert_eq!(agent.handle(Input::Connected), []);
     agent
 }
 
 fn window(round: u32) -> TrainWindow {
     TrainWindow {
+        network: NodeId([42; 32]),
         job: digest("job"),
         round,
         program: digest("program"),
@@ -41,6 +42,22 @@ fn window(round: u32) -> TrainWindow {
         ahead_steps: 0,
         kept: None,
         reveals: None,
+    }
+}
+
+/// A commitment, and the secret that comes with it, would count in the network that they are for.
+#[test]
+fn a_window_of_another_network_is_not_trained_and_not_signed() {
+    let foreign = TrainWindow { network: NodeId([43; 32]), reveals: Some(1), ..window(2) };
+    let verify =
+        VerifyWindow { asked_in: 7, maker: node(3), window: Box::new(foreign.clone()), replica_in: None };
+    for (work, round) in [(Work::Train(foreign), 2), (Work::Verify(verify), 7)] {
+        let effects = agent().handle(Input::WorkChanged { work: Box::new(work), peers: peers(&[2]) });
+        let [Effect::Report(Report::Failed { job, round: said, reason })] = &effects[..] else {
+            panic!("{effects:?}");
+        };
+        assert_eq!((*job, *said), (digest("job"), round));
+        assert!(reason.contains("is of the network of 2b2b2b2b"), "{reason}");
     }
 }
 
@@ -102,7 +119,7 @@ fn commitment(round: u32) -> Commitment {
 }
 
 fn told(work: Work) -> Input {
-    Input::WorkChanged { work, peers: peers(&[1, 2, 3]) }
+    Input::WorkChanged { work: Box::new(work), peers: peers(&[1, 2, 3]) }
 }
 
 fn fetched(name: &str) -> Input {
@@ -635,7 +652,8 @@ fn finished_work_that_comes_back_is_reported_without_doing_it_again() {
 fn a_maker_is_asked_first_and_nobody_asks_himself() {
     for contributor in [2, 3] {
         let work = Work::Aggregate(aggregate(&[contributor]));
-        let effects = agent().handle(Input::WorkChanged { work, peers: peers(&[1, 4, 2, 5, 3]) });
+        let effects =
+            agent().handle(Input::WorkChanged { work: Box::new(work), peers: peers(&[1, 4, 2, 5, 3]) });
         let update = digest(&format!("update {contributor}"));
         let sources = |effect: &Effect| match effect {
             Effect::Fetch { digest, sources, need } if *digest == update => {

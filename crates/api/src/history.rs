@@ -334,6 +334,7 @@ mod tests {
             topology: Default::default(),
             overlap: false,
             verified_in_1000: 0,
+            trust_discount: 4,
         };
         Event::JobAccepted { job, name: name.to_owned(), plan, ahead: 0 }
     }

@@ -68,9 +68,10 @@ impl Submissions {
         }
         let texts = Texts::new(&app.directory);
         let config = configuration(&text, format, &texts)?;
+        let network = handle.endpoint().id();
         let made = spawn_blocking(move || {
             let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-            Job::prepare(config, &mut Reading { threads, progress: &mut |_| {} })
+            Job::prepare(config, network, &mut Reading { threads, progress: &mut |_| {} })
         });
         let Job { description, blobs, store, .. } =
             made.await.map_err(Problem::internal)?.map_err(|cause| texts.refusal(&format!("{cause:#}")))?;

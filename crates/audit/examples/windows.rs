@@ -49,6 +49,7 @@ fn train_all(windows: u32, available_mib: Option<u64>, profile: Profile) -> Dige
     for round in 0..windows {
         let share = Share { first_sequence: u64::from(round) * 16, sequences_per_step: 8, inner_steps: 2 };
         let window = TrainWindow {
+            network: zoo_protocol::NodeId([42; 32]),
             job: program,
             round,
             program,

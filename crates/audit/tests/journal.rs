@@ -48,6 +48,7 @@ fn train(topology: Topology, lie: Lie) -> Trained {
     let (evidence, blobs) = (MemoryStore::new(), MemoryStore::new());
     let first = Trainer::new(spec.clone(), &data).expect("it fits").checkpoint();
     let description = JobDescription {
+        network: NodeKey::from_seed([42; 32]).id(),
         name: "audited".into(),
         program: evidence.put(&spec.to_bytes()).unwrap(),
         profile: spec.profile,
@@ -65,6 +66,7 @@ fn train(topology: Topology, lie: Lie) -> Trained {
             topology,
             overlap: true,
             verified_in_1000: 300,
+            trust_discount: 4,
         },
         checkpoints: CheckpointPlan::default(),
         tokens_max: None,

@@ -1,7 +1,7 @@
 //! The directory that a process of the network calls its own. One process at a time.
 //!
 //! ```text
-//! key     the secret key, 64 hex digits, readable for its owner only
+//! key     the secret key, 64 hex digits, readable for its owner only; beside it `key.next` and `key.old` while it changes
 //! lock    locked while a process uses the directory
 //! wish    what somebody at the machine asks of that process, until it has heard
 //! paused  there while that process, and every later one, is to rest
@@ -19,6 +19,8 @@
 //! home.write("port", b"4040\n")?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+
+mod rotation;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
@@ -196,16 +198,26 @@ fn lock(directory: &Path) -> Result<File, HomeError> {
 }
 
 fn load_or_create_key(path: &Path) -> Result<NodeKey, HomeError> {
-    if let Some(bytes) = read(path)? {
-        let text = std::str::from_utf8(&bytes).ok().map(str::trim_ascii);
-        let seed = text.and_then(hex::read_32).ok_or_else(|| HomeError::Key(path.to_owned()))?;
-        return Ok(NodeKey::from_seed(seed));
+    if let Some(key) = read_key(path)? {
+        return Ok(key);
     }
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|cause| HomeError::Entropy(cause.to_string()))?;
-    let text: String = seed.iter().map(|byte| format!("{byte:02x}")).collect();
-    write_whole(path, format!("{text}\n").as_bytes())?;
-    Ok(NodeKey::from_seed(seed))
+    let key = NodeKey::from_seed(seed);
+    write_key(path, &key)?;
+    Ok(key)
+}
+
+fn read_key(path: &Path) -> Result<Option<NodeKey>, HomeError> {
+    let Some(bytes) = read(path)? else { return Ok(None) };
+    let text = std::str::from_utf8(&bytes).ok().map(str::trim_ascii);
+    let seed = text.and_then(hex::read_32).ok_or_else(|| HomeError::Key(path.to_owned()))?;
+    Ok(Some(NodeKey::from_seed(seed)))
+}
+
+fn write_key(path: &Path, key: &NodeKey) -> Result<(), HomeError> {
+    let text: String = key.seed().iter().map(|byte| format!("{byte:02x}")).collect();
+    write_whole(path, format!("{text}\n").as_bytes())
 }
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>, HomeError> {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zoo_data::HeldOut;
 use zoo_kernels::Profile;
-use zoo_protocol::limits::{MAX_KEPT_CHECKPOINTS, MAX_REDUNDANCY, MAX_STRETCHES};
+use zoo_protocol::limits::{MAX_KEPT_CHECKPOINTS, MAX_REDUNDANCY, MAX_STRETCHES, MAX_TRUST_DISCOUNT};
 use zoo_protocol::{CheckpointPlan, RoundPlan, StorageKind, Stretch, Topology};
 use zoo_storage::Address;
 use zoo_training::{Schedule, SpecError, TrainingSpec, preset};
@@ -97,6 +97,8 @@ pub struct Rounds {
     pub overlap: bool,
     /// Of 1,000 windows that nodes train, others train so many again, to compare.
     pub verified_in_1000: u32,
+    /// Of nodes for which an operator or their hardware vouches, so many times fewer.
+    pub trust_discount: u32,
 }
 
 impl Rounds {
@@ -206,6 +208,7 @@ impl Default for Rounds {
             topology: Topology::Auto,
             overlap: true,
             verified_in_1000: 50,
+            trust_discount: 4,
         }
     }
 }
@@ -324,6 +327,7 @@ impl RunConfig {
         }
         let Checkpoints { redundancy, interval, keep, storage: _ } = self.checkpoint;
         for (field, value, least, most) in [
+            ("rounds.trust_discount", self.rounds.trust_discount, 1, MAX_TRUST_DISCOUNT),
             ("checkpoint.redundancy", redundancy, 1, MAX_REDUNDANCY),
             ("checkpoint.interval", interval, 1, u32::MAX.into()),
             ("checkpoint.keep", keep, 0, MAX_KEPT_CHECKPOINTS),
@@ -343,7 +347,7 @@ impl RunConfig {
     /// The rounds that `steps` take, as a network is told.
     pub fn round_plan(&self) -> RoundPlan {
         let Rounds { minimum_nodes, deadline_s, evaluation_shards, topology, overlap, .. } = self.rounds;
-        let verified_in_1000 = self.rounds.verified_in_1000;
+        let Rounds { verified_in_1000, trust_discount, .. } = self.rounds;
         RoundPlan {
             steps: self.steps,
             rhythm: self.rounds.rhythm(self.steps, &self.training.schedule),
@@ -355,6 +359,7 @@ impl RunConfig {
             topology,
             overlap,
             verified_in_1000,
+            trust_discount,
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use zoo_content::{BlobStore, Digest, MemoryStore};
 use zoo_model::{Network, Tokenizer};
-use zoo_protocol::{CheckpointPlan, JobDescription, RoundPlan};
+use zoo_protocol::{CheckpointPlan, JobDescription, NodeId, RoundPlan};
 use zoo_training::{Dataset, Trainer, TrainingSpec};
 
 use crate::{Corpus, Reading, RunConfig, memory};
@@ -13,6 +13,8 @@ use crate::{Corpus, Reading, RunConfig, memory};
 /// What a network is told beside what is trained.
 #[derive(Clone, Debug)]
 pub struct Terms {
+    /// The network that the job is for, by its orchestrator's key.
+    pub network: NodeId,
     /// How the rounds run.
     pub plan: RoundPlan,
     /// Which checkpoints are kept.
@@ -34,15 +36,16 @@ pub struct Job {
 }
 
 impl Job {
-    /// Reads the text that `config` names, and makes a job of both.
+    /// Reads the text that `config` names, and makes a job of both, for `network`.
     ///
     /// # Errors
     /// Those of [`Corpus::prepare`], a model that is too large for this machine, and a specification that does not fit its data.
-    pub fn prepare(mut config: RunConfig, reading: &mut Reading<'_>) -> Result<Self> {
+    pub fn prepare(mut config: RunConfig, network: NodeId, reading: &mut Reading<'_>) -> Result<Self> {
         memory::check(config.training.model.parameter_count(), memory::available_bytes())?;
         let corpus = Corpus::prepare(&mut config, reading)?;
         let spec = corpus.spec(&config);
         let terms = Terms {
+            network,
             plan: config.round_plan(),
             checkpoints: config.checkpoint_plan(),
             tokens_max: config.tokens_max(spec.model.parameter_count()),
@@ -79,6 +82,7 @@ impl Job {
         store.keep(training.blob())?;
         store.keep(held_out.blob())?;
         let description = JobDescription {
+            network: terms.network,
             name,
             program: store.put(&spec.to_bytes())?,
             profile: spec.profile,

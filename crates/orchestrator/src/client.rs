@@ -8,8 +8,8 @@ use tokio::time::timeout;
 use zoo_content::{BlobStore, Digest, VerifiedBlob};
 use zoo_network::{BindOptions, ControlStream, Endpoint, FetchError, NetworkError, Ticket};
 use zoo_protocol::{
-    FromOrchestrator, JobDescription, JobId, JournalHead, Message, NodeId, NodeKey, Peer, Rejection, Role,
-    Sealed, ToOrchestrator, VERSION, WireError,
+    Declaration, FromOrchestrator, JobDescription, JobId, JournalHead, Message, NodeId, NodeKey, Peer,
+    Rejection, Role, Sealed, ToOrchestrator, VERSION, WireError,
 };
 use zoo_state::Event;
 
@@ -39,6 +39,12 @@ pub enum ClientError {
     /// The orchestrator does not take the job.
     #[error("the orchestrator refuses the job: {0}")]
     Refused(String),
+    /// The network does not go by what was declared.
+    #[error("the network does not go by it: {0}")]
+    Distrusted(String),
+    /// It may be tried again later.
+    #[error("the orchestrator does not take it now: {0}")]
+    Busy(String),
     /// The job cannot be sent as it is.
     #[error("the job is invalid: {0}")]
     Invalid(WireError),
@@ -97,7 +103,8 @@ impl Client {
         blobs: Vec<Digest>,
         store: Arc<dyn BlobStore>,
     ) -> Result<JobId, ClientError> {
-        let message = ToOrchestrator::Submit { job, blobs, addresses: self.endpoint.addresses() };
+        let message =
+            ToOrchestrator::Submit { job: Box::new(job), blobs, addresses: self.endpoint.addresses() };
         message.validate().map_err(ClientError::Invalid)?;
         self.endpoint.serve_blobs(store);
         let (mut stream, _) = self.introduce().await?;
@@ -107,6 +114,20 @@ impl Client {
         match answer {
             Some(FromOrchestrator::Accepted(job)) => Ok(job),
             Some(FromOrchestrator::Refused(why)) => Err(ClientError::Refused(why)),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Brings what a key says about keys. To bring it again is harmless.
+    pub async fn declare(&self, declaration: Declaration) -> Result<(), ClientError> {
+        let (mut stream, _) = self.introduce().await?;
+        stream.send(&ToOrchestrator::Declare(Box::new(declaration))).await?;
+        let answer = stream.recv().await?;
+        stream.close().await;
+        match answer {
+            Some(FromOrchestrator::Declared) => Ok(()),
+            Some(FromOrchestrator::Distrusted(why)) => Err(ClientError::Distrusted(why)),
+            Some(FromOrchestrator::Rejected(Rejection::Busy(why))) => Err(ClientError::Busy(why)),
             other => Err(unexpected(other)),
         }
     }

@@ -17,8 +17,8 @@ use zoo_content::Digest;
 use zoo_network::limits::IDLE_TIMEOUT;
 use zoo_protocol::limits::reason;
 use zoo_protocol::{
-    Challenge, FromOrchestrator, JobDescription, JobId, Keep, Link, NodeId, NodeProfile, Peer,
-    RefusedSummand, Rejection, Report, Standing, Work,
+    Attestation, Challenge, Declaration, FromOrchestrator, JobDescription, JobId, Keep, Link, NodeId,
+    NodeProfile, Peer, RefusedSummand, Rejection, Report, Standing, Work,
 };
 use zoo_state::{Command, Detector, Event, Finding, LossCause, Missed, Refusal, State, Steer};
 
@@ -62,6 +62,15 @@ pub(crate) enum Input {
     Submitted { job: JobDescription, reply: oneshot::Sender<Result<JobId, Refusal>> },
     /// A job's owner wants something of it.
     Steered { job: JobId, steer: Steer, reply: oneshot::Sender<Result<(), Refusal>> },
+    /// Somebody brought what a key says about keys.
+    Declared { declaration: Declaration, reply: oneshot::Sender<Result<(), Refusal>> },
+    /// A worker's hardware vouches for it, as was checked.
+    Attested {
+        node: NodeId,
+        session: SessionId,
+        attestation: Attestation,
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
     /// Somebody wants to follow the state.
     Follow { reply: oneshot::Sender<Followed> },
 }
@@ -161,7 +170,7 @@ struct Session {
 enum Answer {
     Joined(Reply<Joined>, Result<Joined, Rejection>),
     Submitted(oneshot::Sender<Result<JobId, Refusal>>, Result<JobId, Refusal>),
-    Steered(oneshot::Sender<Result<(), Refusal>>, Result<(), Refusal>),
+    Done(oneshot::Sender<Result<(), Refusal>>, Result<(), Refusal>),
     Follow(oneshot::Sender<Followed>),
 }
 
@@ -214,6 +223,16 @@ impl Host {
         };
         host.publish(None);
         (host, handle)
+    }
+
+    /// Says in the journal whose network this is and whose word counts in it, if it does not say so already.
+    pub(crate) fn name_network(&mut self, operators: &BTreeSet<NodeId>) -> Result<(), Refusal> {
+        let network = self.home.node;
+        if self.state.network() == Some(network) && self.state.trusted().operators == *operators {
+            return Ok(());
+        }
+        let (operators, now_ms) = (operators.iter().copied().collect(), self.clock.now_ms());
+        self.apply(Command::NetworkNamed { network, operators, now_ms })
     }
 
     /// From now on holders of checkpoints are checked by this auditor.
@@ -294,7 +313,18 @@ impl Host {
             }
             Input::Steered { job, steer, reply } => {
                 let steered = self.apply(Command::JobSteered { job, steer, now_ms });
-                self.answers.push(Answer::Steered(reply, steered));
+                self.answers.push(Answer::Done(reply, steered));
+            }
+            Input::Declared { declaration, reply } => {
+                let heard = self.state.has_heard(&declaration);
+                let declared =
+                    if heard { Ok(()) } else { self.apply(Command::Declared { declaration, now_ms }) };
+                self.answers.push(Answer::Done(reply, declared));
+            }
+            Input::Attested { node, session, attestation, reply } if self.is_current(&node, session) => {
+                self.renew(node);
+                let attested = self.apply(Command::Attested { node, attestation, now_ms });
+                self.answers.push(Answer::Done(reply, attested));
             }
             Input::Follow { reply } => self.answers.push(Answer::Follow(reply)),
             // From a connection that another one has replaced.
@@ -302,6 +332,7 @@ impl Host {
             | Input::Probed { .. }
             | Input::Measured { .. }
             | Input::Reported { .. }
+            | Input::Attested { .. }
             | Input::Gone { .. } => {}
         }
     }
@@ -448,7 +479,7 @@ impl Host {
             match answer {
                 Answer::Joined(reply, joined) => _ = reply.send(joined),
                 Answer::Submitted(reply, submitted) => _ = reply.send(submitted),
-                Answer::Steered(reply, steered) => _ = reply.send(steered),
+                Answer::Done(reply, done) => _ = reply.send(done),
                 Answer::Follow(reply) => {
                     let entries = self.followers.subscribe();
                     _ = reply.send(Followed { state: self.state.clone(), entries });
@@ -518,6 +549,8 @@ fn log(entry: &Entry) {
     for event in &entry.events {
         match event {
             Event::Fault { node, round, kind, .. } => warn!(%node, round, %kind, "node at fault"),
+            Event::NodeSucceeded { old, new } => info!(%old, %new, "a node goes on under another key"),
+            Event::NodeRetired { node } => info!(%node, "a node's key is void"),
             Event::ContributionMissed { node, round, why: why @ Missed::Outlier, .. } => {
                 warn!(%node, round, %why, "contribution left out");
             }

@@ -37,6 +37,8 @@
 //!     lease_ms: zoo_orchestrator::LEASE_MS,
 //!     tick_ms: zoo_orchestrator::TICK_MS,
 //!     audits: None,
+//!     operators: Default::default(),
+//!     evidence: None,
 //! })
 //! .await?;
 //! println!("zoo join {}", orchestrator.ticket());
@@ -50,6 +52,7 @@ mod client;
 mod clock;
 mod copies;
 mod door;
+mod evidence;
 mod handle;
 mod home;
 mod host;
@@ -61,6 +64,7 @@ mod watching;
 
 pub use audit::{Audits, Lists};
 pub use client::{Client, ClientError, NodeStatus, Notice, Watch};
+pub use evidence::{EvidenceCheck, Whose};
 pub use handle::{Followed, Handle, RequestError};
 pub use host::Head;
 pub use journal::JournalError;

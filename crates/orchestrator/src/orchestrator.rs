@@ -1,5 +1,6 @@
 //! An orchestrator as a whole: started, running, stopped.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,9 +12,11 @@ use tracing::{info, warn};
 use zoo_content::{BlobStore, Digest, FileStore, StoreError};
 use zoo_home::HomeError;
 use zoo_network::{BindOptions, ControlConnection, Endpoint, NetworkError, Relay, Ticket};
+use zoo_protocol::NodeId;
 
 use crate::audit::{self, AUDITS_MAX, Audits};
 use crate::copies::Copies;
+use crate::evidence::EvidenceCheck;
 use crate::handle::Handle;
 use crate::home::Home;
 use crate::host::{Head, Host, Timing};
@@ -46,6 +49,10 @@ pub struct OrchestratorOptions {
     pub tick_ms: u64,
     /// How holders of checkpoints are checked; `None`: not at all.
     pub audits: Option<Audits>,
+    /// Operators whose word for a node counts, at most [`MAX_OPERATORS`](zoo_protocol::limits::MAX_OPERATORS).
+    pub operators: BTreeSet<NodeId>,
+    /// Who says what evidence of hardware shows; `None`: no such evidence counts.
+    pub evidence: Option<EvidenceCheck>,
 }
 
 /// Why an orchestrator does not start, or had to stop.
@@ -71,6 +78,11 @@ pub enum OrchestratorError {
         /// As given.
         tick_ms: u64,
     },
+    /// The journal is another network's, or more operators are trusted than can be.
+    #[error(
+        "the journal does not take whose network this is: {0}\nhint: key and journal of a directory belong together"
+    )]
+    Name(zoo_state::Refusal),
     /// The host's task ended in a way it never should.
     #[error("the host stopped: {0}")]
     Host(String),
@@ -92,7 +104,8 @@ pub struct Orchestrator {
 impl Orchestrator {
     /// Opens the directory, replays the journal, listens.
     pub async fn start(options: OrchestratorOptions) -> Result<Self, OrchestratorError> {
-        let OrchestratorOptions { directory, listen, relay, lease_ms, tick_ms, audits } = options;
+        let OrchestratorOptions { directory, listen, relay, lease_ms, tick_ms, audits, .. } = options;
+        let OrchestratorOptions { operators, evidence, .. } = options;
         if tick_ms == 0 || lease_ms <= tick_ms {
             return Err(OrchestratorError::Timing { lease_ms, tick_ms });
         }
@@ -113,6 +126,7 @@ impl Orchestrator {
             audit: audits.map_or(SELDOM, |audits| audits.every.max(Duration::from_millis(tick_ms))),
         };
         let (mut host, handle) = Host::new(journal, replayed, endpoint.peer(), timing);
+        host.name_network(&operators).map_err(OrchestratorError::Name)?;
         let head = handle.head.clone();
         if let Some(Audits { lists, .. }) = audits {
             let (auditor, asked) = mpsc::channel(AUDITS_MAX);
@@ -128,6 +142,7 @@ impl Orchestrator {
             store,
             intakes: Arc::new(Semaphore::new(INTAKES_MAX)),
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
+            evidence,
         };
         let connections = endpoint.control_connections();
         let host = tokio::spawn(host.run(stopped));

@@ -4,20 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 use zoo_content::{BlobStore, Digest};
 use zoo_network::{
     Allowance, ControlConnection, ControlReceiver, ControlSender, ControlStream, Endpoint, NetworkError,
 };
 use zoo_protocol::limits::{MAX_PEERS, reason};
 use zoo_protocol::{
-    FromOrchestrator, JobDescription, NodeId, Peer, Rejection, Role, ToOrchestrator, VERSION,
+    Declaration, FromOrchestrator, JobDescription, NodeId, Peer, Rejection, Role, ToOrchestrator, VERSION,
 };
-use zoo_state::LossCause;
+use zoo_state::{LossCause, Refusal};
 
 use crate::copies::Copies;
-use crate::host::{Assignment, HostHandle, Input, Joined};
+use crate::evidence::{EvidenceCheck, Whose};
+use crate::host::{Assignment, HostHandle, Input, Joined, SessionId};
 use crate::{intake, watching};
 
 /// A caller says who it is within this time.
@@ -51,6 +53,8 @@ pub(crate) struct Context {
     pub(crate) intakes: Arc<Semaphore>,
     /// Clients that watch at once.
     pub(crate) watchers: Arc<Semaphore>,
+    /// Who says what evidence of hardware shows.
+    pub(crate) evidence: Option<EvidenceCheck>,
 }
 
 /// Why a session ended before its time.
@@ -130,6 +134,7 @@ impl Context {
             probes,
             heard,
             quiet_until,
+            has_shown: false,
         };
         let outcome = match welcomed {
             Ok(()) => worker.run().await,
@@ -165,7 +170,7 @@ impl Context {
                 Some(ToOrchestrator::Submit { job, blobs, addresses }) => {
                     let submitter = Peer { node, addresses };
                     tokio::select! {
-                        answer = self.submit(submitter, job, blobs) => answer,
+                        answer = self.submit(submitter, *job, blobs) => answer,
                         // The client has left, or does not wait for its turn.
                         _ = receiver.recv() => break,
                     }
@@ -177,6 +182,12 @@ impl Context {
                         FromOrchestrator::Refused(reason(cause))
                     }
                 },
+                Some(ToOrchestrator::Declare(declaration)) => {
+                    // One a conversation: a stranger's signatures cost time.
+                    let answer = self.declare(*declaration).await;
+                    send(&mut sender, &answer).await?;
+                    break;
+                }
                 Some(_) => FromOrchestrator::Rejected(Rejection::Invalid("not for clients".into())),
             };
             send(&mut sender, &answer).await?;
@@ -196,6 +207,54 @@ impl Context {
         match self.host.submit(job).await {
             Ok(id) => FromOrchestrator::Accepted(id),
             Err(cause) => FromOrchestrator::Refused(reason(cause)),
+        }
+    }
+
+    /// Brings what a key says about keys, if its seals hold, to the state machine, which judges the rest.
+    async fn declare(&self, declaration: Declaration) -> FromOrchestrator {
+        if let Err(cause) = declaration.check_seals() {
+            return FromOrchestrator::Distrusted(reason(cause));
+        }
+        self.done(|reply| Input::Declared { declaration, reply }).await
+    }
+
+    /// Has what a node shows of its hardware checked, and keeps it if it shows something.
+    async fn attest(&self, node: NodeId, session: SessionId, evidence: Vec<u8>) -> FromOrchestrator {
+        let Some(check) = self.evidence.clone() else {
+            let why = "this network goes by no evidence of hardware\nhint: its owner says which software counts with zoo up --accept-software";
+            return FromOrchestrator::Distrusted(reason(why));
+        };
+        let (network, store) = (self.endpoint.id(), self.store.clone());
+        let checked = spawn_blocking(move || {
+            let attestation = check.check(&evidence, Whose { network, node })?;
+            // Who doubts it later can check it again.
+            store.put(&evidence).map_err(|cause| cause.to_string())?;
+            Ok(attestation)
+        });
+        match checked.await.unwrap_or_else(|cause| Err(cause.to_string())) {
+            Ok(attestation) => self.done(|reply| Input::Attested { node, session, attestation, reply }).await,
+            Err(cause) => {
+                info!(%node, cause, "evidence refused");
+                FromOrchestrator::Distrusted(reason(cause))
+            }
+        }
+    }
+
+    async fn done(
+        &self,
+        input: impl FnOnce(oneshot::Sender<Result<(), Refusal>>) -> Input,
+    ) -> FromOrchestrator {
+        let (reply, answer) = oneshot::channel();
+        if self.host.inputs.send(input(reply)).await.is_err() {
+            return FromOrchestrator::Rejected(Rejection::Busy(reason(SessionError::Stopping)));
+        }
+        match answer.await {
+            Ok(Ok(())) => FromOrchestrator::Declared,
+            Ok(Err(refusal @ Refusal::NotNow(_))) => {
+                FromOrchestrator::Rejected(Rejection::Busy(reason(refusal)))
+            }
+            Ok(Err(refusal)) => FromOrchestrator::Distrusted(reason(refusal)),
+            Err(_) => FromOrchestrator::Rejected(Rejection::Busy(reason(SessionError::Stopping))),
         }
     }
 
@@ -228,6 +287,8 @@ struct Worker<'a> {
     heard: Allowance,
     /// It has said more than that, and waits until then.
     quiet_until: Option<Instant>,
+    /// It has shown what its hardware vouches for: once a conversation.
+    has_shown: bool,
 }
 
 /// How a worker's session ends well.
@@ -299,6 +360,15 @@ impl Worker<'_> {
                     received_bytes,
                 };
                 Input::Alive { node, session, status }
+            }
+            ToOrchestrator::Declare(declaration) => {
+                let answer = self.context.declare(*declaration).await;
+                return send(&mut self.sender, &answer).await;
+            }
+            ToOrchestrator::Evidence(evidence) if !self.has_shown => {
+                self.has_shown = true;
+                let answer = self.context.attest(node, session, evidence).await;
+                return send(&mut self.sender, &answer).await;
             }
             _ => {
                 let rejection = Rejection::Invalid("not for workers".into());

@@ -205,6 +205,8 @@ impl Told {
             PNodeEvent::NotStored { cause, .. } => {
                 self.trouble(&format!("a checkpoint is not stored: {cause}"))
             }
+            PNodeEvent::Trusted => {}
+            PNodeEvent::Distrusted(why) => self.trouble(&format!("it is trusted as everybody: {why}")),
             PNodeEvent::Trouble(cause) => self.trouble(cause),
         }
     }

@@ -199,6 +199,7 @@ mod tests {
 
     fn window(round: u32, base: &str) -> TrainWindow {
         TrainWindow {
+            network: NodeId([42; 32]),
             job: digest("job"),
             round,
             program: digest("program"),

@@ -13,6 +13,7 @@ use zoo_protocol::{
 
 use crate::PNodeError;
 use crate::backoff;
+use crate::papers::Papers;
 use crate::progress::Progress;
 
 /// A node says that it is there so often.
@@ -25,6 +26,8 @@ const PROBES_MAX: usize = 8;
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
 /// A message is taken by the transport within this time.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+/// A node looks so often whether there is a newer credential.
+const PAPERS_INTERVAL: Duration = Duration::from_secs(60);
 /// Longest wait between two tries to connect.
 const RECONNECT_WAIT_MAX: Duration = Duration::from_secs(10);
 
@@ -39,6 +42,10 @@ pub(crate) enum News {
     Keep { keeps: Vec<Keep>, peers: Vec<Peer> },
     /// The orchestrator said what the journal says of the node.
     Standing(Standing),
+    /// What the node has shown of itself counts.
+    Trusted,
+    /// It does not, and why.
+    Distrusted(String),
     /// It broke; it is taken up again after a wait.
     Disconnected { cause: String, retry_in: Duration },
 }
@@ -55,6 +62,8 @@ pub(crate) struct Connection {
     pub(crate) news: mpsc::Sender<News>,
     /// Becomes true when the node leaves.
     pub(crate) leaving: watch::Receiver<bool>,
+    /// What it shows of itself.
+    pub(crate) papers: Papers,
 }
 
 type Conversation = (ControlSender<ToOrchestrator>, ControlReceiver<FromOrchestrator>);
@@ -123,6 +132,9 @@ impl Connection {
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut told = ToldLink::default();
+        self.papers.begin();
+        let mut look_at_papers = interval(PAPERS_INTERVAL);
+        look_at_papers.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut probes = JoinSet::new();
         loop {
             let message = tokio::select! {
@@ -140,6 +152,17 @@ impl Connection {
                 _ = heartbeat.tick() => match told.news(self.endpoint.link(), Instant::now()) {
                     Some(link) => ToOrchestrator::Measured(link),
                     None => heartbeat_of(&self.progress, &self.endpoint),
+                },
+                _ = look_at_papers.tick() => match self.papers.next() {
+                    Ok(Some(paper)) => {
+                        look_at_papers.reset_immediately();
+                        paper
+                    }
+                    Ok(None) => continue,
+                    Err(cause) => {
+                        tell(&self.news, News::Distrusted(cause)).await;
+                        continue;
+                    }
                 },
                 Some(probed) = probes.join_next() => match probed {
                     Ok((node, reached)) => ToOrchestrator::Probed { node, reached },
@@ -194,6 +217,8 @@ async fn hear(news: &mpsc::Sender<News>, message: FromOrchestrator) {
         FromOrchestrator::Work { work, peers } => tell(news, News::Work { work: work.into(), peers }).await,
         FromOrchestrator::Keep { keeps, peers } => tell(news, News::Keep { keeps, peers }).await,
         FromOrchestrator::Standing(standing) => tell(news, News::Standing(standing)).await,
+        FromOrchestrator::Declared => tell(news, News::Trusted).await,
+        FromOrchestrator::Distrusted(why) => tell(news, News::Distrusted(why)).await,
         _ => {} // the rest is not for workers
     }
 }

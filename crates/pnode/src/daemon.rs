@@ -28,6 +28,7 @@ use crate::connection::{Connection, News};
 use crate::event::{EventSink, PNodeEvent};
 use crate::home::Home;
 use crate::keeping;
+use crate::papers::Papers;
 use crate::profile::{self, About, MemoryLimit};
 use crate::progress::Progress;
 use crate::storing::{Storing, StoringOptions};
@@ -71,6 +72,12 @@ pub struct PNodeOptions {
     pub storage: Option<Address>,
     /// Instruction set of the kernels, for the whole process; `None` takes the widest.
     pub isa: Option<Isa>,
+    /// A file in which an operator vouches for the node; it is read again when it changes. Without, nobody does.
+    pub credential: Option<PathBuf>,
+    /// A file with what the node's hardware vouches for.
+    pub evidence: Option<PathBuf>,
+    /// Digest of the software that runs, which a credential has to name; `None`: that is not known here.
+    pub binary: Option<Digest>,
     /// How many rounds' blobs it keeps.
     pub retention: Retention,
     /// Is told what is worth showing.
@@ -129,6 +136,7 @@ impl Node {
     async fn start(options: PNodeOptions) -> Result<Self, PNodeError> {
         let PNodeOptions { directory, ticket, listen, isa, retention, events, storage, .. } = options;
         let PNodeOptions { name, region, threads, max_memory_mib, max_upload_kib_per_s, .. } = options;
+        let PNodeOptions { credential, evidence, binary, .. } = options;
         let upload_kib_per_s = max_upload_kib_per_s.map_or(0, NonZero::get);
         let about =
             About { name, region, upload_kib_per_s, storage: storage.as_ref().map(crate::storing::kind_of) };
@@ -169,6 +177,7 @@ impl Node {
         let (leaving, told_to_leave) = watch::channel(false);
         let progress = Arc::new(Progress::default());
         let worker = Worker::start(home.clone(), pool, memory, progress.clone(), inputs_sender.clone())?;
+        let network = ticket.node;
         let mut connection = JoinSet::new();
         connection.spawn(
             Connection {
@@ -179,11 +188,12 @@ impl Node {
                 reports: outgoing,
                 news: news_sender,
                 leaving: told_to_leave,
+                papers: Papers::new(credential, evidence, binary),
             }
             .run(),
         );
         Ok(Self {
-            agent: Agent::new(home.key().clone()),
+            agent: Agent::new(home.key().clone(), network),
             home,
             endpoint,
             worker,
@@ -260,10 +270,11 @@ impl Node {
                 (self.events)(PNodeEvent::Disconnected { cause, retry_in });
                 self.handle(Input::Disconnected);
             }
+            News::Trusted => (self.events)(PNodeEvent::Trusted),
+            News::Distrusted(why) => (self.events)(PNodeEvent::Distrusted(why)),
             News::Work { work, peers } => {
-                let work = *work;
-                if work != *self.agent.work() {
-                    (self.events)(PNodeEvent::WorkChanged(work.clone()));
+                if *work != *self.agent.work() {
+                    (self.events)(PNodeEvent::WorkChanged((*work).clone()));
                 }
                 self.handle(Input::WorkChanged { work, peers });
             }

@@ -73,6 +73,10 @@ pub enum PNodeEvent {
         /// When the next try is; `None` if the node does not have it any more.
         retry_in: Option<Duration>,
     },
+    /// The orchestrator goes by what the node has shown of itself: its windows are checked less often.
+    Trusted,
+    /// It does not, and why; the node works on as everybody.
+    Distrusted(String),
     /// Something failed that the node tries again by itself.
     Trouble(String),
 }

@@ -26,6 +26,7 @@ mod error;
 mod event;
 pub mod home;
 mod keeping;
+mod papers;
 mod profile;
 mod progress;
 mod storing;

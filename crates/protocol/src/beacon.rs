@@ -23,10 +23,10 @@ impl Secret {
 }
 
 impl NodeKey {
-    /// The secret that this node pledges with its window of `round`.
-    pub fn secret(&self, job: &JobId, round: u32) -> Secret {
+    /// The secret that this node pledges with its window of `round` to `network`: another network cannot ask for it.
+    pub fn secret(&self, network: &NodeId, job: &JobId, round: u32) -> Secret {
         Secret(Digest::of(
-            &[b"zoo/secret\0", &self.seed()[..], job.as_bytes(), &round.to_le_bytes()].concat(),
+            &[b"zoo/secret/2\0", &self.seed()[..], &network.0, job.as_bytes(), &round.to_le_bytes()].concat(),
         ))
     }
 }
@@ -61,16 +61,23 @@ impl Beacon {
 mod tests {
     use super::*;
 
+    const NETWORK: NodeId = NodeId([9; 32]);
+
     fn key(seed: u8) -> NodeKey {
         NodeKey::from_seed([seed; 32])
     }
 
     #[test]
-    fn a_secret_belongs_to_one_node_job_and_round() {
+    fn a_secret_belongs_to_one_node_network_job_and_round() {
         let (job, other) = (Digest::of(b"job"), Digest::of(b"other"));
-        let secret = key(1).secret(&job, 3);
-        assert_eq!(secret, key(1).secret(&job, 3), "it outlasts the process");
-        for another in [key(2).secret(&job, 3), key(1).secret(&other, 3), key(1).secret(&job, 4)] {
+        let secret = key(1).secret(&NETWORK, &job, 3);
+        assert_eq!(secret, key(1).secret(&NETWORK, &job, 3), "it outlasts the process");
+        for another in [
+            key(2).secret(&NETWORK, &job, 3),
+            key(1).secret(&NodeId([8; 32]), &job, 3),
+            key(1).secret(&NETWORK, &other, 3),
+            key(1).secret(&NETWORK, &job, 4),
+        ] {
             assert_ne!(secret, another);
             assert_ne!(secret.pledge(), another.pledge());
         }
@@ -80,7 +87,7 @@ mod tests {
     fn a_beacon_depends_on_everything_that_was_told() {
         let job = Digest::of(b"job");
         let told = |seeds: &[u8]| -> Vec<_> {
-            seeds.iter().map(|&seed| (key(seed).id(), key(seed).secret(&job, 1))).collect()
+            seeds.iter().map(|&seed| (key(seed).id(), key(seed).secret(&NETWORK, &job, 1))).collect()
         };
         assert_eq!(Beacon::of(&job, 2, []), None);
         let beacon = Beacon::of(&job, 2, told(&[1, 2, 3])).unwrap();
@@ -97,7 +104,7 @@ mod tests {
     #[test]
     fn what_is_to_happen_in_so_many_cases_does() {
         let job = Digest::of(b"job");
-        let beacon = Beacon::of(&job, 2, [(key(1).id(), key(1).secret(&job, 1))]).unwrap();
+        let beacon = Beacon::of(&job, 2, [(key(1).id(), key(1).secret(&NETWORK, &job, 1))]).unwrap();
         for cases in [0, 50, 500, 1000] {
             let happened = (0..20_000u32).filter(|case| beacon.in_1000(cases, case)).count() as i64;
             let expected = i64::from(cases) * 20;

@@ -9,17 +9,19 @@ use zoo_kernels::Profile;
 
 use crate::limits::{
     self, MAX_EVALUATION_SHARDS, MAX_FAN_IN, MAX_KEPT_CHECKPOINTS, MAX_NAME_BYTES, MAX_REDUNDANCY,
-    MAX_STRETCHES,
+    MAX_STRETCHES, MAX_TRUST_DISCOUNT,
 };
-use crate::{Message, StorageKind, WireError, encode};
+use crate::{Message, NodeId, StorageKind, WireError, encode};
 
-/// Digest of a [`JobDescription`]'s encoding: the same job has the same id everywhere.
+/// Digest of a [`JobDescription`]'s encoding: the same job of the same network has the same id everywhere.
 pub type JobId = Digest;
 
 /// A training job. The network schedules it without understanding it: model,
 /// optimiser and data are blobs, named by digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobDescription {
+    /// The network that it is for, by its orchestrator's key: what is signed about the job of one network says nothing in another.
+    pub network: NodeId,
     /// A name for people, at most 64 bytes.
     pub name: String,
     /// The training specification (model, optimiser, schedule, seed).
@@ -41,7 +43,7 @@ pub struct JobDescription {
 }
 
 impl JobDescription {
-    /// The id of this job on every network.
+    /// The id of this job; another one on every network.
     pub fn id(&self) -> JobId {
         Digest::of(&encode(self))
     }
@@ -60,6 +62,8 @@ impl Message for JobDescription {
         limits::positive("minimum_nodes", plan.minimum_nodes.into())?;
         limits::positive("contribution_deadline_ms", plan.contribution_deadline_ms)?;
         limits::at_most("verified windows of 1000", plan.verified_in_1000.into(), 1000)?;
+        limits::positive("trust_discount", plan.trust_discount.into())?;
+        limits::at_most("trust_discount", plan.trust_discount.into(), MAX_TRUST_DISCOUNT)?;
         if let Topology::Tree { fan_in } = plan.topology {
             limits::at_least("fan_in", fan_in.into(), 2)?;
             limits::at_most("fan_in", fan_in.into(), MAX_FAN_IN)?;
@@ -123,7 +127,20 @@ pub struct RoundPlan {
     pub overlap: bool,
     /// Of 1,000 windows that went into a round, so many are trained again by other nodes, drawn when nothing can be changed any more.
     pub verified_in_1000: u32,
+    /// Of nodes for which an operator or their hardware vouches, so many times fewer are; 1 is as many, and at most [`MAX_TRUST_DISCOUNT`].
+    pub trust_discount: u32,
 }
+
+impl RoundPlan {
+    /// Of 1,000 windows of a node for which somebody vouches, so many are drawn to be trained again: never none of what is drawn from others.
+    pub fn verified_of_trusted_in_1000(&self) -> u32 {
+        let lowered = self.verified_in_1000 / self.trust_discount.max(1);
+        lowered.max(TRUSTED_IN_1000_MIN).min(self.verified_in_1000)
+    }
+}
+
+/// Of 1,000 windows of a trusted node at least so many are drawn, if as many are of any node.
+pub const TRUSTED_IN_1000_MIN: u32 = 5;
 
 /// With [`RoundPlan::overlap`], at most one part in so many of a round's inner steps is taken before its checkpoint is there: they know
 /// nothing of what the others learned in the round before.
@@ -269,7 +286,23 @@ mod tests {
             topology: Topology::Auto,
             overlap: false,
             verified_in_1000: 0,
+            trust_discount: 4,
         }
+    }
+
+    #[test]
+    fn trust_lowers_how_often_a_node_is_checked_and_never_to_nothing() {
+        let of = |verified_in_1000, trust_discount| {
+            RoundPlan { verified_in_1000, trust_discount, ..plan(1, &[(0, 1, 1)]) }
+                .verified_of_trusted_in_1000()
+        };
+        assert_eq!(of(100, 4), 25);
+        assert_eq!(of(50, 16), TRUSTED_IN_1000_MIN);
+        assert_eq!((of(50, 1), of(1000, 16)), (50, 62));
+        for verified in 1..=1000 {
+            assert!((1..=verified).contains(&of(verified, 16)), "{verified}");
+        }
+        assert_eq!(of(0, 4), 0, "where nobody is checked, nobody is");
     }
 
     #[test]

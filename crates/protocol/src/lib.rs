@@ -9,6 +9,7 @@
 
 mod attestation;
 mod beacon;
+mod declaration;
 mod head;
 mod identity;
 mod job;
@@ -24,10 +25,15 @@ mod work;
 
 pub use attestation::{Attestation, ParseTcbStatusError, TcbStatus, TeeKind};
 pub use beacon::{Beacon, Secret};
+pub use declaration::{
+    Build, CREDENTIAL_VALID_S_MAX, CREDENTIAL_VALID_S_MIN, Credential, CredentialId, Declaration,
+    DeclarationError, DeclarationFileError, Retirement, Revocation, Succession,
+};
 pub use head::JournalHead;
 pub use identity::{NodeId, NodeKey, NodeProfile, ParseNodeIdError, Speeds};
 pub use job::{
-    CheckpointPlan, JobDescription, JobId, OVERLAP_PARTS, ParseTopologyError, RoundPlan, Stretch, Topology,
+    CheckpointPlan, JobDescription, JobId, OVERLAP_PARTS, ParseTopologyError, RoundPlan, Stretch,
+    TRUSTED_IN_1000_MIN, Topology,
 };
 pub use keep::{Challenge, Keep};
 pub use limits::MAX_JOB_BLOBS;

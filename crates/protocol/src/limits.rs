@@ -30,6 +30,14 @@ pub const MAX_JOB_BLOBS: usize = 8192;
 /// Most shards that held-out data is evaluated in.
 pub const MAX_EVALUATION_SHARDS: u64 = 4096;
 
+/// Most times that windows of trusted nodes are drawn more seldom than those of others.
+pub const MAX_TRUST_DISCOUNT: u64 = 16;
+/// Most operators that a network trusts.
+pub const MAX_OPERATORS: usize = 64;
+/// Largest evidence of hardware, bytes: a frame holds it.
+pub const MAX_EVIDENCE_BYTES: usize = 512 << 10;
+/// Most bytes of what a key signs about keys.
+pub const MAX_DECLARATION_BYTES: usize = 2048;
 /// Most nodes that keep a checkpoint.
 pub const MAX_REDUNDANCY: u64 = 64;
 /// Most checkpoints of a job that are kept beside its newest.

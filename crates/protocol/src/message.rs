@@ -11,8 +11,8 @@ use zoo_content::Digest;
 
 use crate::limits::{self, MAX_JOB_BLOBS, MAX_PEERS};
 use crate::{
-    JobDescription, JobId, JournalHead, Keep, Link, Message, NodeId, NodeProfile, Report, Sealed, Standing,
-    WireError, Work,
+    Declaration, JobDescription, JobId, JournalHead, Keep, Link, Message, NodeId, NodeProfile, Report,
+    Sealed, Standing, WireError, Work,
 };
 
 /// In which role somebody connects.
@@ -59,7 +59,7 @@ pub enum ToOrchestrator {
     /// outlives whoever submitted it.
     Submit {
         /// The job.
-        job: JobDescription,
+        job: Box<JobDescription>,
         /// Everything the job needs besides the four blobs its description
         /// names (the parts of the initial checkpoint); at most [`MAX_JOB_BLOBS`].
         blobs: Vec<Digest>,
@@ -84,6 +84,10 @@ pub enum ToOrchestrator {
     },
     /// A client asks for a copy of the journal.
     Journal,
+    /// What a key says about keys, from whoever has it: the signatures say whose word it is.
+    Declare(Box<Declaration>),
+    /// A worker shows what its hardware vouches for: a file of evidence, at most [`limits::MAX_EVIDENCE_BYTES`].
+    Evidence(Vec<u8>),
 }
 
 impl Message for ToOrchestrator {
@@ -95,6 +99,10 @@ impl Message for ToOrchestrator {
             }
             Self::Report(report) => report.validate(),
             Self::Measured(link) => link.validate(),
+            Self::Declare(declaration) => declaration.validate(),
+            Self::Evidence(evidence) => {
+                limits::at_most("bytes of evidence", evidence.len() as u64, limits::MAX_EVIDENCE_BYTES as u64)
+            }
             Self::Submit { job, blobs, addresses } => {
                 job.validate()?;
                 limits::at_most("blobs of a job", blobs.len() as u64, MAX_JOB_BLOBS as u64)?;
@@ -205,6 +213,10 @@ pub enum FromOrchestrator {
     },
     /// What the journal says of the worker.
     Standing(Standing),
+    /// What was declared holds from now on, or has before.
+    Declared,
+    /// What was declared or shown makes no difference, and why (made by [`limits::reason`]): whoever works goes on as before.
+    Distrusted(String),
 }
 
 impl Message for FromOrchestrator {
@@ -223,7 +235,9 @@ impl Message for FromOrchestrator {
             Self::Rejected(Rejection::Invalid(reason) | Rejection::Busy(reason)) => {
                 limits::explanation("reason of a rejection", reason)
             }
-            Self::Refused(reason) => limits::explanation("reason of a refusal", reason),
+            Self::Refused(reason) | Self::Distrusted(reason) => {
+                limits::explanation("reason of a refusal", reason)
+            }
             Self::Probe(peer) => peer.validate(),
             Self::Journal { head, .. } => head.validate(),
             Self::Standing(standing) => standing.validate(),
@@ -232,6 +246,7 @@ impl Message for FromOrchestrator {
             | Self::Event { .. }
             | Self::NodeStatus { .. }
             | Self::StateRoot(_)
+            | Self::Declared
             | Self::CaughtUp => Ok(()),
         }
     }

@@ -44,6 +44,8 @@ pub struct Share {
 /// Train the inner steps of one round from `base`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrainWindow {
+    /// The network that asks, by its orchestrator's key. A node trains for the one that it has joined, and for no other: it signs this.
+    pub network: NodeId,
     /// The job.
     pub job: JobId,
     /// The round, from 0.
@@ -92,7 +94,7 @@ impl Share {
 impl Commitment {
     /// What the node with this key commits to.
     pub fn new(work: TrainWindow, replica_in: Option<Digest>, outcome: WindowOutcome, key: &NodeKey) -> Self {
-        let secret = |round: u32| key.secret(&work.job, round);
+        let secret = |round: u32| key.secret(&work.network, &work.job, round);
         let (pledge, secret) = (secret(work.round).pledge(), work.reveals.map(secret));
         Self { work, replica_in, outcome, pledge, secret }
     }
@@ -484,7 +486,7 @@ impl Message for Commitment {
 }
 
 impl Statement for Commitment {
-    const PURPOSE: &'static str = "commitment/2";
+    const PURPOSE: &'static str = "commitment/3";
 }
 
 impl Message for Report {

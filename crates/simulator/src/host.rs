@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use zoo_content::Digest;
-use zoo_protocol::{Challenge, JobDescription, Keep, Link, NodeId, NodeProfile, Peer, Report, Work};
+use zoo_protocol::{Challenge, JobDescription, Keep, Link, NodeId, NodeKey, NodeProfile, Peer, Report, Work};
 use zoo_state::{Command, Detector, Event, Finding, LossCause, State};
 
 use crate::chance::Chance;
@@ -69,6 +69,11 @@ pub enum Crash {
     None,
     BeforeWrite,
     AfterWrite,
+}
+
+/// The one simulated network, by its orchestrator's key.
+pub fn network() -> NodeId {
+    NodeKey::from_seed([255; 32]).id()
 }
 
 pub struct Host {

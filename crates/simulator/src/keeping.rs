@@ -11,7 +11,7 @@ impl World<'_> {
     /// A node is told what to do and what to keep.
     pub fn assigned(&mut self, node: usize, session: SessionId, assignment: Assignment) {
         let Assignment { work, peers, keeps, keep_peers } = assignment;
-        self.tell(node, Input::WorkChanged { work, peers });
+        self.tell(node, Input::WorkChanged { work: Box::new(work), peers });
         if self.nodes[node].pretends {
             self.pretend(node, session, keeps);
         } else {

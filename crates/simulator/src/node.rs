@@ -9,7 +9,7 @@ use zoo_content::Digest;
 use zoo_content::slice::{CHUNK_BYTES, Outline};
 use zoo_protocol::{Challenge, Link, NodeId, NodeKey, NodeProfile, Speeds, VerifyWindow};
 
-use crate::host::SessionId;
+use crate::host::{SessionId, network};
 use crate::work;
 
 /// How honest a node is.
@@ -114,7 +114,7 @@ impl Node {
     pub fn start(&mut self) {
         self.life += 1;
         self.process = Some(Process {
-            agent: Agent::new(self.key.clone()),
+            agent: Agent::new(self.key.clone(), network()),
             session: None,
             session_since: 0,
             attempts: 0,

@@ -7,15 +7,15 @@ use zoo_agent::needs::{BlobKind, Need, round_of};
 use zoo_agent::{Assignment, Effect, Input, Outcome as TaskOutcome, Task};
 use zoo_content::Digest;
 use zoo_protocol::{
-    Commitment, Form, JobDescription, JobId, NodeId, NodeKey, Peer, Profile, RefusedSummand, Report,
-    RoundPlan, Summand, VerifyWindow, decode, encode,
+    Commitment, Form, JobDescription, JobId, NodeId, Peer, Profile, RefusedSummand, Report, RoundPlan,
+    Summand, VerifyWindow, decode, encode,
 };
 use zoo_state::{
     Event, FaultKind, JobStatus, LossCause, Outcome as JobOutcome, SUSPICION_MS, WITNESSES_MAX, invariants,
 };
 
 use crate::chance::Chance;
-use crate::host::{Crash, Host, LEASE_MS, Published, Request, SessionId, TICK_MS};
+use crate::host::{Crash, Host, LEASE_MS, Published, Request, SessionId, TICK_MS, network};
 use crate::node::{Honesty, Node};
 use crate::{Bug, Faults, Forgeries, Options, Outcome, host, work};
 
@@ -247,6 +247,7 @@ impl<'a> World<'a> {
         let by_id = nodes.iter().enumerate().map(|(index, node)| (node.id, index)).collect();
         let name = |what: &str| Digest::of(&[&options.seed.to_le_bytes(), what.as_bytes()].concat());
         let job = JobDescription {
+            network: network(),
             name: "simulated".into(),
             program: name("program"),
             profile: Profile::F32Exact,
@@ -264,13 +265,14 @@ impl<'a> World<'a> {
                 topology: options.topology,
                 overlap: true,
                 verified_in_1000: options.verified_in_1000,
+                trust_discount: 4,
             },
             checkpoints: options.checkpoints,
             tokens_max: None,
         };
         let crashes = faults.orchestrator_crash_in_1000 > 0;
         let draws = Chance::new(options.seed, "audits");
-        let mut host = Host::new(NodeKey::from_seed([255; 32]).id(), crashes, draws, options.bug);
+        let mut host = Host::new(network(), crashes, draws, options.bug);
         host.disk.extend([job.program, job.initial, job.training_data, job.held_out_data]);
         host.disk.extend(work::parts(&job.initial).into_iter().map(|(part, _)| part));
         Self {

@@ -4,8 +4,10 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
+use zoo_protocol::limits::MAX_OPERATORS;
 use zoo_protocol::{
-    Challenge, JobDescription, JobId, Link, Message, NodeId, NodeProfile, Peer, Report, WireError,
+    Attestation, Challenge, Declaration, JobDescription, JobId, Link, Message, NodeId, NodeProfile, Peer,
+    Report, WireError,
 };
 
 use crate::{Steer, WITNESSES_MAX};
@@ -107,6 +109,31 @@ pub enum Command {
         /// When.
         now_ms: u64,
     },
+    /// The host says whose network this is and whose word counts in it: before anything else, and whenever it is another word.
+    NetworkNamed {
+        /// The orchestrator's key.
+        network: NodeId,
+        /// Operators that the owner trusts, at most [`MAX_OPERATORS`].
+        operators: Vec<NodeId>,
+        /// When.
+        now_ms: u64,
+    },
+    /// Somebody brought what a key says about keys.
+    Declared {
+        /// What, as received: it stays sealed, as evidence.
+        declaration: Declaration,
+        /// When.
+        now_ms: u64,
+    },
+    /// The host has checked what a node's hardware vouches for.
+    Attested {
+        /// Whose.
+        node: NodeId,
+        /// What came of it. The evidence is with the host, by its digest.
+        attestation: Attestation,
+        /// When.
+        now_ms: u64,
+    },
 }
 
 /// How the loss of a node was noticed.
@@ -156,20 +183,22 @@ impl Message for Command {
             Command::Challenged { challenge, .. } => challenge.validate(),
             Command::LinkMeasured { link, .. } => link.validate(),
             Command::NodeSuspected { reached_by, .. } => {
-                let (witnesses, most) = (reached_by.len() as u64, WITNESSES_MAX as u64);
-                let what = "witnesses of a node";
-                if witnesses > most {
-                    Err(WireError::Limit { what, actual: witnesses, limit: most })
-                } else {
-                    Ok(())
-                }
+                at_most("witnesses of a node", reached_by.len(), WITNESSES_MAX)
             }
+            Command::NetworkNamed { operators, .. } => at_most("operators", operators.len(), MAX_OPERATORS),
+            Command::Declared { declaration, .. } => declaration.validate(),
+            Command::Attested { attestation, .. } => attestation.validate(),
             Command::NodeLost { .. }
             | Command::NodeHeard { .. }
             | Command::Tick { .. }
             | Command::JobSteered { .. } => Ok(()),
         }
     }
+}
+
+fn at_most(what: &'static str, actual: usize, most: usize) -> Result<(), WireError> {
+    let (actual, limit) = (actual as u64, most as u64);
+    if actual > limit { Err(WireError::Limit { what, actual, limit }) } else { Ok(()) }
 }
 
 impl Command {
@@ -185,6 +214,9 @@ impl Command {
             | Command::NodeHeard { now_ms, .. }
             | Command::Challenged { now_ms, .. }
             | Command::JobSteered { now_ms, .. }
+            | Command::NetworkNamed { now_ms, .. }
+            | Command::Declared { now_ms, .. }
+            | Command::Attested { now_ms, .. }
             | Command::Tick { now_ms } => *now_ms,
         }
     }

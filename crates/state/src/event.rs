@@ -4,9 +4,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
-use zoo_protocol::{JobId, Link, Message, NodeId, NodeProfile, RoundPlan, Share, WireError};
+use zoo_protocol::{
+    Attestation, CredentialId, JobId, Link, Message, NodeId, NodeProfile, RoundPlan, Share, WireError,
+};
 
-use crate::{LossCause, Release};
+use crate::{Distrust, LossCause, Release};
 
 /// One thing that happened. Variants are only ever appended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -361,6 +363,50 @@ pub enum Event {
         node: NodeId,
         /// The round with whose outer step it was taken back; none if nobody has any more what that takes.
         withdrawn_in: Option<u32>,
+    },
+    /// The host said whose network this is, and whose word counts in it.
+    NetworkNamed {
+        /// The orchestrator's key.
+        network: NodeId,
+        /// Operators that the owner trusts.
+        operators: Vec<NodeId>,
+    },
+    /// A node goes on under another key, with everything that is known of it.
+    NodeSucceeded {
+        /// The key that has gone.
+        old: NodeId,
+        /// The key that has come.
+        new: NodeId,
+    },
+    /// A node's key is void.
+    NodeRetired {
+        /// Whose.
+        node: NodeId,
+    },
+    /// An operator vouches for a node.
+    NodeVouched {
+        /// For whom.
+        node: NodeId,
+        /// Who.
+        operator: NodeId,
+        /// By which credential.
+        credential: CredentialId,
+        /// First second since 1970 at which it means nothing any more.
+        valid_until_s: u64,
+    },
+    /// A node's hardware vouches for it.
+    NodeAttested {
+        /// For whom.
+        node: NodeId,
+        /// What it says.
+        attestation: Attestation,
+    },
+    /// Nobody vouches for a node any more.
+    TrustEnded {
+        /// For whom.
+        node: NodeId,
+        /// Why.
+        why: Distrust,
     },
 }
 

@@ -20,6 +20,7 @@ pub fn check(state: &State) -> Checked {
     check_jobs(state)?;
     check_checkpoints(state)?;
     check_suspects(state)?;
+    check_keys(state)?;
     check_work(state)?;
     state.running.as_ref().map_or(Ok(()), |running| check_running(state, running))
 }
@@ -101,6 +102,21 @@ fn check_suspects(state: &State) -> Checked {
     ensure(state.suspects.is_empty() || state.next_deadline_ms().is_some(), || {
         "nothing bounds the wait for a suspect".into()
     })
+}
+
+/// A key that has gone stays away, its node goes on under a key that is known or has gone itself, and nobody vouches for a stranger.
+fn check_keys(state: &State) -> Checked {
+    for (key, gone) in &state.gone {
+        ensure(!state.is_live(key), || format!("{key:?} has gone and is there"))?;
+        let Some(successor) = gone.successor else { continue };
+        ensure(!state.nodes.contains_key(key), || format!("{key:?} goes on under two keys"))?;
+        let is_known =
+            |key| state.nodes.contains_key(key) || state.gone.contains_key(key) || gone.was_newcomer;
+        ensure(successor != *key && is_known(&successor), || format!("{key:?} goes on as a stranger"))?;
+    }
+    let for_whom = state.trusted.vouched.keys().chain(state.trusted.attested.keys());
+    let known = |key: &NodeId| state.nodes.contains_key(key) && !state.gone.contains_key(key);
+    ensure(for_whom.into_iter().all(known), || "somebody vouches for a stranger".into())
 }
 
 /// As many live nodes keep a checkpoint as its plan says, or all that are there; and what is counted on is known.

@@ -105,6 +105,9 @@ impl State {
     /// can submit again; a job that failed or was stopped is tried again from its start.
     pub(crate) fn submit(&mut self, job: &JobDescription, events: &mut Vec<Event>) -> Result<(), Refusal> {
         check_job(job)?;
+        if let Some(here) = self.network.filter(|here| *here != job.network) {
+            return Err(Refusal::ForeignJob { meant: job.network, here });
+        }
         let id = job.id();
         match self.job_status(&id) {
             None | Some(JobStatus::Over(Outcome::Failed(_) | Outcome::Stopped { .. })) => {}

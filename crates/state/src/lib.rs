@@ -58,6 +58,11 @@
 //! Some windows are trained again by other nodes ([`Verification`]): which, and by whom, is drawn from what nobody could know when they were
 //! committed to. Sums and evaluations are not run again while a job runs; a checkpoint is what most of those who were asked say it is.
 //!
+//! # Whose network it is, and whose word counts in it
+//!
+//! The host says first which network this is ([`Command::NetworkNamed`]), and which operators its owner trusts. Jobs of another network are
+//! refused, and so is whatever was signed for one. Keys that go are the subject of [`Gone`], trust that of [`Trusted`].
+//!
 //! # Evidence
 //!
 //! A report of training is journaled as the [`Sealed`](zoo_protocol::Sealed) commitment its node
@@ -88,10 +93,12 @@ mod round;
 mod shares;
 mod state;
 mod steering;
+mod succession;
 mod suspicion;
 mod tempo;
 mod trail;
 mod training;
+mod trusted;
 mod verification;
 mod work;
 
@@ -115,10 +122,12 @@ pub use round::{Phase, Running};
 pub use shares::Pace;
 pub use state::{SnapshotError, State};
 pub use steering::Steer;
+pub use succession::Gone;
 pub use suspicion::{SUSPICION_MS, WITNESSES_MAX};
 pub use tempo::Tempo;
 pub use trail::Trail;
 pub use training::{Contribution, Seat, SeatState, Training};
+pub use trusted::{CLOCKS_APART_S, Distrust, Trusted, Vouched};
 pub use verification::{
     CHALLENGE_ROUNDS, Check, Claim, Opinion, QUARANTINE_ROUNDS, Verification, Verifier, WindowName,
 };

@@ -21,6 +21,8 @@ pub struct Node {
     pub account: Account,
     /// What its transfers said of its link, in this process or an earlier one.
     pub measured: Option<Measured>,
+    /// The rounds that its account had when it got the key that it has, if it had another before.
+    pub renamed_after: Option<u64>,
 }
 
 impl State {
@@ -32,6 +34,7 @@ impl State {
         now_ms: u64,
         events: &mut Vec<Event>,
     ) -> Result<(), Refusal> {
+        self.check_key(&id)?;
         if !self.nodes.contains_key(&id) {
             self.forget_newcomers();
             if self.nodes.len() >= MAX_NODES {
@@ -47,8 +50,9 @@ impl State {
             Some(_) => Event::NodeRejoined { node: id, profile: profile.clone() },
             None => Event::NodeJoined { node: id, profile: profile.clone() },
         });
-        let (account, measured) = known.map(|node| (node.account, node.measured)).unwrap_or_default();
-        self.nodes.insert(id, Node { profile, addresses, live: true, account, measured });
+        let (account, measured, renamed_after) =
+            known.map(|node| (node.account, node.measured, node.renamed_after)).unwrap_or_default();
+        self.nodes.insert(id, Node { profile, addresses, live: true, account, measured, renamed_after });
         self.suspects.remove(&id);
         self.set_seat(&id, SeatState::Lost, SeatState::Working);
         self.ask_again(&id);

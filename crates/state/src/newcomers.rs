@@ -68,6 +68,7 @@ impl State {
         let named = self.named();
         let forgotten: BTreeSet<NodeId> = gone.difference(&named).copied().collect();
         self.nodes.retain(|id, _| !forgotten.contains(id));
+        forgotten.iter().for_each(|id| self.trusted.forget(id));
         for running in self.jobs_begun() {
             running.paces.retain(|id, _| !forgotten.contains(id));
         }

@@ -1,7 +1,7 @@
 //! Why a command was not applied.
 
 use zoo_content::Digest;
-use zoo_protocol::{JobId, NodeId, SealError, WireError};
+use zoo_protocol::{DeclarationError, JobId, NodeId, SealError, WireError};
 
 use crate::Steer;
 use crate::limits::{MAX_NODES, MAX_QUEUED_JOBS, MAX_ROUND_BYTES};
@@ -99,4 +99,97 @@ pub enum Refusal {
         /// What the round finished with.
         agreed: Digest,
     },
+    /// The job is another network's.
+    #[error("the job is for the network of {}, and this is that of {}\nhint: submit it with this network's ticket", .meant.short(), .here.short())]
+    ForeignJob {
+        /// The network that it names.
+        meant: NodeId,
+        /// Where it was submitted.
+        here: NodeId,
+    },
+    /// The journal is another network's.
+    #[error("the journal is that of the network of {}, and the key is that of {}", .named.short(), .said.short())]
+    OtherNetwork {
+        /// Whose it is.
+        named: NodeId,
+        /// What was said.
+        said: NodeId,
+    },
+    /// What is signed for a network cannot be judged where nobody has said which this is.
+    #[error("the journal does not say yet which network this is")]
+    Unnamed,
+    /// A declaration says nothing.
+    #[error(transparent)]
+    Declaration(#[from] DeclarationError),
+    /// The key has gone.
+    #[error("{}", gone(key, successor.as_ref()))]
+    KeyGone {
+        /// The key.
+        key: NodeId,
+        /// Under which its node goes on.
+        successor: Option<NodeId>,
+    },
+    /// Nobody takes over the past of a key that has one of its own.
+    #[error("key {} has a past of its own in this network\nhint: zoo key rotate makes a new one", .0.short())]
+    KeyHasPast(NodeId),
+    /// Every key has to have given something.
+    #[error("nothing has gone into a round since node {} got its key\nhint: rotate it after its next round; zoo key revoke works at once", .0.short())]
+    KeyTooFresh(NodeId),
+    /// The table of keys that have gone is full.
+    #[error(
+        "no more keys can be remembered as gone\nhint: a node that has given nothing yet can simply join with a new key"
+    )]
+    TooManyGone,
+    /// It has to wait.
+    #[error("not now: {0}\nhint: ask again in a moment")]
+    NotNow(&'static str),
+    /// The network's owner does not trust this operator.
+    #[error(
+        "operator {0} is not trusted by this network\nhint: its owner says whom it trusts with zoo up --trust KEY"
+    )]
+    UntrustedOperator(NodeId),
+    /// The credential was revoked, or its node has been at fault since.
+    #[error("the credential for node {} is void: it was revoked, or the node was at fault\nhint: the operator issues a new one", .0.short())]
+    VoidCredential(NodeId),
+    /// The credential holds at another time.
+    #[error(
+        "the credential holds from {from_s} until {until_s} (seconds since 1970), not at {now_s}\nhint: the operator issues a new one"
+    )]
+    CredentialTime {
+        /// First second at which it holds.
+        from_s: u64,
+        /// First second at which it does not any more.
+        until_s: u64,
+        /// The time here.
+        now_s: u64,
+    },
+    /// The node runs other software than its operator vouches for.
+    #[error("node {} says that it runs {says:?}, and its credential is for {named:?}\nhint: the operator issues one for what it runs", .node.short())]
+    OtherSoftware {
+        /// Whose.
+        node: NodeId,
+        /// What it says.
+        says: String,
+        /// What the credential says.
+        named: String,
+    },
+    /// Too many credentials are void.
+    #[error("no more credentials can be remembered as void; hint: those that have ended are forgotten")]
+    TooManyRevoked,
+    /// After a fault hardware alone is not enough.
+    #[error("node {} was at fault, and then what its hardware vouches for does not count\nhint: an operator can vouch for it", .0.short())]
+    WasAtFault(NodeId),
+}
+
+fn gone(key: &NodeId, successor: Option<&NodeId>) -> String {
+    let key = key.short();
+    match successor {
+        Some(new) => format!(
+            "key {key} has gone: its node goes on as {}\nhint: run zoo key rotate again in the node's directory to finish, or restore the new key",
+            new.short()
+        ),
+        None => format!(
+            "key {key} is void: it was revoked\nhint: a node with a new key joins as a newcomer (--dir with another directory)"
+        ),
+    }
 }

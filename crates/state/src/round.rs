@@ -288,6 +288,7 @@ impl State {
         running.late.remove(&node);
         running.release(|verifier, _| *verifier == node, None, events);
         self.credit(&node, |account| account.faults += 1);
+        self.end_trust(&node, events);
         events.push(Event::Fault { job, round, node, kind });
     }
 }

@@ -8,8 +8,8 @@ use zoo_protocol::{JobDescription, JobId, Message, NodeId, Report};
 
 use crate::aggregation::Attempt;
 use crate::{
-    Checkpoints, Command, Event, FinishedJob, Node, Opinion, Phase, Queued, Refusal, Running, ShardScore,
-    invariants,
+    Checkpoints, Command, Event, FinishedJob, Gone, Node, Opinion, Phase, Queued, Refusal, Running,
+    ShardScore, Trusted, invariants,
 };
 
 /// Version of the state's encoding, its first field.
@@ -30,6 +30,12 @@ pub struct State {
     pub(crate) tokens: u64,
     /// Live nodes that only their peers hear, and since when.
     pub(crate) suspects: BTreeMap<NodeId, u64>,
+    /// Which network this is, by its orchestrator's key.
+    pub(crate) network: Option<NodeId>,
+    /// Keys that have gone.
+    pub(crate) gone: BTreeMap<NodeId, Gone>,
+    /// For whom somebody vouches.
+    pub(crate) trusted: Trusted,
 }
 
 /// Why bytes are not a state.
@@ -65,6 +71,9 @@ impl State {
             checkpoints: Checkpoints::default(),
             tokens: 0,
             suspects: BTreeMap::new(),
+            network: None,
+            gone: BTreeMap::new(),
+            trusted: Trusted::default(),
         }
     }
 
@@ -91,6 +100,13 @@ impl State {
             Command::NodeHeard { node, .. } => self.hear(*node, &mut events)?,
             Command::Tick { .. } => {}
             Command::JobSteered { job, steer, .. } => self.steer(*job, *steer, &mut events)?,
+            Command::NetworkNamed { network, operators, .. } => {
+                self.name_network(*network, operators, &mut events)?;
+            }
+            Command::Declared { declaration, now_ms } => self.declared(declaration, *now_ms, &mut events)?,
+            Command::Attested { node, attestation, now_ms } => {
+                self.attest(*node, attestation, *now_ms, &mut events)?;
+            }
             Command::Challenged { node, job, round, challenge, now_ms } => {
                 self.challenge(*node, (*job, *round), *challenge, *now_ms)?;
             }

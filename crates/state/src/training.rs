@@ -129,6 +129,7 @@ impl Running {
         let Phase::Training(training) = &self.phase else { return None };
         let seat = training.seats.get(node)?;
         Some(TrainWindow {
+            network: self.description.network,
             job: self.job,
             round: self.round,
             program: self.description.program,
@@ -223,6 +224,9 @@ impl State {
         let commitment = sealed.open()?;
         let not_assigned = |why| Refusal::NotAssigned { node, why };
         let running = self.running.as_mut().ok_or_else(|| not_assigned("no job runs"))?;
+        if commitment.work.network != running.description.network {
+            return Err(not_assigned("it was signed for another network"));
+        }
         let (job, round) = (commitment.work.job, commitment.work.round);
         let digest = Digest::of(&zoo_protocol::encode(&commitment));
         if job == running.job
@@ -353,8 +357,9 @@ impl State {
             contributions.remove(&node);
             self.fault(node, kind, events);
         }
+        let trusted = self.trusted_at(now_ms);
         if let Some(running) = &mut self.running {
-            running.draw(&contributions);
+            running.draw(&contributions, &trusted);
         }
         self.begin_aggregating(contributions, events);
     }

@@ -16,7 +16,7 @@
 //! what it gave to rounds that are not final yet is taken back ([`crate::OpenRound`]).
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
@@ -187,16 +187,23 @@ impl Running {
 
     /// The round is sealed: what its contributors tell decides which of the windows are verified that were accepted in rounds before. If
     /// nobody tells anything, they wait for the next seal.
-    pub(crate) fn draw(&mut self, contributions: &BTreeMap<NodeId, Contribution>) {
+    /// Windows of `trusted` nodes are drawn more seldom.
+    pub(crate) fn draw(
+        &mut self,
+        contributions: &BTreeMap<NodeId, Contribution>,
+        trusted: &BTreeSet<NodeId>,
+    ) {
         let told = contributions.iter().filter_map(|(node, given)| Some((*node, given.told?)));
         let told: Vec<_> = told.collect();
         self.note_told(told.iter().map(|(node, (round, _))| (*node, *round)));
         let secrets = told.iter().map(|(node, (_, secret))| (*node, *secret));
         let Some(beacon) = Beacon::of(&self.job, self.round, secrets) else { return };
-        let (round, cases) = (self.round, self.description.plan.verified_in_1000);
+        let (round, plan) = (self.round, &self.description.plan);
+        let (cases, of_trusted) = (plan.verified_in_1000, plan.verified_of_trusted_in_1000());
         let Verification { undrawn, checks, .. } = &mut self.verification;
         undrawn.retain(|name, claim| {
             let is_drawn = claim.counts_in < round;
+            let cases = if trusted.contains(&name.1) { of_trusted } else { cases };
             if is_drawn && (claim.suspected || beacon.in_1000(cases, &("window", *name))) {
                 checks.insert(*name, Check { claim: claim.clone(), beacon, opinions: BTreeMap::new() });
             }

@@ -114,8 +114,12 @@ impl State {
                 concerned.insert(*node);
             }
             Command::Challenged { node, .. } => _ = concerned.insert(*node),
-            Command::JobSteered { .. } => return None,
-            Command::JobSubmitted { .. } | Command::LinkMeasured { .. } | Command::Tick { .. } => {}
+            Command::JobSteered { .. } | Command::Declared { .. } => return None,
+            Command::JobSubmitted { .. }
+            | Command::LinkMeasured { .. }
+            | Command::NetworkNamed { .. }
+            | Command::Attested { .. }
+            | Command::Tick { .. } => {}
         }
         let gathering = match self.running.as_ref().map(|running| &running.phase) {
             Some(Phase::Aggregating(aggregating)) => Some(&aggregating.gathering),
@@ -137,6 +141,9 @@ impl State {
                 | Event::LinkMeasured { .. }
                 | Event::NodeSuspected { .. }
                 | Event::NodeHeard { .. }
+                | Event::NetworkNamed { .. }
+                | Event::NodeAttested { .. }
+                | Event::TrustEnded { .. }
                 | Event::JobAccepted { .. } => {}
                 Event::CheckpointAsked { node, .. }
                 | Event::CheckpointKept { node, .. }

@@ -74,6 +74,8 @@ impl Bench {
             lease_ms: LEASE_MS,
             tick_ms: TICK_MS,
             audits: None,
+            operators: Default::default(),
+            evidence: None,
         })
         .await
         .unwrap();

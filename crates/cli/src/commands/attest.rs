@@ -1,10 +1,10 @@
 //! `zoo attest`: evidence from trusted hardware that a node runs what it says.
 
 mod binding;
-mod check;
+pub mod check;
 mod pack;
 mod show;
-mod time;
+pub mod time;
 
 use std::fs::File;
 use std::io::Read;
@@ -41,12 +41,12 @@ impl AttestCommand {
 }
 
 /// A network by its orchestrator's key, or by a ticket, which holds it.
-fn network(text: &str) -> Result<NodeId, String> {
+pub fn network(text: &str) -> Result<NodeId, String> {
     let of_ticket = |_| text.parse::<Ticket>().map(|ticket| ticket.node);
     text.parse().or_else(of_ticket).map_err(|_| "neither a ticket nor 64 lower-case hex digits".to_owned())
 }
 
-fn read(path: &Path, most: usize) -> Result<Vec<u8>> {
+pub fn read(path: &Path, most: usize) -> Result<Vec<u8>> {
     let shown = path.display();
     let mut bytes = Vec::new();
     let file = File::open(path).with_context(|| format!("cannot read {shown}"))?;

@@ -25,6 +25,7 @@ use self::debt::Debt;
 use self::hours::{Schedule, UtcOffset};
 use self::teller::Teller;
 use self::terms::Terms;
+use crate::commands::operator::own_binary;
 use crate::commands::up::home_directory;
 use crate::foreground;
 
@@ -75,6 +76,13 @@ pub struct Join {
     /// car:FILE. A storage that fails is tried again, and never in the way of the work
     #[arg(long, value_name = "URL")]
     storage: Option<Address>,
+    /// A file in which an operator vouches for this node, from `zoo operator issue`: it is checked less often then. It is read again
+    /// when it changes
+    #[arg(long, value_name = "FILE")]
+    credential: Option<PathBuf>,
+    /// A file with what this machine's hardware vouches for, from `zoo attest pack`
+    #[arg(long, value_name = "FILE")]
+    evidence: Option<PathBuf>,
     /// What others see this node called
     #[arg(long, default_value = "volunteer")]
     name: String,
@@ -117,7 +125,8 @@ impl Join {
         };
         let page = if self.no_page { None } else { Some(open_page(self.page, &directory, &record).await?) };
         page.iter().for_each(|page| node.teller.has_page(&page.url()));
-        let options = self.options(ticket, directory, node.ears());
+        let binary = self.credential.is_some().then(own_binary).transpose()?;
+        let options = PNodeOptions { binary, ..self.options(ticket, directory, node.ears()) };
         let stop = async {
             tokio::select! {
                 () = told_to_stop => {}
@@ -169,6 +178,9 @@ impl Join {
             max_memory_mib: self.max_memory,
             storage: self.storage,
             isa: None,
+            credential: self.credential,
+            evidence: self.evidence,
+            binary: None,
             retention: Retention::default(),
             events,
         }

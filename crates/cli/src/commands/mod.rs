@@ -13,9 +13,11 @@ mod generate;
 mod jobs;
 mod join;
 mod journal;
+mod key;
 mod keys;
 mod leave;
 mod network;
+mod operator;
 mod pause;
 pub mod presets;
 mod relay;
@@ -61,6 +63,12 @@ pub enum Command {
     Status(status::Status),
     /// Who was checked, by whom, and what came of it
     Trust(trust::Trust),
+    /// The key of the node on this machine: look at it, change it, end it
+    #[command(subcommand)]
+    Key(key::KeyCommand),
+    /// Vouch for nodes, so that they are checked less often
+    #[command(subcommand)]
+    Operator(operator::OperatorCommand),
     /// Watch what every node of a network does
     Top(top::Top),
     /// Fetch a job's newest model
@@ -123,6 +131,8 @@ impl Command {
             Command::Jobs(command) => command.run(),
             Command::Status(command) => command.run(),
             Command::Trust(command) => command.run(),
+            Command::Key(command) => command.run(),
+            Command::Operator(command) => command.run(),
             Command::Top(command) => command.run(),
             Command::Fetch(command) => command.run(),
             Command::Storage(command) => command.run(),

@@ -100,10 +100,11 @@ impl Submit {
         let stop = foreground::told_to_stop(false)?;
         // A network that cannot be reached is told of before minutes go into the data.
         let mut connected = self.network.connect().await?;
-        let quiet = self.json;
+        let (quiet, network) = (self.json, self.network.ticket()?.node);
         let work = async {
             let job =
-                spawn_blocking(move || watched(quiet, |reading| Job::prepare(config, reading))).await??;
+                spawn_blocking(move || watched(quiet, |reading| Job::prepare(config, network, reading)))
+                    .await??;
             self.hand_over(&connected, job).await
         };
         tokio::pin!(stop);

@@ -1,5 +1,7 @@
 //! `zoo up`: an orchestrator in the foreground.
 
+mod evidence;
+
 use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -12,6 +14,7 @@ use zoo_api::{Api, ApiError, ApiOptions, Tls};
 use zoo_job::listed;
 use zoo_network::Relay;
 use zoo_orchestrator::{Audits, LEASE_MS, Orchestrator, OrchestratorOptions, TICK_MS};
+use zoo_protocol::NodeId;
 
 use crate::foreground;
 use crate::live::print_line;
@@ -51,6 +54,12 @@ pub struct Up {
     /// The certificate's private key, a PEM file
     #[arg(long, value_name = "FILE", requires = "tls_certificate")]
     tls_key: Option<PathBuf>,
+    /// The key of an operator whose word for a node counts, from `zoo operator show`; may be given several times. Nodes that it vouches
+    /// for are checked less often
+    #[arg(long, value_name = "KEY")]
+    trust: Vec<NodeId>,
+    #[command(flatten)]
+    accept: evidence::Accept,
     /// Print the ticket as a JSON line
     #[arg(long)]
     json: bool,
@@ -80,6 +89,8 @@ impl Up {
             lease_ms: LEASE_MS,
             tick_ms: TICK_MS,
             audits: Some(Audits { every: AUDIT, lists: listed }),
+            operators: self.trust.iter().copied().collect(),
+            evidence: self.accept.check(),
         })
         .await?;
         let api = self.interface(&orchestrator, &directory).await?;

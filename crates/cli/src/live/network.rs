@@ -165,6 +165,7 @@ mod tests {
             topology: Default::default(),
             overlap: false,
             verified_in_1000: 0,
+            trust_discount: 4,
         }
     }
 

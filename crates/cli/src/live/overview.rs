@@ -111,6 +111,7 @@ impl Default for Overview {
             topology: Default::default(),
             overlap: false,
             verified_in_1000: 0,
+            trust_discount: 4,
         })
     }
 }
@@ -348,6 +349,7 @@ mod tests {
             topology: Default::default(),
             overlap: false,
             verified_in_1000: 0,
+            trust_discount: 4,
         })
     }
 

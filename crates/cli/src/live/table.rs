@@ -104,6 +104,7 @@ mod tests {
             topology: Default::default(),
             overlap: false,
             verified_in_1000: 0,
+            trust_discount: 4,
         };
         let mut overview = Overview::new(plan);
         let profile = NodeProfile {

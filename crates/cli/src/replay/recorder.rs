@@ -219,7 +219,8 @@ fn subject(command: &Command) -> Option<NodeId> {
         | Command::Reported { node, .. }
         | Command::NodeSuspected { node, .. }
         | Command::NodeHeard { node, .. }
-        | Command::LinkMeasured { node, .. } => Some(*node),
+        | Command::LinkMeasured { node, .. }
+        | Command::Attested { node, .. } => Some(*node),
         _ => None,
     }
 }
@@ -250,6 +251,9 @@ fn what(command: &Command) -> &'static str {
         Command::Reported { report: Report::Kept { .. }, .. } => "holds a checkpoint that it is to keep",
         Command::Reported { report: Report::Proved { .. }, .. } => "answers a challenge",
         Command::Challenged { .. } => "is challenged to prove that it holds a checkpoint",
+        Command::NetworkNamed { .. } => "the network says whose it is, and whom it trusts",
+        Command::Declared { .. } => "a key says something about keys",
+        Command::Attested { .. } => "shows what its hardware vouches for",
         Command::Tick { .. } => "time passes",
     }
 }
@@ -267,6 +271,10 @@ fn node_of(event: &Event) -> Option<&NodeId> {
         | Event::LinkMeasured { node, .. }
         | Event::NodeSuspected { node, .. }
         | Event::NodeHeard { node }
+        | Event::NodeRetired { node }
+        | Event::NodeVouched { node, .. }
+        | Event::NodeAttested { node, .. }
+        | Event::TrustEnded { node, .. }
         | Event::CheckpointAsked { node, .. }
         | Event::CheckpointKept { node, .. }
         | Event::CheckpointReleased { node, .. }

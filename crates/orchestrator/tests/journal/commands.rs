@@ -25,8 +25,10 @@ fn commands() -> Vec<Command> {
         topology: Default::default(),
         overlap: false,
         verified_in_1000: 0,
+        trust_discount: 4,
     };
     let job = JobDescription {
+        network: node,
         name: "j".into(),
         program: digest,
         profile: Profile::F32Exact,

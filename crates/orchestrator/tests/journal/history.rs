@@ -111,6 +111,7 @@ pub fn profile() -> NodeProfile {
 fn job(minimum_nodes: u32) -> JobDescription {
     let digest = Digest::of(b"blob");
     JobDescription {
+        network: NodeKey::from_seed([42; 32]).id(),
         name: "long".into(),
         program: digest,
         profile: Profile::F32Exact,
@@ -128,6 +129,7 @@ fn job(minimum_nodes: u32) -> JobDescription {
             topology: Default::default(),
             overlap: false,
             verified_in_1000: 0,
+            trust_discount: 4,
         },
         checkpoints: Default::default(),
         tokens_max: None,

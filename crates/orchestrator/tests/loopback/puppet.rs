@@ -25,7 +25,12 @@ pub fn key(seed: u8) -> NodeKey {
     NodeKey::from_seed([seed; 32])
 }
 
+/// Seed of every orchestrator's key.
+pub const NETWORK: u8 = 42;
+
 pub fn options(directory: &Path) -> OrchestratorOptions {
+    let secret: String = key(NETWORK).seed().iter().map(|byte| format!("{byte:02x}")).collect();
+    std::fs::write(directory.join("key"), secret).unwrap();
     OrchestratorOptions {
         directory: directory.to_owned(),
         listen: "127.0.0.1:0".parse().unwrap(),
@@ -33,6 +38,8 @@ pub fn options(directory: &Path) -> OrchestratorOptions {
         lease_ms: LEASE_MS,
         tick_ms: 50,
         audits: None,
+        operators: Default::default(),
+        evidence: None,
     }
 }
 
@@ -85,6 +92,7 @@ pub fn job(name: &str, rounds: u32, minimum_nodes: u32) -> (JobDescription, Vec<
     let put = |part: &str| store.put(format!("{part} of {name}").as_bytes()).unwrap();
     let inner = (0..20).map(|index| put(&format!("parameters {index}"))).collect();
     let job = JobDescription {
+        network: key(NETWORK).id(),
         name: name.into(),
         program: put("program"),
         profile: Profile::F32Exact,
@@ -102,6 +110,7 @@ pub fn job(name: &str, rounds: u32, minimum_nodes: u32) -> (JobDescription, Vec<
             topology: Default::default(),
             overlap: false,
             verified_in_1000: 0,
+            trust_discount: 4,
         },
         checkpoints: Default::default(),
         tokens_max: None,

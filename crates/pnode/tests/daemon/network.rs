@@ -41,6 +41,8 @@ impl Network {
             lease_ms: 3_000,
             tick_ms: 50,
             audits: Some(Audits { every: Duration::from_millis(100), lists: listed }),
+            operators: Default::default(),
+            evidence: None,
         })
         .await
         .unwrap();
@@ -55,6 +57,7 @@ impl Network {
         let store = Arc::new(MemoryStore::default());
         job.save(store.as_ref());
         let description = JobDescription {
+            network: self.orchestrator.ticket().node,
             name: "test".into(),
             program: job.spec.digest(),
             profile: job.spec.profile,
@@ -72,6 +75,7 @@ impl Network {
                 topology: Default::default(),
                 overlap: true,
                 verified_in_1000: 500,
+                trust_discount: 4,
             },
             checkpoints: Default::default(),
             tokens_max: None,

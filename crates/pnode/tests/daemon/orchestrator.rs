@@ -57,6 +57,7 @@ impl Job {
 
     pub fn window(&self, round: u32, base: Digest, share: zoo_training::Share) -> TrainWindow {
         TrainWindow {
+            network: NodeKey::from_seed([42; 32]).id(),
             job: Self::id(),
             round,
             program: self.spec.digest(),
@@ -200,6 +201,9 @@ pub fn options(directory: &Path, ticket: Ticket, events: Arc<Mutex<Vec<PNodeEven
         threads: std::num::NonZero::new(1),
         storage: None,
         isa: None,
+        credential: None,
+        evidence: None,
+        binary: None,
         retention: Retention::default(),
         events: Arc::new(move |event| events.lock().unwrap().push(event)),
     }

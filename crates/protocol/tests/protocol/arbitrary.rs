@@ -6,10 +6,12 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use zoo_content::Digest;
 use zoo_protocol::{
-    Account, Aggregate, Amendment, Challenge, CheckpointPlan, Commitment, Evaluate, Form, FromOrchestrator,
-    JobDescription, JournalHead, Keep, Link, NodeId, NodeKey, NodeProfile, Peer, Profile, RefusedSummand,
-    Rejection, Report, Role, RoundPlan, Sealed, Share, Speeds, Standing, StorageKind, Stretch, Sum, Summand,
-    ToOrchestrator, Topology, TrainWindow, VNodeUpdate, VerifyWindow, WindowOutcome, Work, limits,
+    Account, Aggregate, Amendment, Build, CREDENTIAL_VALID_S_MAX, CREDENTIAL_VALID_S_MIN, Challenge,
+    CheckpointPlan, Commitment, Credential, Declaration, Evaluate, Form, FromOrchestrator, JobDescription,
+    JournalHead, Keep, Link, NodeId, NodeKey, NodeProfile, Peer, Profile, RefusedSummand, Rejection, Report,
+    Retirement, Revocation, Role, RoundPlan, Sealed, Share, Speeds, Standing, StorageKind, Stretch,
+    Succession, Sum, Summand, ToOrchestrator, Topology, TrainWindow, VNodeUpdate, VerifyWindow,
+    WindowOutcome, Work, limits,
 };
 
 use crate::samples::key;
@@ -91,24 +93,25 @@ prop_compose! {
         (redundancy, interval, keep) in (1..=64u32, 1..=u32::MAX, 0..=64u32),
         tokens_max in proptest::option::of(1..=u64::MAX),
         overlap: bool,
-        verified_in_1000 in 0..=1000u32,
+        (verified_in_1000, trust_discount) in (0..=1000u32, 1..=16u32),
+        network in any_node(),
         storage in any_storage(),
     ) -> JobDescription {
         let [program, initial, training_data, held_out_data] = blobs;
         let [sequences_per_step, evaluation_shards, minimum_nodes] = numbers;
         let plan = RoundPlan {
             steps, rhythm, sequences_per_step, evaluate_every, evaluation_shards, minimum_nodes,
-            contribution_deadline_ms, topology, overlap, verified_in_1000,
+            contribution_deadline_ms, topology, overlap, verified_in_1000, trust_discount,
         };
         let checkpoints = CheckpointPlan { redundancy, interval, keep, storage };
-        JobDescription { name, program, profile, initial, training_data, held_out_data, plan, checkpoints, tokens_max }
+        JobDescription { network, name, program, profile, initial, training_data, held_out_data, plan, checkpoints, tokens_max }
     }
 }
 
 prop_compose! {
     fn any_window()(
         [job, program, base, data] in [any_digest(), any_digest(), any_digest(), any_digest()],
-        round: u32,
+        (network, round) in (any_node(), any::<u32>()),
         first_step: u64,
         first_sequence: u64,
         sequences_per_step in 1..=u32::MAX,
@@ -121,7 +124,7 @@ prop_compose! {
     ) -> TrainWindow {
         let share = Share { first_sequence, sequences_per_step, inner_steps };
         let lead = lead.map(|(first_sequence, sequences_per_step, inner_steps)| Share { first_sequence, sequences_per_step, inner_steps });
-        TrainWindow { job, round, program, profile, base, data, first_step, share, lead, ahead_steps, kept, reveals }
+        TrainWindow { network, job, round, program, profile, base, data, first_step, share, lead, ahead_steps, kept, reveals }
     }
 }
 
@@ -278,6 +281,31 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    fn any_credential()(
+        (network, node) in (any_node(), any_node()),
+        binary in any_digest(),
+        [version, target] in ["[a-z0-9._-]{0,64}", "[a-z0-9._-]{0,64}"],
+        valid_from_s: u32,
+        valid_s in CREDENTIAL_VALID_S_MIN..=CREDENTIAL_VALID_S_MAX,
+    ) -> Credential {
+        let (valid_from_s, build) = (valid_from_s.into(), Build { binary, version, target });
+        Credential { network, node, build, valid_from_s, valid_until_s: valid_from_s + valid_s }
+    }
+}
+
+fn any_declaration() -> impl Strategy<Value = Declaration> {
+    let seeds = || any::<[[u8; 32]; 2]>().prop_map(|seeds| seeds.map(NodeKey::from_seed));
+    prop_oneof![
+        (any_node(), seeds()).prop_map(|(network, [old, new])| Succession::declare(network, &old, &new)),
+        (any_node(), seeds()).prop_map(|(network, [key, _])| Retirement::declare(network, &key)),
+        any_credential().prop_map(|credential| Declaration::Credential(Sealed::seal(&credential, &key()))),
+        (any_node(), any_node(), any_digest()).prop_map(|(network, node, credential)| {
+            Declaration::Revocation(Sealed::seal(&Revocation { network, node, credential }, &key()))
+        }),
+    ]
+}
+
 pub fn any_to_orchestrator() -> impl Strategy<Value = ToOrchestrator> {
     let worker =
         (any_profile(), any_addresses()).prop_map(|(profile, addresses)| Role::Worker { profile, addresses });
@@ -290,11 +318,14 @@ pub fn any_to_orchestrator() -> impl Strategy<Value = ToOrchestrator> {
             }
         ),
         any_report().prop_map(ToOrchestrator::Report),
-        (any_job(), vec(any_digest(), 0..9), any_addresses())
-            .prop_map(|(job, blobs, addresses)| ToOrchestrator::Submit { job, blobs, addresses }),
+        (any_job(), vec(any_digest(), 0..9), any_addresses()).prop_map(|(job, blobs, addresses)| {
+            ToOrchestrator::Submit { job: Box::new(job), blobs, addresses }
+        }),
         any::<u64>().prop_map(|from| ToOrchestrator::Watch { from }),
         Just(ToOrchestrator::Leave),
         Just(ToOrchestrator::Journal),
+        any_declaration().prop_map(|declaration| ToOrchestrator::Declare(Box::new(declaration))),
+        vec(any::<u8>(), 0..100).prop_map(ToOrchestrator::Evidence),
         (any_node(), any::<bool>()).prop_map(|(node, reached)| ToOrchestrator::Probed { node, reached }),
         any::<[u64; 2]>().prop_map(|[upload, rtt]| ToOrchestrator::Measured(Link::new(upload, rtt))),
     ]
@@ -355,6 +386,8 @@ pub fn any_from_orchestrator() -> impl Strategy<Value = FromOrchestrator> {
                 FromOrchestrator::Standing(Standing { account, checked_now, barred_through })
             }
         ),
+        Just(FromOrchestrator::Declared),
+        any::<String>().prop_map(|text| FromOrchestrator::Distrusted(limits::reason(text))),
         (vec(any_keep(), 0..4), any_peers())
             .prop_map(|(keeps, peers)| FromOrchestrator::Keep { keeps, peers }),
     ]

@@ -7,7 +7,8 @@
 use std::collections::BTreeSet;
 
 use zoo_protocol::{
-    FromOrchestrator, Message, Rejection, Report, Role, Sealed, ToOrchestrator, Work, decode, encode,
+    Declaration, FromOrchestrator, Message, Rejection, Report, Role, Sealed, ToOrchestrator, Work, decode,
+    encode,
 };
 
 use crate::samples;
@@ -42,6 +43,13 @@ fn name_to(message: &ToOrchestrator) -> &'static str {
         ToOrchestrator::Measured(_) => "to.measured",
         ToOrchestrator::Probed { .. } => "to.probed",
         ToOrchestrator::Journal => "to.journal",
+        ToOrchestrator::Evidence(_) => "to.evidence",
+        ToOrchestrator::Declare(declaration) => match **declaration {
+            Declaration::Succession { .. } => "to.declare.succession",
+            Declaration::Retirement(_) => "to.declare.retirement",
+            Declaration::Credential(_) => "to.declare.credential",
+            Declaration::Revocation(_) => "to.declare.revocation",
+        },
     }
 }
 
@@ -67,6 +75,8 @@ fn name_from(message: &FromOrchestrator) -> &'static str {
         FromOrchestrator::Keep { .. } => "from.keep",
         FromOrchestrator::Journal { .. } => "from.journal",
         FromOrchestrator::Standing(_) => "from.standing",
+        FromOrchestrator::Declared => "from.declared",
+        FromOrchestrator::Distrusted(_) => "from.distrusted",
     }
 }
 

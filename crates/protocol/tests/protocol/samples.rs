@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 
 use zoo_content::Digest;
 use zoo_protocol::{
-    Account, Aggregate, Amendment, Challenge, CheckpointPlan, Commitment, Evaluate, Form, FromOrchestrator,
-    JobDescription, JournalHead, Keep, Link, NodeId, NodeKey, NodeProfile, Peer, Profile, RefusedSummand,
-    Rejection, Report, Role, RoundPlan, Sealed, Share, Speeds, Standing, StorageKind, Stretch, Sum, Summand,
-    ToOrchestrator, Topology, TrainWindow, VNodeUpdate, VerifyWindow, WindowOutcome, Work,
+    Account, Aggregate, Amendment, Build, Challenge, CheckpointPlan, Commitment, Credential, Declaration,
+    Evaluate, Form, FromOrchestrator, JobDescription, JournalHead, Keep, Link, NodeId, NodeKey, NodeProfile,
+    Peer, Profile, RefusedSummand, Rejection, Report, Retirement, Revocation, Role, RoundPlan, Sealed, Share,
+    Speeds, Standing, StorageKind, Stretch, Succession, Sum, Summand, ToOrchestrator, Topology, TrainWindow,
+    VNodeUpdate, VerifyWindow, WindowOutcome, Work,
 };
 
 pub fn key() -> NodeKey {
@@ -45,6 +46,7 @@ pub fn profile() -> NodeProfile {
 
 pub fn job() -> JobDescription {
     JobDescription {
+        network: key().id(),
         name: "demo".into(),
         program: digest("program"),
         profile: Profile::Bf16Exact,
@@ -65,6 +67,7 @@ pub fn job() -> JobDescription {
             topology: Topology::Tree { fan_in: 32 },
             overlap: true,
             verified_in_1000: 50,
+            trust_discount: 4,
         },
         checkpoints: CheckpointPlan {
             redundancy: 3,
@@ -78,6 +81,7 @@ pub fn job() -> JobDescription {
 
 pub fn window() -> TrainWindow {
     TrainWindow {
+        network: key().id(),
         job: digest("job"),
         round: 5,
         program: digest("program"),
@@ -222,11 +226,29 @@ fn summand(form: Form) -> Summand {
     Summand { node: key().id(), form, round: 11, tokens: 81_920, first_vnode: 7, updates: updates() }
 }
 
-/// One value of every variant, and of every variant within.
+pub fn credential() -> Credential {
+    let build = Build { binary: digest("zoo"), version: "0.1.0".into(), target: "x86_64-linux".into() };
+    let (network, node) = (NodeId([0xee; 32]), NodeKey::from_seed([8; 32]).id());
+    Credential { network, node, build, valid_from_s: 1_760_000_000, valid_until_s: 1_760_100_000 }
+}
+
+pub fn declarations() -> [Declaration; 4] {
+    let (network, old, new) = (NodeId([0xee; 32]), NodeKey::from_seed([8; 32]), NodeKey::from_seed([9; 32]));
+    let credential = Sealed::seal(&credential(), &key());
+    let revocation = Revocation { network, node: old.id(), credential: Credential::id_of(&credential) };
+    [
+        Succession::declare(network, &old, &new),
+        Retirement::declare(network, &old),
+        Declaration::Credential(credential),
+        Declaration::Revocation(Sealed::seal(&revocation, &key())),
+    ]
+}
+
 pub fn head() -> JournalHead {
     JournalHead { commands: 7, chain: digest("chain"), root: digest("root") }
 }
 
+/// One value of every variant, and of every variant within.
 pub fn every_to_orchestrator() -> Vec<ToOrchestrator> {
     let worker = Role::Worker { profile: profile(), addresses: addresses() };
     let mut messages = vec![
@@ -239,13 +261,15 @@ pub fn every_to_orchestrator() -> Vec<ToOrchestrator> {
             sent_bytes: 1 << 40,
             received_bytes: 77,
         },
-        ToOrchestrator::Submit { job: job(), blobs: vec![digest("vnode")], addresses: addresses() },
+        ToOrchestrator::Submit { job: Box::new(job()), blobs: vec![digest("vnode")], addresses: addresses() },
         ToOrchestrator::Watch { from: 300 },
         ToOrchestrator::Leave,
         ToOrchestrator::Measured(Link { upload_kib_per_s: 1_250, rtt_ms: 18 }),
         ToOrchestrator::Probed { node: key().id(), reached: true },
         ToOrchestrator::Journal,
+        ToOrchestrator::Evidence(vec![0, 1, 2, 255]),
     ];
+    messages.extend(declarations().map(|declaration| ToOrchestrator::Declare(Box::new(declaration))));
     messages.extend(reports().into_iter().map(ToOrchestrator::Report));
     messages
 }
@@ -286,6 +310,8 @@ pub fn every_from_orchestrator() -> Vec<FromOrchestrator> {
             checked_now: 1,
             barred_through: Some(300),
         }),
+        FromOrchestrator::Declared,
+        FromOrchestrator::Distrusted("the credential is void".into()),
         FromOrchestrator::Probe(Peer { node: key().id(), addresses: addresses() }),
     ];
     messages.extend(works().into_iter().map(|work| FromOrchestrator::Work { work, peers: peers() }));

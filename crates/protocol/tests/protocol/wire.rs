@@ -119,7 +119,7 @@ fn submit(
 ) -> ToOrchestrator {
     let (mut job, mut blobs, mut addresses) = (samples::job(), Vec::new(), Vec::new());
     change(&mut job, &mut blobs, &mut addresses);
-    ToOrchestrator::Submit { job, blobs, addresses }
+    ToOrchestrator::Submit { job: Box::new(job), blobs, addresses }
 }
 
 fn failed(reason: String) -> ToOrchestrator {

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use zoo_content::Digest;
 use zoo_content::slice::{CHUNK_BYTES, Outline};
 use zoo_protocol::{
-    Aggregate, Challenge, CheckpointPlan, Commitment, Evaluate, JobDescription, JobId, Keep, NodeId, NodeKey,
-    NodeProfile, Profile, Report, RoundPlan, Sealed, Share, Speeds, StorageKind, Sum, Summand, Topology,
-    TrainWindow, VNodeUpdate, VerifyWindow, WindowOutcome, Work, encode,
+    Aggregate, Challenge, CheckpointPlan, Commitment, Declaration, Evaluate, JobDescription, JobId, Keep,
+    NodeId, NodeKey, NodeProfile, Profile, Report, RoundPlan, Sealed, Share, Speeds, StorageKind, Sum,
+    Summand, Topology, TrainWindow, VNodeUpdate, VerifyWindow, WindowOutcome, Work, encode,
 };
 use zoo_state::{Command, Event, JobStatus, LossCause, Phase, Refusal, State, invariants};
 
@@ -43,11 +43,18 @@ pub fn plan() -> RoundPlan {
         topology: Topology::Auto,
         overlap: false,
         verified_in_1000: 0,
+        trust_discount: 4,
     }
+}
+
+/// The network that every fleet is, by a key that is no node's.
+pub fn network() -> NodeId {
+    NodeKey::from_seed([200; 32]).id()
 }
 
 pub fn job(name: &str, plan: RoundPlan) -> JobDescription {
     JobDescription {
+        network: network(),
         name: name.into(),
         program: Digest::of(b"program"),
         profile: Profile::F32Exact,
@@ -131,6 +138,28 @@ impl Fleet {
             now_ms: self.now_ms,
         };
         self.apply(command).unwrap();
+    }
+
+    /// It joins, and says that it runs this.
+    pub fn join_with(&mut self, node: usize, software: &str) {
+        let profile = NodeProfile { software: software.into(), ..profile(&format!("node {node}")) };
+        let (id, now_ms) = (self.id(node), self.now_ms);
+        self.apply(Command::NodeJoined { node: id, profile, addresses: vec![], now_ms }).unwrap();
+    }
+
+    /// The host says which network it is, and whose word counts.
+    pub fn name_network(&mut self, operators: &[NodeId]) {
+        let operators = operators.to_vec();
+        self.apply(Command::NetworkNamed { network: network(), operators, now_ms: self.now_ms }).unwrap();
+    }
+
+    pub fn declare(&mut self, declaration: Declaration) -> Result<Vec<Event>, Refusal> {
+        self.apply(Command::Declared { declaration, now_ms: self.now_ms })
+    }
+
+    /// The node has this key from now on.
+    pub fn take_key(&mut self, node: usize, key: NodeKey) {
+        self.nodes[node].key = key;
     }
 
     pub fn lose(&mut self, node: usize) {

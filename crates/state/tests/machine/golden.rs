@@ -1,8 +1,8 @@
 //! The bytes of every event. They are in journals and on the wire, so they never change: new variants and their lines are added.
 
 use zoo_content::Digest;
-use zoo_protocol::{Link, NodeId, Share, decode, encode};
-use zoo_state::{Event, Failure, FaultKind, LossCause, Missed, Release, Restart, Stop, Unverified};
+use zoo_protocol::{Attestation, Link, NodeId, Share, TcbStatus, TeeKind, decode, encode};
+use zoo_state::{Distrust, Event, Failure, FaultKind, LossCause, Missed, Release, Restart, Stop, Unverified};
 
 use crate::fleet::{plan, profile};
 
@@ -79,6 +79,13 @@ fn name(event: &Event) -> &'static str {
         Event::VerifierReleased { .. } => "verifier_released",
         Event::VerdictGiven { .. } => "verdict_given",
         Event::WindowVerified { .. } => "window_verified",
+        Event::NetworkNamed { .. } => "network_named",
+        Event::NodeSucceeded { .. } => "node_succeeded",
+        Event::NodeRetired { .. } => "node_retired",
+        Event::NodeVouched { .. } => "node_vouched",
+        Event::NodeAttested { .. } => "node_attested",
+        Event::TrustEnded { why: Distrust::Revoked, .. } => "trust_ended.revoked",
+        Event::TrustEnded { why: Distrust::Fault, .. } => "trust_ended.fault",
         Event::WindowUnverified { why: Unverified::Withheld, .. } => "window_unverified.withheld",
         Event::WindowUnverified { why: Unverified::Undecided, .. } => "window_unverified.undecided",
         Event::WindowUnverified { why: Unverified::Expired, .. } => "window_unverified.expired",
@@ -210,6 +217,23 @@ fn events() -> Vec<Event> {
         node,
         withdrawn_in,
     }));
+    let attestation = Attestation {
+        kind: TeeKind::SevSnp,
+        measurement: digest("software"),
+        platform: digest("chip"),
+        tcb: TcbStatus::UpToDate,
+        valid_until_s: 1_800_000_000,
+        evidence: digest("evidence"),
+    };
+    let (network, operator, credential) = (NODE, NODE, digest("credential"));
+    events.extend([
+        Event::NetworkNamed { network, operators: vec![operator] },
+        Event::NodeSucceeded { old: NODE, new: NodeId([0xef; 32]) },
+        Event::NodeRetired { node: NODE },
+        Event::NodeVouched { node: NODE, operator, credential, valid_until_s: 1_800_000_000 },
+        Event::NodeAttested { node: NODE, attestation },
+    ]);
+    events.extend([Distrust::Revoked, Distrust::Fault].map(|why| Event::TrustEnded { node: NODE, why }));
     events
 }
 

@@ -5,12 +5,12 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use zoo_content::Digest;
 use zoo_protocol::{
-    Aggregate, CheckpointPlan, JobDescription, JobId, Link, NodeId, Report, RoundPlan, StorageKind, Sum,
-    Topology, VerifyWindow, Work,
+    Aggregate, CheckpointPlan, JobDescription, JobId, Link, NodeId, NodeKey, Report, RoundPlan, StorageKind,
+    Succession, Sum, Topology, VerifyWindow, Work,
 };
 use zoo_state::{Command, Event, JobStatus, Outcome, State, Steer};
 
-use crate::fleet::{DEADLINE_MS, Fleet, commitment, job, plan};
+use crate::fleet::{DEADLINE_MS, Fleet, commitment, job, network, plan};
 
 const NODES: usize = 5;
 const ROUNDS: u32 = 3;
@@ -41,6 +41,8 @@ enum Action {
     Keep(usize),
     /// Who holds the newest checkpoint, if the node does, is challenged, and answers or is silent.
     Challenge(usize, Option<u64>),
+    /// The node goes on under another key.
+    Rotate(usize),
     /// The job is paused or resumed.
     Steer(Steer),
     Lie(Lie),
@@ -76,6 +78,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (0..NODES).prop_map(Action::Hear),
         2 => (0_u64..50).prop_map(Action::Tick),
         1 => Just(Action::Deadline),
+        1 => (0..NODES).prop_map(Action::Rotate),
         1 => prop_oneof![Just(Steer::Pause), Just(Steer::Resume)].prop_map(Action::Steer),
         3 => lie().prop_map(Action::Lie),
     ]
@@ -114,6 +117,7 @@ struct History {
     job: JobId,
     liar: usize,
     on_their_way: Vec<(usize, Report)>,
+    keys: u8,
 }
 
 impl History {
@@ -129,11 +133,12 @@ impl History {
         };
         // Half of them store what they keep, and the job would like that.
         let mut fleet = Fleet::new(NODES);
+        fleet.name_network(&[]);
         (0..NODES).step_by(2).for_each(|node| fleet.give_storage(node, StorageKind::Dir));
         (0..NODES).for_each(|node| fleet.join(node));
         let checkpoints = CheckpointPlan { storage: Some(StorageKind::Dir), ..CheckpointPlan::default() };
         let job = fleet.submit_description(JobDescription { checkpoints, ..job("job", plan) });
-        let mut history = History { fleet, job, liar, on_their_way: Vec::new() };
+        let mut history = History { fleet, job, liar, on_their_way: Vec::new(), keys: 0 };
         for action in actions {
             history.act(action, weather);
         }
@@ -192,8 +197,22 @@ impl History {
                 let _ = fleet.challenge(node, 7, place);
             }
             Action::Challenge(..) => {}
+            Action::Rotate(node) => self.rotate(node),
             Action::Steer(steer) => self.steer(steer),
             Action::Lie(ref lie) => self.lie(lie),
+        }
+    }
+
+    /// It may be the wrong time for it; that a refusal changes nothing is checked by the fleet.
+    fn rotate(&mut self, node: usize) {
+        self.keys = self.keys.wrapping_add(1);
+        let key = NodeKey::from_seed([[0xaa; 16], [self.keys; 16]].concat().try_into().unwrap());
+        let was_there = self.fleet.is_live(node);
+        if self.fleet.declare(Succession::declare(network(), self.fleet.key(node), &key)).is_ok() {
+            self.fleet.take_key(node, key);
+            if was_there {
+                self.fleet.join(node);
+            }
         }
     }
 

@@ -312,8 +312,8 @@ fn a_window_starts_from_what_its_node_kept_and_tells_the_secret_that_was_pledged
     let changes: [fn(&mut Commitment, &Fleet); 4] = [
         |lie, _| lie.replica_in = Some(Digest::of(b"whatever suits me")),
         |lie, _| lie.secret = None,
-        |lie, fleet| lie.secret = Some(fleet.key(0).secret(&lie.work.job, 1)),
-        |lie, fleet| lie.secret = Some(fleet.key(1).secret(&lie.work.job, 0)),
+        |lie, fleet| lie.secret = Some(fleet.key(0).secret(&lie.work.network, &lie.work.job, 1)),
+        |lie, fleet| lie.secret = Some(fleet.key(1).secret(&lie.work.network, &lie.work.job, 0)),
     ];
     for change in changes {
         let mut lie = honest.clone();

@@ -148,7 +148,8 @@ fn hint(cause: &AttestError) -> &'static str {
     }
 }
 
-fn least(text: &str) -> Result<(Product, SnpTcb), String> {
+/// The least versions of a processor's firmware, as `milan=3.0.8.115`.
+pub fn least(text: &str) -> Result<(Product, SnpTcb), String> {
     let (product, versions) = text.split_once('=').ok_or("it has to be PRODUCT=VERSIONS")?;
     let known = Product::ALL.into_iter().find(|known| known.name() == product);
     let product = known.ok_or("the products are milan, genoa and turin")?;

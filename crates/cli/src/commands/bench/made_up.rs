@@ -118,6 +118,7 @@ impl Network {
 fn job() -> JobDescription {
     let digest = Digest::of(b"bench");
     JobDescription {
+        network: NodeKey::from_seed([42; 32]).id(),
         name: "bench".into(),
         program: digest,
         profile: Profile::F32Exact,
@@ -135,6 +136,7 @@ fn job() -> JobDescription {
             topology: Topology::Auto,
             overlap: false,
             verified_in_1000: 50,
+            trust_discount: 4,
         },
         checkpoints: CheckpointPlan::default(),
         tokens_max: None,

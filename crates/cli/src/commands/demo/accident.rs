@@ -161,6 +161,7 @@ mod tests {
                 topology: Default::default(),
                 overlap: false,
                 verified_in_1000: 0,
+                trust_discount: 4,
             };
             let mut story = Self {
                 overview: Overview::new(plan),

@@ -5,7 +5,7 @@ use std::thread::available_parallelism;
 use anyhow::{Context, Result};
 use zoo_data::{CargoSource, HeldOut, Options, Prepared, Source, TokenizerChoice};
 use zoo_job::{Job, Terms};
-use zoo_protocol::{CheckpointPlan, Profile, RoundPlan, Topology};
+use zoo_protocol::{CheckpointPlan, NodeId, Profile, RoundPlan, Topology};
 use zoo_training::{Outer, Schedule, SparseSettings, TrainingSpec, UpdateFormat};
 
 use super::Demo;
@@ -32,7 +32,7 @@ pub struct PreparedJob {
 }
 
 /// Reads the text and makes the job. Takes seconds, on all threads.
-pub fn prepare(demo: &Demo) -> Result<PreparedJob> {
+pub fn prepare(demo: &Demo, network: NodeId) -> Result<PreparedJob> {
     let prepared = zoo_data::prepare(&data_options(demo)?, &mut |_| {})?;
     let Prepared { tokenizer, training, held_out, .. } = &prepared;
     let spec = specification(demo, tokenizer.vocab_size());
@@ -43,7 +43,7 @@ pub fn prepare(demo: &Demo) -> Result<PreparedJob> {
         training,
         held_out,
         None,
-        Terms { plan: plan(demo), checkpoints: CheckpointPlan::default(), tokens_max: None },
+        Terms { network, plan: plan(demo), checkpoints: CheckpointPlan::default(), tokens_max: None },
     )?;
     Ok(PreparedJob { job, prepared })
 }
@@ -109,5 +109,6 @@ pub fn plan(demo: &Demo) -> RoundPlan {
         topology: Topology::Auto,
         overlap: true,
         verified_in_1000: demo.verified_in_1000,
+        trust_discount: 4,
     }
 }

@@ -19,7 +19,7 @@ use zoo_protocol::{Commitment, Sealed, decode};
 use super::directories::Directories;
 
 /// What the orchestrator's process is called.
-const ORCHESTRATOR: &str = "orchestrator";
+pub const ORCHESTRATOR: &str = "orchestrator";
 /// Things said and not yet heard; the processes wait beyond that.
 const SAID_MAX: usize = 256;
 /// A process that was told to stop and has not after this time is killed.

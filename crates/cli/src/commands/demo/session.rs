@@ -9,6 +9,7 @@ use serde_json::json;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, sleep_until, timeout};
 use zoo_content::Digest;
+use zoo_home::Home;
 use zoo_network::Ticket;
 use zoo_orchestrator::{Client, Notice, Watch};
 use zoo_protocol::{Commitment, NodeId, Sealed, encode};
@@ -19,7 +20,7 @@ use super::accident::{Accident, Deed};
 use super::directories::Directories;
 use super::ending;
 use super::preparation::{self, PreparedJob};
-use super::processes::{Processes, Said};
+use super::processes::{ORCHESTRATOR, Processes, Said};
 use super::report::Report;
 use crate::commands::network::random_key;
 use crate::foreground;
@@ -104,7 +105,9 @@ impl<'a> Session<'a> {
 
     async fn perform(&mut self) -> Result<Report> {
         let demo = self.demo.clone();
-        let preparing = async { spawn_blocking(move || preparation::prepare(&demo)).await? };
+        // The network is named by a key that its orchestrator finds when it starts.
+        let network = Home::open(&self.directories.process(ORCHESTRATOR))?.key().id();
+        let preparing = async { spawn_blocking(move || preparation::prepare(&demo, network)).await? };
         let (prepared, (client, mut watch)) = tokio::try_join!(preparing, self.start_network())?;
         self.tell_prepared(&prepared);
         let job = &prepared.job;

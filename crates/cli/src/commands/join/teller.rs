@@ -199,6 +199,10 @@ impl Teller {
                 };
                 format!("the checkpoint of round {} is not stored: {cause}; {next}", round + 1)
             }
+            PNodeEvent::Trusted => {
+                "what this node shows of itself counts: it is checked less often".to_owned()
+            }
+            PNodeEvent::Distrusted(why) => format!("this node is checked as everybody: {why}"),
             PNodeEvent::Trouble(cause) => format!("trouble, trying again: {cause}"),
         })
     }
@@ -334,6 +338,8 @@ fn line(event: &PNodeEvent) -> Value {
             "event": "not-stored", "job": job, "round": round, "checkpoint": checkpoint, "error": cause,
             "retry_in_ms": retry_in.map(|wait| wait.as_millis() as u64),
         }),
+        PNodeEvent::Trusted => json!({ "event": "trusted" }),
+        PNodeEvent::Distrusted(why) => json!({ "event": "distrusted", "why": why }),
         PNodeEvent::Trouble(cause) => json!({ "event": "trouble", "cause": cause }),
     }
 }
