@@ -207,6 +207,23 @@ impl Gathering {
         self.committee.as_ref().is_none_or(|committee| committee.contains(node))
     }
 
+    /// What this node gave and added is under another key.
+    pub(crate) fn rename(&mut self, old: &NodeId, new: NodeId) {
+        let items = self.sums.iter_mut().flat_map(|sum| &mut sum.items).chain(&mut self.top);
+        for item in items {
+            if *item == Item::Contribution(*old) {
+                *item = Item::Contribution(new);
+            }
+        }
+        for sum in &mut self.sums {
+            if let SumState::Done(by, _) | SumState::Open(Some(by)) = &mut sum.state
+                && by == old
+            {
+                *by = new;
+            }
+        }
+    }
+
     /// What is said of items of a round to who adds them.
     pub(crate) fn summands(
         &self,

@@ -190,6 +190,12 @@ impl Running {
         rename_windows(&mut self.verification.undrawn, old, new);
         rename_windows(&mut self.verification.checks, old, new);
         self.verification.checks.values_mut().for_each(|check| rekey(&mut check.opinions, old, new));
+        for open in self.open.values_mut() {
+            rekey(&mut open.contributions, old, new);
+            replace(&mut open.withdrawn, old, new);
+            open.gathering.rename(old, new);
+        }
+        self.withdrawals.values_mut().for_each(|makers| replace(makers, old, new));
         match &mut self.phase {
             // While a round comes together, nobody is renamed in it.
             Phase::Waiting | Phase::Aggregating(_) => {}
