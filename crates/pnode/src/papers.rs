@@ -65,7 +65,7 @@ impl Papers {
         let declaration = Declaration::from_file(&bytes);
         self.seen = Some(bytes);
         let shown = path.display();
-        match declaration.map_err(|cause| format!("{shown}: {cause}\nhint: zoo operator issue writes one"))? {
+        match declaration.map_err(|cause| format!("{shown}: {cause}"))? {
             Declaration::Credential(sealed) if !self.is_for_this_build(&sealed) => Err(format!(
                 "{shown} is for another build of zoo than the one that runs here\nhint: the operator issues one for this one"
             )),

@@ -97,7 +97,9 @@ pub struct Revocation {
 
 /// The file is none of a declaration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a file of a declaration: {0}")]
+#[error(
+    "not a file of a declaration: {0}\nhint: zoo operator issue and zoo key revoke --save write such files"
+)]
 pub struct DeclarationFileError(String);
 
 /// Why a declaration says nothing.

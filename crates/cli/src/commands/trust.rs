@@ -3,12 +3,13 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 use zoo_content::Digest;
-use zoo_protocol::NodeId;
+use zoo_protocol::{Attestation, NodeId};
 
+use super::attest::time::Time;
 use super::network::NetworkArgs;
 use crate::foreground;
 use crate::live::format::{count, harmless, several};
-use crate::live::{CheckView, TrustView, print_line};
+use crate::live::{CheckView, Standing, TrustView, print_line};
 
 /// Nodes that are listed; a table of thousands is what `--json` is for.
 const LISTED_MAX: usize = 64;
@@ -58,6 +59,7 @@ impl Trust {
                 count(node.convictions),
                 count(node.faults)
             );
+            vouchers(&view, id).iter().for_each(|voucher| println!("    {voucher}"));
             if let Some(fault) = &node.last_fault {
                 println!("    {}", harmless(fault));
             }
@@ -76,6 +78,32 @@ impl Trust {
         view.checks[latest..].iter().rev().for_each(|check| println!("  {}", sentence(&view, check)));
         Ok(())
     }
+}
+
+/// Who vouches for a node, in words.
+fn vouchers(view: &TrustView, node: &NodeId) -> Vec<String> {
+    let Some(Standing { vouched, attested, faults, convictions, .. }) = view.nodes.get(node) else {
+        return Vec::new();
+    };
+    let until = |until_s: u64| match until_s > view.at_ms / 1000 {
+        true => format!("until {}", Time(until_s)),
+        false => format!("until {}, which is over", Time(until_s)),
+    };
+    let operator = vouched.map(|(operator, until_s)| {
+        format!("operator {} vouches for it {}", operator.short(), until(until_s))
+    });
+    let hardware = attested.filter(|_| faults + convictions == 0).map(|attestation| {
+        let others: Vec<String> =
+            view.on_the_machine_of(node).iter().map(|other| name(view, other)).collect();
+        let beside = if others.is_empty() {
+            String::new()
+        } else {
+            format!(", on one machine with {}", others.join(", "))
+        };
+        let Attestation { kind, measurement, valid_until_s, .. } = attestation;
+        format!("its {kind} shows software {} {}{beside}", measurement.short(), until(valid_until_s))
+    });
+    operator.into_iter().chain(hardware).collect()
 }
 
 fn name(view: &TrustView, node: &NodeId) -> String {
@@ -108,6 +136,8 @@ fn trust_line(view: &TrustView, checks: usize) -> Value {
                 "node": id, "name": node.name, "contributions": node.contributions, "verified": node.verified,
                 "unverified": node.unverified, "verdicts": node.verdicts, "convictions": node.convictions,
                 "faults": node.faults, "last_fault": node.last_fault,
+                "vouched": node.vouched.map(|(operator, until_s)| json!({ "operator": operator, "valid_until_s": until_s })),
+                "attested": node.attested, "same_machine": view.on_the_machine_of(id),
             })
         })
         .collect();

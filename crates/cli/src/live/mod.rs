@@ -17,5 +17,5 @@ pub use narration::full_sentence;
 pub use network::{JobState, JobView, NetworkView};
 pub use overview::{NodeState, NodeView, Overview};
 pub use sparkline::sparkline;
-pub use trust::{CheckView, TrustView};
+pub use trust::{CheckView, Standing, TrustView};
 pub use zoo_api::event_line;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use zoo_content::Digest;
 use zoo_orchestrator::Notice;
-use zoo_protocol::{JobId, NodeId};
-use zoo_state::{Event, FaultKind};
+use zoo_protocol::{Attestation, JobId, NodeId};
+use zoo_state::{Distrust, Event, FaultKind};
 
 /// Checks that are remembered, the newest.
 const CHECKS_MAX: usize = 1 << 12;
@@ -17,6 +17,8 @@ pub struct TrustView {
     pub nodes: BTreeMap<NodeId, Standing>,
     /// Windows that were drawn, in the order in which somebody was first asked.
     pub checks: Vec<CheckView>,
+    /// When the last thing happened, by the network's clock, ms.
+    pub at_ms: u64,
 }
 
 /// What is known of a node.
@@ -38,6 +40,10 @@ pub struct Standing {
     pub faults: u64,
     /// The last of them all, in words.
     pub last_fault: Option<String>,
+    /// The operator that vouches for it, and the second since 1970 at which that ends.
+    pub vouched: Option<(NodeId, u64)>,
+    /// What its hardware vouches for.
+    pub attested: Option<Attestation>,
 }
 
 /// A window that others train again.
@@ -58,12 +64,31 @@ pub struct CheckView {
 impl TrustView {
     /// Takes in what a watcher is told.
     pub fn hear(&mut self, notice: &Notice) {
-        let Notice::Event { event, .. } = notice else { return };
+        let Notice::Event { event, at_ms, .. } = notice else { return };
+        self.at_ms = *at_ms;
         match event {
             Event::NodeJoined { node, profile } | Event::NodeRejoined { node, profile } => {
                 self.node(node).name.clone_from(&profile.name);
             }
             Event::ContributionAccepted { node, .. } => self.node(node).contributions += 1,
+            Event::NodeVouched { node, operator, valid_until_s, .. } => {
+                self.node(node).vouched = Some((*operator, *valid_until_s));
+            }
+            Event::NodeAttested { node, attestation } => self.node(node).attested = Some(*attestation),
+            Event::TrustEnded { node, why } => {
+                let standing = self.node(node);
+                standing.vouched = None;
+                standing.attested = standing.attested.filter(|_| *why == Distrust::Revoked);
+            }
+            Event::NodeRetired { node } => {
+                let standing = self.node(node);
+                (standing.vouched, standing.attested) = (None, None);
+            }
+            Event::NodeSucceeded { old, new } => {
+                // What others vouch for is for one key.
+                let standing = self.nodes.remove(old).unwrap_or_default();
+                self.nodes.insert(*new, Standing { vouched: None, attested: None, ..standing });
+            }
             Event::VerificationAsked { job, round, maker, verifier } => {
                 self.check(*job, *round, *maker).verdicts.insert(*verifier, None);
             }
@@ -95,6 +120,14 @@ impl TrustView {
             }
             _ => {}
         }
+    }
+
+    /// Nodes that hardware has shown to be on the same machine.
+    pub fn on_the_machine_of(&self, node: &NodeId) -> Vec<NodeId> {
+        let platform = |standing: &Standing| standing.attested.map(|attestation| attestation.platform);
+        let Some(own) = self.nodes.get(node).and_then(platform) else { return Vec::new() };
+        let same = self.nodes.iter().filter(|(id, other)| *id != node && platform(other) == Some(own));
+        same.map(|(id, _)| *id).collect()
     }
 
     fn node(&mut self, node: &NodeId) -> &mut Standing {

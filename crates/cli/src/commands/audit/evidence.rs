@@ -83,8 +83,12 @@ impl Evidence {
             }
         });
         let replayed = replay.await?;
-        let wrong: Vec<_> =
-            heads.iter().zip(here).filter_map(|(signed, here)| signed.compare(here, report)).collect();
+        let network = replayed.state.network();
+        let wrong: Vec<_> = heads
+            .iter()
+            .zip(here)
+            .filter_map(|(signed, here)| signed.compare(here, network, report))
+            .collect();
         if !wrong.is_empty() {
             bail!("{}", wrong.join("\n"));
         }

@@ -45,9 +45,15 @@ impl Signed {
     }
 
     /// Says whether it is what was signed; gives what is wrong.
-    pub fn compare(&self, here: Option<JournalHead>, report: &mut Report) -> Option<String> {
+    pub fn compare(
+        &self,
+        here: Option<JournalHead>,
+        network: Option<NodeId>,
+        report: &mut Report,
+    ) -> Option<String> {
         let Self { path, signer, head } = self;
         let verdict = match here {
+            _ if network != Some(*signer) => "foreign",
             Some(here) if here.conflicts_with(head) => "conflict",
             Some(_) => "equal",
             None if head.commands == 0 => "equal",
@@ -60,6 +66,17 @@ impl Signed {
         });
         let (sentence, wrong) = match verdict {
             "equal" => (format!("the first {commands} are those that {} signed", signer.short()), None),
+            "foreign" => {
+                let whose = network.map_or("no network that is named".to_owned(), |network| {
+                    format!("the network of {}", network.short())
+                });
+                let wrong = format!(
+                    "{} signed the head ({shown}), and this is the journal of {whose}\n\
+                     hint: what was signed for one network says nothing of another; are they of the same place?",
+                    signer.short()
+                );
+                (String::new(), Some(wrong))
+            }
             "longer" => {
                 let wrong = format!(
                     "{} signed {commands} ({shown}), and this journal has not so many\nhint: pack the journal again",
