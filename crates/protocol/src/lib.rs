@@ -7,6 +7,7 @@
 //! This crate knows no socket and no clock. It turns bytes that a stranger
 //! sent into values whose every size was checked, or into an error.
 
+mod admission;
 mod attestation;
 mod beacon;
 mod head;
@@ -21,6 +22,7 @@ mod storage;
 mod wire;
 mod work;
 
+pub use admission::{BENCHMARK_STEP_TOKENS, Benchmark, Effort, Part, Terms, Threshold, Tier};
 pub use attestation::{Attestation, ParseTcbStatusError, TcbStatus, TeeKind};
 pub use beacon::{Beacon, Secret};
 pub use head::JournalHead;
@@ -43,4 +45,4 @@ pub use zoo_kernels::Profile;
 
 /// Version of the messages in this crate. A node says it first; an
 /// orchestrator that speaks another one answers [`Rejection::Version`].
-pub const VERSION: u16 = 9;
+pub const VERSION: u16 = 10;
