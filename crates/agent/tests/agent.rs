@@ -135,6 +135,7 @@ fn words(effects: &[Effect]) -> Vec<String> {
                     Task::Aggregate(_) => "aggregate".into(),
                     Task::Evaluate(evaluate) => format!("evaluate {}", evaluate.shard),
                     Task::Sum(sum) => format!("sum {}", sum.sum),
+                    Task::Benchmark(work) => format!("benchmark {}", work.part.word()),
                     Task::Verify(work) => format!("verify {} of {}", work.window.round, work.maker.short()),
                 };
                 format!("run {kind} as {assignment}")
@@ -167,6 +168,7 @@ fn words(effects: &[Effect]) -> Vec<String> {
                 Report::Withheld { round, maker, .. } => {
                     format!("report {round} of {} withheld", maker.short())
                 }
+                Report::Benchmarked { answer, .. } => format!("report benchmark {}", answer.short()),
                 Report::Failed { reason, .. } => {
                     format!("report failed: {}", &reason[..reason.len().min(10)])
                 }

@@ -186,7 +186,8 @@ impl<'a> Auditor<'a> {
             | Report::Failed { .. }
             | Report::Kept { .. }
             | Report::Proved { .. }
-            | Report::Withheld { .. } => None,
+            | Report::Withheld { .. }
+            | Report::Benchmarked { .. } => None,
         }
     }
 

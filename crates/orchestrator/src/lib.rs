@@ -37,6 +37,7 @@
 //!     lease_ms: zoo_orchestrator::LEASE_MS,
 //!     tick_ms: zoo_orchestrator::TICK_MS,
 //!     audits: None,
+//!     admission: None,
 //! })
 //! .await?;
 //! println!("zoo join {}", orchestrator.ticket());
@@ -64,5 +65,5 @@ pub use client::{Client, ClientError, NodeStatus, Notice, Watch};
 pub use handle::{Followed, Handle, RequestError};
 pub use host::Head;
 pub use journal::JournalError;
-pub use orchestrator::{LEASE_MS, Orchestrator, OrchestratorError, OrchestratorOptions, TICK_MS};
+pub use orchestrator::{Admission, LEASE_MS, Orchestrator, OrchestratorError, OrchestratorOptions, TICK_MS};
 pub use zoo_home::HomeError;

@@ -4,8 +4,9 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
+use zoo_content::Digest;
 use zoo_protocol::{
-    Challenge, JobDescription, JobId, Link, Message, NodeId, NodeProfile, Peer, Report, WireError,
+    Challenge, JobDescription, JobId, Link, Message, NodeId, NodeProfile, Peer, Report, Terms, WireError,
 };
 
 use crate::{Steer, WITNESSES_MAX};
@@ -107,6 +108,22 @@ pub enum Command {
         /// When.
         now_ms: u64,
     },
+    /// Those who wait are measured, all of them at once.
+    SittingOpened {
+        /// Drawn by the host at random: what they compute follows from it.
+        draw: Digest,
+        /// How they are measured.
+        terms: Terms,
+        /// When.
+        now_ms: u64,
+    },
+    /// They are done, and check each other.
+    CheckersDrawn {
+        /// Drawn by the host at random: who checks whom follows from it.
+        draw: Digest,
+        /// When.
+        now_ms: u64,
+    },
 }
 
 /// How the loss of a node was noticed.
@@ -155,6 +172,7 @@ impl Message for Command {
             Command::Reported { report, .. } => report.validate(),
             Command::Challenged { challenge, .. } => challenge.validate(),
             Command::LinkMeasured { link, .. } => link.validate(),
+            Command::SittingOpened { terms, .. } => terms.validate(),
             Command::NodeSuspected { reached_by, .. } => {
                 let (witnesses, most) = (reached_by.len() as u64, WITNESSES_MAX as u64);
                 let what = "witnesses of a node";
@@ -167,6 +185,7 @@ impl Message for Command {
             Command::NodeLost { .. }
             | Command::NodeHeard { .. }
             | Command::Tick { .. }
+            | Command::CheckersDrawn { .. }
             | Command::JobSteered { .. } => Ok(()),
         }
     }
@@ -185,6 +204,8 @@ impl Command {
             | Command::NodeHeard { now_ms, .. }
             | Command::Challenged { now_ms, .. }
             | Command::JobSteered { now_ms, .. }
+            | Command::SittingOpened { now_ms, .. }
+            | Command::CheckersDrawn { now_ms, .. }
             | Command::Tick { now_ms } => *now_ms,
         }
     }

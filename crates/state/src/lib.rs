@@ -58,6 +58,11 @@
 //! Some windows are trained again by other nodes ([`Verification`]): which, and by whom, is drawn from what nobody could know when they were
 //! committed to. Sums and evaluations are not run again while a job runs; a checkpoint is what most of those who were asked say it is.
 //!
+//! # Admission
+//!
+//! How fast a node is, is measured ([`Sitting`]): all that have nothing to do compute, at the same moment, what nobody could compute before,
+//! and check each other. What comes of it ([`Rating`]) orders the first shares.
+//!
 //! # Evidence
 //!
 //! A report of training is journaled as the [`Sealed`](zoo_protocol::Sealed) commitment its node
@@ -66,6 +71,7 @@
 
 mod accounting;
 mod activity;
+mod admission;
 mod aggregation;
 mod checkpoints;
 mod command;
@@ -97,6 +103,10 @@ mod work;
 
 pub use accounting::Account;
 pub use activity::Activity;
+pub use admission::{
+    Admission, Candidate, Draw, Pledged, RATING_MS, Rating, SITTING_INTERVAL_MS, SITTING_MAX, Sitting,
+    Unrated,
+};
 pub use aggregation::{Aggregating, Answer};
 pub use checkpoints::{Checkpoint, Checkpoints, JobCheckpoints};
 pub use command::{Command, JournalError, LossCause};

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use zoo_protocol::{NodeId, NodeProfile};
 
 use crate::limits::MAX_NODES;
-use crate::{Account, Answer, Event, LossCause, Measured, Missed, Phase, Refusal, Running, SeatState, State};
+use crate::{
+    Account, Answer, Event, LossCause, Measured, Missed, Phase, Rating, Refusal, Running, SeatState, State,
+};
 
 /// A node that has joined at least once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +23,8 @@ pub struct Node {
     pub account: Account,
     /// What its transfers said of its link, in this process or an earlier one.
     pub measured: Option<Measured>,
+    /// What the network measured of it.
+    pub rating: Option<Rating>,
 }
 
 impl State {
@@ -47,8 +51,12 @@ impl State {
             Some(_) => Event::NodeRejoined { node: id, profile: profile.clone() },
             None => Event::NodeJoined { node: id, profile: profile.clone() },
         });
+        // What was measured was the machine that the key was on.
+        let is_same =
+            |node: &Node| (&node.profile.isa, node.profile.threads) == (&profile.isa, profile.threads);
+        let rating = known.as_ref().filter(|node| is_same(node)).and_then(|node| node.rating);
         let (account, measured) = known.map(|node| (node.account, node.measured)).unwrap_or_default();
-        self.nodes.insert(id, Node { profile, addresses, live: true, account, measured });
+        self.nodes.insert(id, Node { profile, addresses, live: true, account, measured, rating });
         self.suspects.remove(&id);
         self.set_seat(&id, SeatState::Lost, SeatState::Working);
         self.ask_again(&id);

@@ -32,6 +32,10 @@ impl State {
             Report::Withheld { round, maker, .. } => {
                 !self.has_said(node, (*round, *maker), Opinion::Withheld)
             }
+            // Who has answered is asked something else.
+            Report::Benchmarked { seed, .. } => {
+                self.benchmark_for(node).is_some_and(|asked| asked.seed == *seed)
+            }
             // A challenge is answered once, and after a failure a node is idle.
             Report::Proved { .. } | Report::Failed { .. } => true,
         }

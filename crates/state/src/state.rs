@@ -8,8 +8,8 @@ use zoo_protocol::{JobDescription, JobId, Message, NodeId, Report};
 
 use crate::aggregation::Attempt;
 use crate::{
-    Checkpoints, Command, Event, FinishedJob, Node, Opinion, Phase, Queued, Refusal, Running, ShardScore,
-    invariants,
+    Admission, Checkpoints, Command, Event, FinishedJob, Node, Opinion, Phase, Queued, Refusal, Running,
+    ShardScore, invariants,
 };
 
 /// Version of the state's encoding, its first field.
@@ -30,6 +30,7 @@ pub struct State {
     pub(crate) tokens: u64,
     /// Live nodes that only their peers hear, and since when.
     pub(crate) suspects: BTreeMap<NodeId, u64>,
+    pub(crate) admission: Admission,
 }
 
 /// Why bytes are not a state.
@@ -65,6 +66,7 @@ impl State {
             checkpoints: Checkpoints::default(),
             tokens: 0,
             suspects: BTreeMap::new(),
+            admission: Admission::default(),
         }
     }
 
@@ -94,11 +96,16 @@ impl State {
             Command::Challenged { node, job, round, challenge, now_ms } => {
                 self.challenge(*node, (*job, *round), *challenge, *now_ms)?;
             }
+            Command::SittingOpened { draw, terms, now_ms } => {
+                self.open_sitting(draw, *terms, *now_ms, &mut events)?;
+            }
+            Command::CheckersDrawn { draw, .. } => self.draw_checkers(draw, &mut events)?,
         }
         self.lose_suspects(command.now_ms(), &mut events);
         self.tend_verification(command.now_ms(), &mut events);
         self.settle(command.now_ms(), &mut events);
         self.tend_checkpoints(command.now_ms(), &mut events);
+        self.tend_admission(command.now_ms(), &mut events);
         debug_assert_eq!(invariants::check(self), Ok(()), "after {command:?}");
         Ok(events)
     }
@@ -142,6 +149,7 @@ impl State {
             Report::Withheld { job, round, maker } => {
                 self.verified(node, job, (round, maker), Opinion::Withheld, events)
             }
+            Report::Benchmarked { seed, answer } => self.benchmarked(node, (seed, answer), now_ms, events),
             Report::Failed { job, round, ref reason } => self.failed(node, job, round, reason, events),
         }
     }
@@ -154,6 +162,7 @@ impl State {
             self.keeping_deadline_ms(),
             self.suspicion_end_ms(),
             self.verification_deadline_ms(),
+            self.admission_deadline_ms(),
         ];
         deadlines.into_iter().flatten().min()
     }

@@ -74,6 +74,7 @@ impl Bench {
             lease_ms: LEASE_MS,
             tick_ms: TICK_MS,
             audits: None,
+            admission: None,
         })
         .await
         .unwrap();

@@ -11,7 +11,8 @@ use tracing::warn;
 use zoo_api::{Api, ApiError, ApiOptions, Tls};
 use zoo_job::listed;
 use zoo_network::Relay;
-use zoo_orchestrator::{Audits, LEASE_MS, Orchestrator, OrchestratorOptions, TICK_MS};
+use zoo_orchestrator::{Admission, Audits, LEASE_MS, Orchestrator, OrchestratorOptions, TICK_MS};
+use zoo_protocol::Terms;
 
 use crate::foreground;
 use crate::live::print_line;
@@ -51,6 +52,9 @@ pub struct Up {
     /// The certificate's private key, a PEM file
     #[arg(long, value_name = "FILE", requires = "tls_certificate")]
     tls_key: Option<PathBuf>,
+    /// Do not measure how fast nodes are while they wait; who joins is taken for what it says
+    #[arg(long)]
+    no_admission: bool,
     /// Print the ticket as a JSON line
     #[arg(long)]
     json: bool,
@@ -63,6 +67,8 @@ pub struct Up {
 const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4080);
 /// A holder of a checkpoint is challenged so often.
 const AUDIT: Duration = Duration::from_secs(30);
+/// It is looked so often whether anybody is to be measured.
+const ADMISSION: Duration = Duration::from_secs(10);
 
 impl Up {
     /// Runs until Ctrl-C.
@@ -80,6 +86,7 @@ impl Up {
             lease_ms: LEASE_MS,
             tick_ms: TICK_MS,
             audits: Some(Audits { every: AUDIT, lists: listed }),
+            admission: (!self.no_admission).then(|| Admission { every: ADMISSION, terms: Terms::default() }),
         })
         .await?;
         let api = self.interface(&orchestrator, &directory).await?;

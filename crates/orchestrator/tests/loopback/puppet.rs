@@ -33,6 +33,7 @@ pub fn options(directory: &Path) -> OrchestratorOptions {
         lease_ms: LEASE_MS,
         tick_ms: 50,
         audits: None,
+        admission: None,
     }
 }
 
@@ -127,7 +128,7 @@ pub fn heartbeat(step: u32) -> ToOrchestrator {
 /// What an honest worker reports of `work`.
 pub fn honest_report(key: &NodeKey, work: &Work) -> Option<Report> {
     Some(match work {
-        Work::Idle => return None,
+        Work::Idle | Work::Benchmark(_) => return None,
         Work::Train(window) => Report::Trained(Sealed::seal(&commitment(window, key), key)),
         Work::Aggregate(aggregate) => Report::Aggregated {
             job: aggregate.job,

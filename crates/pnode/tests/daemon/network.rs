@@ -41,6 +41,7 @@ impl Network {
             lease_ms: 3_000,
             tick_ms: 50,
             audits: Some(Audits { every: Duration::from_millis(100), lists: listed }),
+            admission: None,
         })
         .await
         .unwrap();

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 
 use zoo_content::Digest;
 use zoo_protocol::{
-    Aggregate, Challenge, CheckpointPlan, Commitment, Evaluate, Form, FromOrchestrator, JobDescription,
-    JournalHead, Keep, Link, NodeId, NodeKey, NodeProfile, Peer, Profile, RefusedSummand, Rejection, Report,
-    Role, RoundPlan, Sealed, Share, Speeds, StorageKind, Stretch, Sum, Summand, ToOrchestrator, Topology,
-    TrainWindow, VNodeUpdate, VerifyWindow, WindowOutcome, Work,
+    Aggregate, Benchmark, Challenge, CheckpointPlan, Commitment, Effort, Evaluate, Form, FromOrchestrator,
+    JobDescription, JournalHead, Keep, Link, NodeId, NodeKey, NodeProfile, Peer, Profile, RefusedSummand,
+    Rejection, Report, Role, RoundPlan, Sealed, Share, Speeds, StorageKind, Stretch, Sum, Summand,
+    ToOrchestrator, Topology, TrainWindow, VNodeUpdate, VerifyWindow, WindowOutcome, Work,
 };
 
 pub fn key() -> NodeKey {
@@ -149,6 +149,7 @@ fn reports() -> Vec<Report> {
         Report::Proved { job, round, nonce: 1 << 40, proof: vec![0, 1, 2, 255] },
         Report::Verified { job, round, maker: key().id(), outcome: digest("outcome") },
         Report::Withheld { job, round, maker: key().id() },
+        Report::Benchmarked { seed: digest("seed"), answer: digest("answer") },
     ]
 }
 
@@ -194,6 +195,7 @@ pub fn works() -> Vec<Work> {
             norm_limits: vec![70_000, 1 << 40],
             summands: vec![summand(Form::Contribution), summand(Form::Sum(32))],
         }),
+        Work::Benchmark(Benchmark::first(&digest("draw"), key().id(), Effort::default())),
     ]
 }
 

@@ -1,8 +1,10 @@
 //! The bytes of every event. They are in journals and on the wire, so they never change: new variants and their lines are added.
 
 use zoo_content::Digest;
-use zoo_protocol::{Link, NodeId, Share, decode, encode};
-use zoo_state::{Event, Failure, FaultKind, LossCause, Missed, Release, Restart, Stop, Unverified};
+use zoo_protocol::{Link, NodeId, Part, Share, Speeds, Tier, decode, encode};
+use zoo_state::{
+    Event, Failure, FaultKind, LossCause, Missed, Rating, Release, Restart, Stop, Unrated, Unverified,
+};
 
 use crate::fleet::{plan, profile};
 
@@ -82,6 +84,12 @@ fn name(event: &Event) -> &'static str {
         Event::WindowUnverified { why: Unverified::Expired, .. } => "window_unverified.expired",
         Event::WindowUnverified { why: Unverified::Convicted, .. } => "window_unverified.convicted",
         Event::WindowUnverified { why: Unverified::JobOver, .. } => "window_unverified.job_over",
+        Event::BenchmarkStarted { .. } => "benchmark_started",
+        Event::CheckersDrawn { .. } => "checkers_drawn",
+        Event::BenchmarkDoubted { .. } => "benchmark_doubted",
+        Event::NodeRated { .. } => "node_rated",
+        Event::NodeUnrated { why: Unrated::Late, .. } => "node_unrated.late",
+        Event::NodeUnrated { why: Unrated::Wrong, .. } => "node_unrated.wrong",
     }
 }
 
@@ -202,6 +210,16 @@ fn events() -> Vec<Event> {
         Unverified::JobOver,
     ];
     events.extend(unverified.map(|why| Event::WindowUnverified { job, round, maker, why }));
+    let speeds = Speeds { f32_exact: 100_000, bf16_exact: 1 << 20 };
+    let rating = Rating { tier: Tier::Silver, speeds, memory_mib_per_s: 900, at_ms: 1 << 40 };
+    events.extend([
+        Event::BenchmarkStarted { part: Part::Memory, nodes: 300 },
+        Event::CheckersDrawn { nodes: 300 },
+        Event::BenchmarkDoubted { node },
+        Event::NodeRated { node, rating },
+        Event::NodeUnrated { node, why: Unrated::Late },
+        Event::NodeUnrated { node, why: Unrated::Wrong },
+    ]);
     events
 }
 
