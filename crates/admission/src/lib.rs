@@ -23,8 +23,8 @@
 //!
 //! Each product's operands follow from the product before, and each training step starts from the parameters that the one before left, so
 //! more machines do not answer sooner than one. Each block of the walk is made of the one before and of one that this one names, so
-//! the next read is not known before. Who holds every second block only takes 20 to 200 times the steps over areas of 64 to 512 blocks, and more the
-//! larger the area is (`tests/benchmark.rs` counts them); that there is no better way to save memory is not proven.
+//! the next read is not known before. Who holds every second block only takes 30 times the steps over an area of 64 blocks and 231 times over 512, in
+//! proportion to the area (`tests/benchmark.rs` counts them); that there is no better way to save memory is not proven.
 //!
 //! This crate takes no time: a clock is whoever's who asks.
 

@@ -142,7 +142,9 @@ impl Host {
     }
 
     fn looks_for_newcomers(&self, now: u64) -> bool {
-        self.admission_ms > 0 && (self.next_sitting <= now || self.state.sitting().is_some())
+        let is_drawn_for =
+            || self.state.sitting().is_some() && self.state.draw_wanted(self.clock(now)).is_some();
+        self.admission_ms > 0 && (self.next_sitting <= now || is_drawn_for())
     }
 
     /// Works on what waits. `None` when it crashed.

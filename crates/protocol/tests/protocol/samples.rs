@@ -184,6 +184,7 @@ pub fn works() -> Vec<Work> {
             window: Box::new(window()),
             replica_in: Some(digest("optimizer in")),
         }),
+        Work::Benchmark(Benchmark::first(&digest("draw"), key().id(), Effort::default())),
         Work::Sum(Sum {
             job,
             round,
@@ -195,7 +196,6 @@ pub fn works() -> Vec<Work> {
             norm_limits: vec![70_000, 1 << 40],
             summands: vec![summand(Form::Contribution), summand(Form::Sum(32))],
         }),
-        Work::Benchmark(Benchmark::first(&digest("draw"), key().id(), Effort::default())),
     ]
 }
 
