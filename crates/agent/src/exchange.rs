@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use zoo_content::Digest;
 use zoo_protocol::{
-    Aggregate, Challenge, Commitment, Evaluate, JobId, Keep, NodeId, Peer, RefusedSummand, Report, Sum,
-    TrainWindow, VNodeUpdate, VerifyWindow, Work,
+    Aggregate, Benchmark, Challenge, Commitment, Evaluate, JobId, Keep, NodeId, Peer, RefusedSummand, Report,
+    Sum, TrainWindow, VNodeUpdate, VerifyWindow, Work,
 };
 
 use crate::needs::Need;
@@ -27,6 +27,8 @@ pub enum Task {
     Sum(Sum),
     /// Train another's window again.
     Verify(VerifyWindow),
+    /// Compute a part of a benchmark.
+    Benchmark(Benchmark),
 }
 
 /// What a task came to.
@@ -64,6 +66,11 @@ pub enum Outcome {
     Verified {
         /// Digest of what came of it.
         outcome: Digest,
+    },
+    /// A part of a benchmark is computed.
+    Benchmarked {
+        /// What it comes to.
+        answer: Digest,
     },
 }
 

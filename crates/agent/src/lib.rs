@@ -201,7 +201,11 @@ impl Agent {
     /// Asks for everything the work names. The store is the shell's to know: what is there
     /// already is answered at once.
     fn gather(&mut self, effects: &mut Vec<Effect>) {
-        let missing = self.needed.iter().map(|(digest, need)| (*digest, (*need, 0))).collect();
+        let missing: BTreeMap<_, _> =
+            self.needed.iter().map(|(digest, need)| (*digest, (*need, 0))).collect();
+        if missing.is_empty() {
+            return self.run(effects);
+        }
         self.stage = Stage::Gathering { missing };
         self.fetch_missing(|_| true, effects);
     }
@@ -330,6 +334,7 @@ impl Agent {
             Work::Evaluate(evaluate) => Task::Evaluate(evaluate),
             Work::Sum(sum) => Task::Sum(sum),
             Work::Verify(verification) => Task::Verify(verification),
+            Work::Benchmark(benchmark) => Task::Benchmark(benchmark),
         };
         self.stage = Stage::Running;
         effects.push(Effect::Run { assignment: self.assignment, task });
@@ -362,6 +367,12 @@ impl Agent {
             }
             (Outcome::Verified { outcome }, Work::Verify(VerifyWindow { maker, window, .. })) => {
                 Report::Verified { job: window.job, round: window.round, maker: *maker, outcome }
+            }
+            // Who is measured says nothing that another could repeat; who checks says the answer.
+            (Outcome::Benchmarked { answer }, Work::Benchmark(work)) => {
+                let is_mine = work.node == self.key.id();
+                let answer = if is_mine { work.pledge(&answer) } else { answer };
+                Report::Benchmarked { seed: work.seed, answer }
             }
             (Outcome::Evaluated { nats, tokens, bytes }, Work::Evaluate(work)) => Report::Evaluated {
                 job: work.job,

@@ -85,10 +85,10 @@ impl Need {
     }
 }
 
-/// The job and the round that `work` belongs to; `None` when idle.
+/// The job and the round that `work` belongs to; `None` when it belongs to none.
 pub fn round_of(work: &Work) -> Option<(JobId, u32)> {
     match work {
-        Work::Idle => None,
+        Work::Idle | Work::Benchmark(_) => None,
         Work::Train(window) => Some((window.job, window.round)),
         Work::Aggregate(aggregate) => Some((aggregate.job, aggregate.round)),
         Work::Evaluate(evaluate) => Some((evaluate.job, evaluate.round)),
@@ -101,7 +101,7 @@ pub fn round_of(work: &Work) -> Option<(JobId, u32)> {
 /// The blobs that `work` names. What its manifest lists comes on top, once that is here.
 pub fn named_by(work: &Work) -> BTreeMap<Digest, Need> {
     match work {
-        Work::Idle => BTreeMap::new(),
+        Work::Idle | Work::Benchmark(_) => BTreeMap::new(),
         Work::Train(window) => {
             BTreeMap::from([(window.data, DATA), (window.program, PROGRAM), (window.base, MANIFEST)])
         }

@@ -153,6 +153,7 @@ fn words(effects: &[Effect]) -> Vec<String> {
                     Task::Aggregate(_) => "aggregate".into(),
                     Task::Evaluate(evaluate) => format!("evaluate {}", evaluate.shard),
                     Task::Sum(sum) => format!("sum {}", sum.sum),
+                    Task::Benchmark(work) => format!("benchmark {}", work.part.word()),
                     Task::Verify(work) => format!("verify {} of {}", work.window.round, work.maker.short()),
                 };
                 format!("run {kind} as {assignment}")
@@ -186,6 +187,7 @@ fn words(effects: &[Effect]) -> Vec<String> {
                     format!("report {round} of {} withheld", maker.short())
                 }
                 Report::Unamendable { attempt, .. } => format!("report attempt {attempt} unamendable"),
+                Report::Benchmarked { answer, .. } => format!("report benchmark {}", answer.short()),
                 Report::Failed { reason, .. } => {
                     format!("report failed: {}", &reason[..reason.len().min(10)])
                 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-use zoo_protocol::{JobId, NodeId, StorageKind};
+use zoo_protocol::{JobId, NodeId, StorageKind, Tier};
 use zoo_state::{Activity, Checkpoint as KeptCheckpoint, Node as KnownNode, Running, State, Stop};
 
 use crate::feed::Item;
@@ -302,6 +302,14 @@ pub struct Node {
     pub speed_f32_exact: u32,
     /// And in `bf16-exact`.
     pub speed_bf16_exact: u32,
+    /// What it is taken for, by what the network measured: community, bronze, silver or gold.
+    pub tier: &'static str,
+    /// Tokens a second on the benchmark network that the network measured in `f32-exact`.
+    pub measured_f32_exact: Option<u32>,
+    /// And in `bf16-exact`.
+    pub measured_bf16_exact: Option<u32>,
+    /// And of a walk over its memory, MiB a second.
+    pub measured_memory_mib_per_s: Option<u32>,
     /// What its transfers said of its link, KiB a second.
     pub upload_kib_per_s: Option<u32>,
     /// And how long an answer takes, ms.
@@ -367,6 +375,10 @@ impl Node {
             software: profile.software.clone(),
             speed_f32_exact: profile.speeds.f32_exact,
             speed_bf16_exact: profile.speeds.bf16_exact,
+            tier: node.rating.map_or(Tier::Community, |rating| rating.tier).word(),
+            measured_f32_exact: node.rating.map(|rating| rating.speeds.f32_exact),
+            measured_bf16_exact: node.rating.map(|rating| rating.speeds.bf16_exact),
+            measured_memory_mib_per_s: node.rating.map(|rating| rating.memory_mib_per_s),
             upload_kib_per_s: measured.map(|measured| measured.link.upload_kib_per_s),
             rtt_ms: measured.map(|measured| measured.link.rtt_ms),
             contributions: account.contributions,

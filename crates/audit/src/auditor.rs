@@ -187,7 +187,8 @@ impl<'a> Auditor<'a> {
             | Report::Kept { .. }
             | Report::Proved { .. }
             | Report::Withheld { .. }
-            | Report::Unamendable { .. } => None,
+            | Report::Unamendable { .. }
+            | Report::Benchmarked { .. } => None,
         }
     }
 

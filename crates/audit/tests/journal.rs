@@ -123,7 +123,7 @@ fn profile(name: String) -> NodeProfile {
 fn report(blobs: &MemoryStore, work: &Work, key: &NodeKey) -> Option<Report> {
     let mut at_hand = AtHand::default();
     match work {
-        Work::Idle => None,
+        Work::Idle | Work::Benchmark(_) => None,
         Work::Train(window) => {
             let on = &mut |_: &_| ControlFlow::Continue(());
             let replica_in = window.kept.filter(|state| blobs.contains(state));

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 use tracing::{debug, info, warn};
 use zoo_content::Digest;
 use zoo_network::limits::IDLE_TIMEOUT;
@@ -20,8 +20,9 @@ use zoo_protocol::{
     Attestation, Challenge, Declaration, FromOrchestrator, JobDescription, JobId, Keep, Link, NodeId,
     NodeProfile, Peer, RefusedSummand, Rejection, Report, Standing, Work,
 };
-use zoo_state::{Command, Detector, Event, Finding, LossCause, Missed, Refusal, State, Steer};
+use zoo_state::{Command, Detector, Draw, Event, Finding, LossCause, Missed, Refusal, State, Steer};
 
+use crate::Admission;
 use crate::JournalError;
 use crate::audit::Audit;
 use crate::clock::Clock;
@@ -35,6 +36,8 @@ const INPUTS_MAX: usize = 1024;
 const STATUSES_MAX: usize = 1024;
 /// Silent nodes that one worker is asked about at once.
 const PROBES_MAX: usize = 8;
+/// Where nodes are not measured, the host looks for nothing so often.
+const SELDOM: Duration = Duration::from_secs(3600);
 /// Refused reports of one conversation that are logged.
 const REFUSALS_LOGGED_MAX: u32 = 16;
 
@@ -157,6 +160,8 @@ pub(crate) struct Host {
     answers: Vec<Answer>,
     /// Who draws challenges, if holders of checkpoints are checked.
     auditor: Option<mpsc::Sender<Audit>>,
+    /// How nodes are measured, if they are.
+    admission: Option<Admission>,
 }
 
 struct Session {
@@ -220,6 +225,7 @@ impl Host {
             pending: Vec::new(),
             answers: Vec::new(),
             auditor: None,
+            admission: None,
         };
         host.publish(None);
         (host, handle)
@@ -240,12 +246,20 @@ impl Host {
         self.auditor = Some(auditor);
     }
 
+    /// From now on those who wait are measured.
+    pub(crate) fn admit_with(&mut self, admission: Admission) {
+        self.admission = Some(admission);
+    }
+
     /// Works until `stop` says so or the journal fails. Closes the journal.
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), JournalError> {
         let mut ticks = interval(self.timing.tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut audits = interval(self.timing.audit);
         audits.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let looked_every = self.admission.map_or(SELDOM, |admission| admission.every.max(self.timing.tick));
+        let mut sittings = interval_at(Instant::now() + looked_every, looked_every);
+        sittings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch = Vec::with_capacity(INPUTS_MAX);
         loop {
             tokio::select! {
@@ -254,10 +268,14 @@ impl Host {
                 _ = self.inputs.recv_many(&mut batch, INPUTS_MAX) => {}
                 _ = ticks.tick() => {}
                 _ = audits.tick(), if self.auditor.is_some() => self.audit(),
+                _ = sittings.tick(), if self.admission.is_some() => self.draw(),
             }
             // All that waited is taken before leases are looked at: a heartbeat may be among it.
             batch.drain(..).for_each(|input| self.take(input));
             self.expire();
+            if self.state.sitting().is_some() {
+                self.draw();
+            }
             self.commit().await?;
         }
         self.journal.close().await
@@ -442,6 +460,27 @@ impl Host {
         // An auditor that is behind gets the next one.
         if let Some(auditor) = &self.auditor {
             let _ = auditor.try_send(audit);
+        }
+    }
+
+    /// Draws what a sitting waits for, if it does: who is measured cannot have known it before.
+    fn draw(&mut self) {
+        let now_ms = self.clock.now_ms();
+        let (Some(Admission { terms, .. }), Some(wanted)) = (self.admission, self.state.draw_wanted(now_ms))
+        else {
+            return;
+        };
+        let mut random = [0; 32];
+        if getrandom::fill(&mut random).is_err() {
+            return;
+        }
+        let draw = Digest::of(&random);
+        let drawn = match wanted {
+            Draw::Benchmarks => Command::SittingOpened { draw, terms, now_ms },
+            Draw::Checkers => Command::CheckersDrawn { draw, now_ms },
+        };
+        if let Err(refusal) = self.apply(drawn) {
+            debug!(%refusal, "nobody is measured now");
         }
     }
 

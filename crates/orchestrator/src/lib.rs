@@ -39,6 +39,7 @@
 //!     audits: None,
 //!     operators: Default::default(),
 //!     evidence: None,
+//!     admission: None,
 //! })
 //! .await?;
 //! println!("zoo join {}", orchestrator.ticket());
@@ -68,5 +69,5 @@ pub use evidence::{EvidenceCheck, Whose};
 pub use handle::{Followed, Handle, RequestError};
 pub use host::Head;
 pub use journal::JournalError;
-pub use orchestrator::{LEASE_MS, Orchestrator, OrchestratorError, OrchestratorOptions, TICK_MS};
+pub use orchestrator::{Admission, LEASE_MS, Orchestrator, OrchestratorError, OrchestratorOptions, TICK_MS};
 pub use zoo_home::HomeError;

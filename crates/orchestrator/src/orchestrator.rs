@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use zoo_content::{BlobStore, Digest, FileStore, StoreError};
 use zoo_home::HomeError;
 use zoo_network::{BindOptions, ControlConnection, Endpoint, NetworkError, Relay, Ticket};
-use zoo_protocol::NodeId;
+use zoo_protocol::{NodeId, Terms};
 
 use crate::audit::{self, AUDITS_MAX, Audits};
 use crate::copies::Copies;
@@ -53,6 +53,17 @@ pub struct OrchestratorOptions {
     pub operators: BTreeSet<NodeId>,
     /// Who says what evidence of hardware shows; `None`: no such evidence counts.
     pub evidence: Option<EvidenceCheck>,
+    /// How nodes that wait are measured; `None`: not at all.
+    pub admission: Option<Admission>,
+}
+
+/// How a network measures its nodes.
+#[derive(Clone, Copy, Debug)]
+pub struct Admission {
+    /// It is looked so often whether anybody is to be measured; the first time after as long.
+    pub every: Duration,
+    /// How they are measured.
+    pub terms: Terms,
 }
 
 /// Why an orchestrator does not start, or had to stop.
@@ -105,7 +116,7 @@ impl Orchestrator {
     /// Opens the directory, replays the journal, listens.
     pub async fn start(options: OrchestratorOptions) -> Result<Self, OrchestratorError> {
         let OrchestratorOptions { directory, listen, relay, lease_ms, tick_ms, audits, .. } = options;
-        let OrchestratorOptions { operators, evidence, .. } = options;
+        let OrchestratorOptions { operators, evidence, admission, .. } = options;
         if tick_ms == 0 || lease_ms <= tick_ms {
             return Err(OrchestratorError::Timing { lease_ms, tick_ms });
         }
@@ -132,6 +143,9 @@ impl Orchestrator {
             let (auditor, asked) = mpsc::channel(AUDITS_MAX);
             host.audit_with(auditor);
             tokio::spawn(audit::run(asked, lists, endpoint.clone(), handle.inputs.clone()));
+        }
+        if let Some(admission) = admission {
+            host.admit_with(admission);
         }
         let (stop, stopped) = watch::channel(false);
         let shared = Handle { host: handle.clone(), endpoint: endpoint.clone(), store: store.clone() };

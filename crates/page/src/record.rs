@@ -240,7 +240,10 @@ impl Told {
             Report::Evaluated { .. } => done.evaluations += 1,
             Report::Refused { summands, .. } => done.refused_of_others += summands.len() as u64,
             Report::Verified { .. } => done.verifications += 1,
-            Report::Missing { .. } | Report::Withheld { .. } | Report::Unamendable { .. } => {}
+            Report::Missing { .. }
+            | Report::Withheld { .. }
+            | Report::Unamendable { .. }
+            | Report::Benchmarked { .. } => {}
             Report::Failed { reason, .. } => {
                 done.failures += 1;
                 self.trouble(reason);
@@ -291,7 +294,8 @@ impl Told {
 
     fn work(&self) -> Value {
         let (kind, job, round) = match &self.work {
-            Work::Idle => return Value::Null,
+            // It belongs to no job; whoever is measured waits for work.
+            Work::Idle | Work::Benchmark(_) => return Value::Null,
             Work::Train(work) => ("train", work.job, work.round),
             Work::Aggregate(work) => ("aggregate", work.job, work.round),
             Work::Sum(work) => ("sum", work.job, work.round),

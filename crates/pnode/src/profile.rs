@@ -3,17 +3,16 @@
 use std::time::{Duration, Instant};
 
 use rayon::ThreadPool;
+use zoo_admission::PRESET;
 use zoo_kernels::{Profile, isa};
 use zoo_model::preset;
-use zoo_protocol::{Message, NodeProfile, Speeds, StorageKind};
+use zoo_protocol::{BENCHMARK_STEP_TOKENS, Message, NodeProfile, Speeds, StorageKind};
 use zoo_training::{Dataset, Trainer, TrainingSpec};
 
 use crate::PNodeError;
 
-/// The network whose training speed is the benchmark.
-const PRESET: &str = "qwen3-1m";
-/// Tokens of one step of the benchmark: whole chunks, enough for several threads.
-const STEP_TOKENS: usize = 1024;
+/// Tokens of one step.
+const STEP_TOKENS: usize = BENCHMARK_STEP_TOKENS as usize;
 /// The benchmark of a profile stops after the first step that ends later than this.
 const MEASURING_TIME: Duration = Duration::from_millis(200);
 

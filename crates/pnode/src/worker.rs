@@ -9,9 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use zoo_admission::BenchmarkError;
 use zoo_agent::{Assignment, Input, Outcome, Task};
 use zoo_content::{BlobStore, Digest, VerifiedBlob};
-use zoo_protocol::{Aggregate, Commitment, Evaluate, Sum, TrainWindow, VNodeUpdate, VerifyWindow};
+use zoo_protocol::{Aggregate, Benchmark, Commitment, Evaluate, Sum, TrainWindow, VNodeUpdate, VerifyWindow};
 use zoo_tasks::{self as task, Added, Aggregated, AtHand, TaskError};
 use zoo_training::{Evaluation, StepReport};
 
@@ -61,6 +62,8 @@ enum Failure {
     Task(#[from] TaskError),
     #[error(transparent)]
     Home(#[from] HomeError),
+    #[error(transparent)]
+    Benchmark(#[from] BenchmarkError),
 }
 
 /// A pool of `threads` threads that belongs to the node alone.
@@ -162,6 +165,7 @@ impl Bench {
                 return keeps.into_iter().for_each(|blob| self.writer.keep(blob));
             }
             Ok(Err(Failure::Task(cause))) if cause.is_stop() => return,
+            Ok(Err(Failure::Benchmark(BenchmarkError::Stopped))) => return,
             Ok(Err(cause)) => {
                 if let Failure::Task(cause) = &cause {
                     self.home.remove_if_corrupt(cause);
@@ -182,6 +186,7 @@ impl Bench {
         match &job.task {
             Task::Train(window) => self.train(window, available_mib, &job.cancelled),
             Task::Verify(work) => self.verify(work, available_mib, &job.cancelled),
+            Task::Benchmark(work) => benchmark(work, available_mib, &job.cancelled),
             Task::Aggregate(aggregate) => {
                 let available_mib = self.beside_lead(&aggregate.program, available_mib)?;
                 self.check_memory(&aggregate.program, available_mib)?;
@@ -321,6 +326,18 @@ impl Done {
     fn saying(outcome: Outcome) -> Self {
         Self { outcome, names: Vec::new(), keeps: None }
     }
+}
+
+/// Shows how fast the node is, or checks what another showed.
+fn benchmark(work: &Benchmark, available_mib: Option<u64>, cancelled: &AtomicBool) -> Result<Done, Failure> {
+    let needed_mib = zoo_admission::memory_mib(work);
+    if let Some(available_mib) = available_mib.filter(|available_mib| needed_mib > *available_mib) {
+        return Err(TaskError::Memory { needed_mib, available_mib }.into());
+    }
+    let mut go_on = || {
+        if cancelled.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    Ok(Done::saying(Outcome::Benchmarked { answer: zoo_admission::answer(work, &mut go_on)? }))
 }
 
 /// Steps of a window that starts from this.

@@ -7,6 +7,7 @@
 //! This crate knows no socket and no clock. It turns bytes that a stranger
 //! sent into values whose every size was checked, or into an error.
 
+mod admission;
 mod attestation;
 mod beacon;
 mod declaration;
@@ -23,6 +24,7 @@ mod storage;
 mod wire;
 mod work;
 
+pub use admission::{BENCHMARK_STEP_TOKENS, Benchmark, Effort, Part, Terms, Threshold, Tier};
 pub use attestation::{Attestation, ParseTcbStatusError, TcbStatus, TeeKind};
 pub use beacon::{Beacon, Secret};
 pub use declaration::{

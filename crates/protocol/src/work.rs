@@ -9,7 +9,7 @@ use zoo_content::Digest;
 use zoo_kernels::Profile;
 
 use crate::limits::{self, MAX_EVALUATION_SHARDS, MAX_SUMMANDS, MAX_VNODES};
-use crate::{JobId, Message, NodeId, NodeKey, Sealed, Secret, Statement, WireError, encode};
+use crate::{Benchmark, JobId, Message, NodeId, NodeKey, Sealed, Secret, Statement, WireError, encode};
 
 /// What a node should be doing now.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,8 @@ pub enum Work {
     Sum(Sum),
     /// Train a window again that another node has committed to.
     Verify(VerifyWindow),
+    /// Compute a part of a benchmark: one's own, or another's to check it. It gives way to everything else.
+    Benchmark(Benchmark),
 }
 
 /// Which sequences of a round belong to a replica: step `i` of the window trains on
@@ -408,6 +410,13 @@ pub enum Report {
         /// The attempt.
         attempt: u32,
     },
+    /// A part of a benchmark is computed.
+    Benchmarked {
+        /// Of the part.
+        seed: Digest,
+        /// The [pledge](Benchmark::pledge) of the answer, if the node itself is measured, and else the answer.
+        answer: Digest,
+    },
 }
 
 /// A summand that cannot be added, whoever tries: what is wrong with it is in its bytes or in what was said of them.
@@ -429,6 +438,7 @@ impl Message for Work {
             Self::Idle => Ok(()),
             Self::Train(window) => window.validate(),
             Self::Verify(task) => task.window.validate(),
+            Self::Benchmark(task) => task.validate(),
             Self::Aggregate(task) => {
                 limits::at_most("limits of norms", task.norm_limits.len() as u64, MAX_VNODES as u64)?;
                 summands(&task.summands)?;
@@ -512,7 +522,8 @@ impl Message for Report {
             | Self::Kept { .. }
             | Self::Verified { .. }
             | Self::Withheld { .. }
-            | Self::Unamendable { .. } => Ok(()),
+            | Self::Unamendable { .. }
+            | Self::Benchmarked { .. } => Ok(()),
         }
     }
 }

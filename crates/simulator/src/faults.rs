@@ -52,6 +52,10 @@ pub struct Faults {
     pub perjurers_in_1000: u64,
     /// Nodes of 1,000 that do both, together.
     pub colluders_in_1000: u64,
+    /// Those who wait are measured, and it is looked so often whether anybody is to be, ms. It is no fault; 0 is not at all.
+    pub admission_ms: u64,
+    /// So many nodes, the first, are on one machine, which does for one what it then does for the next.
+    pub housemates: u64,
 }
 
 impl Faults {
@@ -81,6 +85,8 @@ impl Faults {
             saboteurs_in_1000: 0,
             perjurers_in_1000: 0,
             colluders_in_1000: 0,
+            admission_ms: 0,
+            housemates: 0,
         }
     }
 
@@ -110,6 +116,8 @@ impl Faults {
             saboteurs_in_1000: 50,
             perjurers_in_1000: 50,
             colluders_in_1000: 0,
+            admission_ms: 0,
+            housemates: 0,
         }
     }
 }

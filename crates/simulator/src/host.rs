@@ -6,8 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use zoo_content::Digest;
-use zoo_protocol::{Challenge, JobDescription, Keep, Link, NodeId, NodeKey, NodeProfile, Peer, Report, Work};
-use zoo_state::{Command, Detector, Event, Finding, LossCause, State};
+use zoo_protocol::{
+    Challenge, JobDescription, Keep, Link, NodeId, NodeKey, NodeProfile, Peer, Report, Terms, Work,
+};
+use zoo_state::{Command, Detector, Draw, Event, Finding, LossCause, State};
 
 use crate::chance::Chance;
 use crate::{Bug, work};
@@ -94,6 +96,9 @@ pub struct Host {
     /// Random numbers for audits, and when the next is.
     draws: Chance,
     next_audit: u64,
+    /// How often it is looked whether anybody is to be measured, and when next; never if that is 0.
+    admission_ms: u64,
+    next_sitting: u64,
     /// Blobs of jobs.
     pub disk: BTreeSet<Digest>,
     bug: Option<Bug>,
@@ -101,7 +106,7 @@ pub struct Host {
 
 impl Host {
     /// `crashes` says whether it will ever have to restart.
-    pub fn new(id: NodeId, crashes: bool, draws: Chance, bug: Option<Bug>) -> Self {
+    pub fn new(id: NodeId, crashes: bool, draws: Chance, admission_ms: u64, bug: Option<Bug>) -> Self {
         let state = State::new();
         Self {
             id,
@@ -116,6 +121,8 @@ impl Host {
             submissions: Vec::new(),
             draws,
             next_audit: 0,
+            admission_ms,
+            next_sitting: admission_ms,
             disk: BTreeSet::new(),
             bug,
         }
@@ -136,8 +143,15 @@ impl Host {
         !self.waiting.is_empty()
             || !self.submissions.is_empty()
             || self.next_audit <= now
+            || self.looks_for_newcomers(now)
             || self.detector.is_due(now)
             || self.state.next_deadline_ms().is_some_and(|deadline| deadline <= self.clock(now))
+    }
+
+    fn looks_for_newcomers(&self, now: u64) -> bool {
+        let is_drawn_for =
+            || self.state.sitting().is_some() && self.state.draw_wanted(self.clock(now)).is_some();
+        self.admission_ms > 0 && (self.next_sitting <= now || is_drawn_for())
     }
 
     /// Works on what waits. `None` when it crashed.
@@ -236,6 +250,12 @@ impl Host {
                 && self.bug != Some(Bug::NeverAudits)
             {
                 apply(&mut self.state, challenged);
+            }
+        }
+        if self.looks_for_newcomers(now) {
+            self.next_sitting = now + self.admission_ms;
+            if let Some(drawn) = draw_for_sitting(&self.state, &mut self.draws, now_ms) {
+                apply(&mut self.state, drawn);
             }
         }
         let is_due = self.state.next_deadline_ms().is_some_and(|deadline| deadline <= now_ms);
@@ -337,6 +357,16 @@ impl Host {
         }
         changed
     }
+}
+
+/// What a sitting waits for, drawn as the real host draws it.
+fn draw_for_sitting(state: &State, draws: &mut Chance, now_ms: u64) -> Option<Command> {
+    let wanted = state.draw_wanted(now_ms)?;
+    let draw = Digest::of(&draws.between(0, u64::MAX - 1).to_le_bytes());
+    Some(match wanted {
+        Draw::Benchmarks => Command::SittingOpened { draw, terms: Terms::default(), now_ms },
+        Draw::Checkers => Command::CheckersDrawn { draw, now_ms },
+    })
 }
 
 /// A challenge of one of the holders, drawn as the real host draws it.

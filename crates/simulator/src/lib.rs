@@ -120,6 +120,10 @@ pub struct Outcome {
     pub suspicions: u64,
     /// Times that all holders of a checkpoint but one were killed.
     pub drills: u64,
+    /// Tokens a second, in `f32-exact`, that each node was rated at the first time; 0 of those who never were.
+    pub rated: Vec<u32>,
+    /// Times that a node was measured and had no rating.
+    pub unrated: u64,
 }
 
 /// Runs a network until its job is over, or should be.

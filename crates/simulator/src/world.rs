@@ -43,6 +43,8 @@ const PATIENCE_MS: u64 = 20 * DEADLINE_MS;
 #[derive(Debug)]
 enum Happening {
     HostTick,
+    /// Somebody submits the job.
+    JobComes,
     HostRestart,
     /// A request arrives at the orchestrator.
     Request {
@@ -152,6 +154,13 @@ enum Happening {
 /// A challenge is worked on for so long, ms.
 const PROOF_MS: u64 = 50;
 
+/// Nodes that are measured have so long for it before there is a job, ms.
+const MEASURED_MS: u64 = 60_000;
+/// Tokens of a sequence, as far as benchmarks are about them.
+const SEQUENCE_TOKENS: u64 = 1_024;
+/// A walk over memory takes as long as training on so many.
+const MEMORY_SEQUENCES: u64 = 2;
+
 /// The orchestrator as a source of blobs.
 const HOST: usize = usize::MAX;
 
@@ -173,6 +182,8 @@ pub struct World<'a> {
     cut_off: BTreeMap<u64, BTreeSet<usize>>,
     /// Nodes that reach their peers and not the orchestrator.
     muted: BTreeSet<usize>,
+    /// When the machine that several nodes share has done what it was asked.
+    shared_until: u64,
     /// When the orchestrator last heard of each node.
     heard_at: Vec<u64>,
     pub weather: Chance,
@@ -209,6 +220,8 @@ pub struct History {
     is_finished: bool,
     is_over: bool,
     pub drills: u64,
+    rated: BTreeMap<NodeId, u32>,
+    unrated: u64,
 }
 
 impl History {
@@ -272,7 +285,7 @@ impl<'a> World<'a> {
         };
         let crashes = faults.orchestrator_crash_in_1000 > 0;
         let draws = Chance::new(options.seed, "audits");
-        let mut host = Host::new(network(), crashes, draws, options.bug);
+        let mut host = Host::new(network(), crashes, draws, faults.admission_ms, options.bug);
         host.disk.extend([job.program, job.initial, job.training_data, job.held_out_data]);
         host.disk.extend(work::parts(&job.initial).into_iter().map(|(part, _)| part));
         Self {
@@ -291,6 +304,7 @@ impl<'a> World<'a> {
             next_attempt: 0,
             cut_off: BTreeMap::new(),
             muted: BTreeSet::new(),
+            shared_until: 0,
             heard_at: vec![0; options.nodes],
             weather: Chance::new(options.seed, "weather"),
             wires: Chance::new(options.seed, "wires"),
@@ -300,8 +314,8 @@ impl<'a> World<'a> {
     }
 
     pub fn run(mut self) -> Outcome {
+        self.at(self.job_comes_ms(), Happening::JobComes);
         self.at(0, Happening::HostTick);
-        self.host.submit(self.job.clone());
         for node in 0..self.nodes.len() {
             let delay = self.wires.between(0, 500);
             self.at(delay, Happening::NodeStart { node });
@@ -337,6 +351,11 @@ impl<'a> World<'a> {
         self.close()
     }
 
+    /// Where nodes are measured, they wait for the job that long.
+    fn job_comes_ms(&self) -> u64 {
+        if self.faults.admission_ms > 0 { MEASURED_MS } else { 0 }
+    }
+
     fn is_over(&self) -> bool {
         self.history.is_over
     }
@@ -370,6 +389,7 @@ impl<'a> World<'a> {
         match happening {
             Happening::HostTick => self.host_tick(),
             Happening::HostRestart => self.host_restart(),
+            Happening::JobComes => self.host.submit(self.job.clone()),
             Happening::Request { node, session, request } => {
                 if self.host_is_up {
                     if !matches!(request, Request::Gone(_)) {
@@ -517,7 +537,8 @@ impl World<'_> {
         }
         // A client whose submission was not answered submits again.
         let status = self.host.state.job_status(&self.job.id());
-        if matches!(status, None | Some(JobStatus::Over(JobOutcome::Failed(_)))) {
+        let is_there = self.now >= self.job_comes_ms();
+        if is_there && matches!(status, None | Some(JobStatus::Over(JobOutcome::Failed(_)))) {
             self.host.submit(self.job.clone());
         }
         self.after(TICK_MS, Happening::HostTick);
@@ -617,6 +638,10 @@ impl World<'_> {
                 Event::Fault { node, kind, .. } => {
                     self.violation(format!("{} is honest and at fault: it {kind}", node.short()));
                 }
+                Event::NodeRated { node, rating } => {
+                    self.history.rated.entry(*node).or_insert(rating.speeds.f32_exact);
+                }
+                Event::NodeUnrated { .. } => self.history.unrated += 1,
                 Event::NodeSuspected { .. } => self.history.suspicions += 1,
                 Event::NodeLost { node, cause } => self.check_lost(node, *cause),
                 Event::JobFinished { .. } => self.history.is_finished = true,
@@ -886,7 +911,7 @@ impl World<'_> {
             Effect::Forget(digest) => _ = self.process(node).fetches.remove(&digest),
             Effect::Run { assignment, task } => {
                 self.process(node).running = Some(assignment);
-                let takes = self.time_of(node, &task);
+                let takes = self.time_on_machine(node, &task);
                 self.after(takes, Happening::TaskDone { node, life, assignment, task });
             }
             Effect::Cancel => self.process(node).running = None,
@@ -913,6 +938,16 @@ impl World<'_> {
         }
     }
 
+    /// How long a task takes, with what its machine has to do before.
+    fn time_on_machine(&mut self, node: usize, task: &Task) -> u64 {
+        let takes = self.time_of(node, task);
+        if node as u64 >= self.faults.housemates {
+            return takes;
+        }
+        self.shared_until = self.shared_until.max(self.now) + takes;
+        self.shared_until - self.now
+    }
+
     fn time_of(&self, node: usize, task: &Task) -> u64 {
         let sequences = match task {
             // As if nothing of its lead were taken yet.
@@ -922,6 +957,7 @@ impl World<'_> {
             Task::Aggregate(work) => work.summands.len() as u64,
             Task::Sum(work) => work.summands.len() as u64,
             Task::Evaluate(_) => 10,
+            Task::Benchmark(work) => work.tokens() / SEQUENCE_TOKENS + MEMORY_SEQUENCES,
             Task::Verify(VerifyWindow { window, .. }) => {
                 window.lead.iter().chain([&window.share]).map(|share| share.sequences()).sum()
             }
@@ -1040,6 +1076,10 @@ impl World<'_> {
                 let blobs: Vec<(Digest, u64)> = sums.iter().map(|sum| (sum.update, sum.bytes)).collect();
                 kept_round(self, &blobs).then_some(TaskOutcome::Summed { sums })
             }
+            Task::Benchmark(work) => {
+                let answer = Digest::of(work.seed.as_bytes());
+                Some(TaskOutcome::Benchmarked { answer: self.nodes[node].honesty.answer(answer) })
+            }
             Task::Evaluate(evaluate) => {
                 let (nats, tokens, bytes) = work::evaluate(&evaluate);
                 Some(TaskOutcome::Evaluated { nats, tokens, bytes })
@@ -1061,7 +1101,7 @@ impl World<'_> {
         let summands = match task {
             Task::Aggregate(work) => &work.summands[..],
             Task::Sum(work) => &work.summands[..],
-            Task::Train(_) | Task::Evaluate(_) | Task::Verify(_) => &[],
+            Task::Train(_) | Task::Evaluate(_) | Task::Verify(_) | Task::Benchmark(_) => &[],
         };
         let Node { id, honesty, .. } = &self.nodes[node];
         let refuses = |summand: &&Summand| match honesty {
@@ -1115,6 +1155,12 @@ impl World<'_> {
             orchestrator_crashes: self.history.orchestrator_crashes,
             suspicions: self.history.suspicions,
             drills: self.history.drills,
+            rated: self
+                .nodes
+                .iter()
+                .map(|node| self.history.rated.get(&node.id).copied().unwrap_or(0))
+                .collect(),
+            unrated: self.history.unrated,
             verified: self.history.verified,
             unverified: self.history.unverified,
             withdrawn: self.history.withdrawn,

@@ -151,3 +151,34 @@ fn who_pretends_to_keep_checkpoints_and_what_rots_is_found_and_made_good() {
         assert_eq!(outcome.violations, Vec::<String>::new(), "seed {seed}");
     }
 }
+
+/// Nodes that are measured before there is a job.
+fn measured(faults: Faults) -> Faults {
+    Faults { admission_ms: 1_000, ..faults }
+}
+
+#[test]
+fn nodes_on_one_machine_are_together_rated_at_less_than_one_and_a_half_of_it() {
+    for (seed, outcome) in run(0..20, |seed| {
+        options(8, 3, seed, measured(Faults { housemates: 2, latency_max_ms: 4, ..Faults::none() }))
+    }) {
+        assert_eq!(outcome.violations, Vec::<String>::new(), "seed {seed}");
+        let (mates, others) = outcome.rated.split_at(2);
+        let alone = *others.iter().max().unwrap();
+        assert!(alone > 0 && others.iter().all(|speed| *speed > alone / 2), "seed {seed}: {others:?}");
+        let together: u32 = mates.iter().sum();
+        assert!(together <= alone * 8 / 5, "seed {seed}: {mates:?} of {others:?}");
+    }
+}
+
+#[test]
+fn measuring_breaks_nothing_in_any_weather() {
+    let (mut rated, mut unrated) = (0, 0);
+    for (seed, outcome) in run(0..150, |seed| options(30, 3, seed, measured(Faults::all()))) {
+        assert_eq!(outcome.violations, Vec::<String>::new(), "seed {seed}");
+        assert_eq!(outcome.rounds_committed, 3, "seed {seed}");
+        rated += outcome.rated.iter().filter(|speed| **speed > 0).count();
+        unrated += outcome.unrated;
+    }
+    assert!(rated > 100 && unrated > 0, "{rated} were rated, {unrated} were not");
+}

@@ -4,10 +4,11 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
+use zoo_content::Digest;
 use zoo_protocol::limits::MAX_OPERATORS;
 use zoo_protocol::{
     Attestation, Challenge, Declaration, JobDescription, JobId, Link, Message, NodeId, NodeProfile, Peer,
-    Report, WireError,
+    Report, Terms, WireError,
 };
 
 use crate::{Steer, WITNESSES_MAX};
@@ -134,6 +135,22 @@ pub enum Command {
         /// When.
         now_ms: u64,
     },
+    /// Those who wait are measured, all of them at once.
+    SittingOpened {
+        /// Drawn by the host at random: what they compute follows from it.
+        draw: Digest,
+        /// How they are measured.
+        terms: Terms,
+        /// When.
+        now_ms: u64,
+    },
+    /// They are done, and check each other.
+    CheckersDrawn {
+        /// Drawn by the host at random: who checks whom follows from it.
+        draw: Digest,
+        /// When.
+        now_ms: u64,
+    },
 }
 
 /// How the loss of a node was noticed.
@@ -182,6 +199,7 @@ impl Message for Command {
             Command::Reported { report, .. } => report.validate(),
             Command::Challenged { challenge, .. } => challenge.validate(),
             Command::LinkMeasured { link, .. } => link.validate(),
+            Command::SittingOpened { terms, .. } => terms.validate(),
             Command::NodeSuspected { reached_by, .. } => {
                 at_most("witnesses of a node", reached_by.len(), WITNESSES_MAX)
             }
@@ -191,6 +209,7 @@ impl Message for Command {
             Command::NodeLost { .. }
             | Command::NodeHeard { .. }
             | Command::Tick { .. }
+            | Command::CheckersDrawn { .. }
             | Command::JobSteered { .. } => Ok(()),
         }
     }
@@ -217,6 +236,8 @@ impl Command {
             | Command::NetworkNamed { now_ms, .. }
             | Command::Declared { now_ms, .. }
             | Command::Attested { now_ms, .. }
+            | Command::SittingOpened { now_ms, .. }
+            | Command::CheckersDrawn { now_ms, .. }
             | Command::Tick { now_ms } => *now_ms,
         }
     }

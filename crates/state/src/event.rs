@@ -5,10 +5,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
 use zoo_protocol::{
-    Attestation, CredentialId, JobId, Link, Message, NodeId, NodeProfile, RoundPlan, Share, WireError,
+    Attestation, CredentialId, JobId, Link, Message, NodeId, NodeProfile, Part, RoundPlan, Share, WireError,
 };
 
-use crate::{Distrust, LossCause, Release};
+use crate::{Distrust, LossCause, Rating, Release, Unrated};
 
 /// One thing that happened. Variants are only ever appended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -408,6 +408,37 @@ pub enum Event {
         /// Why.
         why: Distrust,
     },
+    /// Nodes that have nothing to do are measured, all of them at once: a part begins.
+    BenchmarkStarted {
+        /// Which.
+        part: Part,
+        /// How many.
+        nodes: u32,
+    },
+    /// They have answered, and check each other.
+    CheckersDrawn {
+        /// How many.
+        nodes: u32,
+    },
+    /// Another came to something else than a node said; somebody else is asked, if there is anybody.
+    BenchmarkDoubted {
+        /// Who said it.
+        node: NodeId,
+    },
+    /// A node was measured, and others computed the same.
+    NodeRated {
+        /// Who.
+        node: NodeId,
+        /// What it is worth.
+        rating: Rating,
+    },
+    /// A node was measured and has no rating.
+    NodeUnrated {
+        /// Who.
+        node: NodeId,
+        /// Why.
+        why: Unrated,
+    },
 }
 
 impl Message for Event {
@@ -582,6 +613,15 @@ impl fmt::Display for Missed {
             Missed::Unavailable => f.write_str("its blobs cannot be fetched"),
             Missed::Outlier => f.write_str("it has nothing to do with the others"),
         }
+    }
+}
+
+impl fmt::Display for Unrated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Unrated::Late => "it took too long",
+            Unrated::Wrong => "others came to something else",
+        })
     }
 }
 

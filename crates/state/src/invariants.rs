@@ -9,7 +9,8 @@ use crate::limits::{MAX_FINISHED_JOBS, MAX_FRUITLESS, MAX_NODES, MAX_QUEUED_JOBS
 use crate::verification::QUARANTINE_MAX;
 use crate::{
     Aggregating, Answer, Checkpoint, Contribution, Evaluating, Item, JobCheckpoints, Keeper, Outcome, Phase,
-    Queued, Running, Seat, SeatState, ShardState, State, SumState, Training, Verification, WindowName,
+    Queued, Running, SITTING_MAX, Seat, SeatState, ShardState, Sitting, State, SumState, Training,
+    Verification, WindowName,
 };
 
 type Checked = Result<(), String>;
@@ -21,6 +22,7 @@ pub fn check(state: &State) -> Checked {
     check_checkpoints(state)?;
     check_suspects(state)?;
     check_keys(state)?;
+    check_admission(state)?;
     check_work(state)?;
     state.running.as_ref().map_or(Ok(()), |running| check_running(state, running))
 }
@@ -119,6 +121,21 @@ fn check_keys(state: &State) -> Checked {
     ensure(for_whom.into_iter().all(known), || "somebody vouches for a stranger".into())
 }
 
+/// Who is asked is here, and a sitting ends.
+fn check_admission(state: &State) -> Checked {
+    let Some(Sitting { candidates, circle, .. }) = state.sitting() else { return Ok(()) };
+    let asked = candidates.iter().filter(|(_, candidate)| candidate.asked.is_some());
+    ensure(asked.clone().all(|(id, _)| state.is_live(id)), || "somebody is measured and lost".into())?;
+    ensure((1..=SITTING_MAX).contains(&candidates.len()), || {
+        format!("{} nodes are measured", candidates.len())
+    })?;
+    ensure(circle.is_empty() || asked.count() == 0, || "checked before all have answered".into())?;
+    ensure(circle.is_empty() || candidates.keys().all(|id| circle.contains(id)), || {
+        "somebody is checked who has not answered".into()
+    })?;
+    ensure(state.next_deadline_ms().is_some(), || "nothing bounds a sitting".into())
+}
+
 /// As many live nodes keep a checkpoint as its plan says, or all that are there; and what is counted on is known.
 fn check_keepers(state: &State, checkpoint: &Checkpoint, plan: &CheckpointPlan, live: usize) -> Checked {
     let redundancy = plan.redundancy as usize;
@@ -158,20 +175,20 @@ fn check_work(state: &State) -> Checked {
         Some(Phase::Training(training)) => training.seats.contains_key(id),
         _ => false,
     };
-    let suspects_work = |id: &NodeId| match state.work_for(id) {
+    let suspects_work = |id: &NodeId| match state.work_of_job(id) {
         Work::Train(_) => is_late(id) || has_seat(id),
         Work::Verify(_) => true,
         _ => false,
     };
     for id in state.nodes.keys().filter(|id| eligible.binary_search(id).is_err() && !suspects_work(id)) {
-        ensure(state.work_for(id) == Work::Idle, || format!("{id:?} has work without being there"))?;
+        ensure(state.work_of_job(id) == Work::Idle, || format!("{id:?} has work without being there"))?;
     }
     let Some(running) = &state.running else { return Ok(()) };
     let enough = match running.phase {
         Phase::Waiting => running.description.plan.minimum_nodes as usize,
         _ => 1,
     };
-    let somebody_works = state.live().any(|(id, _)| state.work_for(id) != Work::Idle);
+    let somebody_works = state.live().any(|(id, _)| state.work_of_job(id) != Work::Idle);
     ensure(somebody_works || eligible.len() < enough, || {
         format!("{} nodes are there and nobody works, in {:?}", eligible.len(), running.phase)
     })?;

@@ -63,6 +63,11 @@
 //! The host says first which network this is ([`Command::NetworkNamed`]), and which operators its owner trusts. Jobs of another network are
 //! refused, and so is whatever was signed for one. Keys that go are the subject of [`Gone`], trust that of [`Trusted`].
 //!
+//! # Admission
+//!
+//! How fast a node is, is measured ([`Sitting`]): all that have nothing to do compute, at the same moment, what nobody could compute before,
+//! and check each other. What comes of it ([`Rating`]) orders the first shares.
+//!
 //! # Evidence
 //!
 //! A report of training is journaled as the [`Sealed`](zoo_protocol::Sealed) commitment its node
@@ -70,6 +75,7 @@
 //! the signed bytes, and a replay by an auditor verifies every signature again.
 
 mod activity;
+mod admission;
 mod aggregation;
 mod checkpoints;
 mod command;
@@ -103,6 +109,10 @@ mod verification;
 mod work;
 
 pub use activity::Activity;
+pub use admission::{
+    Admission, Candidate, Draw, Pledged, RATING_MS, Rating, SITTING_INTERVAL_MS, SITTING_MAX, Sitting,
+    Unrated,
+};
 pub use aggregation::{Aggregating, Answer};
 pub use checkpoints::{Checkpoint, Checkpoints, JobCheckpoints};
 pub use command::{Command, JournalError, LossCause};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use zoo_protocol::{Account, NodeId, NodeProfile, Standing};
 
 use crate::limits::MAX_NODES;
-use crate::{Answer, Event, LossCause, Measured, Missed, Phase, Refusal, Running, SeatState, State};
+use crate::{Answer, Event, LossCause, Measured, Missed, Phase, Rating, Refusal, Running, SeatState, State};
 
 /// A node that has joined at least once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,8 @@ pub struct Node {
     pub measured: Option<Measured>,
     /// The rounds that its account had when it got the key that it has, if it had another before.
     pub renamed_after: Option<u64>,
+    /// What the network measured of it.
+    pub rating: Option<Rating>,
 }
 
 impl State {
@@ -50,9 +52,14 @@ impl State {
             Some(_) => Event::NodeRejoined { node: id, profile: profile.clone() },
             None => Event::NodeJoined { node: id, profile: profile.clone() },
         });
+        // What was measured was the machine that the key was on.
+        let is_same =
+            |node: &Node| (&node.profile.isa, node.profile.threads) == (&profile.isa, profile.threads);
+        let rating = known.as_ref().filter(|node| is_same(node)).and_then(|node| node.rating);
         let (account, measured, renamed_after) =
             known.map(|node| (node.account, node.measured, node.renamed_after)).unwrap_or_default();
-        self.nodes.insert(id, Node { profile, addresses, live: true, account, measured, renamed_after });
+        let live = true;
+        self.nodes.insert(id, Node { profile, addresses, live, account, measured, renamed_after, rating });
         self.suspects.remove(&id);
         self.set_seat(&id, SeatState::Lost, SeatState::Working);
         self.ask_again(&id);

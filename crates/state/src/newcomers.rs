@@ -94,7 +94,7 @@ impl State {
 
 impl Running {
     /// Everybody who has a part in the job; that somebody once had a pace is no part.
-    fn named(&self) -> BTreeSet<NodeId> {
+    pub(crate) fn named(&self) -> BTreeSet<NodeId> {
         let mut named: BTreeSet<NodeId> = self.barred.keys().chain(self.late.keys()).copied().collect();
         named.extend(self.leads.keys().chain(self.ahead.keys()).chain(self.trails.keys()));
         let verification = &self.verification;

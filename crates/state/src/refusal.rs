@@ -19,6 +19,9 @@ pub enum Refusal {
     /// The node says of its link what is known, or says it too soon.
     #[error("node {} says nothing new of its link", .0.short())]
     NoNews(NodeId),
+    /// No sitting is due, or it waits for something else.
+    #[error("nothing is to be drawn for the admission of nodes now")]
+    NothingToDraw,
     /// The table of nodes is full.
     #[error("{MAX_NODES} nodes are known already, which is the limit")]
     TooManyNodes,

@@ -36,6 +36,10 @@ impl State {
                 let amends = self.aggregating().and_then(|it| it.amends.as_ref());
                 !amends.is_some_and(|amends| amends.unamendable.contains(node))
             }
+            // Who has answered is asked something else.
+            Report::Benchmarked { seed, .. } => {
+                self.benchmark_for(node).is_some_and(|asked| asked.seed == *seed)
+            }
             // A challenge is answered once, and after a failure a node is idle.
             Report::Proved { .. } | Report::Failed { .. } => true,
         }

@@ -2,7 +2,8 @@
 //!
 //! A node that is eight times slower gets an eighth of the sequences, so nobody waits for it. What counts is the time
 //! from the start of a round to the contribution, with everything in it: fetching, training, and the power cut in
-//! between. Before a node has contributed to the job, what it says of its own speed stands in.
+//! between. Before a node has contributed to the job, what the network measured of it stands in ([`crate::Rating`]), or else what it says of
+//! itself, which counts for no more than is usual among those who were measured.
 
 use std::collections::BTreeMap;
 
@@ -54,10 +55,7 @@ impl State {
 
     /// Paces, and in their place what nodes say of themselves, scaled by how that relates for those who have one.
     fn weights(&self, paces: &BTreeMap<NodeId, Pace>, profile: Profile, nodes: &[NodeId]) -> Vec<Pace> {
-        let claims: Vec<u64> = nodes
-            .iter()
-            .map(|id| self.nodes.get(id).map_or(0, |node| node.profile.speeds.of(profile).into()))
-            .collect();
+        let claims = self.claims(profile, nodes);
         let least = claims.iter().copied().filter(|claim| *claim > 0).min().unwrap_or(1);
         let claims: Vec<u64> = claims.iter().map(|claim| (*claim).clamp(least, least * CLAIM_MAX)).collect();
         let known = || nodes.iter().zip(&claims).filter_map(|(id, claim)| Some((paces.get(id)?, claim)));
@@ -70,11 +68,31 @@ impl State {
             None => {
                 let scaled = u64::try_from(u128::from(*claim) * paced / claimed).unwrap_or(PACE_MAX);
                 // A boast of somebody who has never given anything takes nothing from those who have.
-                let most = if self.is_newcomer(id) { usual } else { PACE_MAX };
+                let is_boast = self.is_newcomer(id) && self.measured_speed(id, profile).is_none();
+                let most = if is_boast { usual } else { PACE_MAX };
                 scaled.min(most).clamp(1, PACE_MAX)
             }
         };
         nodes.iter().zip(&claims).map(weight).collect()
+    }
+}
+
+impl State {
+    /// Tokens a second that nodes are taken to compute: as measured, or else as they say, but then at most what is usual among the measured.
+    fn claims(&self, profile: Profile, nodes: &[NodeId]) -> Vec<u64> {
+        let mut measured: Vec<u64> = nodes.iter().filter_map(|id| self.measured_speed(id, profile)).collect();
+        measured.sort_unstable();
+        let usual = measured.get(measured.len() / 2).copied().unwrap_or(u64::MAX);
+        let said = |id| self.nodes.get(id).map_or(0, |node| node.profile.speeds.of(profile).into());
+        nodes
+            .iter()
+            .map(|id| self.measured_speed(id, profile).unwrap_or_else(|| usual.min(said(id))))
+            .collect()
+    }
+
+    fn measured_speed(&self, id: &NodeId, profile: Profile) -> Option<u64> {
+        let rating = self.nodes.get(id)?.rating?;
+        Some(rating.speeds.of(profile).into()).filter(|speed| *speed > 0)
     }
 }
 

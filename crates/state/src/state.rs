@@ -8,8 +8,8 @@ use zoo_protocol::{JobDescription, JobId, Message, NodeId, Report};
 
 use crate::aggregation::Attempt;
 use crate::{
-    Checkpoints, Command, Event, FinishedJob, Gone, Node, Opinion, Phase, Queued, Refusal, Running,
-    ShardScore, Trusted, invariants,
+    Admission, Checkpoints, Command, Event, FinishedJob, Gone, Node, Opinion, Phase, Queued, Refusal,
+    Running, ShardScore, Trusted, invariants,
 };
 
 /// Version of the state's encoding, its first field.
@@ -36,6 +36,7 @@ pub struct State {
     pub(crate) gone: BTreeMap<NodeId, Gone>,
     /// For whom somebody vouches.
     pub(crate) trusted: Trusted,
+    pub(crate) admission: Admission,
 }
 
 /// Why bytes are not a state.
@@ -74,6 +75,7 @@ impl State {
             network: None,
             gone: BTreeMap::new(),
             trusted: Trusted::default(),
+            admission: Admission::default(),
         }
     }
 
@@ -110,11 +112,16 @@ impl State {
             Command::Challenged { node, job, round, challenge, now_ms } => {
                 self.challenge(*node, (*job, *round), *challenge, *now_ms)?;
             }
+            Command::SittingOpened { draw, terms, now_ms } => {
+                self.open_sitting(draw, *terms, *now_ms, &mut events)?;
+            }
+            Command::CheckersDrawn { draw, .. } => self.draw_checkers(draw, &mut events)?,
         }
         self.lose_suspects(command.now_ms(), &mut events);
         self.tend_verification(command.now_ms(), &mut events);
         self.settle(command.now_ms(), &mut events);
         self.tend_checkpoints(command.now_ms(), &mut events);
+        self.tend_admission(command.now_ms(), &mut events);
         debug_assert_eq!(invariants::check(self), Ok(()), "after {command:?}");
         Ok(events)
     }
@@ -161,6 +168,7 @@ impl State {
             Report::Withheld { job, round, maker } => {
                 self.verified(node, job, (round, maker), Opinion::Withheld, events)
             }
+            Report::Benchmarked { seed, answer } => self.benchmarked(node, (seed, answer), now_ms, events),
             Report::Failed { job, round, ref reason } => self.failed(node, job, round, reason, events),
         }
     }
@@ -173,6 +181,7 @@ impl State {
             self.keeping_deadline_ms(),
             self.suspicion_end_ms(),
             self.verification_deadline_ms(),
+            self.admission_deadline_ms(),
         ];
         deadlines.into_iter().flatten().min()
     }

@@ -16,7 +16,16 @@ impl State {
     /// What a node should be doing now. A node that has lost its connection or its process
     /// asks again and carries on; a node that is not live, has answered, or has no part in the
     /// phase is idle. A suspect goes on with its window; what others can do as well is theirs.
+    /// Who has nothing else to do may be measured, or check others.
     pub fn work_for(&self, node: &NodeId) -> Work {
+        match self.work_of_job(node) {
+            Work::Idle if self.is_live(node) => self.benchmark_for(node).map_or(Work::Idle, Work::Benchmark),
+            work => work,
+        }
+    }
+
+    /// What a node should be doing now for the job that runs.
+    pub(crate) fn work_of_job(&self, node: &NodeId) -> Work {
         let Some(running) = self.running.as_ref().filter(|running| !running.is_barred(node)) else {
             return Work::Idle;
         };
@@ -57,7 +66,7 @@ impl State {
         orchestrator: &NodeId,
     ) -> Vec<Peer> {
         let (checkpoint, summands) = match work {
-            Work::Idle => return Vec::new(),
+            Work::Idle | Work::Benchmark(_) => return Vec::new(),
             Work::Train(window) => (Some(window.base), &[][..]),
             Work::Aggregate(aggregate) => (Some(aggregate.base), &aggregate.summands[..]),
             Work::Evaluate(evaluate) => (Some(evaluate.checkpoint), &[][..]),
@@ -114,7 +123,10 @@ impl State {
                 concerned.insert(*node);
             }
             Command::Challenged { node, .. } => _ = concerned.insert(*node),
-            Command::JobSteered { .. } | Command::Declared { .. } => return None,
+            Command::JobSteered { .. }
+            | Command::Declared { .. }
+            | Command::SittingOpened { .. }
+            | Command::CheckersDrawn { .. } => return None,
             Command::JobSubmitted { .. }
             | Command::LinkMeasured { .. }
             | Command::NetworkNamed { .. }
@@ -144,6 +156,8 @@ impl State {
                 | Event::NetworkNamed { .. }
                 | Event::NodeAttested { .. }
                 | Event::TrustEnded { .. }
+                | Event::NodeRated { .. }
+                | Event::NodeUnrated { .. }
                 | Event::JobAccepted { .. } => {}
                 Event::CheckpointAsked { node, .. }
                 | Event::CheckpointKept { node, .. }
@@ -175,7 +189,7 @@ impl State {
         events: &mut Vec<Event>,
     ) -> Result<(), Refusal> {
         let not_assigned = |why| Refusal::NotAssigned { node, why };
-        if self.work_for(&node) == Work::Idle {
+        if self.work_of_job(&node) == Work::Idle {
             return Err(not_assigned("it has no work that could fail"));
         }
         let running = self.running.as_mut().ok_or_else(|| not_assigned("no job runs"))?;

@@ -343,6 +343,8 @@ class Node:
     """What it says it is worth in `f32-exact`, tokens a second on the benchmark network."""
     speed_bf16_exact: int
     """And in `bf16-exact`."""
+    tier: str
+    """What it is taken for, by what the network measured: community, bronze, silver or gold."""
     contributions: int
     """Contributions that were accepted."""
     rounds: int
@@ -363,6 +365,12 @@ class Node:
     """Windows of others that it trained again to what turned out to be right."""
     convictions: int
     """Windows, or verdicts on others', that turned out to be wrong."""
+    measured_bf16_exact: int | None = None
+    """And in `bf16-exact`."""
+    measured_f32_exact: int | None = None
+    """Tokens a second on the benchmark network that the network measured in `f32-exact`."""
+    measured_memory_mib_per_s: int | None = None
+    """And of a walk over its memory, MiB a second."""
     rtt_ms: int | None = None
     """And how long an answer takes, ms."""
     status: NodeStatus | None = None
@@ -389,6 +397,7 @@ class Node:
             software=given.one("software", text),
             speed_f32_exact=given.one("speed_f32_exact", whole),
             speed_bf16_exact=given.one("speed_bf16_exact", whole),
+            tier=given.one("tier", text),
             contributions=given.one("contributions", whole),
             rounds=given.one("rounds", whole),
             tokens=given.one("tokens", whole),
@@ -399,6 +408,9 @@ class Node:
             verified=given.one("verified", whole),
             verifications=given.one("verifications", whole),
             convictions=given.one("convictions", whole),
+            measured_bf16_exact=given.maybe("measured_bf16_exact", whole),
+            measured_f32_exact=given.maybe("measured_f32_exact", whole),
+            measured_memory_mib_per_s=given.maybe("measured_memory_mib_per_s", whole),
             rtt_ms=given.maybe("rtt_ms", whole),
             status=given.maybe("status", NodeStatus.of),
             storage=given.maybe("storage", text),

@@ -76,6 +76,7 @@ impl Bench {
             audits: None,
             operators: Default::default(),
             evidence: None,
+            admission: None,
         })
         .await
         .unwrap();

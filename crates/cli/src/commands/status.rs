@@ -40,7 +40,8 @@ impl Status {
         );
         for node in view.overview.nodes.values().take(LISTED_MAX) {
             let (name, link, region) = (harmless(&node.name), link(node.link), harmless(&node.region));
-            let line = format!("  {name:<16} {:<12} {link:<20} {region}", node.word());
+            let (state, tier) = (node.word(), node.tier.word());
+            let line = format!("  {name:<16} {state:<12} {tier:<10} {link:<20} {region}");
             println!("{}", line.trim_end());
         }
         match view.running() {
@@ -74,6 +75,7 @@ fn status_line(orchestrator: &str, view: &NetworkView) -> Value {
                 "name": node.name,
                 "state": node.word(),
                 "tokens_per_s": node.tokens_per_second,
+                "tier": node.tier,
                 "region": node.region,
                 "upload_limit_kib_per_s": Some(node.upload_limit_kib_per_s).filter(|limit| *limit > 0),
                 "upload_kib_per_s": node.link.map(|link| link.upload_kib_per_s),

@@ -13,8 +13,8 @@ use tracing::warn;
 use zoo_api::{Api, ApiError, ApiOptions, Tls};
 use zoo_job::listed;
 use zoo_network::Relay;
-use zoo_orchestrator::{Audits, LEASE_MS, Orchestrator, OrchestratorOptions, TICK_MS};
-use zoo_protocol::NodeId;
+use zoo_orchestrator::{Admission, Audits, LEASE_MS, Orchestrator, OrchestratorOptions, TICK_MS};
+use zoo_protocol::{NodeId, Terms};
 
 use crate::foreground;
 use crate::live::print_line;
@@ -60,6 +60,9 @@ pub struct Up {
     trust: Vec<NodeId>,
     #[command(flatten)]
     accept: evidence::Accept,
+    /// Do not measure how fast nodes are while they wait; who joins is taken for what it says
+    #[arg(long)]
+    no_admission: bool,
     /// Print the ticket as a JSON line
     #[arg(long)]
     json: bool,
@@ -72,6 +75,8 @@ pub struct Up {
 const HTTP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4080);
 /// A holder of a checkpoint is challenged so often.
 const AUDIT: Duration = Duration::from_secs(30);
+/// It is looked so often whether anybody is to be measured.
+const ADMISSION: Duration = Duration::from_secs(10);
 
 impl Up {
     /// Runs until Ctrl-C.
@@ -91,6 +96,7 @@ impl Up {
             audits: Some(Audits { every: AUDIT, lists: listed }),
             operators: self.trust.iter().copied().collect(),
             evidence: self.accept.check(),
+            admission: (!self.no_admission).then(|| Admission { every: ADMISSION, terms: Terms::default() }),
         })
         .await?;
         let api = self.interface(&orchestrator, &directory).await?;

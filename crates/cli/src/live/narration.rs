@@ -1,5 +1,6 @@
 //! What happened, in a sentence.
 
+use zoo_protocol::Tier;
 use zoo_state::Event;
 
 use super::event_line;
@@ -123,6 +124,12 @@ pub fn sentence(event: &Event, overview: &Overview) -> Option<String> {
                 round + 1
             ),
         },
+        Event::NodeRated { node, rating } => {
+            format!("{} is {}: {} as measured", name(node), rating.tier.word(), speeds(rating.speeds))
+        }
+        Event::NodeUnrated { node, why } => {
+            format!("{} was measured and stays {}: {why}", name(node), Tier::Community.word())
+        }
         Event::JobFailed { why, .. } => format!("the job failed: {why}"),
         Event::JobStopped { why, .. } => format!("the job ends before its last step: {why}"),
         Event::JobPaused { .. } => "the job is paused".to_owned(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use zoo_orchestrator::{NodeStatus, Notice};
-use zoo_protocol::{Link, NodeId, NodeProfile, Profile, RoundPlan};
+use zoo_protocol::{Link, NodeId, NodeProfile, Profile, RoundPlan, Tier};
 use zoo_state::Event;
 
 /// Losses of one node that are kept for its curve; beyond that every second one goes.
@@ -53,6 +53,8 @@ pub struct NodeView {
     pub upload_limit_kib_per_s: u32,
     /// How its link turned out, if enough went through it.
     pub link: Option<Link>,
+    /// What it is taken for, by what the network measured.
+    pub tier: Tier,
     earlier: Traffic,
     current: Traffic,
 }
@@ -191,6 +193,8 @@ impl Overview {
                     node.link = Some(*link);
                 }
             }
+            Event::NodeRated { node, rating } => self.rate(node, rating.tier),
+            Event::NodeUnrated { node, .. } => self.rate(node, Tier::Community),
             Event::RoundStarted { round, shares, lead_steps, .. } => {
                 self.round = *round;
                 self.contributions.clear();
@@ -249,6 +253,7 @@ impl Overview {
             region: String::new(),
             upload_limit_kib_per_s: 0,
             link: None,
+            tier: Tier::default(),
             earlier: Traffic::default(),
             current: Traffic::default(),
         });
@@ -262,6 +267,12 @@ impl Overview {
     fn suspect(&mut self, node: &NodeId, suspected: bool) {
         if let Some(node) = self.nodes.get_mut(node) {
             node.suspected = suspected;
+        }
+    }
+
+    fn rate(&mut self, node: &NodeId, tier: Tier) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.tier = tier;
         }
     }
 

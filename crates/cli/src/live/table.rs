@@ -9,7 +9,7 @@ use super::overview::{NodeState, NodeView, Overview};
 use super::sparkline::sparkline;
 
 /// Columns of a row before the curve.
-const CELLS_WIDTH: usize = 93;
+const CELLS_WIDTH: usize = 103;
 /// Columns of a curve.
 const CURVE_WIDTH_MAX: usize = 32;
 
@@ -24,7 +24,7 @@ pub fn lines(overview: &Overview, training: Option<Duration>, width: usize) -> V
         lines.push(style().cyan().apply_to(cut(held_out(overview))).to_string());
     }
     let head = row(
-        ["node", "state", "step", "loss", "tokens/s", "sent", "received", "measured link"],
+        ["node", "state", "tier", "step", "loss", "tokens/s", "sent", "received", "measured link"],
         "loss over time",
     );
     lines.push(style().dim().apply_to(cut(head)).to_string());
@@ -71,15 +71,15 @@ fn node_row(node: &NodeView, overview: &Overview, curve_width: usize) -> String 
     };
     let (sent, received) = (bytes(node.sent_bytes()), bytes(node.received_bytes()));
     row(
-        [&node.name, node.word(), &step, &loss, &speed, &sent, &received, &link(node.link)],
+        [&node.name, node.word(), node.tier.word(), &step, &loss, &speed, &sent, &received, &link(node.link)],
         &sparkline(&node.losses, curve_width),
     )
 }
 
-fn row([node, state, step, loss, speed, sent, received, link]: [&str; 8], curve: &str) -> String {
+fn row([node, state, tier, step, loss, speed, sent, received, link]: [&str; 9], curve: &str) -> String {
     let node: String = node.chars().take(10).collect();
     format!(
-        "{node:<10} {state:<12} {step:>7} {loss:>7} {speed:>9} {sent:>9} {received:>9} {link:>19}   {curve}"
+        "{node:<10} {state:<12} {tier:<9} {step:>7} {loss:>7} {speed:>9} {sent:>9} {received:>9} {link:>19}   {curve}"
     )
 }
 

@@ -243,6 +243,9 @@ fn what(command: &Command) -> &'static str {
         Command::Reported { report: Report::Verified { .. }, .. } => "says what another's window comes to",
         Command::Reported { report: Report::Withheld { .. }, .. } => "cannot train another's window again",
         Command::Reported { report: Report::Unamendable { .. }, .. } => "cannot amend an earlier round",
+        Command::Reported { report: Report::Benchmarked { .. }, .. } => "says what a benchmark comes to",
+        Command::SittingOpened { .. } => "nodes that wait are measured",
+        Command::CheckersDrawn { .. } => "nodes that were measured check each other",
         Command::Reported { report: Report::Failed { .. }, .. } => "reports a failure",
         Command::Reported { report: Report::Summed { .. }, .. } => "reports a part of a round, added",
         Command::LinkMeasured { .. } => "measured its link",
@@ -275,6 +278,9 @@ fn node_of(event: &Event) -> Option<&NodeId> {
         | Event::NodeVouched { node, .. }
         | Event::NodeAttested { node, .. }
         | Event::TrustEnded { node, .. }
+        | Event::NodeRated { node, .. }
+        | Event::NodeUnrated { node, .. }
+        | Event::BenchmarkDoubted { node }
         | Event::CheckpointAsked { node, .. }
         | Event::CheckpointKept { node, .. }
         | Event::CheckpointReleased { node, .. }

@@ -40,6 +40,7 @@ pub fn options(directory: &Path) -> OrchestratorOptions {
         audits: None,
         operators: Default::default(),
         evidence: None,
+        admission: None,
     }
 }
 
@@ -136,7 +137,7 @@ pub fn heartbeat(step: u32) -> ToOrchestrator {
 /// What an honest worker reports of `work`.
 pub fn honest_report(key: &NodeKey, work: &Work) -> Option<Report> {
     Some(match work {
-        Work::Idle => return None,
+        Work::Idle | Work::Benchmark(_) => return None,
         Work::Train(window) => Report::Trained(Sealed::seal(&commitment(window, key), key)),
         Work::Aggregate(aggregate) => Report::Aggregated {
             job: aggregate.job,

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use zoo_content::{Digest, MemoryStore};
-use zoo_orchestrator::{Audits, Client, Notice, Orchestrator, OrchestratorOptions, Watch};
+use zoo_orchestrator::{Admission, Audits, Client, Notice, Orchestrator, OrchestratorOptions, Watch};
 use zoo_pnode::PNodeEvent;
 use zoo_pnode::verify::fetch_inputs;
 use zoo_protocol::{
-    Commitment, JobDescription, MAX_FRAME_BYTES, NodeId, NodeKey, RoundPlan, WindowOutcome, Work, decode,
+    Commitment, Effort, JobDescription, MAX_FRAME_BYTES, NodeId, NodeKey, Part, RoundPlan, Terms,
+    WindowOutcome, Work, decode,
 };
-use zoo_state::{Event, Release};
+use zoo_state::{Event, Rating, Release};
 use zoo_tasks::recheck;
 use zoo_training::{LocalJob, MANIFEST_BYTES_MAX, Manifest, Share};
 
@@ -33,6 +34,10 @@ struct Network {
 
 impl Network {
     async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    async fn start_with(admission: Option<Admission>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let orchestrator = Orchestrator::start(OrchestratorOptions {
             directory: directory.path().to_owned(),
@@ -43,6 +48,7 @@ impl Network {
             audits: Some(Audits { every: Duration::from_millis(100), lists: listed }),
             operators: Default::default(),
             evidence: None,
+            admission,
         })
         .await
         .unwrap();
@@ -137,6 +143,34 @@ impl Network {
         self.client.close().await;
         self.orchestrator.stop().await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_wait_are_measured_and_agree_on_every_answer() {
+    let effort = Effort { products: 1, steps: 1, area_mib: 4, passes: 2 };
+    // Long enough for a loaded machine; the first look comes when all have joined.
+    let terms = Terms { effort, answer_ms: 100_000, ..Terms::default() };
+    let mut network = Network::start_with(Some(Admission { every: Duration::from_secs(6), terms })).await;
+    let (mut measured, mut rated, mut parts) = (0, BTreeMap::new(), Vec::new());
+    while parts.is_empty() || rated.len() < measured {
+        match network.event().await {
+            Event::BenchmarkStarted { part, nodes } => {
+                parts.push(part);
+                measured = nodes as usize;
+            }
+            Event::NodeRated { node, rating } => _ = rated.insert(node, rating),
+            wrong @ (Event::NodeUnrated { .. } | Event::BenchmarkDoubted { .. }) => panic!("{wrong:?}"),
+            _ => {}
+        }
+    }
+    assert_eq!(parts, Part::ALL);
+    assert!(measured >= 2);
+    let has_speed = |rating: &Rating| rating.speeds.f32_exact > 0 && rating.speeds.bf16_exact > 0;
+    assert!(rated.values().all(|rating| has_speed(rating) && rating.memory_mib_per_s > 0), "{rated:?}");
+    // And go on as if nothing had been.
+    network.submit(&Job::new(), 4).await;
+    network.run_to_the_end().await;
+    network.stop().await;
 }
 
 fn listed(manifest: &[u8]) -> Option<Vec<(Digest, u64)>> {

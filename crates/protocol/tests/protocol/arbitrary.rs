@@ -6,11 +6,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use zoo_content::Digest;
 use zoo_protocol::{
-    Account, Aggregate, Amendment, Build, CREDENTIAL_VALID_S_MAX, CREDENTIAL_VALID_S_MIN, Challenge,
-    CheckpointPlan, Commitment, Credential, Declaration, Evaluate, Form, FromOrchestrator, JobDescription,
-    JournalHead, Keep, Link, NodeId, NodeKey, NodeProfile, Peer, Profile, RefusedSummand, Rejection, Report,
-    Retirement, Revocation, Role, RoundPlan, Sealed, Share, Speeds, Standing, StorageKind, Stretch,
-    Succession, Sum, Summand, ToOrchestrator, Topology, TrainWindow, VNodeUpdate, VerifyWindow,
+    Account, Aggregate, Amendment, Benchmark, Build, CREDENTIAL_VALID_S_MAX, CREDENTIAL_VALID_S_MIN,
+    Challenge, CheckpointPlan, Commitment, Credential, Declaration, Effort, Evaluate, Form, FromOrchestrator,
+    JobDescription, JournalHead, Keep, Link, NodeId, NodeKey, NodeProfile, Peer, Profile, RefusedSummand,
+    Rejection, Report, Retirement, Revocation, Role, RoundPlan, Sealed, Share, Speeds, Standing, StorageKind,
+    Stretch, Succession, Sum, Summand, ToOrchestrator, Topology, TrainWindow, VNodeUpdate, VerifyWindow,
     WindowOutcome, Work, limits,
 };
 
@@ -194,7 +194,14 @@ fn any_work() -> impl Strategy<Value = Work> {
             Work::Verify(VerifyWindow { asked_in, maker, window: Box::new(window), replica_in })
         },
     );
-    prop_oneof![Just(Work::Idle), any_window().prop_map(Work::Train), aggregate, evaluate, sum, verify]
+    let benchmark = (any_node(), any_digest(), [0..=1u32 << 16, 1..=1 << 16, 1..=1 << 20, 1..=16]).prop_map(
+        |(node, draw, [products, steps, area_mib, passes])| {
+            let effort = Effort { products, steps, area_mib, passes };
+            Work::Benchmark(Benchmark::first(&draw, node, effort))
+        },
+    );
+    let train = any_window().prop_map(Work::Train);
+    prop_oneof![Just(Work::Idle), train, aggregate, evaluate, sum, verify, benchmark]
 }
 
 fn any_limits() -> impl Strategy<Value = Vec<u64>> {
@@ -263,6 +270,7 @@ fn any_report() -> impl Strategy<Value = Report> {
         }),
         (place(), any_node()).prop_map(|((job, round, _), maker)| Report::Withheld { job, round, maker }),
         place().prop_map(|(job, round, attempt)| Report::Unamendable { job, round, attempt }),
+        [any_digest(), any_digest()].prop_map(|[seed, answer]| Report::Benchmarked { seed, answer }),
         (place(), any::<u64>(), vec(any::<u8>(), 0..100))
             .prop_map(|((job, round, _), nonce, proof)| Report::Proved { job, round, nonce, proof }),
     ]

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 
 use zoo_content::Digest;
 use zoo_protocol::{
-    Account, Aggregate, Amendment, Build, Challenge, CheckpointPlan, Commitment, Credential, Declaration,
-    Evaluate, Form, FromOrchestrator, JobDescription, JournalHead, Keep, Link, NodeId, NodeKey, NodeProfile,
-    Peer, Profile, RefusedSummand, Rejection, Report, Retirement, Revocation, Role, RoundPlan, Sealed, Share,
-    Speeds, Standing, StorageKind, Stretch, Succession, Sum, Summand, ToOrchestrator, Topology, TrainWindow,
-    VNodeUpdate, VerifyWindow, WindowOutcome, Work,
+    Account, Aggregate, Amendment, Benchmark, Build, Challenge, CheckpointPlan, Commitment, Credential,
+    Declaration, Effort, Evaluate, Form, FromOrchestrator, JobDescription, JournalHead, Keep, Link, NodeId,
+    NodeKey, NodeProfile, Peer, Profile, RefusedSummand, Rejection, Report, Retirement, Revocation, Role,
+    RoundPlan, Sealed, Share, Speeds, Standing, StorageKind, Stretch, Succession, Sum, Summand,
+    ToOrchestrator, Topology, TrainWindow, VNodeUpdate, VerifyWindow, WindowOutcome, Work,
 };
 
 pub fn key() -> NodeKey {
@@ -154,6 +154,7 @@ fn reports() -> Vec<Report> {
         Report::Verified { job, round, maker: key().id(), outcome: digest("outcome") },
         Report::Withheld { job, round, maker: key().id() },
         Report::Unamendable { job, round, attempt },
+        Report::Benchmarked { seed: digest("seed"), answer: digest("answer") },
     ]
 }
 
@@ -195,6 +196,7 @@ pub fn works() -> Vec<Work> {
             window: Box::new(window()),
             replica_in: Some(digest("optimizer in")),
         }),
+        Work::Benchmark(Benchmark::first(&digest("draw"), key().id(), Effort::default())),
         Work::Sum(Sum {
             job,
             round,

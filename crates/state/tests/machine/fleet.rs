@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use zoo_content::Digest;
 use zoo_content::slice::{CHUNK_BYTES, Outline};
 use zoo_protocol::{
-    Aggregate, Challenge, CheckpointPlan, Commitment, Declaration, Evaluate, JobDescription, JobId, Keep,
-    NodeId, NodeKey, NodeProfile, Profile, Report, RoundPlan, Sealed, Share, Speeds, StorageKind, Sum,
-    Summand, Topology, TrainWindow, VNodeUpdate, VerifyWindow, WindowOutcome, Work, encode,
+    Aggregate, Benchmark, Challenge, CheckpointPlan, Commitment, Declaration, Evaluate, JobDescription,
+    JobId, Keep, NodeId, NodeKey, NodeProfile, Profile, Report, RoundPlan, Sealed, Share, Speeds,
+    StorageKind, Sum, Summand, Topology, TrainWindow, VNodeUpdate, VerifyWindow, WindowOutcome, Work, encode,
 };
 use zoo_state::{Command, Event, JobStatus, LossCause, Phase, Refusal, State, invariants};
 
@@ -229,6 +229,7 @@ impl Fleet {
     pub fn honest_reports(&mut self, node: usize) -> Vec<Report> {
         match self.work(node) {
             Work::Idle => Vec::new(),
+            Work::Benchmark(benchmark) => vec![answered(&benchmark, self.id(node))],
             Work::Train(window) => {
                 let commitment = commitment(window, self.key(node));
                 self.nodes[node].blobs.extend(commitment.outcome.updates.iter().map(|update| update.update));
@@ -351,6 +352,13 @@ impl Fleet {
     pub fn news(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
     }
+}
+
+/// What a node says of a benchmark that comes to its seed's digest.
+pub fn answered(benchmark: &Benchmark, node: NodeId) -> Report {
+    let answer = Digest::of(benchmark.seed.as_bytes());
+    let answer = if benchmark.node == node { benchmark.pledge(&answer) } else { answer };
+    Report::Benchmarked { seed: benchmark.seed, answer }
 }
 
 pub fn profile(name: &str) -> NodeProfile {

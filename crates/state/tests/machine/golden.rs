@@ -1,8 +1,13 @@
 //! The bytes of every event. They are in journals and on the wire, so they never change: new variants and their lines are added.
 
 use zoo_content::Digest;
-use zoo_protocol::{Attestation, Link, NodeId, Share, TcbStatus, TeeKind, decode, encode};
-use zoo_state::{Distrust, Event, Failure, FaultKind, LossCause, Missed, Release, Restart, Stop, Unverified};
+use zoo_protocol::{
+    Attestation, Link, NodeId, Part, Share, Speeds, TcbStatus, TeeKind, Tier, decode, encode,
+};
+use zoo_state::{
+    Distrust, Event, Failure, FaultKind, LossCause, Missed, Rating, Release, Restart, Stop, Unrated,
+    Unverified,
+};
 
 use crate::fleet::{plan, profile};
 
@@ -91,6 +96,12 @@ fn name(event: &Event) -> &'static str {
         Event::WindowUnverified { why: Unverified::Expired, .. } => "window_unverified.expired",
         Event::WindowUnverified { why: Unverified::Convicted, .. } => "window_unverified.convicted",
         Event::WindowUnverified { why: Unverified::JobOver, .. } => "window_unverified.job_over",
+        Event::BenchmarkStarted { .. } => "benchmark_started",
+        Event::CheckersDrawn { .. } => "checkers_drawn",
+        Event::BenchmarkDoubted { .. } => "benchmark_doubted",
+        Event::NodeRated { .. } => "node_rated",
+        Event::NodeUnrated { why: Unrated::Late, .. } => "node_unrated.late",
+        Event::NodeUnrated { why: Unrated::Wrong, .. } => "node_unrated.wrong",
     }
 }
 
@@ -234,6 +245,16 @@ fn events() -> Vec<Event> {
         Event::NodeAttested { node: NODE, attestation },
     ]);
     events.extend([Distrust::Revoked, Distrust::Fault].map(|why| Event::TrustEnded { node: NODE, why }));
+    let speeds = Speeds { f32_exact: 100_000, bf16_exact: 1 << 20 };
+    let rating = Rating { tier: Tier::Silver, speeds, memory_mib_per_s: 900, at_ms: 1 << 40 };
+    events.extend([
+        Event::BenchmarkStarted { part: Part::Memory, nodes: 300 },
+        Event::CheckersDrawn { nodes: 300 },
+        Event::BenchmarkDoubted { node },
+        Event::NodeRated { node, rating },
+        Event::NodeUnrated { node, why: Unrated::Late },
+        Event::NodeUnrated { node, why: Unrated::Wrong },
+    ]);
     events
 }
 

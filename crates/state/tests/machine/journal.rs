@@ -2,7 +2,8 @@
 
 use zoo_content::Digest;
 use zoo_protocol::{
-    Aggregate, Form, Link, RefusedSummand, Report, RoundPlan, Topology, VerifyWindow, Work, encode,
+    Aggregate, Form, Link, Part, RefusedSummand, Report, RoundPlan, Terms, Topology, VerifyWindow, Work,
+    encode,
 };
 use zoo_state::{Command, Event, JobStatus, JournalError, LossCause, Outcome, State};
 
@@ -10,8 +11,8 @@ use crate::fleet::{DEADLINE_MS, Fleet, plan};
 
 /// A journal of version 1, one entry a line. It is never changed; later versions get files of their own.
 const JOURNAL: &str = include_str!("journal-v1.hex");
-const ROOT: &str = "4ccc7858d2b255569a160da7cb52ad4581da981a65bb49f459129bc06f67d3c4";
-const EVENTS: &str = "7c556c426d1ace831e8cf89dc0347ca756c4c66ab5f8d70cbb3da527b70a3edf";
+const ROOT: &str = "2021959176ede0f9b1d15ee75606181535e888437a006865843ab056e2675bc7";
+const EVENTS: &str = "c28e27aee6ebeca43c094180c00e8f016929fff5df7e80d1bc211a4de3849566";
 
 /// Every kind of command and of report, in a short life.
 fn history() -> Fleet {
@@ -73,6 +74,17 @@ fn history() -> Fleet {
     }
     let is_verdict = |event: &Event| matches!(event, Event::WindowVerified { .. });
     assert!(withheld.is_some() && fleet.events.iter().any(is_verdict));
+    let (now_ms, terms) = (fleet.now_ms, Terms::default());
+    fleet.apply(Command::SittingOpened { draw: Digest::of(b"draw"), terms, now_ms }).unwrap();
+    for _ in Part::ALL {
+        fleet.now_ms += 100;
+        fleet.sweep();
+    }
+    fleet.apply(Command::CheckersDrawn { draw: Digest::of(b"another"), now_ms: fleet.now_ms }).unwrap();
+    while fleet.state.sitting().is_some() {
+        fleet.sweep();
+    }
+    assert!(fleet.state.nodes().values().all(|node| node.rating.is_some()));
     fleet
 }
 

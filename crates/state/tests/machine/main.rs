@@ -1,6 +1,7 @@
 //! The state machine, rule by rule, then by random histories, then against a journal of old.
 
 mod activity;
+mod admission;
 mod aggregation;
 mod evaluation;
 mod finality;

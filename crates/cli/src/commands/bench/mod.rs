@@ -1,5 +1,6 @@
 //! `zoo bench`: how fast this machine is, and how far from its limits.
 
+mod admission;
 mod codec;
 mod exchange;
 mod gemm;
@@ -14,6 +15,8 @@ use anyhow::Result;
 /// What can be measured.
 #[derive(clap::Subcommand)]
 pub enum Bench {
+    /// What a network would measure of this machine: computing, memory, and the tier that follows
+    Admission(admission::Admission),
     /// One training step (forward, backward, AdamW) on a benchmark shape, with the digest of the result
     Step(step::Step),
     /// Matrix products on the shapes of M and L, as a share of the measured FMA peak
@@ -30,6 +33,7 @@ impl Bench {
     /// Runs the measurement and prints it.
     pub fn run(self) -> Result<()> {
         match self {
+            Bench::Admission(command) => command.run(),
             Bench::Step(command) => command.run(),
             Bench::Gemm(command) => command.run(),
             Bench::Kernels(command) => command.run(),

@@ -26,9 +26,13 @@ enum Owed {
 impl Owed {
     fn after(self, event: &PNodeEvent) -> Self {
         match event {
+            // Nobody waits for who is measured.
+            PNodeEvent::Started(Work::Benchmark(_)) | PNodeEvent::Reported(Report::Benchmarked { .. }) => {
+                self
+            }
             PNodeEvent::Started(_) => Self::Work,
             // Nobody wants what is computed any more. What was made is still fetched, while the node has nothing to do.
-            PNodeEvent::WorkChanged(Work::Idle) if self == Self::Work => Self::Nothing,
+            PNodeEvent::WorkChanged(Work::Idle | Work::Benchmark(_)) if self == Self::Work => Self::Nothing,
             // The round before is over.
             PNodeEvent::WorkChanged(Work::Train(_) | Work::Evaluate(_)) => Self::Nothing,
             PNodeEvent::Reported(Report::Kept { .. } | Report::Proved { .. }) => self,

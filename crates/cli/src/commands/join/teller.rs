@@ -183,6 +183,7 @@ impl Teller {
                     window.round + 1,
                     window.share.inner_steps
                 ),
+                Work::Benchmark(work) => format!("computing a benchmark: {}", work.part.word()),
             },
             PNodeEvent::Progress(snapshot) => return self.progress(snapshot),
             PNodeEvent::Reported(Report::Proved { proof, .. }) if !proof.is_empty() => return None,
@@ -293,6 +294,7 @@ fn reported(report: &Report) -> String {
         Report::Unamendable { round, .. } => {
             format!("round {}: nobody has what it takes to amend an earlier round", round + 1)
         }
+        Report::Benchmarked { answer, .. } => format!("the benchmark is done: {}", answer.short()),
         Report::Failed { round, reason, .. } => format!("round {}: failed: {reason}", round + 1),
         Report::Kept { round, .. } => format!("keeping the checkpoint of round {}", round + 1),
         Report::Proved { round, .. } => {
@@ -352,6 +354,7 @@ fn work_line(event: &str, work: &Work) -> Value {
         Work::Evaluate(work) => ("evaluate", Some(work.round)),
         Work::Sum(work) => ("sum", Some(work.round)),
         Work::Verify(work) => ("verify", Some(work.window.round)),
+        Work::Benchmark(_) => ("benchmark", None),
     };
     json!({ "event": event, "work": kind, "round": round })
 }
@@ -391,6 +394,9 @@ fn report_line(report: &Report) -> Value {
             json!({ "event": "withheld", "round": round, "maker": maker })
         }
         Report::Unamendable { round, .. } => json!({ "event": "unamendable", "round": round }),
+        Report::Benchmarked { seed, answer } => {
+            json!({ "event": "benchmarked", "seed": seed, "answer": answer })
+        }
         Report::Failed { round, reason, .. } => {
             json!({ "event": "failed", "round": round, "reason": reason })
         }
