@@ -424,7 +424,11 @@ fn a_contribution_that_nobody_has_is_reported_missing() {
             (
                 Input::TaskFinished {
                     assignment: 2,
-                    outcome: Outcome::Aggregated { checkpoint: digest("base 1"), left_out: Vec::new() },
+                    outcome: Outcome::Aggregated {
+                        checkpoint: digest("base 1"),
+                        left_out: Vec::new(),
+                        alike: Vec::new(),
+                    },
                 },
                 &["report aggregated"],
             ),

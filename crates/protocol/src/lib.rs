@@ -43,4 +43,4 @@ pub use zoo_kernels::Profile;
 
 /// Version of the messages in this crate. A node says it first; an
 /// orchestrator that speaks another one answers [`Rejection::Version`].
-pub const VERSION: u16 = 9;
+pub const VERSION: u16 = 10;

@@ -97,7 +97,7 @@ mod work;
 
 pub use accounting::Account;
 pub use activity::Activity;
-pub use aggregation::{Aggregating, Answer};
+pub use aggregation::{Aggregating, Answer, Doubted};
 pub use checkpoints::{Checkpoint, Checkpoints, JobCheckpoints};
 pub use command::{Command, JournalError, LossCause};
 pub use detector::{Detector, Finding};

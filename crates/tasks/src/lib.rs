@@ -232,8 +232,10 @@ pub enum Added<T> {
 pub struct Aggregated {
     /// The next checkpoint.
     pub checkpoint: Checkpoint,
-    /// Whose contributions did not count, in order: they have nothing to do with the others'.
+    /// Whose contributions did not count, in order: they have nothing to do with the others', or were given in a round before.
     pub left_out: Vec<NodeId>,
+    /// Whose counted only as a part, in order: they are alike.
+    pub alike: Vec<NodeId>,
 }
 
 /// Aggregates a round from what is in `store` and takes the outer step; stores nothing.
@@ -247,10 +249,13 @@ pub fn aggregate(
     add(store, &spec, work.round, &work.summands, |summands| {
         let (round, step, norm_limits) = (work.round, work.step, &work.norm_limits[..]);
         let task = AggregateTask { spec: &spec, base, round, step, norm_limits, summands };
-        let Aggregation { checkpoint, left_out } = zoo_training::aggregate(task)?;
-        let mut left_out: Vec<NodeId> = left_out.into_iter().map(|at| work.summands[at].node).collect();
-        left_out.sort_unstable();
-        Ok(Aggregated { checkpoint, left_out })
+        let Aggregation { checkpoint, left_out, alike } = zoo_training::aggregate(task)?;
+        let makers = |places: Vec<usize>| {
+            let mut makers: Vec<NodeId> = places.into_iter().map(|at| work.summands[at].node).collect();
+            makers.sort_unstable();
+            makers
+        };
+        Ok(Aggregated { checkpoint, left_out: makers(left_out), alike: makers(alike) })
     })
 }
 

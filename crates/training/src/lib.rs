@@ -32,6 +32,7 @@
 
 mod aggregate;
 mod checkpoint;
+mod comparison;
 mod dataset;
 mod error;
 mod estimate;

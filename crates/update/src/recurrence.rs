@@ -1,8 +1,9 @@
 //! Which updates of a round were given before.
 //!
 //! What a replica gives has little to do with what it gave in the round before, or anybody did: training goes on on other text, and what a sparse update
-//! has said its replica does not say again. So whatever is much nearer to an update of the last rounds than is usual between these rounds is
-//! that update, once more. The older of the two was there first: only the newer is at fault.
+//! has said its replica does not say again. (Of a dense one the optimiser's moments remain, so every replica is nearer to itself.) So each update
+//! has a nearest of an earlier round, about as far away for all; what is much nearer to one is that one, once more. The older of the two was
+//! there first: only the newer is at fault.
 //!
 //! Products are those of sketches ([`Memory`]), whole numbers times powers of two, added in the order of VNodes: every machine finds the same.
 
@@ -60,7 +61,7 @@ impl Recurrence {
 
     /// Those whose update was given before, in order.
     ///
-    /// Nobody, where there are fewer than three, now or then, and where sketches are too small to tell.
+    /// Nobody, where there are fewer than three, and where sketches are too small to tell.
     pub fn repeated(&self) -> Vec<usize> {
         if self.replicas < UPDATES_MIN || self.buckets < BUCKETS_MIN {
             return Vec::new();
@@ -70,19 +71,20 @@ impl Recurrence {
         for &count in self.earlier.iter().flatten() {
             let round = first..first + count;
             first = round.end;
-            if count < UPDATES_MIN {
-                continue;
-            }
-            let distance = |one: usize, earlier: usize| {
-                let product = self.products[one * self.earlier_squares.len() + earlier];
-                1.0 - cosine_of(product, self.squares[one], self.earlier_squares[earlier])
+            let nearest = |one: usize| {
+                let distances = round.clone().map(|earlier| self.distance(one, earlier));
+                distances.fold(f64::INFINITY, f64::min)
             };
-            let of = |one: usize| round.clone().map(move |earlier| distance(one, earlier));
-            let usual = median((0..self.replicas).flat_map(of));
-            let is_near = |one: usize| of(one).any(|distance| distance < NEAR_PART * usual);
-            repeated.iter_mut().enumerate().for_each(|(one, repeated)| *repeated |= is_near(one));
+            let nearest: Vec<f64> = (0..self.replicas).map(nearest).collect();
+            let near = NEAR_PART * median(nearest.iter().copied());
+            repeated.iter_mut().zip(nearest).for_each(|(repeated, nearest)| *repeated |= nearest < near);
         }
         (0..self.replicas).filter(|&one| repeated[one]).collect()
+    }
+
+    fn distance(&self, one: usize, earlier: usize) -> f64 {
+        let product = self.products[one * self.earlier_squares.len() + earlier];
+        1.0 - cosine_of(product, self.squares[one], self.earlier_squares[earlier])
     }
 }
 
@@ -135,11 +137,25 @@ mod tests {
     }
 
     #[test]
-    fn where_few_gave_anything_nothing_is_usual() {
-        let (before, now) = (of_round(0), of_round(0));
-        let memory = |count: usize| Memory::default().after(0, sketches(&before[..count]));
-        assert_eq!(repeated(&memory(2), &now), [0usize; 0]);
-        assert_eq!(repeated(&memory(5), &now[..2]), [0usize; 0]);
+    fn who_resembles_itself_as_all_do_gives_nothing_again() {
+        let (before, fresh) = (of_round(0), of_round(1));
+        let memory = Memory::default().after(0, sketches(&before));
+        let mixed = |(old, own): (&Vec<i32>, &Vec<i32>)| -> Vec<i32> {
+            old.iter().zip(own).map(|(old, own)| old + own / 2).collect()
+        };
+        let mut now: Vec<_> = before.iter().zip(&fresh).map(mixed).collect();
+        assert_eq!(repeated(&memory, &now), [0usize; 0]);
+        now[3] = before[3].clone();
+        assert_eq!(repeated(&memory, &now), [3]);
+    }
+
+    #[test]
+    fn where_few_give_anything_nothing_is_usual() {
+        let now = of_round(0);
+        let memory = |count: usize| Memory::default().after(0, sketches(&now[..count]));
+        assert_eq!(repeated(&memory(1), &now), [0]);
+        assert_eq!(repeated(&memory(5), &now), [0usize; 0], "all of them");
+        assert_eq!(repeated(&memory(1), &now[..2]), [0usize; 0]);
         assert_eq!(repeated(&Memory::default(), &now), [0usize; 0]);
     }
 

@@ -210,13 +210,14 @@ fn any_report() -> impl Strategy<Value = Report> {
     let place = || (any_digest(), any::<u32>(), any::<u32>());
     prop_oneof![
         any_commitment().prop_map(|commitment| Report::Trained(Sealed::seal(&commitment, &key()))),
-        (place(), any_digest(), vec(any_node(), 0..3)).prop_map(
-            |((job, round, attempt), checkpoint, left_out)| Report::Aggregated {
+        (place(), any_digest(), vec(any_node(), 0..3), vec(any_node(), 0..3)).prop_map(
+            |((job, round, attempt), checkpoint, left_out, alike)| Report::Aggregated {
                 job,
                 round,
                 attempt,
                 checkpoint,
-                left_out
+                left_out,
+                alike
             }
         ),
         (place(), any_node()).prop_map(|((job, round, attempt), maker)| Report::Missing {

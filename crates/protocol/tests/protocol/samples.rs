@@ -120,7 +120,14 @@ fn reports() -> Vec<Report> {
     let (job, round, attempt) = (digest("job"), 5, 1);
     vec![
         Report::Trained(Sealed::seal(&commitment(), &key())),
-        Report::Aggregated { job, round, attempt, checkpoint: digest("checkpoint"), left_out: vec![] },
+        Report::Aggregated {
+            job,
+            round,
+            attempt,
+            checkpoint: digest("checkpoint"),
+            left_out: vec![],
+            alike: vec![key().id()],
+        },
         Report::Missing { job, round, attempt, maker: key().id() },
         Report::Evaluated {
             job,
