@@ -13,7 +13,7 @@ use zoo_protocol::{
 };
 use zoo_state::{Command, Event, State};
 use zoo_training::{Dataset, Lead, Manifest, Share, TrainingSpec};
-use zoo_update::{Aggregate, Codec, Dense, Header, Layout, Shape, Sparse};
+use zoo_update::{Aggregate, Codec, Dense, Header, Layout, Memory, Shape, Sparse};
 
 pub mod seeds;
 
@@ -107,6 +107,14 @@ pub fn partial_sum(bytes: &[u8]) {
         let mut twice = sum.clone();
         let _ = twice.merge(&sum);
         sum.mean().expect("a sum has a mean");
+    }
+}
+
+pub fn memory(bytes: &[u8]) {
+    if let Ok(memory) = Memory::decode(bytes, &header().layout) {
+        assert_eq!(memory.encode(), bytes, "a memory has two encodings");
+        let updates = memory.rounds().map(<[_]>::len).sum::<usize>();
+        assert!(memory.after(u32::MAX, Vec::new()).rounds().map(<[_]>::len).sum::<usize>() <= updates);
     }
 }
 

@@ -122,6 +122,9 @@ fn updates() -> std::io::Result<()> {
         sum.add(&update, 2, u64::MAX).expect("it fits");
         write("partial_sum", name, &sum.encode())?;
         write("update_sparse", name, &bytes)?;
+        let sketches = vec![zoo_update::Sketch::of(&update, u64::MAX); 2];
+        let memory = zoo_update::Memory::default().after(2, sketches.clone()).after(3, sketches);
+        write("memory", name, &memory.encode())?;
     }
     Ok(())
 }

@@ -52,6 +52,8 @@ pub enum Outcome {
         checkpoint: Digest,
         /// Whose contributions did not count.
         left_out: Vec<NodeId>,
+        /// Whose counted only as a part.
+        alike: Vec<NodeId>,
     },
     /// A shard is evaluated.
     Evaluated {

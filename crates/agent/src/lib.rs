@@ -361,9 +361,9 @@ impl Agent {
                 let Sum { job, round, attempt, sum, .. } = *work;
                 Report::Summed { job, round, attempt, sum, sums }
             }
-            (Outcome::Aggregated { checkpoint, left_out }, Work::Aggregate(work)) => {
+            (Outcome::Aggregated { checkpoint, left_out, alike }, Work::Aggregate(work)) => {
                 let Aggregate { job, round, attempt, .. } = *work;
-                Report::Aggregated { job, round, attempt, checkpoint, left_out }
+                Report::Aggregated { job, round, attempt, checkpoint, left_out, alike }
             }
             (Outcome::Verified { outcome }, Work::Verify(VerifyWindow { maker, window, .. })) => {
                 Report::Verified { job: window.job, round: window.round, maker: *maker, outcome }

@@ -425,6 +425,7 @@ fn what_it_takes_to_amend_a_round_is_fetched_and_where_nobody_has_it_that_is_rep
     let amendment = Amendment {
         round: 0,
         norm_limits: vec![1],
+        alike: vec![],
         withdrawn: vec![],
         withdraws: vec![earlier.summands[1].clone()],
         summands: earlier.summands,
@@ -475,7 +476,11 @@ fn a_contribution_that_nobody_has_is_reported_missing() {
             (
                 Input::TaskFinished {
                     assignment: 2,
-                    outcome: Outcome::Aggregated { checkpoint: digest("base 1"), left_out: Vec::new() },
+                    outcome: Outcome::Aggregated {
+                        checkpoint: digest("base 1"),
+                        left_out: Vec::new(),
+                        alike: Vec::new(),
+                    },
                 },
                 &["report aggregated"],
             ),

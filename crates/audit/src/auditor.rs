@@ -48,8 +48,8 @@ pub enum JobError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Addition {
     Sums(Vec<VNodeUpdate>),
-    /// And whose contributions did not count in it.
-    Checkpoint(Digest, Vec<NodeId>),
+    /// And whose contributions did not count in it, or only as a part.
+    Checkpoint(Digest, [Vec<NodeId>; 2]),
     Refused(Vec<RefusedSummand>),
 }
 
@@ -151,8 +151,9 @@ impl<'a> Auditor<'a> {
         let verdict = match report {
             Report::Trained(sealed) => self.window(&node, sealed, progress),
             Report::Summed { sums, .. } => self.addition(&node, round, &Addition::Sums(sums.clone())),
-            Report::Aggregated { checkpoint, left_out, .. } => {
-                self.addition(&node, round, &Addition::Checkpoint(*checkpoint, left_out.clone()))
+            Report::Aggregated { checkpoint, left_out, alike, .. } => {
+                let told = [left_out.clone(), alike.clone()];
+                self.addition(&node, round, &Addition::Checkpoint(*checkpoint, told))
             }
             Report::Refused { summands, .. } => {
                 self.addition(&node, round, &Addition::Refused(summands.clone()))
@@ -246,11 +247,14 @@ impl<'a> Auditor<'a> {
         };
         Ok(match (reported, &again) {
             _ if *reported == again => Verdict::Equal,
-            (Addition::Checkpoint(reported, _), Addition::Checkpoint(known, left_out))
+            (Addition::Checkpoint(reported, _), Addition::Checkpoint(known, [left_out, alike]))
                 if reported == known =>
             {
-                let names: Vec<String> = left_out.iter().map(NodeId::to_string).collect();
-                Verdict::Different(vec![format!("who is left out: [{}]", names.join(", "))])
+                let names = |nodes: &[NodeId]| {
+                    nodes.iter().map(NodeId::to_string).collect::<Vec<String>>().join(", ")
+                };
+                let (left_out, alike) = (names(left_out), names(alike));
+                Verdict::Different(vec![format!("who is left out: [{left_out}], who is alike: [{alike}]")])
             }
             (Addition::Checkpoint(reported, _), Addition::Checkpoint(known, _)) => {
                 compare_digests(reported, known)
@@ -290,13 +294,13 @@ impl<'a> Auditor<'a> {
                 Added::Refused(refused) => Addition::Refused(refused),
             },
             Work::Aggregate(work) => match zoo_tasks::aggregate(&self.store, &mut self.at_hand, work)? {
-                Added::Is(Aggregated { checkpoint, left_out }) => {
+                Added::Is(Aggregated { checkpoint, left_out, alike }) => {
                     let manifest = VerifiedBlob::new(checkpoint.manifest().to_bytes());
                     let blobs = checkpoint.blobs().chain([&manifest]);
                     blobs.into_iter().try_for_each(|blob| self.store.keep_for(work.round, blob))?;
                     self.checkpoints.insert(work.round, manifest.digest());
                     self.at_hand.made(manifest.digest(), checkpoint);
-                    Addition::Checkpoint(manifest.digest(), left_out)
+                    Addition::Checkpoint(manifest.digest(), [left_out, alike])
                 }
                 Added::Refused(refused) => Addition::Refused(refused),
             },

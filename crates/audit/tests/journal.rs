@@ -159,9 +159,9 @@ fn report(blobs: &MemoryStore, work: &Work, key: &NodeKey) -> Option<Report> {
         Work::Aggregate(work) => {
             let (job, round, attempt) = (work.job, work.round, work.attempt);
             Some(match zoo_tasks::aggregate(blobs, &mut at_hand, work).unwrap() {
-                Added::Is(Aggregated { checkpoint, left_out }) => {
+                Added::Is(Aggregated { checkpoint, left_out, alike }) => {
                     let checkpoint = checkpoint.save(blobs).unwrap();
-                    Report::Aggregated { job, round, attempt, checkpoint, left_out }
+                    Report::Aggregated { job, round, attempt, checkpoint, left_out, alike }
                 }
                 Added::Refused(summands) => Report::Refused { job, round, attempt, summands },
             })
@@ -301,8 +301,17 @@ fn a_wrong_sum_outer_step_or_score_is_found() {
         (
             Topology::AllGather,
             (|round, node, report| match report {
-                Report::Aggregated { job, round: of, attempt, left_out, .. } if (round, node) == (1, 3) => {
-                    Report::Aggregated { job, round: of, attempt, checkpoint: Digest::of(b"lie"), left_out }
+                Report::Aggregated { job, round: of, attempt, left_out, alike, .. }
+                    if (round, node) == (1, 3) =>
+                {
+                    Report::Aggregated {
+                        job,
+                        round: of,
+                        attempt,
+                        checkpoint: Digest::of(b"lie"),
+                        left_out,
+                        alike,
+                    }
                 }
                 other => other,
             }) as Lie,

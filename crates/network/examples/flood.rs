@@ -435,6 +435,7 @@ impl Flood {
                         attempt,
                         checkpoint: zoo_content::Digest::of(b"none"),
                         left_out: Vec::new(),
+                        alike: Vec::new(),
                     },
                 };
                 said.extend(frame(&ToOrchestrator::Report(report)));

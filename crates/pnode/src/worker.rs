@@ -282,10 +282,11 @@ impl Bench {
 
     fn aggregate(&mut self, work: &Aggregate) -> Result<Done, Failure> {
         let store = self.home.store().as_ref();
-        let Aggregated { checkpoint, left_out } = match task::aggregate(store, &mut self.at_hand, work)? {
-            Added::Is(aggregated) => aggregated,
-            Added::Refused(summands) => return Ok(Done::saying(Outcome::Refused { summands })),
-        };
+        let Aggregated { checkpoint, left_out, alike } =
+            match task::aggregate(store, &mut self.at_hand, work)? {
+                Added::Is(aggregated) => aggregated,
+                Added::Refused(summands) => return Ok(Done::saying(Outcome::Refused { summands })),
+            };
         // The round after this one starts from these blobs: they are noted as its own.
         let next = work.round.saturating_add(1);
         let manifest = VerifiedBlob::new(checkpoint.manifest().to_bytes());
@@ -295,7 +296,7 @@ impl Bench {
         names.iter().for_each(|blob| self.home.note(work.job, next, blob.digest()));
         self.at_hand.made(name, checkpoint);
         self.home.tidy()?;
-        Ok(Done { outcome: Outcome::Aggregated { checkpoint: name, left_out }, names, keeps: None })
+        Ok(Done { outcome: Outcome::Aggregated { checkpoint: name, left_out, alike }, names, keeps: None })
     }
 
     fn sum(&self, work: &Sum) -> Result<Done, Failure> {

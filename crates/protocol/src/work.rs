@@ -258,6 +258,8 @@ pub struct Amendment {
     pub norm_limits: Vec<u64>,
     /// What its outer step added.
     pub summands: Vec<Summand>,
+    /// Whose contributions counted together as one: they were alike.
+    pub alike: Vec<NodeId>,
     /// Contributions in these that were taken back before.
     pub withdrawn: Vec<Summand>,
     /// Contributions in these that are taken back now.
@@ -298,8 +300,10 @@ pub enum Report {
         attempt: u32,
         /// Manifest of the new checkpoint; equal on every honest node.
         checkpoint: Digest,
-        /// Whose contributions did not count, ordered: they have nothing to do with the others'.
+        /// Whose contributions did not count, ordered: they have nothing to do with the others', or were given in a round before.
         left_out: Vec<NodeId>,
+        /// Whose contributions counted only as a part, ordered: they are alike, and nobody can tell which was first.
+        alike: Vec<NodeId>,
     },
     /// A summand of the node's work could not be fetched from anyone.
     Missing {
@@ -467,6 +471,7 @@ fn summands(summands: &[Summand]) -> Result<(), WireError> {
 impl Message for Amendment {
     fn validate(&self) -> Result<(), WireError> {
         limits::at_most("limits of norms", self.norm_limits.len() as u64, MAX_VNODES as u64)?;
+        limits::at_most("nodes whose updates are alike", self.alike.len() as u64, MAX_SUMMANDS as u64)?;
         [&self.summands, &self.withdrawn, &self.withdraws].into_iter().try_for_each(|list| summands(list))
     }
 }
@@ -514,8 +519,9 @@ impl Message for Report {
             Self::Proved { proof, .. } => {
                 limits::at_most("bytes of a proof", proof.len() as u64, limits::MAX_PROOF_BYTES as u64)
             }
-            Self::Aggregated { left_out, .. } => {
-                limits::at_most("nodes left out", left_out.len() as u64, MAX_SUMMANDS as u64)
+            Self::Aggregated { left_out, alike, .. } => {
+                limits::at_most("nodes left out", left_out.len() as u64, MAX_SUMMANDS as u64)?;
+                limits::at_most("nodes whose updates are alike", alike.len() as u64, MAX_SUMMANDS as u64)
             }
             Self::Missing { .. }
             | Self::Evaluated { .. }

@@ -1069,7 +1069,8 @@ impl World<'_> {
                 let (checkpoint, left_out) = work::aggregate(&aggregate);
                 let mut blobs = work::parts(&checkpoint);
                 blobs.push((checkpoint, 1_000));
-                kept_round(self, &blobs).then_some(TaskOutcome::Aggregated { checkpoint, left_out })
+                let alike = Vec::new();
+                kept_round(self, &blobs).then_some(TaskOutcome::Aggregated { checkpoint, left_out, alike })
             }
             Task::Sum(sum) => {
                 let sums = work::sum(&sum);

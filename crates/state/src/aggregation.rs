@@ -41,8 +41,9 @@ use crate::{
 /// When a contribution is dropped everybody aggregates the rest, as a new attempt. Every
 /// attempt has fewer contributions than the one before, so attempts are bounded.
 ///
-/// What has nothing to do with the other contributions is no fault: the outer step leaves it out (`zoo_update::Agreement`), voters say so
-/// beside the checkpoint, nobody is credited with it, and the window is trained again for certain ([`crate::Verification`]).
+/// What has nothing to do with the other contributions, or was given in a round before, is no fault: the outer step leaves it out
+/// (`zoo_update::Agreement`, `zoo_update::Recurrence`), voters say so beside the checkpoint, nobody is credited with it, and the window is trained
+/// again for certain ([`crate::Verification`]). So are the windows of contributions that are alike; these count together as one.
 ///
 /// # When a sum is made again
 ///
@@ -70,10 +71,19 @@ pub struct Aggregating {
     pub answers: BTreeMap<NodeId, Answer>,
     /// Contributions that nodes refuse to add, and why each of them does; they count as claims and answers as well.
     pub refusals: BTreeMap<NodeId, BTreeMap<NodeId, String>>,
-    /// Contributions that did not count in the checkpoints of voters, and of which.
-    pub left_out: BTreeMap<NodeId, BTreeSet<NodeId>>,
+    /// Contributions that did not count whole in the checkpoints of voters.
+    pub doubted: BTreeMap<NodeId, Doubted>,
     /// An earlier round, out of which something is taken back.
     pub amends: Option<Box<Amends>>,
+}
+
+/// A contribution that did not count whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubted {
+    /// Voters that left it out.
+    pub left_out: BTreeSet<NodeId>,
+    /// Voters that found it to be like another, and let it count as a part.
+    pub alike: BTreeSet<NodeId>,
 }
 
 /// The deadline is put off so often before the round restarts, or finishes with what there is.
@@ -148,11 +158,13 @@ impl Aggregating {
         could_not.chain(self.silent.iter().copied()).collect()
     }
 
-    /// The contributions that more than half of these voters have left out. All who are honest leave out the same.
-    fn left_out_by(&self, voters: &[NodeId]) -> Vec<NodeId> {
-        let say_so = |nodes: &BTreeSet<NodeId>| voters.iter().filter(|voter| nodes.contains(voter)).count();
-        let most = |nodes: &BTreeSet<NodeId>| 2 * say_so(nodes) > voters.len();
-        self.left_out.iter().filter(|(_, nodes)| most(nodes)).map(|(maker, _)| *maker).collect()
+    /// The contributions of which more than half of these voters say so. All who are honest say the same.
+    fn doubted_by(&self, voters: &[NodeId], say_so: impl Fn(&Doubted) -> &BTreeSet<NodeId>) -> Vec<NodeId> {
+        let are_most = |nodes: &BTreeSet<NodeId>| {
+            2 * voters.iter().filter(|voter| nodes.contains(voter)).count() > voters.len()
+        };
+        let doubted = self.doubted.iter().filter(|(_, doubted)| are_most(say_so(doubted)));
+        doubted.map(|(maker, _)| *maker).collect()
     }
 
     /// Reported checkpoints and who reported them.
@@ -211,7 +223,7 @@ impl State {
             claims: BTreeMap::new(),
             answers: BTreeMap::new(),
             refusals: BTreeMap::new(),
-            left_out: BTreeMap::new(),
+            doubted: BTreeMap::new(),
             amends,
         });
     }
@@ -222,6 +234,7 @@ impl State {
         about: &Attempt,
         checkpoint: Digest,
         left_out: &[NodeId],
+        alike: &[NodeId],
     ) -> Result<(), Refusal> {
         // Late, but it adds a holder.
         if let Some(agreed) = self.checkpoints.get(&about.job, about.round) {
@@ -236,8 +249,8 @@ impl State {
         if !aggregating.gathering.is_voter(&node) {
             return Err(Refusal::NotAssigned { node, why: "others take the outer step of this round" });
         }
-        if left_out.iter().any(|maker| !aggregating.contributions.contains_key(maker)) {
-            return Err(Refusal::Invalid("who is left out has contributed nothing".into()));
+        if left_out.iter().chain(alike).any(|maker| !aggregating.contributions.contains_key(maker)) {
+            return Err(Refusal::Invalid("who is left out or alike has contributed nothing".into()));
         }
         match aggregating.answers.get(&node) {
             Some(Answer::Checkpoint(before)) if *before == checkpoint => Ok(()),
@@ -246,7 +259,10 @@ impl State {
             Some(Answer::Missing(_) | Answer::Failed) | None => {
                 aggregating.answers.insert(node, Answer::Checkpoint(checkpoint));
                 for maker in left_out {
-                    aggregating.left_out.entry(*maker).or_default().insert(node);
+                    aggregating.doubted.entry(*maker).or_default().left_out.insert(node);
+                }
+                for maker in alike {
+                    aggregating.doubted.entry(*maker).or_default().alike.insert(node);
                 }
                 Ok(())
             }
@@ -439,33 +455,28 @@ impl State {
         let mut contributions = aggregating.contributions.clone();
         let (norm_limits, gathering) = (aggregating.norm_limits.clone(), aggregating.gathering.clone());
         let amended = aggregating.amends.as_ref().map(|amends| amends.round);
-        let left_out = aggregating.left_out_by(&ballots[&agreed]);
+        let left_out = aggregating.doubted_by(&ballots[&agreed], |doubted| &doubted.left_out);
+        let alike = aggregating.doubted_by(&ballots[&agreed], |doubted| &doubted.alike);
         for (&reported, nodes) in ballots.iter().filter(|(checkpoint, _)| **checkpoint != agreed) {
             for &node in nodes {
                 self.fault(node, FaultKind::Disagreement { reported, agreed }, events);
             }
         }
+        let suspects = left_out.iter().chain(&alike);
+        let suspects: Vec<_> = suspects.map(|maker| (contributions[maker].round, *maker)).collect();
+        if let Some(running) = &mut self.running {
+            suspects.into_iter().for_each(|window| running.suspect(window));
+        }
         for maker in left_out {
-            let given = contributions.remove(&maker);
-            if let (Some(given), Some(running)) = (given, &mut self.running) {
-                running.suspect((given.round, maker));
-            }
+            contributions.remove(&maker);
             self.miss(maker, Missed::Outlier, events);
         }
         let holders = ballots[&agreed].clone();
         if holders.iter().any(|holder| self.is_live(holder)) {
-            if let (Some(running), Some(round)) = (&mut self.running, amended) {
-                let taken_back = running.amended(round);
-                for event in &taken_back {
-                    if let Event::ContributionWithdrawn { node, .. } = event {
-                        self.credit(node, |account| account.withdrawn += 1);
-                    }
-                }
-                events.extend(taken_back);
-            }
+            self.amended(amended, events);
             if let Some(running) = &mut self.running {
                 let (contributions, withdrawn) = (contributions.clone(), BTreeSet::new());
-                running.open_round(OpenRound { norm_limits, gathering, contributions, withdrawn });
+                running.open_round(OpenRound { norm_limits, gathering, contributions, alike, withdrawn });
             }
             self.finish_round(agreed, holders, contributions, now_ms, events);
         } else {

@@ -470,7 +470,8 @@ pub enum Missed {
     Failed(String),
     /// The contribution was accepted, but its blobs cannot be fetched.
     Unavailable,
-    /// It was accepted, and has nothing to do with the others: it did not count, and the window will be trained again.
+    /// It was accepted, and has nothing to do with the others, or was given in a round before: it did not count, and the window will be trained
+    /// again.
     Outlier,
 }
 
@@ -611,7 +612,7 @@ impl fmt::Display for Missed {
             Missed::Deadline => f.write_str("the deadline passed"),
             Missed::Failed(reason) => f.write_str(reason),
             Missed::Unavailable => f.write_str("its blobs cannot be fetched"),
-            Missed::Outlier => f.write_str("it has nothing to do with the others"),
+            Missed::Outlier => f.write_str("it has nothing to do with the others, or was given before"),
         }
     }
 }

@@ -29,7 +29,9 @@ pub struct OpenRound {
     pub gathering: Gathering,
     /// What counted.
     pub contributions: BTreeMap<NodeId, Contribution>,
-    /// Of these, what was taken back.
+    /// Of these, what counted together as one.
+    pub alike: Vec<NodeId>,
+    /// And what was taken back.
     pub withdrawn: BTreeSet<NodeId>,
 }
 
@@ -63,6 +65,7 @@ impl OpenRound {
             round,
             norm_limits: self.norm_limits.clone(),
             summands: self.gathering.summands(round, &self.gathering.top, 0..vnodes, &self.contributions),
+            alike: self.alike.clone(),
             withdrawn: self.summands_of(&self.withdrawn),
             withdraws: self.summands_of(makers),
         }
@@ -105,22 +108,6 @@ impl Running {
         Some(self.open.get(&round)?.amendment(round, self.withdrawals.get(&round)?))
     }
 
-    /// The outer step of the present round has amended `round`.
-    pub(crate) fn amended(&mut self, round: u32) -> Vec<Event> {
-        let makers = self.withdrawals.remove(&round).unwrap_or_default();
-        let taken_back = |node: &NodeId| Event::ContributionWithdrawn {
-            job: self.job,
-            round,
-            node: *node,
-            withdrawn_in: Some(self.round),
-        };
-        let events = makers.iter().map(taken_back).collect();
-        if let Some(open) = self.open.get_mut(&round) {
-            open.withdrawn.extend(makers);
-        }
-        events
-    }
-
     /// What was to be taken back out of these rounds stays.
     fn give_up_amending(&mut self, is_meant: impl Fn(u32) -> bool, events: &mut Vec<Event>) {
         let job = self.job;
@@ -160,6 +147,20 @@ impl Running {
 pub const AMENDED_WITHIN: u32 = crate::CHALLENGE_ROUNDS + 2;
 
 impl State {
+    /// The outer step of the present round has amended `round`, if any.
+    pub(crate) fn amended(&mut self, round: Option<u32>, events: &mut Vec<Event>) {
+        let (Some(round), Some(running)) = (round, &mut self.running) else { return };
+        let (job, withdrawn_in) = (running.job, Some(running.round));
+        let makers = running.withdrawals.remove(&round).unwrap_or_default();
+        if let Some(open) = running.open.get_mut(&round) {
+            open.withdrawn.extend(&makers);
+        }
+        for node in makers {
+            self.credit(&node, |account| account.withdrawn += 1);
+            events.push(Event::ContributionWithdrawn { job, round, node, withdrawn_in });
+        }
+    }
+
     /// A node cannot have what the round's amendment takes, from anybody.
     pub(crate) fn unamendable(&mut self, node: NodeId, about: &Attempt) -> Result<(), Refusal> {
         let aggregating = self.attempt_of(node, about)?;

@@ -113,7 +113,7 @@ pub use admission::{
     Admission, Candidate, Draw, Pledged, RATING_MS, Rating, SITTING_INTERVAL_MS, SITTING_MAX, Sitting,
     Unrated,
 };
-pub use aggregation::{Aggregating, Answer};
+pub use aggregation::{Aggregating, Answer, Doubted};
 pub use checkpoints::{Checkpoint, Checkpoints, JobCheckpoints};
 pub use command::{Command, JournalError, LossCause};
 pub use detector::{Detector, Finding};

@@ -140,8 +140,8 @@ impl State {
         }
         match *report {
             Report::Trained(ref sealed) => self.contribute(node, sealed, now_ms, events),
-            Report::Aggregated { job, round, attempt, checkpoint, ref left_out } => {
-                self.aggregated(node, &Attempt { job, round, attempt }, checkpoint, left_out)
+            Report::Aggregated { job, round, attempt, checkpoint, ref left_out, ref alike } => {
+                self.aggregated(node, &Attempt { job, round, attempt }, checkpoint, left_out, alike)
             }
             Report::Summed { job, round, attempt, sum, ref sums } => {
                 self.summed(node, &Attempt { job, round, attempt }, sum, sums, now_ms, events)

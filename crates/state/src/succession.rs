@@ -193,6 +193,7 @@ impl Running {
         for open in self.open.values_mut() {
             rekey(&mut open.contributions, old, new);
             replace(&mut open.withdrawn, old, new);
+            open.alike.iter_mut().filter(|node| *node == old).for_each(|node| *node = new);
             open.gathering.rename(old, new);
         }
         self.withdrawals.values_mut().for_each(|makers| replace(makers, old, new));

@@ -2,7 +2,7 @@
 //!
 //! Who is checked, and by whom, is drawn when nothing can be changed any more: when a round is sealed, from the secrets that its
 //! contributors tell, which they had pledged with their windows of the round before ([`Beacon`]); the lot falls on windows of that round
-//! before, and on those that had nothing to do with the others of their round (`zoo_update::Agreement`) without any lot. A verifier is told the window and what it started from, and not what came of it; it says the digest of what it comes to.
+//! before, and on those that had nothing to do with the others of their round, were given before or are alike (`zoo_update::Agreement`) without any lot. A verifier is told the window and what it started from, and not what came of it; it says the digest of what it comes to.
 //!
 //! - The first verifier comes to what was committed to: the window is verified.
 //! - It does not: two more are asked. What two of the three come to is what is right. If that is another outcome than the maker's, the maker is
@@ -65,7 +65,7 @@ pub struct Claim {
     pub replica_in: Option<Digest>,
     /// Digest of what came of it.
     pub outcome: Digest,
-    /// It had nothing to do with the others of its round: no lot is needed.
+    /// It had nothing to do with the others of its round, was given before, or is like another: no lot is needed.
     pub suspected: bool,
 }
 
@@ -250,7 +250,7 @@ impl Running {
         }
     }
 
-    /// A window had nothing to do with the others that the present round was made of.
+    /// A window had nothing to do with the others that the present round was made of, or too much.
     pub(crate) fn suspect(&mut self, window: WindowName) {
         if let Some(claim) = self.verification.undrawn.get_mut(&window) {
             claim.suspected = true;

@@ -15,9 +15,9 @@ use zoo_protocol::{
     WindowOutcome, limits,
 };
 use zoo_training::{
-    AggregateTask, Aggregation, Checkpoint, CheckpointError, Dataset, DatasetError, Estimate, Evaluation,
-    Lead, Part, ReadSpecError, Share, StepReport, SumTask, TrainError, TrainingSpec, WindowTask,
-    train_window_from,
+    AggregateTask, Aggregation, Amendment, Checkpoint, CheckpointError, Dataset, DatasetError, Estimate,
+    Evaluation, Given, Lead, Part, ReadSpecError, Share, StepReport, SumTask, TrainError, TrainingSpec,
+    WindowTask, train_window_from,
 };
 
 pub use recheck::{Recheck, recheck};
@@ -232,8 +232,10 @@ pub enum Added<T> {
 pub struct Aggregated {
     /// The next checkpoint.
     pub checkpoint: Checkpoint,
-    /// Whose contributions did not count, in order: they have nothing to do with the others'.
+    /// Whose contributions did not count, in order: they have nothing to do with the others', or were given in a round before.
     pub left_out: Vec<NodeId>,
+    /// Whose counted only as a part, in order: they are alike.
+    pub alike: Vec<NodeId>,
 }
 
 /// Aggregates a round from what is in `store` and takes the outer step; stores nothing.
@@ -244,27 +246,31 @@ pub fn aggregate(
 ) -> Result<Added<Aggregated>, TaskError> {
     let spec = program(store, &work.program)?;
     let base = at_hand.checkpoint(store, &work.base)?;
-    let lists = work.amendment.as_ref().map(|it| [&it.summands, &it.withdrawn, &it.withdraws]);
-    let lists = lists.map(|lists| lists.map(|list| Fetched::all(store, list)));
-    let lists = lists
-        .map(|[summands, withdrawn, withdraws]| Ok::<_, StoreError>([summands?, withdrawn?, withdraws?]));
-    let lists = lists.transpose()?;
-    let lists = lists.as_ref().map(|lists| lists.each_ref().map(|list| Fetched::summands(list)));
-    let amendment = work.amendment.as_ref().zip(lists.as_ref());
-    let amendment = amendment.map(|(it, [summands, withdrawn, withdraws])| zoo_training::Amendment {
-        round: it.round,
-        norm_limits: &it.norm_limits,
-        summands,
-        withdrawn,
-        withdraws,
+    let said = work.amendment.as_deref();
+    let here = said.map(|said| {
+        let [summands, withdrawn, withdraws] =
+            [&said.summands, &said.withdrawn, &said.withdraws].map(|list| Fetched::all(store, list));
+        Ok::<_, StoreError>([summands?, withdrawn?, withdraws?])
+    });
+    let here = here.transpose()?;
+    let lists = said.zip(here.as_ref()).map(|(said, here)| {
+        (said, here.each_ref().map(|list| (Fetched::summands(list), Fetched::copies(list, &said.alike))))
+    });
+    let amendment = lists.as_ref().map(|(said, lists)| {
+        let given = |at: usize| Given { summands: &lists[at].0, copies: &lists[at].1 };
+        let [summands, withdrawn, withdraws] = [given(0), given(1), given(2)];
+        Amendment { round: said.round, norm_limits: &said.norm_limits, summands, withdrawn, withdraws }
     });
     add(store, &spec, work.round, &work.summands, |summands| {
         let (round, step, norm_limits) = (work.round, work.step, &work.norm_limits[..]);
         let task = AggregateTask { spec: &spec, base, round, step, norm_limits, summands, amendment };
-        let Aggregation { checkpoint, left_out } = zoo_training::aggregate(task)?;
-        let mut left_out: Vec<NodeId> = left_out.into_iter().map(|at| work.summands[at].node).collect();
-        left_out.sort_unstable();
-        Ok(Aggregated { checkpoint, left_out })
+        let Aggregation { checkpoint, left_out, alike } = zoo_training::aggregate(task)?;
+        let makers = |places: Vec<usize>| {
+            let mut makers: Vec<NodeId> = places.into_iter().map(|at| work.summands[at].node).collect();
+            makers.sort_unstable();
+            makers
+        };
+        Ok(Aggregated { checkpoint, left_out: makers(left_out), alike: makers(alike) })
     })
 }
 
@@ -294,6 +300,12 @@ impl<'a> Fetched<'a> {
             Ok(Self { said, norms, blobs: blobs.collect::<Result<_, _>>()? })
         };
         summands.iter().map(fetched).collect()
+    }
+
+    /// Of how many that were alike each counted as one.
+    fn copies(fetched: &[Self], alike: &[NodeId]) -> Vec<u64> {
+        let is_alike = |it: &Self| it.said.form == Form::Contribution && alike.contains(&it.said.node);
+        fetched.iter().map(|it| if is_alike(it) { alike.len() as u64 } else { 1 }).collect()
     }
 
     /// As they are added.

@@ -2,13 +2,15 @@
 //!
 //!     cargo run --release -p zoo-training --example attacks -- TEXT [ROUNDS [ATTACK [RULE]]]
 //!
-//! The rule `zoo` is the network's: contributions that have nothing to do with the others are left out, windows are trained again by lot (50 of 1,000) and
-//! those of whoever was left out for certain, two rounds later whoever's was forged is in quarantine, for 16 rounds and each time for twice as many.
+//! The rule `zoo` is the network's: contributions that have nothing to do with the others or were given before are left out, copies count once, windows are
+//! trained again by lot (50 of 1,000) and those of whoever was left out or copied for certain, two rounds later whoever's was forged is in quarantine,
+//! for 16 rounds and each time for twice as many.
 //! `zoo-alone` is the same without verification. The other rules are those of `zoo_update::rules`; nobody is excluded there.
 //!
 //! Windows, updates and the outer step are those of the network: an attacker's update goes through the codec like any other, and it knows
 //! what all honest ones say before it says anything.
 
+use std::collections::VecDeque;
 use std::ops::{ControlFlow, Range};
 
 use zoo_content::{Digest, VerifiedBlob};
@@ -32,7 +34,10 @@ const SETTLED_AFTER: u32 = 2;
 const QUARANTINE_ROUNDS: u32 = 16;
 const HELD_OUT_BYTES: usize = 60_000;
 
-const ATTACKS: [&str; 17] = [
+/// What honest replicas gave is known to attackers for so many rounds.
+const LAST: usize = 12;
+
+const ATTACKS: [&str; 23] = [
     "none",
     "lazy",
     "truncated",
@@ -42,7 +47,13 @@ const ATTACKS: [&str; 17] = [
     "flipped",
     "flipped-10",
     "replayed",
+    "replayed-2",
+    "replayed-8",
+    "replayed-9",
+    "replayed-mixed",
     "copied",
+    "copied-noisy",
+    "copied-one",
     "wrong-data",
     "wrong-seed",
     "withheld",
@@ -65,23 +76,28 @@ fn main() {
         Some(_) => RULES.into_iter().filter(|rule| wanted(3, rule)).collect(),
     };
     println!(
-        "attack, rule: held-out loss, against an honest run by the network's rule; left out, of all windows of attackers; convicted after rounds"
+        "attack, rule: held-out loss, against an honest run by the network's rule; left out (and counted as copies), of all windows of attackers; convicted after rounds"
     );
     let honest = Run::new(&text, rounds, "none", "zoo").finish();
-    println!("none, zoo: {:.4}; honest contributions left out: {}", honest.loss, honest.wronged);
+    println!(
+        "none, zoo: {:.4}; honest contributions left out: {}, copied: {}",
+        honest.loss, honest.wronged, honest.copied
+    );
     for rule in rules {
         for attack in
             ATTACKS.into_iter().filter(|attack| wanted(2, attack) && (*attack, rule) != ("none", "zoo"))
         {
             let ended = Run::new(&text, rounds, attack, rule).finish();
             println!(
-                "{attack}, {rule}: {:.4}, {:+.2} %; {} of {}; {:?}; honest contributions left out: {}",
+                "{attack}, {rule}: {:.4}, {:+.2} %; {} (copies {}) of {}; {:?}; honest contributions left out: {}, copied: {}",
                 ended.loss,
                 (ended.loss / honest.loss - 1.0) * 100.0,
                 ended.left_out,
+                ended.copies,
                 ended.attacks,
                 ended.convicted_after,
                 ended.wronged,
+                ended.copied,
             );
         }
     }
@@ -143,8 +159,8 @@ struct Run<'a> {
     rule: &'a str,
     checkpoint: Checkpoint,
     kept: Vec<Option<VerifiedBlob>>,
-    /// What honest replicas gave to the round before.
-    last: Vec<Vec<Vec<f32>>>,
+    /// What replicas came to in the rounds before, the newest first.
+    last: VecDeque<Vec<Vec<Vec<f32>>>>,
     /// By replica: through which round it is in quarantine, and how often it was.
     quarantine: Vec<(u32, u32)>,
     /// Who is convicted when a round begins.
@@ -160,6 +176,9 @@ struct Ended {
     left_out: u32,
     attacks: u32,
     wronged: u32,
+    /// Contributions of attackers, and of others, that counted only as a part.
+    copies: u32,
+    copied: u32,
     convicted_after: Vec<u32>,
 }
 
@@ -198,7 +217,7 @@ impl<'a> Run<'a> {
             spec,
             checkpoint,
             kept: vec![None; REPLICAS],
-            last: Vec::new(),
+            last: VecDeque::new(),
             quarantine: vec![(0, 0); REPLICAS],
             to_be_convicted: Vec::new(),
             random: Random(77),
@@ -224,18 +243,20 @@ impl<'a> Run<'a> {
         let given = self.attacked(round, &there, trained);
         let counted: Vec<usize> = there.into_iter().filter(|&replica| given[replica].is_some()).collect();
         let given: Vec<Given> = given.into_iter().flatten().collect();
-        let left_out = if self.rule.starts_with("zoo") {
+        let (left_out, alike) = if self.rule.starts_with("zoo") {
             self.aggregate(round, &given)
         } else {
             self.combine(round, &given);
-            Vec::new()
+            (Vec::new(), Vec::new())
         };
         for (at, (&replica, given)) in counted.iter().zip(&given).enumerate() {
-            let is_left_out = left_out.contains(&at);
+            let (is_left_out, is_alike) = (left_out.contains(&at), alike.contains(&at));
             self.ended.attacks += u32::from(!given.is_true);
             self.ended.left_out += u32::from(is_left_out && !given.is_true);
             self.ended.wronged += u32::from(is_left_out && given.is_true);
-            let is_drawn = is_left_out || self.random.next() % 1000 < VERIFIED_IN_1000;
+            self.ended.copies += u32::from(is_alike && !given.is_true);
+            self.ended.copied += u32::from(is_alike && given.is_true);
+            let is_drawn = is_left_out || is_alike || self.random.next() % 1000 < VERIFIED_IN_1000;
             if self.rule == "zoo" && is_drawn && !given.is_true {
                 self.to_be_convicted.push((round + SETTLED_AFTER, replica));
             }
@@ -322,7 +343,13 @@ impl<'a> Run<'a> {
         for ((replica, mut own), values) in trained.into_iter().zip(&said) {
             let lies = |place: usize, random: &mut Random| {
                 let of_place: Vec<&Vec<f32>> = honest.iter().map(|said| &said[place]).collect();
-                let last = self.last.get(replica).map(|last| &last[place]);
+                let back = match self.attack {
+                    "replayed-2" => 2,
+                    "replayed-8" => 8,
+                    "replayed-9" => 9,
+                    _ => 1,
+                };
+                let last = self.last.get(back - 1).and_then(|last| last.get(replica)?.get(place));
                 lie(self.attack, &values[place], &of_place, last, replica, random)
             };
             if self.is_attacker(replica) {
@@ -340,7 +367,8 @@ impl<'a> Run<'a> {
         }
         let mut last = vec![Vec::new(); REPLICAS];
         there.iter().zip(said).for_each(|(&replica, said)| last[replica] = said);
-        self.last = if last.iter().all(|said| !said.is_empty()) { last } else { Vec::new() };
+        self.last.push_front(last);
+        self.last.truncate(LAST);
         given
     }
 
@@ -371,8 +399,8 @@ impl<'a> Run<'a> {
         VNodeUpdate { vnode: header.vnode, blob: VerifiedBlob::new(bytes), norm }
     }
 
-    /// The network's outer step; returns who was left out.
-    fn aggregate(&mut self, round: u32, given: &[Given]) -> Vec<usize> {
+    /// The network's outer step; returns who was left out, and who is like another.
+    fn aggregate(&mut self, round: u32, given: &[Given]) -> (Vec<usize>, Vec<usize>) {
         let norms: Vec<Vec<u64>> =
             given.iter().map(|given| given.updates.iter().map(|update| update.norm).collect()).collect();
         let blobs: Vec<Vec<VerifiedBlob>> = given
@@ -395,7 +423,7 @@ impl<'a> Run<'a> {
         };
         let aggregation = aggregate(task).expect("there are contributions");
         self.checkpoint = aggregation.checkpoint;
-        aggregation.left_out
+        (aggregation.left_out, aggregation.alike)
     }
 
     /// The outer step by another rule.
@@ -415,6 +443,7 @@ impl<'a> Run<'a> {
                 parameters,
                 optimizer: None,
                 momentum: None,
+                memory: None,
             });
         }
         let step = u64::from((round + 1) * INNER_STEPS);
@@ -424,7 +453,7 @@ impl<'a> Run<'a> {
 }
 
 /// What an attacker says of a VNode instead of `own`, which it would have come to; `honest` is what the others say, `last` what it came to
-/// in the round before.
+/// in the round before, or in one before that.
 fn lie(
     attack: &str,
     own: &[f32],
@@ -459,8 +488,23 @@ fn lie(
         "scaled" => Some(scaled(10.0)),
         "flipped" => Some(scaled(-1.0)),
         "flipped-10" => Some(scaled(-10.0)),
-        "replayed" => last.cloned(),
+        "replayed" | "replayed-2" | "replayed-8" | "replayed-9" => last.cloned(),
+        // Half of it is fresh.
+        "replayed-mixed" => {
+            last.map(|last| own.iter().zip(last).map(|(own, last)| (own + last) / 2.0).collect())
+        }
         "copied" => Some(honest[replica % honest.len()].clone()),
+        // All three the same one.
+        "copied-one" => Some(honest[0].clone()),
+        // Under noise of half its length, where it says anything.
+        "copied-noisy" => {
+            let noise: Vec<f32> = own.iter().map(|_| random.unit() as f32).collect();
+            let copied = honest[replica % honest.len()];
+            let kept = copied.iter().map(|value| f32::from(*value != 0.0));
+            let noise: Vec<f32> = noise.iter().zip(kept).map(|(noise, kept)| noise * kept).collect();
+            let factor = (norm(copied) / 2.0 / norm(&noise).max(1e-30)) as f32;
+            Some(copied.iter().zip(noise).map(|(value, noise)| value + noise * factor).collect())
+        }
         // A little is enough (Baruch et al. 2019): one deviation off the mean.
         "alie" => Some(
             (0..own.len())

@@ -2,8 +2,9 @@
 //!
 //! Per VNode the updates are summed as integers, weighted by tokens and clipped to the round's median norm, so the mean
 //! pseudo-gradient `g` has the same bits for any order of the contributions. What was trained a round ago and came late weighs
-//! half. Where contributions come one by one, those that have nothing to do with the others are left out ([`zoo_update::Agreement`]). The step is SGD, in f32, every operation
-//! rounded on its own:
+//! half. Where contributions come one by one, those that have nothing to do with the others are left out ([`zoo_update::Agreement`]), as are those that
+//! were given in a round before ([`zoo_update::Recurrence`]), and copies count as much as what they are of, once. The step is SGD, in f32, every
+//! operation rounded on its own:
 //!
 //! ```text
 //! momentum 0:  p <- p - lr * g
@@ -11,17 +12,18 @@
 //!              p <- p - lr * (g + momentum * v)        (Nesterov, as PyTorch's SGD)
 //! ```
 //!
-//! `v` starts at zero and travels in the checkpoint.
+//! `v` starts at zero and travels in the checkpoint, as does that by which updates are known again ([`zoo_update::Memory`]).
 
 use zoo_content::VerifiedBlob;
 use zoo_kernels::clip;
 use zoo_model::{Network, Parameter, VNode};
 use zoo_update::{
-    Aggregate, Agreement, Header, Update, UpdateError, norm_limit, weight_of_late_tokens, weight_of_tokens,
+    Aggregate, Header, Update, UpdateError, norm_limit, weight_of_late_tokens, weight_of_tokens,
 };
 
 use crate::amendment::Amendment;
 use crate::checkpoint::{Checkpoint, Progress, VNodeState};
+use crate::comparison::{Comparison, Counted};
 use crate::error::TrainError;
 use crate::network_state::{build, layout};
 use crate::spec::{Outer, TrainingSpec};
@@ -113,8 +115,10 @@ pub fn partial_sums(task: SumTask<'_>) -> Result<Vec<(String, VerifiedBlob)>, Tr
         TrainError::Contribution(cause)
     })?;
     check_limits(task.norm_limits, vnodes.len())?;
+    let counted = &Counted::all(task.summands.len());
+    let adding = Adding { spec: task.spec, round: task.round, summands: task.summands, counted };
     let sum = |((place, vnode), &limit): ((usize, &VNode), &u64)| {
-        let sum = sum(task.spec, task.round, task.summands, first + place, vnode, limit, None)?;
+        let sum = adding.sum(first + place, vnode, limit, None)?;
         Ok((vnode.id().to_owned(), VerifiedBlob::new(sum.encode())))
     };
     vnodes.iter().enumerate().zip(task.norm_limits).map(sum).collect()
@@ -132,8 +136,9 @@ pub fn inspect(spec: &TrainingSpec, round: u32, summand: Summand<'_>) -> Result<
     let Some(covered) = vnodes.get(summand.first_vnode..end) else {
         return Err(outside(&summand, vnodes.len()));
     };
+    let adding = Adding { spec, round, summands: &[summand], counted: &Counted::all(1) };
     for (place, vnode) in covered.iter().enumerate() {
-        sum(spec, round, &[summand], summand.first_vnode + place, vnode, u64::MAX, None)?;
+        adding.sum(summand.first_vnode + place, vnode, u64::MAX, None)?;
     }
     Ok(())
 }
@@ -171,43 +176,50 @@ fn outside(summand: &Summand<'_>, vnodes: usize) -> TrainError {
 pub struct Aggregation {
     /// The next checkpoint.
     pub checkpoint: Checkpoint,
-    /// Summands that did not count, in order: contributions that have nothing to do with the others.
+    /// Summands that did not count, in order: contributions that have nothing to do with the others, or were given in a round before.
     pub left_out: Vec<usize>,
+    /// Summands that counted only as a part, in order: contributions that are alike.
+    pub alike: Vec<usize>,
 }
 
-/// Takes the outer step. Pure: equal contributions give equal checkpoints, in any order and over any tree of sums, but for contributions
-/// that are left out: only where all of them come one by one can they be compared.
+/// Takes the outer step. Pure: equal contributions give equal checkpoints, in any order; and equal parameters and momentum over any tree of
+/// sums, but for contributions that do not count whole: only where all of them come one by one can they be compared, and remembered.
 ///
 /// # Errors
 /// No contribution, one of another round or network, a malformed update, or parameters that would
 /// not be finite; with the VNode named.
-pub fn aggregate<'a>(task: AggregateTask<'a>) -> Result<Aggregation, TrainError> {
-    let (checkpoint, agreement) = next_checkpoint(task)?;
-    let tokens: Vec<u64> = task.summands.iter().map(|summand| summand.tokens).collect();
-    let left_out = agreement.map_or_else(Vec::new, |agreement| agreement.outliers(&tokens));
-    if left_out.is_empty() {
-        return Ok(Aggregation { checkpoint, left_out });
+pub fn aggregate(task: AggregateTask<'_>) -> Result<Aggregation, TrainError> {
+    let mut comparison = Comparison::of(&task);
+    let all = Counted::all(task.summands.len());
+    let mut checkpoint = next_checkpoint(task, &all, comparison.as_mut())?;
+    let counted = comparison.as_ref().map_or_else(|| all.clone(), Comparison::counted);
+    if counted != all {
+        checkpoint = next_checkpoint(task, &counted, None)?;
     }
-    let counts = |(at, summand): (usize, &Summand<'a>)| (!left_out.contains(&at)).then_some(*summand);
-    let summands: Vec<Summand> = task.summands.iter().enumerate().filter_map(counts).collect();
-    let (checkpoint, _) = next_checkpoint(AggregateTask { summands: &summands, ..task })?;
-    Ok(Aggregation { checkpoint, left_out })
+    if let Some(comparison) = comparison {
+        comparison.remember(&mut checkpoint);
+    }
+    Ok(Aggregation { checkpoint, left_out: counted.left_out(), alike: counted.alike() })
 }
 
-/// The checkpoint that all summands lead to, and what they have to do with each other if they can be compared.
-fn next_checkpoint(task: AggregateTask<'_>) -> Result<(Checkpoint, Option<Agreement>), TrainError> {
+/// The checkpoint that summands lead to, as far as they count; what they say one by one is also compared, if that is asked for.
+fn next_checkpoint(
+    task: AggregateTask<'_>,
+    counted: &Counted,
+    mut comparison: Option<&mut Comparison<'_>>,
+) -> Result<Checkpoint, TrainError> {
     let base = task.base;
     let mut network = base.network(task.spec)?;
-    let sequences = contributed_sequences(&task, network.vnodes().len())?;
+    let adding = Adding { spec: task.spec, round: task.round, summands: task.summands, counted };
+    let sequences = adding.sequences(network.vnodes().len())?;
     check_limits(task.norm_limits, network.vnodes().len())?;
-    let mut agreement = are_comparable(task.summands).then(|| Agreement::new(task.summands.len()));
     let mut momentum =
         (task.spec.outer.momentum > 0.0).then(|| load_momentum(task.spec, base)).transpose()?;
     let mut vnodes = Vec::with_capacity(base.vnodes.len());
-    for place in 0..base.vnodes.len() {
+    for (place, before) in base.vnodes.iter().enumerate() {
         let limit = task.norm_limits[place];
         let vnode = &mut network.vnodes_mut()[place];
-        let sum = sum(task.spec, task.round, task.summands, place, vnode, limit, agreement.as_mut())?;
+        let sum = adding.sum(place, vnode, limit, comparison.as_deref_mut())?;
         let mut mean = sum.mean().map_err(|cause| update_error(vnode, cause))?;
         if let Some(amendment) = &task.amendment {
             let correction = amendment.correction(task.spec, place, vnode)?;
@@ -220,6 +232,7 @@ fn next_checkpoint(task: AggregateTask<'_>) -> Result<(Checkpoint, Option<Agreem
             parameters: VerifiedBlob::new(vnode.state_bytes()),
             optimizer: None,
             momentum: momentum.as_ref().map(|all| VerifiedBlob::new(all.vnodes()[place].state_bytes())),
+            memory: before.memory.clone(),
         });
     }
     let progress = Progress {
@@ -228,70 +241,80 @@ fn next_checkpoint(task: AggregateTask<'_>) -> Result<(Checkpoint, Option<Agreem
         sequences: base.progress.sequences + sequences,
         optimizer_updates: 0,
     };
-    Ok((Checkpoint { lineage: base.lineage, progress, vnodes }, agreement))
+    Ok(Checkpoint { lineage: base.lineage, progress, vnodes })
 }
 
-/// Checks the summands against the network; returns the sequences that stand behind every VNode.
-fn contributed_sequences(task: &AggregateTask<'_>, vnodes: usize) -> Result<u64, TrainError> {
-    let refuse = |cause: String| Err(TrainError::Contribution(cause));
-    let context = task.spec.model.context as u64;
-    let mut tokens = vec![0u64; vnodes];
-    for summand in task.summands {
-        let covered =
-            tokens.get_mut(summand.first_vnode..).and_then(|rest| rest.get_mut(..summand.blobs.len()));
-        let covered = covered.ok_or_else(|| outside(summand, vnodes))?;
-        check_tokens(task.spec, summand)?;
-        covered.iter_mut().for_each(|tokens| *tokens = tokens.saturating_add(summand.tokens));
+/// Summands that are to be added, and what each counts for.
+pub(crate) struct Adding<'a> {
+    pub spec: &'a TrainingSpec,
+    pub round: u32,
+    pub summands: &'a [Summand<'a>],
+    pub counted: &'a Counted,
+}
+
+impl<'a> Adding<'a> {
+    /// Those that count, and of how many copies each is one.
+    fn counted(&self) -> impl Iterator<Item = (&'a Summand<'a>, u64)> {
+        let counts = self.summands.iter().zip(self.counted.copies.iter().copied());
+        counts.filter(|(_, copies)| *copies > 0)
     }
-    match tokens.first() {
-        None | Some(0) => refuse("a round needs at least one".into()),
-        Some(&all) if tokens.iter().all(|&tokens| tokens == all) => Ok(all / context),
-        Some(_) => refuse("not every vnode has the contributions of the others".into()),
+
+    /// Checks the summands against the network; returns the sequences that stand behind every VNode.
+    fn sequences(&self, vnodes: usize) -> Result<u64, TrainError> {
+        let refuse = |cause: String| Err(TrainError::Contribution(cause));
+        let context = self.spec.model.context as u64;
+        let mut tokens = vec![0u64; vnodes];
+        for (summand, _) in self.counted() {
+            let covered =
+                tokens.get_mut(summand.first_vnode..).and_then(|rest| rest.get_mut(..summand.blobs.len()));
+            let covered = covered.ok_or_else(|| outside(summand, vnodes))?;
+            check_tokens(self.spec, summand)?;
+            covered.iter_mut().for_each(|tokens| *tokens = tokens.saturating_add(summand.tokens));
+        }
+        match tokens.first() {
+            None | Some(0) => refuse("a round needs at least one".into()),
+            Some(&all) if tokens.iter().all(|&tokens| tokens == all) => Ok(all / context),
+            Some(_) => refuse("not every vnode has the contributions of the others".into()),
+        }
     }
-}
 
-/// Whether every summand is what one replica says of every VNode.
-fn are_comparable(summands: &[Summand<'_>]) -> bool {
-    summands.iter().all(|summand| matches!(summand.form, Form::Updates { .. }) && summand.first_vnode == 0)
-}
-
-/// The sum of what the summands say of the VNode at `place`, each update clipped to `norm_limit`; if all are updates they can be compared.
-pub(crate) fn sum(
-    spec: &TrainingSpec,
-    round: u32,
-    summands: &[Summand<'_>],
-    place: usize,
-    vnode: &VNode,
-    norm_limit: u64,
-    compared: Option<&mut Agreement>,
-) -> Result<Aggregate, TrainError> {
-    let codec = spec.update.codec();
-    let sum = || {
-        let layout = layout(vnode)?;
-        let mut updates = Vec::new();
-        let mut sum = Aggregate::new(round, vnode.id(), layout.clone());
-        let mut expected = Header { round, vnode: vnode.id().to_owned(), tokens: 0, layout };
-        for summand in summands {
-            let Some((at, blob)) = summand.blob(place) else { continue };
-            (expected.round, expected.tokens) = (summand.round, summand.tokens);
-            match summand.form {
-                Form::Updates { norms } => {
-                    let update = codec.decode(blob.bytes(), &expected)?;
-                    check_norm(&update, norms.get(at).copied())?;
-                    sum.add(&update, weight(summand, round), norm_limit)?;
-                    updates.extend(compared.is_some().then_some(update));
-                }
-                Form::Sums(contributions) => {
-                    sum.merge(&Aggregate::decode(blob.bytes(), &expected, contributions)?)?;
+    /// The sum of what the summands say of the VNode at `place`, each update clipped to `norm_limit` and compared, if that is asked for.
+    pub(crate) fn sum(
+        &self,
+        place: usize,
+        vnode: &VNode,
+        norm_limit: u64,
+        comparison: Option<&mut Comparison<'_>>,
+    ) -> Result<Aggregate, TrainError> {
+        let codec = self.spec.update.codec();
+        let round = self.round;
+        let sum = || {
+            let layout = layout(vnode)?;
+            let mut updates = Vec::new();
+            let mut sum = Aggregate::new(round, vnode.id(), layout.clone());
+            let mut expected = Header { round, vnode: vnode.id().to_owned(), tokens: 0, layout };
+            for (summand, copies) in self.counted() {
+                let Some((at, blob)) = summand.blob(place) else { continue };
+                (expected.round, expected.tokens) = (summand.round, summand.tokens);
+                match summand.form {
+                    Form::Updates { norms } => {
+                        let update = codec.decode(blob.bytes(), &expected)?;
+                        check_norm(&update, norms.get(at).copied())?;
+                        sum.add(&update, weight(summand, round).div_ceil(copies), norm_limit)?;
+                        updates.extend(comparison.is_some().then_some(update));
+                    }
+                    Form::Sums(contributions) => {
+                        sum.merge(&Aggregate::decode(blob.bytes(), &expected, contributions)?)?;
+                    }
                 }
             }
-        }
-        if let Some(agreement) = compared {
-            agreement.take(&updates, norm_limit);
-        }
-        Ok(sum)
-    };
-    sum().map_err(|cause| update_error(vnode, cause))
+            if let Some(comparison) = comparison {
+                comparison.take(place, &updates, norm_limit)?;
+            }
+            Ok(sum)
+        };
+        sum().map_err(|cause| update_error(vnode, cause))
+    }
 }
 
 /// Calls `take` with the update of the VNode at `place` of every contribution.
@@ -300,15 +323,15 @@ pub(crate) fn each_update(
     contributions: &[Summand<'_>],
     place: usize,
     vnode: &VNode,
-    mut take: impl FnMut(&Summand<'_>, Update) -> Result<(), UpdateError>,
+    mut take: impl FnMut(usize, Update) -> Result<(), UpdateError>,
 ) -> Result<(), UpdateError> {
     let codec = spec.update.codec();
     let layout = layout(vnode)?;
-    for contribution in contributions {
+    for (number, contribution) in contributions.iter().enumerate() {
         let Some((_, blob)) = contribution.blob(place) else { continue };
         let (round, tokens, layout) = (contribution.round, contribution.tokens, layout.clone());
         let expected = Header { round, vnode: vnode.id().to_owned(), tokens, layout };
-        take(contribution, codec.decode(blob.bytes(), &expected)?)?;
+        take(number, codec.decode(blob.bytes(), &expected)?)?;
     }
     Ok(())
 }

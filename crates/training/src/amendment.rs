@@ -13,9 +13,19 @@
 use zoo_model::VNode;
 use zoo_update::{Aggregate, UpdateError};
 
-use crate::aggregate::{Summand, each_update, sum, update_error, weight};
+use crate::aggregate::{Adding, Summand, each_update, update_error, weight};
+use crate::comparison::Counted;
 use crate::error::TrainError;
 use crate::spec::TrainingSpec;
+
+/// Summands, and of how many that were alike each was one.
+#[derive(Clone, Copy, Debug)]
+pub struct Given<'a> {
+    /// What was given.
+    pub summands: &'a [Summand<'a>],
+    /// 1 of whatever counted whole; as many as there are summands.
+    pub copies: &'a [u64],
+}
 
 /// An earlier round, and what is taken back out of it.
 #[derive(Clone, Copy, Debug)]
@@ -25,11 +35,11 @@ pub struct Amendment<'a> {
     /// What the updates of each VNode were clipped to, in network order.
     pub norm_limits: &'a [u64],
     /// What its outer step added.
-    pub summands: &'a [Summand<'a>],
+    pub summands: Given<'a>,
     /// Contributions in these that were taken back before.
-    pub withdrawn: &'a [Summand<'a>],
+    pub withdrawn: Given<'a>,
     /// Contributions in these that are taken back now.
-    pub withdraws: &'a [Summand<'a>],
+    pub withdraws: Given<'a>,
 }
 
 impl Amendment<'_> {
@@ -41,7 +51,9 @@ impl Amendment<'_> {
         vnode: &VNode,
     ) -> Result<Vec<f32>, TrainError> {
         let limit = self.norm_limits.get(place).copied().unwrap_or(0);
-        let mut aggregate = sum(spec, self.round, self.summands, place, vnode, limit, None)?;
+        let counted = &Counted { copies: self.summands.copies.to_vec() };
+        let adding = Adding { spec, round: self.round, summands: self.summands.summands, counted };
+        let mut aggregate = adding.sum(place, vnode, limit, None)?;
         self.subtract(spec, &mut aggregate, self.withdrawn, place, vnode, limit)?;
         let came_to = mean(&aggregate);
         self.subtract(spec, &mut aggregate, self.withdraws, place, vnode, limit)?;
@@ -53,13 +65,14 @@ impl Amendment<'_> {
         &self,
         spec: &TrainingSpec,
         aggregate: &mut Aggregate,
-        contributions: &[Summand<'_>],
+        given: Given<'_>,
         place: usize,
         vnode: &VNode,
         limit: u64,
     ) -> Result<(), TrainError> {
-        each_update(spec, contributions, place, vnode, |summand, update| {
-            aggregate.subtract(&update, weight(summand, self.round), limit)
+        each_update(spec, given.summands, place, vnode, |at, update| {
+            let weight = weight(&given.summands[at], self.round).div_ceil(given.copies[at]);
+            aggregate.subtract(&update, weight, limit)
         })
         .map_err(|cause: UpdateError| update_error(vnode, cause))
     }

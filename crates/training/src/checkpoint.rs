@@ -64,6 +64,8 @@ pub struct VNodeState {
     pub optimizer: Option<VerifiedBlob>,
     /// The outer step's momentum.
     pub momentum: Option<VerifiedBlob>,
+    /// By what the updates of the last rounds are known again ([`zoo_update::Memory`]).
+    pub memory: Option<VerifiedBlob>,
 }
 
 /// A checkpoint without its bytes.
@@ -92,6 +94,9 @@ pub struct VNodeEntry {
     pub optimizer: Option<BlobEntry>,
     /// The outer step's momentum.
     pub momentum: Option<BlobEntry>,
+    /// By what the updates of the last rounds are known again; not written where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<BlobEntry>,
 }
 
 /// A blob that a manifest names.
@@ -158,6 +163,7 @@ impl Checkpoint {
             parameters: entry(&vnode.parameters),
             optimizer: vnode.optimizer.as_ref().map(entry),
             momentum: vnode.momentum.as_ref().map(entry),
+            memory: vnode.memory.as_ref().map(entry),
         });
         Manifest {
             format: MANIFEST_FORMAT,
@@ -197,7 +203,11 @@ impl Checkpoint {
 
 impl VNodeState {
     fn parts(&self) -> impl Iterator<Item = (&'static str, &VerifiedBlob)> {
-        let optional = [(OPTIMIZER, self.optimizer.as_ref()), (MOMENTUM, self.momentum.as_ref())];
+        let optional = [
+            (OPTIMIZER, self.optimizer.as_ref()),
+            (MOMENTUM, self.momentum.as_ref()),
+            (MEMORY, self.memory.as_ref()),
+        ];
         let optional = optional.into_iter().filter_map(|(part, blob)| Some((part, blob?)));
         std::iter::once((PARAMETERS, &self.parameters)).chain(optional)
     }
@@ -206,6 +216,7 @@ impl VNodeState {
 const PARAMETERS: &str = "parameters";
 const OPTIMIZER: &str = "optimiser state";
 const MOMENTUM: &str = "outer momentum";
+const MEMORY: &str = "memory of updates";
 
 impl Manifest {
     /// The canonical JSON: fields in order, no space.
@@ -254,9 +265,10 @@ impl Manifest {
 
     /// Every blob that makes up the checkpoint, in network order.
     pub fn blobs(&self) -> impl Iterator<Item = BlobEntry> + '_ {
-        self.vnodes
-            .iter()
-            .flat_map(|vnode| [Some(vnode.parameters), vnode.optimizer, vnode.momentum].into_iter().flatten())
+        let parts = |vnode: &VNodeEntry| {
+            [Some(vnode.parameters), vnode.optimizer, vnode.momentum, vnode.memory].into_iter().flatten()
+        };
+        self.vnodes.iter().flat_map(parts)
     }
 
     /// Reads the blobs that the manifest lists.
@@ -270,6 +282,7 @@ impl Manifest {
                 parameters: get(PARAMETERS, vnode.parameters)?,
                 optimizer: vnode.optimizer.map(|entry| get(OPTIMIZER, entry)).transpose()?,
                 momentum: vnode.momentum.map(|entry| get(MOMENTUM, entry)).transpose()?,
+                memory: vnode.memory.map(|entry| get(MEMORY, entry)).transpose()?,
                 id: vnode.id.clone(),
             })
         });

@@ -33,6 +33,7 @@
 mod aggregate;
 mod amendment;
 mod checkpoint;
+mod comparison;
 mod dataset;
 mod error;
 mod estimate;
@@ -52,7 +53,7 @@ mod window;
 pub use aggregate::{
     AggregateTask, Aggregation, Form, SumTask, Summand, aggregate, inspect, norm_limits, partial_sums,
 };
-pub use amendment::Amendment;
+pub use amendment::{Amendment, Given};
 pub use checkpoint::{
     BlobEntry, Checkpoint, CheckpointError, Lineage, MANIFEST_BYTES_MAX, MANIFEST_FORMAT, Manifest, Progress,
     VNodeEntry, VNodeState,

@@ -33,6 +33,7 @@ impl Checkpoint {
             parameters: VerifiedBlob::new(vnode.state_bytes()),
             optimizer: (progress.optimizer_updates > 0).then(|| VerifiedBlob::new(vnode.optimizer_bytes())),
             momentum: None,
+            memory: None,
         });
         Self { lineage, progress, vnodes: vnodes.collect() }
     }

@@ -81,6 +81,7 @@ fn only_the_canonical_manifest_is_accepted() {
         (text.replace("\"format\":1", "\"format\": 1"), "not in canonical form"),
         (text.replace("\"round\"", "\"rounds\""), "unknown field `rounds`"),
         (text.replace("\"momentum\":null", "\"momentum\":7"), "checkpoint manifest: "),
+        (text.replace("\"momentum\":null", "\"momentum\":null,\"memory\":null"), "not in canonical form"),
         (text.replacen("\"bytes\":", "\"bytes\":99999999999", 1), "would have"),
         (text[..text.len() - 1].to_owned(), "checkpoint manifest: "),
         ("nonsense".to_owned(), "checkpoint manifest: "),

@@ -7,9 +7,10 @@ use std::ops::ControlFlow;
 use common::{advance, go_on, name, spec, text, whole, with_threads};
 use zoo_content::{Digest, InclusionProof, VerifiedBlob};
 use zoo_training::{
-    AggregateTask, Amendment, Checkpoint, Dataset, Form, LocalJob, Outer, PARAMETERS_EVERY, Share,
-    SparseSettings, SumTask, Summand, TrainError, Trainer, TrainingSpec, UpdateFormat, WindowResult,
-    WindowTask, aggregate, equal_shares, layout, network_of, norm_limits, partial_sums, rewarm, train_window,
+    AggregateTask, Aggregation, Amendment, Checkpoint, Dataset, Form, Given, LocalJob, Outer,
+    PARAMETERS_EVERY, Share, SparseSettings, SumTask, Summand, TrainError, Trainer, TrainingSpec,
+    UpdateFormat, VNodeUpdate, WindowResult, WindowTask, aggregate, equal_shares, layout, network_of,
+    norm_limits, partial_sums, rewarm, train_window,
 };
 use zoo_update::{Header, Update};
 
@@ -87,7 +88,7 @@ fn contributions<'a>(
 }
 
 #[test]
-fn any_tree_of_partial_sums_gives_the_same_checkpoint() {
+fn any_tree_of_partial_sums_gives_the_same_parameters_and_remembers_nothing() {
     let data = text();
     for update in [UpdateFormat::Dense, UpdateFormat::Sparse(SparseSettings { keep: 256, decay: 1.0 })] {
         let spec = TrainingSpec { update, ..spec() };
@@ -95,7 +96,9 @@ fn any_tree_of_partial_sums_gives_the_same_checkpoint() {
         let share = |first_sequence| Share { first_sequence, sequences_per_step: 4, inner_steps: 2 };
         let results: Vec<_> = (0..5).map(|at| window(&spec, &data, &base, share(8 * at))).collect();
         let all: Vec<&WindowResult> = results.iter().collect();
-        let at_once = name(&merge(&spec, &base, &all).unwrap());
+        let mut at_once = merge(&spec, &base, &all).unwrap();
+        assert!(at_once.vnodes.iter().all(|vnode| vnode.memory.is_some()));
+        at_once.vnodes.iter_mut().for_each(|vnode| vnode.memory = None);
 
         let (updates, norms) = given(results.iter());
         let leaves = contributions(0, &all, &updates, &norms);
@@ -126,7 +129,7 @@ fn any_tree_of_partial_sums_gives_the_same_checkpoint() {
             summands: &top,
             amendment: None,
         };
-        assert_eq!(name(&aggregate(task).unwrap().checkpoint), at_once, "{update:?}");
+        assert_eq!(aggregate(task).unwrap().checkpoint, at_once, "{update:?}");
 
         let gap = AggregateTask { summands: &top[1..], ..task };
         assert!(aggregate(gap).unwrap_err().to_string().contains("needs at least one"));
@@ -134,6 +137,96 @@ fn any_tree_of_partial_sums_gives_the_same_checkpoint() {
         let twice = AggregateTask { summands: &lopsided, ..task };
         assert!(aggregate(twice).unwrap_err().to_string().contains("not every vnode"));
     }
+}
+
+/// What a replica said in round `before`, said in `round`, with so much added to the first element of every VNode.
+fn again(spec: &TrainingSpec, result: &WindowResult, (before, round): (u32, u32), more: f32) -> WindowResult {
+    let (network, codec) = (network_of(spec).unwrap(), spec.update.codec());
+    let again = |(vnode, update): (&zoo_model::VNode, &VNodeUpdate)| {
+        let (layout, vnode) = (layout(vnode).unwrap(), vnode.id().to_owned());
+        let header = Header { round: before, vnode: vnode.clone(), tokens: result.tokens(), layout };
+        let said = codec.decode(update.blob.bytes(), &header).unwrap();
+        let mut values: Vec<f32> =
+            said.values().into_iter().map(|value| value as f32 / (1 << 24) as f32).collect();
+        values.iter_mut().take(1).for_each(|value| *value += more);
+        let header = Header { round, ..header };
+        let bytes = codec.encode(&header, &values, &mut Vec::new()).unwrap();
+        let norm = codec.decode(&bytes, &header).unwrap().norm();
+        VNodeUpdate { vnode, blob: VerifiedBlob::new(bytes), norm }
+    };
+    let updates = network.vnodes().iter().zip(&result.updates).map(again).collect();
+    WindowResult { updates, ..result.clone() }
+}
+
+/// What comes of a round.
+fn round(spec: &TrainingSpec, base: &Checkpoint, round: u32, results: &[&WindowResult]) -> Aggregation {
+    let (updates, norms) = given(results.iter().copied());
+    let contributions = contributions(round, results, &updates, &norms);
+    let norm_limits = &norm_limits(&norms);
+    aggregate(AggregateTask { spec, base, round, step: 9, norm_limits, summands: &contributions }).unwrap()
+}
+
+/// Parameters of every VNode.
+fn parameters(checkpoint: &Checkpoint) -> Vec<Digest> {
+    checkpoint.vnodes.iter().map(|vnode| vnode.parameters.digest()).collect()
+}
+
+/// Five replicas that train one window after the other.
+fn five(spec: &TrainingSpec, rounds: u32) -> (Vec<Checkpoint>, Vec<Vec<WindowResult>>) {
+    let data = text();
+    let mut job = LocalJob::new(spec, &data, 5).unwrap();
+    let (mut checkpoints, mut results) = (vec![job.checkpoint().clone()], Vec::new());
+    for round in 0..rounds {
+        let shares = equal_shares(5, u64::from(round) * 5 * 32, 8, 4).into_iter().map(Some);
+        let trained = job.round(&shares.collect::<Vec<_>>(), 0, &mut |_, _| ControlFlow::Continue(()));
+        results.push(trained.unwrap().into_iter().flatten().collect());
+        checkpoints.push(job.checkpoint().clone());
+    }
+    (checkpoints, results)
+}
+
+#[test]
+fn what_was_given_in_a_round_before_does_not_count_again() {
+    for update in [UpdateFormat::Dense, UpdateFormat::Sparse(SparseSettings { keep: 256, decay: 1.0 })] {
+        let spec = TrainingSpec { update, ..spec() };
+        let (checkpoints, results) = five(&spec, 4);
+        let (base, now) = (&checkpoints[3], &results[3]);
+        let honest = round(&spec, base, 3, &now.iter().collect::<Vec<_>>());
+        assert_eq!((honest.left_out.len(), honest.alike.len()), (0, 0), "{update:?}");
+        for (before, of) in [(2, 0), (2, 4), (0, 1)] {
+            let old = again(&spec, &results[before as usize][of], (before, 3), 0.0);
+            let stale = round(&spec, base, 3, &[&now[0], &now[1], &old, &now[3], &now[4]]);
+            assert_eq!(stale.left_out, [2], "{update:?}, round {before}, replica {of}");
+            let without = round(&spec, base, 3, &[&now[0], &now[1], &now[3], &now[4]]);
+            let (got, expected) = (stale.checkpoint, without.checkpoint);
+            assert_eq!(got.progress, expected.progress);
+            // The limits of norms are those of all five, who were sealed.
+            assert_ne!(parameters(&got), parameters(&honest.checkpoint));
+            // And what did not count is remembered as well.
+            assert_ne!(got.vnodes[0].memory, expected.vnodes[0].memory);
+        }
+    }
+}
+
+#[test]
+fn copies_count_once_in_any_order() {
+    let spec = spec();
+    let (checkpoints, results) = five(&spec, 1);
+    let (base, now) = (&checkpoints[0], &results[0]);
+    let [a, b, c, d, e] = &now[..] else { panic!("five") };
+    let copy = again(&spec, a, (0, 0), 1e-4);
+    let with = round(&spec, base, 0, &[a, b, &copy, d, e]);
+    assert_eq!((with.left_out.len(), with.alike), (0, vec![0, 2]));
+    let turned = round(&spec, base, 0, &[e, &copy, d, a, b]);
+    assert_eq!((turned.alike, &turned.checkpoint), (vec![1, 3], &with.checkpoint));
+    // Less is moved by one who says the same than by one who says something else, and about as much as without it.
+    let distance = |one: &Checkpoint, other: &Checkpoint| {
+        moved(&spec, one, other).iter().map(|moved| moved * moved).sum::<f64>().sqrt()
+    };
+    let without = round(&spec, base, 0, &[a, b, d, e]).checkpoint;
+    let other = round(&spec, base, 0, &[a, b, c, d, e]).checkpoint;
+    let (near, far) = (distance(&with.checkpoint, &without), distance(&other, &without));
+    assert!(near < far / 10.0, "{near} {far}");
 }
 
 #[test]
@@ -253,8 +346,17 @@ fn what_is_taken_back_out_of_a_round_leaves_what_would_have_been_without_it() {
         let next = contributions(1, &all[..1], &updates[..1], &norms[..1]);
         let next: Vec<_> = next.iter().map(|given| Summand { round: 0, ..*given }).collect();
         let with = round(&base, 0, &first, None);
+        fn whole_given<'a>(summands: &'a [Summand<'a>]) -> Given<'a> {
+            Given { summands, copies: &[1; 8][..summands.len()] }
+        }
         let amended = |summands, withdrawn, withdraws| {
-            let amendment = Amendment { round: 0, norm_limits: limits, summands, withdrawn, withdraws };
+            let amendment = Amendment {
+                round: 0,
+                norm_limits: limits,
+                summands: whole_given(summands),
+                withdrawn: whole_given(withdrawn),
+                withdraws: whole_given(withdraws),
+            };
             round(&with, 1, &next, Some(amendment))
         };
         let values = |checkpoint: &Checkpoint| -> Vec<f32> {

@@ -10,14 +10,20 @@
 //!
 //! Inner products are exact integers, and what follows from them takes only operations that IEEE 754 rounds the same everywhere, in the order of
 //! VNodes: every machine leaves out the same.
+//!
+//! Who agrees far too well is found as well: an update whose distance to another is less than a quarter of the usual one is the other, in other words.
+//! Nobody can be so near to two who are as far from each other as is usual (what lies between them is farther from both), so nobody can make two others look alike.
+//! Which of the two was first cannot be told, so each counts as a part of one.
 
 use crate::Update;
 use crate::aggregate::NormLimit;
 
 /// Fewer cannot outvote one.
-const UPDATES_MIN: usize = 3;
+pub(crate) const UPDATES_MIN: usize = 3;
 /// Who agrees by less than this part of what is usual is left out.
 const USUAL_PART: f64 = 0.25;
+/// Updates are alike whose distance, one less their cosine, is below this part of what is usual. Measured, of honest ones the nearest had four fifths.
+pub(crate) const NEAR_PART: f64 = 0.25;
 /// Cosines of updates of `n` elements that have nothing to do with each other are about `1 / sqrt(n)`: below so many times that, nothing is usual.
 const NOISE: f64 = 8.0;
 
@@ -71,8 +77,7 @@ impl Agreement {
 
     /// The cosine between the updates of two replicas; 0 if one of them says nothing.
     pub fn cosine(&self, one: usize, other: usize) -> f64 {
-        let lengths = self.product(one, one).sqrt() * self.product(other, other).sqrt();
-        if lengths > 0.0 { self.product(one, other) / lengths } else { 0.0 }
+        cosine_of(self.product(one, other), self.product(one, one), self.product(other, other))
     }
 
     /// By how much each replica's update agrees with the others': the median of its cosines, of two middle ones the larger.
@@ -99,10 +104,34 @@ impl Agreement {
         let clearness = |replica: usize| (tokens[replica] as f64 / usual_tokens).min(1.0).sqrt();
         (0..self.replicas).filter(|&one| of_each[one] < USUAL_PART * usual * clearness(one)).collect()
     }
+
+    /// How many updates each replica's is alike, itself among them, of those of `counted`, who are in order; 0 of the others. Whoever is alike `n`
+    /// counts as an `n`th: so copies count as much as what they are of, once.
+    pub fn copies(&self, counted: &[usize]) -> Vec<u64> {
+        let pairs = counted.iter().enumerate();
+        let pairs = pairs.flat_map(|(at, &one)| counted[at + 1..].iter().map(move |&other| (one, other)));
+        let distance = |(one, other): (usize, usize)| 1.0 - self.cosine(one, other);
+        let near = NEAR_PART * median(pairs.clone().map(distance));
+        let mut copies = vec![0; self.replicas];
+        counted.iter().for_each(|&one| copies[one] = 1);
+        if counted.len() >= UPDATES_MIN {
+            for pair in pairs.filter(|&pair| distance(pair) < near) {
+                copies[pair.0] += 1;
+                copies[pair.1] += 1;
+            }
+        }
+        copies
+    }
+}
+
+/// Of a product, and of both with themselves; 0 if one of them says nothing.
+pub(crate) fn cosine_of(product: f64, one: f64, other: f64) -> f64 {
+    let lengths = one.sqrt() * other.sqrt();
+    if lengths > 0.0 { product / lengths } else { 0.0 }
 }
 
 /// Of two middle ones the larger; 0 of none.
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     let middle = values.len() / 2;
     if values.is_empty() { 0.0 } else { *values.select_nth_unstable_by(middle, f64::total_cmp).1 }
@@ -198,6 +227,40 @@ mod tests {
         longer.take(&updates, limit);
         assert_eq!(longer.outliers(&[64; 5]), shorter.outliers(&[64; 5]));
         assert!((longer.cosine(0, 1) - shorter.cosine(0, 1)).abs() < 1e-9);
+    }
+
+    #[test]
+    fn copies_count_as_much_as_what_they_are_of() {
+        let near = |update_of: &Update, noise: u64, part: i32| {
+            let values = update_of.values().into_iter().zip(update(noise, 0.0).values());
+            of(values.map(|(value, noise)| value + noise / part).collect())
+        };
+        let mut updates = honest(10);
+        assert_eq!(agreement(&updates).copies(&Vec::from_iter(0..10)), [1; 10]);
+        // The first copies the last, under noise of half its length; 4 and 7 are the same, and 7 is scaled.
+        updates[0] = near(&updates[9], 50, 2);
+        updates[7] = of(updates[4].values().iter().map(|value| value * 2).collect());
+        let compared = agreement(&updates);
+        assert_eq!(compared.outliers(&[64; 10]), [0usize; 0]);
+        assert_eq!(compared.copies(&Vec::from_iter(0..10)), [2, 1, 1, 1, 2, 1, 1, 2, 1, 2]);
+        assert_eq!(compared.copies(&[1, 2, 3, 4, 5, 6, 8, 9]), [0, 1, 1, 1, 1, 1, 1, 0, 1, 1]);
+        // Three say one thing.
+        updates[3] = updates[4].clone();
+        assert_eq!(agreement(&updates).copies(&Vec::from_iter(0..10)), [2, 1, 1, 3, 3, 1, 1, 3, 1, 2]);
+    }
+
+    #[test]
+    fn nobody_makes_two_others_look_alike() {
+        let mut updates = honest(6);
+        let between = updates[1].values().into_iter().zip(updates[2].values());
+        updates[0] = of(between.map(|(one, other)| one / 2 + other / 2).collect());
+        assert_eq!(agreement(&updates).copies(&[0, 1, 2, 3, 4, 5]), [1; 6]);
+    }
+
+    #[test]
+    fn of_two_neither_is_a_copy() {
+        let same = [update(0, 1.0), update(0, 1.0)];
+        assert_eq!(agreement(&same).copies(&[0, 1]), [1, 1]);
     }
 
     #[test]

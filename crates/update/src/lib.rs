@@ -36,9 +36,12 @@ mod codec;
 pub mod dense;
 mod error;
 mod header;
+mod memory;
 mod partial;
 mod positions;
+mod recurrence;
 pub mod rules;
+mod sketch;
 pub mod sparse;
 
 pub use aggregate::{Aggregate, MAX_TOTAL_WEIGHT, norm_limit, weight_of_late_tokens, weight_of_tokens};
@@ -47,6 +50,9 @@ pub use codec::{Codec, Update};
 pub use dense::Dense;
 pub use error::UpdateError;
 pub use header::{Header, Layout, LayoutId, MAX_ELEMENTS, MAX_NAME_BYTES, MAX_PARAMETERS, Parameter, Shape};
+pub use memory::Memory;
+pub use recurrence::Recurrence;
+pub use sketch::Sketch;
 pub use sparse::Sparse;
 
 /// Integers are multiples of `2^-SCALE_EXPONENT`.

@@ -78,6 +78,7 @@ impl History {
                     attempt: work.attempt,
                     checkpoint: Digest::of(&encode(&(work.job, work.round))),
                     left_out: Vec::new(),
+                    alike: Vec::new(),
                 },
                 Work::Evaluate(work) => Report::Evaluated {
                     job: work.job,

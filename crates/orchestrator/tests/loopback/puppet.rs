@@ -145,6 +145,7 @@ pub fn honest_report(key: &NodeKey, work: &Work) -> Option<Report> {
             attempt: aggregate.attempt,
             checkpoint: Digest::of(&zoo_protocol::encode(aggregate)),
             left_out: Vec::new(),
+            alike: Vec::new(),
         },
         Work::Evaluate(evaluate) => Report::Evaluated {
             job: evaluate.job,

@@ -158,12 +158,18 @@ async fn rounds_over_the_network_have_the_bits_of_one_process() {
     peers.push(orchestrator.endpoint.peer());
 
     let mut local = LocalJob::new(&job.spec, &job.data, NODES).unwrap();
-    let (mut base, mut kept) = (job.base, [None; NODES]);
+    let (mut base, mut kept, mut remembered) = (job.base, [None; NODES], None);
     for at in 0..3 {
         base = round(&job, &mut nodes, &peers, &mut kept, at, base).await;
         let shares: Vec<_> = shares(NODES, at).into_iter().map(Some).collect();
         local.round(&shares, 0, &mut |_, _| ControlFlow::Continue(())).unwrap();
-        assert_eq!(base, Digest::of(&local.checkpoint().manifest().to_bytes()), "round {at}");
+        let mut expected = local.checkpoint().clone();
+        // Sums say nothing of single contributions: what is remembered stays what the first round left.
+        let memories = expected.vnodes.iter().map(|vnode| vnode.memory.clone());
+        let memories = remembered.get_or_insert_with(|| memories.collect::<Vec<_>>());
+        let vnodes = expected.vnodes.iter_mut().zip(memories);
+        vnodes.for_each(|(vnode, memory)| vnode.memory = memory.clone());
+        assert_eq!(base, Digest::of(&expected.manifest().to_bytes()), "round {at}");
     }
 
     let distributed = evaluated(&job, &mut nodes, &peers, base).await;

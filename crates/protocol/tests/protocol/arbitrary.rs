@@ -151,15 +151,15 @@ prop_compose! {
 
 fn any_work() -> impl Strategy<Value = Work> {
     let summands = || vec(any_summand(), 0..3);
-    let amendment = (any::<u32>(), any_limits(), summands(), summands(), summands()).prop_map(
-        |(round, norm_limits, summands, withdrawn, withdraws)| Amendment {
+    let amendment = (any::<u32>(), any_limits(), vec(any_node(), 0..3), summands(), summands(), summands())
+        .prop_map(|(round, norm_limits, alike, summands, withdrawn, withdraws)| Amendment {
             round,
             norm_limits,
+            alike,
             summands,
             withdrawn,
             withdraws,
-        },
-    );
+        });
     let amendment = prop::option::of(amendment.prop_map(Box::new));
     let aggregate = (any_window(), any::<u32>(), any_limits(), summands(), amendment).prop_map(
         |(window, attempt, norm_limits, summands, amendment)| {
@@ -232,13 +232,14 @@ fn any_report() -> impl Strategy<Value = Report> {
     let place = || (any_digest(), any::<u32>(), any::<u32>());
     prop_oneof![
         any_commitment().prop_map(|commitment| Report::Trained(Sealed::seal(&commitment, &key()))),
-        (place(), any_digest(), vec(any_node(), 0..3)).prop_map(
-            |((job, round, attempt), checkpoint, left_out)| Report::Aggregated {
+        (place(), any_digest(), vec(any_node(), 0..3), vec(any_node(), 0..3)).prop_map(
+            |((job, round, attempt), checkpoint, left_out, alike)| Report::Aggregated {
                 job,
                 round,
                 attempt,
                 checkpoint,
-                left_out
+                left_out,
+                alike
             }
         ),
         (place(), any_node()).prop_map(|((job, round, attempt), maker)| Report::Missing {

@@ -124,7 +124,14 @@ fn reports() -> Vec<Report> {
     let (job, round, attempt) = (digest("job"), 5, 1);
     vec![
         Report::Trained(Sealed::seal(&commitment(), &key())),
-        Report::Aggregated { job, round, attempt, checkpoint: digest("checkpoint"), left_out: vec![] },
+        Report::Aggregated {
+            job,
+            round,
+            attempt,
+            checkpoint: digest("checkpoint"),
+            left_out: vec![],
+            alike: vec![key().id()],
+        },
         Report::Missing { job, round, attempt, maker: key().id() },
         Report::Evaluated {
             job,
@@ -177,6 +184,7 @@ pub fn works() -> Vec<Work> {
                 round: 3,
                 norm_limits: vec![70_000, 1 << 40],
                 summands: vec![summand(Form::Sum(32))],
+                alike: vec![key().id()],
                 withdrawn: vec![],
                 withdraws: vec![Summand { first_vnode: 0, ..summand(Form::Contribution) }],
             })),

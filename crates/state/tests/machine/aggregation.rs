@@ -21,7 +21,14 @@ pub fn vote(fleet: &mut Fleet, node: usize, what: &[u8]) -> Result<Vec<Event>, R
     let (job, round, attempt) = (running.job, running.round, aggregating.attempt);
     fleet.report(
         node,
-        Report::Aggregated { job, round, attempt, checkpoint: Digest::of(what), left_out: vec![] },
+        Report::Aggregated {
+            job,
+            round,
+            attempt,
+            checkpoint: Digest::of(what),
+            left_out: vec![],
+            alike: vec![],
+        },
     )
 }
 
@@ -168,8 +175,14 @@ fn at_the_deadline_who_answered_decides_and_who_is_late_can_still_hold() {
     assert_eq!(fleet.state.holders(&checkpoint), fleet.ids([0, 3, 4]));
     assert_eq!(fleet.report(2, late), Ok(vec![]));
     assert_eq!(fleet.state.holders(&checkpoint), fleet.ids([0, 2, 3, 4]));
-    let other =
-        Report::Aggregated { job, round, attempt, checkpoint: Digest::of(b"other"), left_out: vec![] };
+    let other = Report::Aggregated {
+        job,
+        round,
+        attempt,
+        checkpoint: Digest::of(b"other"),
+        left_out: vec![],
+        alike: vec![],
+    };
     assert!(matches!(fleet.report(1, other), Err(Refusal::OtherCheckpoint { .. })));
 }
 
@@ -216,8 +229,14 @@ fn a_contribution_of_a_lost_node_is_dropped_on_the_first_complaint() {
     assert_eq!(events[0], Event::ContributionMissed { job, round: 0, node, why });
     let contributors = fleet.ids([0, 2]);
     assert_eq!(events[1], Event::RoundSealed { job, round: 0, attempt: 1, contributors, tokens: 2 * 768 });
-    let old =
-        Report::Aggregated { job, round: 0, attempt: 0, checkpoint: checkpoint(&before), left_out: vec![] };
+    let old = Report::Aggregated {
+        job,
+        round: 0,
+        attempt: 0,
+        checkpoint: checkpoint(&before),
+        left_out: vec![],
+        alike: vec![],
+    };
     assert!(matches!(fleet.report(2, old), Err(Refusal::NotAssigned { .. })), "an old attempt");
     fleet.step(0);
     fleet.step(2);

@@ -253,7 +253,14 @@ impl Fleet {
         }
         let fetched = summands.iter().flat_map(|given| given.updates.iter().map(|update| update.update));
         self.nodes[node].blobs.extend(fetched);
-        vec![Report::Aggregated { job, round, attempt, checkpoint: checkpoint(aggregate), left_out: vec![] }]
+        vec![Report::Aggregated {
+            job,
+            round,
+            attempt,
+            checkpoint: checkpoint(aggregate),
+            left_out: vec![],
+            alike: vec![],
+        }]
     }
 
     fn sum_honestly(&mut self, node: usize, work: &Sum) -> Vec<Report> {

@@ -225,9 +225,14 @@ impl History {
     fn lie(&mut self, lie: &Lie) {
         let (fleet, liar) = (&mut self.fleet, self.liar);
         let report = match (lie, fleet.work(liar)) {
-            (Lie::Checkpoint, Work::Aggregate(Aggregate { job, round, attempt, .. })) => {
-                Report::Aggregated { job, round, attempt, checkpoint: Digest::of(b"lie"), left_out: vec![] }
-            }
+            (Lie::Checkpoint, Work::Aggregate(Aggregate { job, round, attempt, .. })) => Report::Aggregated {
+                job,
+                round,
+                attempt,
+                checkpoint: Digest::of(b"lie"),
+                left_out: vec![],
+                alike: vec![],
+            },
             (Lie::Tokens, Work::Train(window)) => {
                 let mut lie = commitment(window, fleet.key(liar));
                 lie.outcome.tokens *= 3;

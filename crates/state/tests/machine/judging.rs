@@ -106,7 +106,9 @@ fn a_checkpoint_for_which_no_more_stand_than_against_it_is_not_believed() {
         (work.job, work.round, work.attempt)
     };
     let checkpoint = Digest::of(b"with garbage in it");
-    fleet.report(3, Report::Aggregated { job, round, attempt, checkpoint, left_out: vec![] }).unwrap();
+    fleet
+        .report(3, Report::Aggregated { job, round, attempt, checkpoint, left_out: vec![], alike: vec![] })
+        .unwrap();
     fleet.lose(1);
     fleet.lose(2);
     let news = fleet.news();

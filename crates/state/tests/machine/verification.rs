@@ -356,7 +356,9 @@ fn sweep_without(fleet: &mut Fleet, sees: impl Fn(usize) -> bool) {
                 let given = work.summands.iter().map(|summand| summand.node);
                 let left_out = given.filter(|maker| *maker == fleet.id(LIAR)).collect();
                 let checkpoint = fleet::checkpoint(&work);
-                fleet.report(node, Report::Aggregated { job, round, attempt, checkpoint, left_out }).unwrap();
+                let alike = Vec::new();
+                let report = Report::Aggregated { job, round, attempt, checkpoint, left_out, alike };
+                fleet.report(node, report).unwrap();
             }
             _ => fleet.step(node),
         }
@@ -397,6 +399,41 @@ fn what_has_nothing_to_do_with_the_others_does_not_count_and_is_trained_again_wi
 }
 
 #[test]
+fn contributions_that_are_alike_count_and_their_windows_are_trained_again_without_a_lot() {
+    let mut fleet = Fleet::running(NODES, RoundPlan { verified_in_1000: 1, ..plan() });
+    let twins = || [LIAR, LIAR + 1];
+    while fleet.state.running().unwrap().round == 0 {
+        for node in 0..NODES {
+            let Work::Aggregate(work) = fleet.work(node) else {
+                fleet.step(node);
+                continue;
+            };
+            let Aggregate { job, round, attempt, .. } = work;
+            let checkpoint = fleet::checkpoint(&work);
+            // One lies about somebody else.
+            let alike =
+                if node == 0 { vec![fleet.id(NODES - 1)] } else { twins().map(|at| fleet.id(at)).into() };
+            let report = Report::Aggregated { job, round, attempt, checkpoint, left_out: vec![], alike };
+            fleet.report(node, report).unwrap();
+        }
+    }
+    assert!(!fleet.news().iter().any(|event| matches!(event, Event::ContributionMissed { .. })));
+    assert!(twins().iter().all(|twin| fleet.state.nodes()[&fleet.id(*twin)].account.rounds == 1));
+    while fleet.state.running().unwrap().round < 4 {
+        fleet.sweep();
+    }
+    let verified = |event: &Event| match event {
+        Event::WindowVerified { maker, round, .. } => Some((*maker, *round)),
+        _ => None,
+    };
+    let mut verified: Vec<_> = fleet.news().iter().filter_map(verified).collect();
+    let mut expected = twins().map(|at| (fleet.id(at), 0));
+    verified.sort();
+    expected.sort();
+    assert_eq!(verified, expected);
+}
+
+#[test]
 fn half_of_the_voters_leave_nobody_out() {
     let mut fleet = Fleet::running(NODES, plan());
     while fleet.state.running().unwrap().round == 0 {
@@ -414,6 +451,9 @@ fn who_contributed_nothing_cannot_be_left_out() {
     let Aggregate { job, round, attempt, .. } = work;
     let (checkpoint, left_out) =
         (fleet::checkpoint(&work), vec![zoo_protocol::NodeKey::from_seed([99; 32]).id()]);
-    let refused = fleet.report(0, Report::Aggregated { job, round, attempt, checkpoint, left_out });
-    assert!(matches!(refused, Err(Refusal::Invalid(_))), "{refused:?}");
+    for (left_out, alike) in [(left_out.clone(), vec![]), (vec![], left_out)] {
+        let report = Report::Aggregated { job, round, attempt, checkpoint, left_out, alike };
+        let refused = fleet.report(0, report);
+        assert!(matches!(refused, Err(Refusal::Invalid(_))), "{refused:?}");
+    }
 }

@@ -100,7 +100,14 @@ impl Network {
             }
             Work::Aggregate(Aggregate { job, round, attempt, .. }) => {
                 let checkpoint = Digest::of(&encode(&(job, round)));
-                Report::Aggregated { job, round, attempt, checkpoint, left_out: Vec::new() }
+                Report::Aggregated {
+                    job,
+                    round,
+                    attempt,
+                    checkpoint,
+                    left_out: Vec::new(),
+                    alike: Vec::new(),
+                }
             }
             Work::Evaluate(Evaluate { job, round, shard, .. }) => {
                 let nats_bits = 1000f64.to_bits();

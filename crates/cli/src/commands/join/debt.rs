@@ -154,6 +154,7 @@ mod tests {
             attempt: 0,
             checkpoint: Digest::of(b"any"),
             left_out: Vec::new(),
+            alike: Vec::new(),
         };
         for (next, waits) in [(evaluate(), Duration::ZERO), (Work::Idle, FETCHED_MAX)] {
             let debt = Debt::default();

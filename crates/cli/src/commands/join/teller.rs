@@ -257,16 +257,20 @@ fn reported(report: &Report) -> String {
             }
             Err(cause) => cause.to_string(),
         },
-        Report::Aggregated { round, checkpoint, left_out, .. } => {
-            let left_out: Vec<String> = left_out.iter().map(NodeId::short).collect();
-            let without = match &left_out[..] {
-                [] => String::new(),
-                nodes => format!(
-                    ", without what came from {}: it has nothing to do with the rest",
-                    nodes.join(", ")
-                ),
-            };
-            format!("round {}: aggregated to checkpoint {}{without}", round + 1, checkpoint.short())
+        Report::Aggregated { round, checkpoint, left_out, alike, .. } => {
+            let names = |nodes: &[NodeId]| nodes.iter().map(NodeId::short).collect::<Vec<_>>().join(", ");
+            let mut sentence =
+                format!("round {}: aggregated to checkpoint {}", round + 1, checkpoint.short());
+            if !left_out.is_empty() {
+                let nodes = names(left_out);
+                sentence += &format!(
+                    ", without what came from {nodes}: it has nothing to do with the rest, or was given before"
+                );
+            }
+            if !alike.is_empty() {
+                sentence += &format!("; what came from {} is alike and counts as one", names(alike));
+            }
+            sentence
         }
         Report::Missing { round, maker, .. } => {
             format!("round {}: nobody has what {} made", round + 1, maker.short())
@@ -366,9 +370,9 @@ fn report_line(report: &Report) -> Value {
             let bytes: String = encode(sealed).iter().map(|byte| format!("{byte:02x}")).collect();
             json!({ "event": "trained", "sealed_commitment": bytes })
         }
-        Report::Aggregated { round, attempt, checkpoint, left_out, .. } => json!({
+        Report::Aggregated { round, attempt, checkpoint, left_out, alike, .. } => json!({
             "event": "aggregated", "round": round, "attempt": attempt, "checkpoint": checkpoint,
-            "left_out": left_out,
+            "left_out": left_out, "alike": alike,
         }),
         Report::Missing { round, attempt, maker, .. } => json!({
             "event": "missing", "round": round, "attempt": attempt, "maker": maker,
