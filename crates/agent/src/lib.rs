@@ -178,7 +178,9 @@ impl Agent {
         let window = match &self.work {
             Work::Train(window) => window,
             Work::Verify(work) => work.window.as_ref(),
-            Work::Idle | Work::Aggregate(_) | Work::Sum(_) | Work::Evaluate(_) => return None,
+            Work::Idle | Work::Aggregate(_) | Work::Sum(_) | Work::Evaluate(_) | Work::Benchmark(_) => {
+                return None;
+            }
         };
         let (job, round) = needs::round_of(&self.work).filter(|_| window.network != self.network)?;
         let (named, joined) = (window.network.short(), self.network.short());

@@ -163,7 +163,16 @@ fn round(spec: &TrainingSpec, base: &Checkpoint, round: u32, results: &[&WindowR
     let (updates, norms) = given(results.iter().copied());
     let contributions = contributions(round, results, &updates, &norms);
     let norm_limits = &norm_limits(&norms);
-    aggregate(AggregateTask { spec, base, round, step: 9, norm_limits, summands: &contributions }).unwrap()
+    aggregate(AggregateTask {
+        spec,
+        base,
+        round,
+        step: 9,
+        norm_limits,
+        summands: &contributions,
+        amendment: None,
+    })
+    .unwrap()
 }
 
 /// Parameters of every VNode.

@@ -225,7 +225,8 @@ fn what_was_wrong_under_the_old_key_convicts_the_new_one_and_quarantine_goes_alo
                 Work::Aggregate(work) => {
                     let (job, round, attempt, left_out) = (work.job, work.round, work.attempt, vec![old]);
                     let checkpoint = fleet::checkpoint(&work);
-                    let report = Report::Aggregated { job, round, attempt, checkpoint, left_out };
+                    let report =
+                        Report::Aggregated { job, round, attempt, checkpoint, left_out, alike: vec![] };
                     fleet.report(node, report).unwrap();
                 }
                 _ => fleet.step(node),

@@ -243,7 +243,10 @@ fn what_has_nothing_to_do_with_the_others_is_trained_again_whoever_vouches() {
                     let (job, round, attempt, left_out) = (work.job, work.round, work.attempt, vec![trusted]);
                     let checkpoint = fleet::checkpoint(&work);
                     fleet
-                        .report(node, Report::Aggregated { job, round, attempt, checkpoint, left_out })
+                        .report(
+                            node,
+                            Report::Aggregated { job, round, attempt, checkpoint, left_out, alike: vec![] },
+                        )
                         .unwrap();
                 }
                 _ => fleet.step(node),
