@@ -22,8 +22,10 @@ use crate::aggregate::NormLimit;
 pub(crate) const UPDATES_MIN: usize = 3;
 /// Who agrees by less than this part of what is usual is left out.
 const USUAL_PART: f64 = 0.25;
-/// Updates are alike whose distance, one less their cosine, is below this part of what is usual. Measured, of honest ones the nearest had four fifths.
-pub(crate) const NEAR_PART: f64 = 0.25;
+/// Updates are alike whose distance, one less their cosine, is below this part of what is usual. Measured, of honest ones the nearest had seven tenths.
+const NEAR_PART: f64 = 0.25;
+/// Where the usual distance is below this, all say the same, and what is nearer is so by rounding.
+const DISTANCE_MIN: f64 = 1.0 / 1024.0;
 /// Cosines of updates of `n` elements that have nothing to do with each other are about `1 / sqrt(n)`: below so many times that, nothing is usual.
 const NOISE: f64 = 8.0;
 
@@ -111,7 +113,7 @@ impl Agreement {
         let pairs = counted.iter().enumerate();
         let pairs = pairs.flat_map(|(at, &one)| counted[at + 1..].iter().map(move |&other| (one, other)));
         let distance = |(one, other): (usize, usize)| 1.0 - self.cosine(one, other);
-        let near = NEAR_PART * median(pairs.clone().map(distance));
+        let near = near(median(pairs.clone().map(distance)));
         let mut copies = vec![0; self.replicas];
         counted.iter().for_each(|&one| copies[one] = 1);
         if counted.len() >= UPDATES_MIN {
@@ -122,6 +124,11 @@ impl Agreement {
         }
         copies
     }
+}
+
+/// Below which distance two are alike, where this one is usual.
+pub(crate) fn near(usual: f64) -> f64 {
+    if usual < DISTANCE_MIN { f64::NEG_INFINITY } else { NEAR_PART * usual }
 }
 
 /// Of a product, and of both with themselves; 0 if one of them says nothing.
@@ -258,9 +265,11 @@ mod tests {
     }
 
     #[test]
-    fn of_two_neither_is_a_copy() {
-        let same = [update(0, 1.0), update(0, 1.0)];
-        assert_eq!(agreement(&same).copies(&[0, 1]), [1, 1]);
+    fn where_all_say_the_same_and_of_two_nobody_is_a_copy() {
+        for count in 2..8 {
+            let same = vec![update(0, 1.0); count];
+            assert_eq!(agreement(&same).copies(&Vec::from_iter(0..count)), vec![1; count]);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //!
 //! Products are those of sketches ([`Memory`]), whole numbers times powers of two, added in the order of VNodes: every machine finds the same.
 
-use crate::agreement::{NEAR_PART, UPDATES_MIN, cosine_of, median};
+use crate::agreement::{UPDATES_MIN, cosine_of, median, near};
 use crate::{Memory, Sketch, UpdateError};
 
 /// Of fewer buckets, over all VNodes, nothing is known again.
@@ -76,7 +76,7 @@ impl Recurrence {
                 distances.fold(f64::INFINITY, f64::min)
             };
             let nearest: Vec<f64> = (0..self.replicas).map(nearest).collect();
-            let near = NEAR_PART * median(nearest.iter().copied());
+            let near = near(median(nearest.iter().copied()));
             repeated.iter_mut().zip(nearest).for_each(|(repeated, nearest)| *repeated |= nearest < near);
         }
         (0..self.replicas).filter(|&one| repeated[one]).collect()

@@ -193,6 +193,13 @@ impl JobEvidence {
                     let role = format!("the momentum of vnode {} of the {which} checkpoint", vnode.id);
                     roles.insert(momentum.digest, role);
                 }
+                if let Some(memory) = vnode.memory {
+                    let role = format!(
+                        "what is remembered of updates of vnode {} of the {which} checkpoint",
+                        vnode.id
+                    );
+                    roles.insert(memory.digest, role);
+                }
             }
         }
         roles
