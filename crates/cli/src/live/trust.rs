@@ -126,7 +126,7 @@ impl TrustView {
     pub fn on_the_machine_of(&self, node: &NodeId) -> Vec<NodeId> {
         let platform = |standing: &Standing| standing.attested.map(|attestation| attestation.platform);
         let Some(own) = self.nodes.get(node).and_then(platform) else { return Vec::new() };
-        let same = self.nodes.iter().filter(|(id, other)| *id != node && platform(other) == Some(own));
+        let same = self.nodes.iter().filter(|&(id, other)| id != node && platform(other) == Some(own));
         same.map(|(id, _)| *id).collect()
     }
 

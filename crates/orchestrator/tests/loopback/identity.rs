@@ -56,6 +56,8 @@ async fn trusting(directory: &std::path::Path) -> Orchestrator {
 
 /// What comes of a worker's message, beside its work.
 async fn answer(stream: &mut Stream, message: ToOrchestrator) -> FromOrchestrator {
+    // However long the last answer took, it is still there.
+    stream.send(&heartbeat(1)).await.unwrap();
     stream.send(&message).await.unwrap();
     loop {
         match within(QUICK, stream.recv()).await.unwrap().unwrap() {
@@ -83,12 +85,12 @@ async fn a_node_goes_on_under_another_key_and_the_old_one_is_let_in_no_more_also
     let mut watch = watcher.watch(0).await.unwrap();
     let (before, after) = (endpoint(20).await, endpoint(21).await);
     let (old, new, network) = (key(20).id(), key(21).id(), orchestrator.ticket().node);
-    let mut stream = join(&before, orchestrator.ticket()).await;
     let foreign = Succession::declare(key(1).id(), &key(20), &key(21));
     match watcher.declare(foreign).await {
         Err(ClientError::Distrusted(why)) => assert!(why.contains("it is foreign"), "{why}"),
         other => panic!("{other:?}"),
     }
+    let mut stream = join(&before, orchestrator.ticket()).await;
     let succession = || Succession::declare(network, &key(20), &key(21));
     for _ in 0..3 {
         watcher.declare(succession()).await.unwrap();
