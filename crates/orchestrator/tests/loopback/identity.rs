@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use zoo_content::{BlobStore, Digest};
+use zoo_content::Digest;
 use zoo_network::Endpoint;
 use zoo_orchestrator::{ClientError, EvidenceCheck, Orchestrator, OrchestratorOptions, Whose};
 use zoo_protocol::{
