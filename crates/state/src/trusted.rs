@@ -141,8 +141,8 @@ impl State {
         events: &mut Vec<Event>,
     ) -> Result<(), Refusal> {
         let (operator, credential) = (sealed.signer(), Credential::id_of(sealed));
-        let Credential { node, build, valid_from_s, valid_until_s, .. } =
-            Declaration::credential(sealed, self.here()?)?;
+        let said = Declaration::credential(sealed, self.here()?)?;
+        let Credential { node, valid_from_s, valid_until_s, .. } = said;
         let now_s = now_ms / 1000;
         if !self.trusted.operators.contains(&operator) {
             return Err(Refusal::UntrustedOperator(operator));
@@ -154,14 +154,14 @@ impl State {
             return Err(Refusal::CredentialTime { from_s: valid_from_s, until_s: valid_until_s, now_s });
         }
         let known = self.nodes.get(&node).ok_or(Refusal::UnknownNode(node))?;
-        if known.profile.software != build.version {
-            let (says, named) = (known.profile.software.clone(), build.version);
+        if known.profile.software != said.build.version {
+            let (says, named) = (known.profile.software.clone(), said.build.version);
             return Err(Refusal::OtherSoftware { node, says, named });
         }
-        // Who brings an older one again takes nothing away.
-        let is_older = |held: &Vouched| held.valid_until_s >= valid_until_s && held.operator == operator;
-        if !self.trusted.vouched.get(&node).is_some_and(is_older) {
-            self.trusted.vouched.insert(node, Vouched { operator, credential, build, valid_until_s });
+        if !self.holds_longer(&said) {
+            self.trusted
+                .vouched
+                .insert(node, Vouched { operator, credential, build: said.build, valid_until_s });
             events.push(Event::NodeVouched { node, operator, credential, valid_until_s });
         }
         Ok(())
@@ -227,13 +227,23 @@ impl State {
         }
     }
 
+    /// Whether somebody's word for the same node and software holds at least as long: who brings an older one again changes nothing.
+    fn holds_longer(&self, said: &Credential) -> bool {
+        let Trusted { operators, vouched, .. } = &self.trusted;
+        vouched.get(&said.node).is_some_and(|held| {
+            let is_for_the_same =
+                operators.contains(&held.operator) && held.build.version == said.build.version;
+            is_for_the_same && held.valid_until_s >= said.valid_until_s
+        })
+    }
+
     /// Whether a declaration has been heard, so that nothing comes of it.
     pub(crate) fn has_heard_of_trust(&self, declaration: &Declaration) -> bool {
         match declaration {
-            Declaration::Credential(sealed) => {
-                let held = (sealed.signer(), Credential::id_of(sealed));
-                self.trusted.vouched.values().any(|it| (it.operator, it.credential) == held)
-            }
+            Declaration::Credential(sealed) => sealed.open().is_ok_and(|said| {
+                let is_void = self.trusted.void.contains_key(&(sealed.signer(), Credential::id_of(sealed)));
+                !is_void && Some(said.network) == self.network && self.holds_longer(&said)
+            }),
             Declaration::Revocation(sealed) => sealed.open().is_ok_and(|revocation| {
                 self.trusted.void.contains_key(&(sealed.signer(), revocation.credential))
             }),
