@@ -266,10 +266,12 @@ impl State {
         let is_late = now_ms >= sitting.since_ms.saturating_add(sitting.terms.answer_ms);
         let mut late = Vec::new();
         sitting.candidates.retain(|id, candidate| {
-            if candidate.asked.is_none() {
+            // Who has answered everything may go; who waits for the next part has to be there for it.
+            if candidate.pledged.len() == Part::ALL.len() {
                 return true;
             }
             let is_excused = !self.is_live(id) || self.is_suspect(id) || self.work_of_job(id) != Work::Idle;
+            let is_late = is_late && candidate.asked.is_some();
             late.extend((is_late && !is_excused).then_some(*id));
             !is_late && !is_excused
         });

@@ -190,6 +190,22 @@ fn a_benchmark_gives_way_to_work_and_costs_nothing_then() {
 }
 
 #[test]
+fn who_has_answered_and_is_lost_before_the_next_part_is_not_waited_for() {
+    let mut fleet = all_here(3);
+    open(&mut fleet).unwrap();
+    (0..2).for_each(|node| fleet.step(node));
+    fleet.lose(1);
+    fleet.step(2);
+    assert_eq!(fleet.state.sitting().unwrap().candidates.len(), 2);
+    for _ in 1..Part::ALL.len() {
+        [0, 2].into_iter().for_each(|node| fleet.step(node));
+    }
+    draw_checkers(&mut fleet).unwrap();
+    check(&mut fleet, 3);
+    assert_eq!([0, 1, 2].map(|node| rating(&fleet, node).is_some()), [true, false, true]);
+}
+
+#[test]
 fn sittings_are_rare_and_ratings_are_measured_again() {
     let mut fleet = all_here(2);
     assert_eq!(fleet.state.draw_wanted(fleet.now_ms), Some(Draw::Benchmarks));
