@@ -334,7 +334,10 @@ fn check_training(state: &State, running: &Running, training: &Training) -> Chec
     let (mut end, mut in_step) = (None, 0u64);
     let (inner_steps, ahead_steps) = (running.tempo.steps_from_base(), running.tempo.ahead_steps);
     ensure(running.step_after() <= plan.steps, || "the round ends after the job".into())?;
-    for (id, seat) in &training.seats {
+    // A node that goes on under another key keeps its share, and has another place among the ids.
+    let mut seats: Vec<_> = training.seats.iter().collect();
+    seats.sort_by_key(|(_, seat)| seat.share.first_sequence);
+    for (id, seat) in seats {
         let share = &seat.share;
         ensure(end.is_none_or(|end| end == share.first_sequence), || {
             format!("{id:?} has a gap before its share")
