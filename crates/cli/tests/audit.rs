@@ -103,7 +103,7 @@ fn a_job_comes_out_again_from_its_pack_and_one_bit_changed_anywhere_is_found_whe
             }
         });
     }
-    for what in ["is damaged at command 2: its digest does not match", "holds another event 2"] {
+    for what in ["is damaged at command 3: its digest does not match", "holds another event 3"] {
         assert!(found.contains(what), "{what} in\n{found}");
     }
 

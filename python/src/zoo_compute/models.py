@@ -174,6 +174,9 @@ class Job:
     """When it will be done if it goes on like this."""
     ended_ms: int | None = None
     """When it was over."""
+    final_rounds: int | None = None
+    """Of these, so many from the first on are final: it is settled what comes of all their windows, and nothing is
+    taken back out of them. Known while it runs."""
     loss: float | None = None
     """Mean training loss of the last finished round, nats per token."""
     of_rounds: int | None = None
@@ -209,6 +212,7 @@ class Job:
             checkpoint=given.maybe("checkpoint", text),
             done_ms=given.maybe("done_ms", whole),
             ended_ms=given.maybe("ended_ms", whole),
+            final_rounds=given.maybe("final_rounds", whole),
             loss=given.maybe("loss", number),
             of_rounds=given.maybe("of_rounds", whole),
             profile=given.maybe("profile", text),
