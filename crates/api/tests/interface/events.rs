@@ -54,7 +54,7 @@ async fn a_watcher_that_loses_its_connection_misses_nothing() {
     let first = bench.submit("first").await.json()["id"].as_str().unwrap().to_owned();
     let mut whole = Watcher::start(&bench, "/v1/events", "").await;
     let (at, kind) = whole.next().await.unwrap();
-    assert_eq!((at, kind.as_str()), (0, "job_accepted"));
+    assert_eq!((at, kind.as_str()), (0, "network_named"));
 
     // One is cut after every event and comes back with the number of the last.
     let mut seen = Vec::new();
@@ -73,7 +73,7 @@ async fn a_watcher_that_loses_its_connection_misses_nothing() {
     while seen.last().is_none_or(|(_, kind)| kind != "job_stopped") {
         seen.push(resumed.next().await.unwrap());
     }
-    let mut all = vec![(0, "job_accepted".to_owned())];
+    let mut all = vec![(0, "network_named".to_owned())];
     while all.last().is_none_or(|(_, kind)| kind != "job_stopped") {
         all.push(whole.next().await.unwrap());
     }
