@@ -65,7 +65,7 @@ fn train(topology: Topology, lie: Lie) -> Trained {
             contribution_deadline_ms: 1_000_000,
             topology,
             overlap: true,
-            verified_in_1000: 300,
+            verified_in_1000: 600,
             trust_discount: 4,
         },
         checkpoints: CheckpointPlan::default(),

@@ -61,7 +61,8 @@ async fn answer(stream: &mut Stream, message: ToOrchestrator) -> FromOrchestrato
     stream.send(&message).await.unwrap();
     loop {
         match within(QUICK, stream.recv()).await.unwrap().unwrap() {
-            FromOrchestrator::Work { .. } | FromOrchestrator::Keep { .. } => {}
+            FromOrchestrator::Work { .. } | FromOrchestrator::Keep { .. } | FromOrchestrator::Standing(_) => {
+            }
             answer => return answer,
         }
     }

@@ -26,7 +26,7 @@ pub fn key(seed: u8) -> NodeKey {
 }
 
 /// Seed of every orchestrator's key.
-pub const NETWORK: u8 = 42;
+pub const NETWORK: u8 = 200;
 
 pub fn options(directory: &Path) -> OrchestratorOptions {
     let secret: String = key(NETWORK).seed().iter().map(|byte| format!("{byte:02x}")).collect();

@@ -35,7 +35,7 @@ async fn a_watch_replays_in_order_without_gaps_and_goes_on_live() {
         assert_eq!(sequence, all.len() as u64);
         all.push(event);
     }
-    assert!(matches!(all[0], Event::NodeJoined { .. } | Event::JobAccepted { .. }), "{:?}", all[0]);
+    assert!(matches!(all[0], Event::NetworkNamed { .. }), "{:?}", all[0]);
     for from in [1, 255, 256, 257, events - 1] {
         let mut watch = watcher.watch(from).await.unwrap();
         assert_eq!(next_event(&mut watch).await, (from, all[from as usize].clone()));
