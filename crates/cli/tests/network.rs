@@ -193,7 +193,7 @@ fn a_journal_is_verified_and_printed_and_a_changed_byte_is_found() {
         bytes[entry] ^= 1;
     }
     std::fs::write(&path, bytes).unwrap();
-    verify().refuses("is damaged at command 0: its digest does not match");
+    verify().refuses("is damaged at command 1: its digest does not match");
 }
 
 #[test]
