@@ -18,7 +18,9 @@ use zoo_protocol::{Amendment, Form, NodeId, Summand};
 
 use crate::aggregation::Attempt;
 use crate::limits::MAX_WORK_BYTES;
-use crate::{Aggregating, Answer, Contribution, Event, Gathering, Phase, Refusal, Running, State};
+use crate::{
+    Aggregating, Answer, Contribution, Event, Gathering, Phase, Refusal, Running, State, Unverified,
+};
 
 /// What a round that is not final was made of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,6 +125,12 @@ impl Running {
             }
             !is_meant(round)
         });
+    }
+
+    /// The job is over: what is not settled by then is not settled any more.
+    pub(crate) fn leave_unsettled(&mut self, events: &mut Vec<Event>) {
+        self.close_checks(|_| true, Unverified::JobOver, events);
+        self.give_up_amending(|_| true, events);
     }
 
     /// Rounds become final of which all windows are settled, and nothing is to be taken back.

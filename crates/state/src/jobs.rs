@@ -5,7 +5,7 @@ use zoo_content::Digest;
 use zoo_protocol::{JobDescription, JobId};
 
 use crate::limits::{MAX_FINISHED_JOBS, MAX_QUEUED_JOBS, check_job};
-use crate::{Event, Failure, Phase, Refusal, Running, State, Stop, Unverified};
+use crate::{Event, Failure, Phase, Refusal, Running, State, Stop};
 
 /// A job that is over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,7 +144,7 @@ impl State {
         if running.step < running.description.plan.steps {
             return self.stop_job(Queued::Begun(Box::new(running)), Stop::Budget, events);
         }
-        running.close_checks(|_| true, Unverified::JobOver, events);
+        running.leave_unsettled(events);
         let Running { job, base: checkpoint, tokens, description, .. } = running;
         events.push(Event::JobFinished { job, checkpoint, tokens });
         self.remember(FinishedJob { job, description, tokens, outcome: Outcome::Finished { checkpoint } });
@@ -152,7 +152,7 @@ impl State {
 
     pub(crate) fn fail_job(&mut self, why: Failure, events: &mut Vec<Event>) {
         let Some(mut running) = self.running.take() else { return };
-        running.close_checks(|_| true, Unverified::JobOver, events);
+        running.leave_unsettled(events);
         let Running { job, tokens, description, .. } = running;
         events.push(Event::JobFailed { job, why: why.clone() });
         self.remember(FinishedJob { job, description, tokens, outcome: Outcome::Failed(why) });

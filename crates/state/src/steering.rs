@@ -11,7 +11,7 @@ use zoo_protocol::{JobDescription, JobId};
 
 use crate::jobs::Queued;
 use crate::limits::MAX_QUEUED_JOBS;
-use crate::{Event, FinishedJob, JobStatus, Outcome, Refusal, Running, State, Stop, Unverified};
+use crate::{Event, FinishedJob, JobStatus, Outcome, Refusal, Running, State, Stop};
 
 /// What its owner wants of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,7 +81,7 @@ impl State {
     /// The job ends before its last step.
     pub(crate) fn stop_job(&mut self, mut job: Queued, why: Stop, events: &mut Vec<Event>) {
         if let Queued::Begun(running) = &mut job {
-            running.close_checks(|_| true, Unverified::JobOver, events);
+            running.leave_unsettled(events);
         }
         let (tokens, checkpoint) = match &job {
             Queued::New(_) => (0, None),

@@ -2,7 +2,7 @@
 
 use zoo_content::Digest;
 use zoo_protocol::{Aggregate, Amendment, NodeId, Report, RoundPlan, Work};
-use zoo_state::{Event, Phase, Refusal};
+use zoo_state::{Command, Event, Phase, Refusal, Steer};
 
 use crate::fleet::{self, Fleet};
 
@@ -161,4 +161,14 @@ fn who_is_not_asked_to_amend_cannot_say_that_it_cannot() {
     };
     let refused = fleet.report(0, Report::Unamendable { job, round, attempt });
     assert!(matches!(refused, Err(Refusal::NotAssigned { .. })), "{refused:?}");
+}
+
+#[test]
+fn what_was_not_taken_back_when_the_job_ends_stays_and_the_journal_says_so() {
+    let (mut fleet, _, amendment) = amending();
+    fleet.news();
+    let (job, now_ms) = (fleet.state.running().unwrap().job, fleet.now_ms);
+    fleet.apply(Command::JobSteered { job, steer: Steer::Cancel, now_ms }).unwrap();
+    let stays = withdrawals(&fleet.news());
+    assert_eq!(stays.first(), Some(&(amendment.round, fleet.id(LIAR), None)), "{stays:?}");
 }
