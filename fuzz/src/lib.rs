@@ -175,7 +175,9 @@ pub fn replica_state(bytes: &[u8]) {
     static TASK: LazyLock<(TrainingSpec, Dataset)> = LazyLock::new(replica);
     let (spec, data) = &*TASK;
     let share = Share { first_sequence: 0, sequences_per_step: 1, inner_steps: 1 };
+    let facts = zoo_training::kept_facts(bytes);
     if let Ok(lead) = Lead::restore(spec, data, bytes, 1, share) {
+        assert!(facts.is_ok_and(|facts| facts.parameters));
         assert!(lead.is(&Digest::of(bytes), 1, share));
     }
 }
@@ -229,6 +231,17 @@ pub fn spec(bytes: &[u8]) {
 
 pub fn data_manifest(bytes: &[u8]) {
     let _ = zoo_data::Manifest::from_bytes(bytes);
+}
+
+pub fn network_file(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match zoo_definition::NetworkFile::read(text) {
+        Ok(file) => {
+            assert_eq!(file.text, text, "a file is kept word for word");
+            assert!(zoo_definition::svg(&file.definition).ends_with("</svg>\n"));
+        }
+        Err(refusal) => assert!(refusal.line.is_some() && !refusal.hint.is_empty(), "{refusal}"),
+    }
 }
 
 pub fn tokenizer(bytes: &[u8]) {

@@ -7,7 +7,7 @@ use std::path::Path;
 use zoo_attest::Evidence;
 use zoo_content::{Digest, InclusionProof};
 
-use zoo_dispute::{Flip, Forgery, Knowledge, Player, Replay, Side, Terms, Window, check, play};
+use zoo_dispute::{Flip, Forgery, Knowledge, Player, Replay, Side, Terms, check, play};
 use zoo_protocol::{NodeKey, Peer, encode};
 use zoo_state::{Command, State};
 use zoo_training::{Share, Trainer, WindowTask, train_window};
@@ -19,6 +19,11 @@ use crate::{ASK, COLLATERAL, FileEntry, KEEP, QUOTE, REPORT, Snapshot, VCEK, hea
 
 const GOLDEN: &str = include_str!("../../crates/protocol/tests/protocol/golden.txt");
 const JOURNAL: &str = include_str!("../../crates/state/tests/machine/journal-v1.hex");
+const NETWORKS: [(&str, &[u8]); 3] = [
+    ("heads", include_bytes!("../../examples/networks/heads-tiny.yaml")),
+    ("attention", include_bytes!("../../examples/networks/attention-tiny.yaml")),
+    ("mlp", include_bytes!("../../examples/networks/mlp-tiny.yaml")),
+];
 const SPEC: &[u8] = include_bytes!("../../crates/training/tests/fixtures/spec-1.json");
 
 /// Writes all of them.
@@ -49,6 +54,9 @@ pub fn write_all() -> std::io::Result<()> {
     updates()?;
     models()?;
     write("spec", "1", SPEC)?;
+    for (name, network) in NETWORKS {
+        write("network", name, network)?;
+    }
     disputes()?;
     evidence()?;
     files()
@@ -59,15 +67,15 @@ fn disputes() -> std::io::Result<()> {
     let (spec, data) = replica();
     let base = Trainer::new(spec.clone(), &data).expect("they fit together").checkpoint();
     let share = Share { first_sequence: 0, sequences_per_step: 1, inner_steps: 2 };
-    let honest =
-        Replay::new(Window { spec: &spec, data: &data, base: &base, share }).expect("they fit together");
+    let window = WindowTask::first(&spec, &data, &base, share);
+    let honest = Replay::new(window).expect("they fit together");
     let flip = Flip { step: 1, tensor: 60, element: 2, bit: 22 };
     let mut liar = Player::new(Forgery::new(honest.clone(), flip));
     let keys = [1, 2, 3].map(|seed| NodeKey::from_seed([seed; 32]));
     let [maker, challenger, arbiter] = &keys;
     let terms = Terms {
         task: honest.task().clone(),
-        end: liar.end().expect("it trains"),
+        outcome: liar.outcome().expect("it trains"),
         maker: maker.id(),
         challenger: challenger.id(),
         begins_ms: 0,

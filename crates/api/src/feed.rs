@@ -124,7 +124,7 @@ impl Feed {
     async fn take_in(&self, from: u64, events: u64) -> Result<u64, zoo_orchestrator::JournalError> {
         let mut next = from;
         while next < events {
-            let page = self.handle.events(next).await?;
+            let page = self.handle.events_at_once(next).await?;
             if page.is_empty() {
                 break;
             }

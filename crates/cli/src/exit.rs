@@ -28,7 +28,21 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The reader of our output went away, as in `zoo ... | head`: not a failure.
+/// From here on a process whose output nobody reads any more ends, as in `zoo ... | head`: printing has no error to return, and says it by panicking.
+pub fn when_nobody_reads() {
+    let otherwise = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let said = panic.payload().downcast_ref::<String>();
+        if said
+            .is_some_and(|said| said.starts_with("failed printing to stdout") && said.contains("Broken pipe"))
+        {
+            std::process::exit(0);
+        }
+        otherwise(panic);
+    }));
+}
+
+/// The reader of our output went away: not a failure.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()

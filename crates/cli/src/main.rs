@@ -46,6 +46,7 @@ struct Global {
 }
 
 fn main() -> ExitCode {
+    exit::when_nobody_reads();
     let cli = Cli::parse();
     start_logging(cli.global.verbose);
     match prepare(&cli.global).and_then(|()| cli.command.run()) {

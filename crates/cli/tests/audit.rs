@@ -148,6 +148,11 @@ fn an_audit_says_what_it_did_in_words_and_what_it_could_not_do() {
         "round 3 was not done"
     );
 
+    let steps = audit(&bench, &["--steps", "1"]).succeeds().last_event("audited");
+    assert_eq!(steps["windows"], 2, "the round that the first step belongs to");
+    audit(&bench, &["--rounds", "4"]).refuses("it has 3 rounds, counted from 1");
+    audit(&bench, &["--steps", "100000-200000"]).refuses("the job has no such inner step");
+
     // What the third round starts from is not in the pack, and nothing is called equal that was not done.
     let middle = audit(&bench, &["--rounds", "3"]).refuses("cannot be checked");
     assert_eq!(middle.last_event("audited")["windows"], 0);

@@ -22,6 +22,16 @@ fn a_record_is_written_and_holds_until_a_byte_of_it_is_changed() {
     let told = bench.zoo(["dispute", "check", "dispute.zoo"]).succeeds().stdout;
     assert!(told.starts_with("the maker loses: step "), "{told}");
 
+    for (wrong, tensor) in [("update", "integers of "), ("kept", "unsaid now of ")] {
+        let arguments =
+            ["dispute", "rehearse", "--out", "other.zoo", "--steps", "3", "--wrong", wrong, "--json"];
+        let rehearsed = bench.zoo(arguments).succeeds().last_event("dispute");
+        assert_eq!((&rehearsed["loser"], &rehearsed["reason"]), (&"maker".into(), &"computation".into()));
+        assert!(rehearsed["tensor"].as_str().unwrap().starts_with(tensor), "{rehearsed}");
+    }
+    let dense = ["dispute", "rehearse", "--out", "x", "--wrong", "kept", "--update", "dense"];
+    bench.zoo(dense).refuses("hint: use --update sparse");
+
     let mut bytes = fs::read(bench.path("dispute.zoo")).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;

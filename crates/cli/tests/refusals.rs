@@ -513,7 +513,7 @@ async fn who_trains_on_other_data_than_its_own_is_convicted_by_those_who_train_i
     network.submit_rounds(12, &["rounds.minimum_nodes=2", "rounds.verified_in_1000=1000"]);
     let faults = network.faults_until_the_end().await;
     assert!(faults.len() == 1 && faults[0].contains("for its window of round"), "{faults:?}");
-    network.check_log("up", "node at fault", "2 nodes trained it again");
+    network.check_log("up", "node at fault", "3 nodes trained it again");
     let word = network.ticket.to_string();
     let trust = network.bench.zoo(["trust", "--network", &word, "--json"]).succeeds();
     let trust: serde_json::Value = serde_json::from_str(trust.stdout.trim()).unwrap();

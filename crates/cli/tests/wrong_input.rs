@@ -4,6 +4,7 @@ mod common;
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 
 use common::{Bench, Ran, files_below, text, tiny_run};
 
@@ -251,4 +252,14 @@ fn models_that_are_damaged() {
     fs::remove_file(model.join("model.safetensors")).unwrap();
     generate("run").refuses("there is no model.safetensors");
     bench.zoo(["generate", "run", "--temperature=-1"]).refuses("--temperature -1 is not possible");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let bench = Bench::new();
+    let mut child =
+        bench.command(["submit", "--schema"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let ran = child.wait_with_output().unwrap();
+    assert!(ran.status.success() && ran.stderr.is_empty(), "{}", String::from_utf8_lossy(&ran.stderr));
 }

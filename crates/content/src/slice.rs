@@ -94,9 +94,7 @@ impl Outline {
     fn value(&self, tree: &Range<u64>) -> ChainingValue {
         match halves(tree, self.leaf_bytes) {
             None => self.leaves[(tree.start / self.leaf_bytes) as usize],
-            Some((left, right)) => {
-                merge_subtrees_non_root(&self.value(&left), &self.value(&right), Mode::Hash)
-            }
+            Some((left, right)) => parent_of(&self.value(&left), &self.value(&right)),
         }
     }
 }
@@ -160,11 +158,8 @@ impl Reader {
         below[0].copy_from_slice(&bytes[..32]);
         below[1].copy_from_slice(&bytes[32..]);
         let [one, other] = &below;
-        let is = if is_root {
-            *merge_subtrees_root(one, other, Mode::Hash).as_bytes() == value
-        } else {
-            merge_subtrees_non_root(one, other, Mode::Hash) == value
-        };
+        let is =
+            if is_root { *root_of(one, other).as_bytes() == value } else { parent_of(one, other) == value };
         if !is {
             return Err(wrong);
         }
@@ -205,8 +200,19 @@ pub fn verify(
     if rest.is_empty() { Ok(leaves) } else { Err(SliceError::Length) }
 }
 
-fn value_of(leaf: &[u8], offset: u64) -> ChainingValue {
+/// The value of a leaf that is not the whole blob and begins at `offset`, a multiple of the leaves' size.
+pub fn value_of(leaf: &[u8], offset: u64) -> ChainingValue {
     blake3::Hasher::new().set_input_offset(offset).update(leaf).finalize_non_root()
+}
+
+/// The value above two that is not the root's.
+pub fn parent_of(left: &ChainingValue, right: &ChainingValue) -> ChainingValue {
+    merge_subtrees_non_root(left, right, Mode::Hash)
+}
+
+/// The digest of a blob whose tree has these two values below its root.
+pub fn root_of(left: &ChainingValue, right: &ChainingValue) -> Digest {
+    Digest::from_bytes(*merge_subtrees_root(left, right, Mode::Hash).as_bytes())
 }
 
 /// The two parts of an inner node; `None` for a leaf.

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use zoo_content::Digest;
 use zoo_dispute::validate::{Budget, Report, Seed, validate};
-use zoo_dispute::{Knowledge, Program, Replay, Window, step_digest};
+use zoo_dispute::{Knowledge, Program, Replay, step_digest};
 use zoo_kernels::random;
-use zoo_training::{Dataset, Share, Trainer, preset};
+use zoo_training::{Dataset, Share, Trainer, WindowTask, preset};
 
 type Failed = Box<dyn std::error::Error>;
 
-/// The step is late in a run, so the moments are not zero.
-const STEPS_BEFORE: u64 = 2;
+/// Steps of the window before the one that is checked, so that the moments are not zero; one more follows, and the outcome belongs to that.
+const STEPS_BEFORE: u32 = 2;
 /// Of so many the fastest counts: others work on this machine.
 const TIMES: u32 = 5;
 
@@ -30,12 +30,9 @@ fn main() -> Result<(), Failed> {
     let tokens: Vec<u32> = (0..100_000).map(|at| (random::bits(1, 0, at / 3) % vocab) as u32).collect();
     let data = Dataset::encode(vocab as u32, &tokens, tokens.len() as u64)?;
     let mut trainer = Trainer::new(spec.clone(), &data)?;
-    for step in 0..STEPS_BEFORE {
-        trainer.step_on(step..step + 1, 1e-3)?;
-    }
     let base = trainer.checkpoint();
-    let first_sequence = STEPS_BEFORE;
-    let share = Share { first_sequence, sequences_per_step: sequences, inner_steps: 1 };
+    let share = Share { first_sequence: 0, sequences_per_step: sequences, inner_steps: STEPS_BEFORE + 2 };
+    let first_sequence = u64::from(STEPS_BEFORE * sequences);
     let mut steps = 0;
     let trained = measured(|| {
         let first = first_sequence + steps;
@@ -50,7 +47,8 @@ fn main() -> Result<(), Failed> {
     println!("  trained in {:.0} ms, {:.0} ms of processors", trained[0], trained[1]);
 
     let start = Instant::now();
-    let claimed = Replay::new(Window { spec: &spec, data: &data, base: &base, share })?.trace(0)?;
+    let mut replay = Replay::new(WindowTask::first(&spec, &data, &base, share))?;
+    let claimed = replay.trace(STEPS_BEFORE)?;
     let words: usize = claimed.tensors.iter().map(Vec::len).sum();
     let count = claimed.tensors.len();
     println!(
@@ -58,11 +56,7 @@ fn main() -> Result<(), Failed> {
         words as f64 * 4e-6,
         milliseconds(start.elapsed())
     );
-    let token = |position| {
-        let mut token = [0];
-        data.read(position, &mut token);
-        Some(token[0])
-    };
+    let blobs = replay.blobs();
     let seed = Seed::drawn(&step_digest(&claimed.groups), &Digest::of(b"measured"));
     for (what, budget) in [
         ("drawn", Budget::default()),
@@ -72,7 +66,7 @@ fn main() -> Result<(), Failed> {
         let mut report = None;
         let took = measured(|| {
             let start = Instant::now();
-            report = Some(validate(&claimed, &token, &seed, budget).expect("it can be checked"));
+            report = Some(validate(&claimed, &blobs, &seed, budget).expect("it can be checked"));
             start.elapsed()
         });
         let report = report.ok_or("it ran")?;

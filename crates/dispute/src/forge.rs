@@ -1,19 +1,16 @@
 //! A window in which one bit is wrong, to show that it is found.
 
-use zoo_content::Digest;
-use zoo_training::Dataset;
-
-use crate::program::Program;
+use crate::account::Account;
 use crate::replay::{Knowledge, Replay, ReplayError};
-use crate::terms::Task;
-use crate::trace::{State, Trace};
+use crate::terms::{Ground, Task};
+use crate::trace::{Blobs, State, Trace};
 
 /// Where a bit is flipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flip {
     /// The inner step of the window, from 0.
     pub step: u32,
-    /// The tensor, by its place in the step's [`Program`].
+    /// The tensor, by its place in the step's [`crate::Program`].
     pub tensor: usize,
     /// The element.
     pub element: usize,
@@ -36,19 +33,17 @@ impl<'a> Forgery<'a> {
     }
 
     /// The traces from the flip to `last`, one after the other.
-    fn traces(&self, last: u32, mut each: impl FnMut(Trace)) -> Result<(), ReplayError> {
-        let mut state: Option<State> = None;
-        for step in self.flip.step..=last {
-            let before = state.take().map_or_else(|| self.honest.state_before(step), Ok)?;
-            let program = Program::of(self.honest.task(), step)?;
-            let Flip { tensor, element, bit, .. } = self.flip;
-            let trace = Trace::of(program, &self.honest.batch(step)?, before, |at, values| {
-                if (step, at) == (self.flip.step, tensor) {
+    fn traces(&self, mut state: State, last: u32, mut each: impl FnMut(Trace)) -> Result<(), ReplayError> {
+        let Flip { step: flipped, tensor, element, bit } = self.flip;
+        for step in flipped..=last {
+            let before = std::mem::take(&mut state);
+            let trace = Trace::of((self.task(), step), &self.blobs(), before, |at, values| {
+                if (step, at) == (flipped, tensor) {
                     values[element] = f32::from_bits(values[element].to_bits() ^ 1 << bit);
                 }
-            });
+            })?;
             if step < last {
-                state = Some(trace.after());
+                state = trace.after();
             }
             each(trace);
         }
@@ -61,15 +56,23 @@ impl Knowledge for Forgery<'_> {
         self.honest.task()
     }
 
-    fn steps(&mut self) -> Result<Vec<Digest>, ReplayError> {
-        let mut digests = self.honest.first_steps(self.flip.step)?;
-        let mut kept = None;
-        self.traces(self.honest.task().share.inner_steps - 1, |trace| {
-            digests.push(trace.digest());
+    fn account(&mut self) -> Result<Account, ReplayError> {
+        let (mut steps, state) = self.honest.before(self.flip.step)?;
+        let Ground { definition, .. } = self.task().ground()?;
+        let (mut kept, mut outcome) = (None, None);
+        let count = self.task().steps() as usize;
+        self.traces(state, self.task().steps() - 1, |trace| {
+            steps.push(trace.said());
+            if steps.len() == count {
+                let ids = definition.nodes.iter().map(|node| node.id.clone()).collect();
+                outcome = Some(trace.outcome(self.task(), ids));
+            }
             kept.get_or_insert(trace);
         })?;
+        let (updates, replica_out) = outcome.expect("a window has a last step")?;
+        let account = Account::of(self.task(), definition.context, steps, updates, replica_out);
         self.kept = kept;
-        Ok(digests)
+        Ok(account)
     }
 
     fn trace(&mut self, step: u32) -> Result<Trace, ReplayError> {
@@ -79,12 +82,13 @@ impl Knowledge for Forgery<'_> {
         if let Some(kept) = self.kept.take_if(|_| step == self.flip.step) {
             return Ok(kept);
         }
+        let (_, state) = self.honest.before(self.flip.step)?;
         let mut last = None;
-        self.traces(step, |trace| last = Some(trace))?;
+        self.traces(state, step, |trace| last = Some(trace))?;
         Ok(last.expect("there is at least one step"))
     }
 
-    fn data(&self) -> &Dataset {
-        self.honest.data()
+    fn blobs(&self) -> Blobs<'_> {
+        self.honest.blobs()
     }
 }

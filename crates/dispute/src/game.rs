@@ -1,7 +1,7 @@
 //! The dispute as a state machine: moves in turn, each with a deadline, until one of the two has lost. No clock and no
 //! chance inside: whoever hears a move says when.
 //!
-//! The maker says something about the window, coarse first: digests of steps, of groups of tensors, of tensors, of parts of a tensor, then its
+//! The maker says something about the window, coarse first: its outcome and its steps, digests of groups of tensors, of tensors, of parts of a tensor, then its
 //! words, then the states of one element's chain. To each the challenger answers with the first that is wrong. What stood before it is thereby agreed on, so
 //! the inputs of whatever is left in the end are, and the maker opens them: 64 terms, that the referee computes again.
 //!
@@ -13,6 +13,7 @@ use std::ops::Range;
 use zoo_content::Digest;
 use zoo_protocol::{NodeId, NodeKey, Sealed, encode};
 
+use crate::account::Account;
 use crate::moves::{MOVE_BYTES_MAX, Move, Opening, Role, Said, digest_of};
 use crate::program::{Program, group_digest, state_digest};
 use crate::referee::{Bench, Segment};
@@ -31,7 +32,6 @@ const WORDS_LEVEL: u32 = 6;
 pub struct Game {
     terms: Terms,
     dispute: Digest,
-    vocab_size: usize,
     number: u32,
     last: Digest,
     now_ms: u64,
@@ -45,7 +45,7 @@ pub struct Game {
 /// What stands.
 #[derive(Clone, Debug, Default)]
 struct Agreed {
-    steps: Vec<Digest>,
+    account: Option<Account>,
     program: Option<Program>,
     groups: Vec<Digest>,
     roots: Vec<Digest>,
@@ -81,18 +81,20 @@ impl Game {
     /// # Errors
     /// Terms that make no sense.
     pub fn open(terms: Terms) -> Result<Self, TermsError> {
-        let (spec, dispute) = (terms.check()?, terms.digest());
-        // A program that can be derived for one step can be for all of them.
-        Program::of(&terms.task, 0)?;
+        terms.check()?;
+        let dispute = terms.digest();
+        // Programs that can be derived for the first step and the last can be for all of them.
+        for step in [0, terms.task.steps() - 1] {
+            Program::of(&terms.task, step, None)?;
+        }
         Ok(Self {
             dispute,
-            vocab_size: spec.model.vocab_size,
             number: 0,
             last: dispute,
             now_ms: terms.begins_ms,
             deadline_ms: terms.begins_ms + terms.move_ms,
             agreed: Agreed::default(),
-            wanted: Wanted::Steps,
+            wanted: Wanted::Account,
             verdict: None,
             terms,
         })
@@ -123,9 +125,9 @@ impl Game {
         self.number
     }
 
-    /// What the maker said of every step, once it has.
-    pub fn steps(&self) -> &[Digest] {
-        &self.agreed.steps
+    /// What the maker said of the window, once it has.
+    pub fn account(&self) -> Option<&Account> {
+        self.agreed.account.as_ref()
     }
 
     /// What the maker said of the groups of the disputed step, once it has.
@@ -227,7 +229,7 @@ impl Game {
         let wanted = self.wanted.clone();
         let lost = |why: &str| (role, Reason::Inconsistent(why.to_owned()));
         match (wanted, said) {
-            (Wanted::Steps, Move::Steps(steps)) => self.steps_said(steps).map_err(lost),
+            (Wanted::Account, Move::Account(account)) => self.account_said(account).map_err(lost),
             (Wanted::Step, Move::Pick(step)) => self.step_picked(step).map_err(lost),
             (Wanted::Groups(step), Move::Groups(groups)) => self.groups_said(step, groups).map_err(lost),
             (Wanted::Group(step), Move::Pick(group)) => self.group_picked(step, group).map_err(lost),
@@ -256,38 +258,47 @@ impl Game {
         }
     }
 
-    fn steps_said(&mut self, steps: Vec<Digest>) -> Result<Wanted, &'static str> {
-        if steps.len() != self.terms.task.share.inner_steps as usize {
-            return Err("the window has another number of steps");
-        }
-        if steps.last() != Some(&self.terms.end) {
-            return Err("the last step is not what it had claimed that the window came to");
-        }
-        self.agreed.steps = steps;
+    fn account_said(&mut self, account: Account) -> Result<Wanted, &'static str> {
+        let ground = self.terms.task.ground().map_err(|_| "there is no such window")?;
+        account.check(&self.terms.task, &ground, &self.terms.outcome)?;
+        self.agreed.account = Some(account);
         Ok(Wanted::Step)
     }
 
+    /// The state after a step, as it was said.
+    fn state_said(&self, step: u32) -> Option<Digest> {
+        Some(self.agreed.account.as_ref()?.steps.get(step as usize)?.state)
+    }
+
     fn step_picked(&mut self, step: u64) -> Result<Wanted, &'static str> {
-        let step = u32::try_from(step).ok().filter(|step| *step < self.terms.task.share.inner_steps);
+        let step = u32::try_from(step).ok().filter(|step| *step < self.terms.task.steps());
         let step = step.ok_or("the window has no such step")?;
-        let program = Program::of(&self.terms.task, step).map_err(|_| "the step has no program")?;
-        (self.agreed.program, self.agreed.place.step) = (Some(program), Some(step));
+        let sizes = self.agreed.account.as_ref().map(Account::sizes);
+        let program = Program::of(&self.terms.task, step, sizes.as_deref());
+        self.agreed.program = Some(program.map_err(|_| "the step has no program")?);
+        self.agreed.place.step = Some(step);
         Ok(Wanted::Groups(step))
     }
 
-    /// The state before the step is agreed on, and that after it was said.
+    /// The state before the step is agreed on, but for that before the first, which is stored; that after it was said, as much else was.
     fn groups_said(&mut self, step: u32, groups: Vec<Digest>) -> Result<Wanted, &'static str> {
         let program = self.program();
         if groups.len() != program.groups.len() {
             return Err("the step has another number of groups");
         }
-        let before =
-            step.checked_sub(1).map_or(self.terms.task.start, |step| self.agreed.steps[step as usize]);
-        if state_digest(&groups[program.before.clone()]) != before {
+        let before = step.checked_sub(1).and_then(|step| self.state_said(step));
+        if before.is_some_and(|before| state_digest(&groups[program.before.clone()]) != before) {
             return Err("the groups before the step are not the state that was agreed on");
         }
-        if state_digest(&groups[program.after.clone()]) != self.agreed.steps[step as usize] {
+        if Some(state_digest(&groups[program.after.clone()])) != self.state_said(step) {
             return Err("the groups after the step are not the state that was said");
+        }
+        for (tensor, claim) in &program.claims {
+            let words = self.agreed.account.as_ref().and_then(|account| account.words(step, *claim));
+            let said = words.map(|words| group_digest(&[tree::root_of(&words)]));
+            if said != Some(groups[program.group_of(*tensor)]) {
+                return Err("a group is not what was said of the step");
+            }
         }
         self.agreed.groups = groups;
         Ok(Wanted::Group(step))
@@ -412,8 +423,6 @@ impl Game {
     /// The end of every dispute that is played to its end.
     fn judge(&self, scene: Scene, part: &Part, opening: &Opening) -> (Role, Reason) {
         let bench = Bench {
-            task: &self.terms.task,
-            vocab_size: self.vocab_size,
             program: self.program(),
             groups: &self.agreed.groups,
             group: (scene.group, &self.agreed.roots),

@@ -3,30 +3,30 @@
 //! Every operator is specified to the bit, so of two who come to different ends from the same beginning one is wrong, and it can be
 //! shown where. A [`Program`] lists the tensors of one inner step; each element of each is a chain of segments, small pure functions
 //! of a few words of earlier tensors ([`operator`]). The [`Game`] is a search for the first wrong segment. The maker of a window says
-//! digests of it, ever finer; the challenger picks the first that is wrong, step, group of tensors, tensor, element, segment; what is left at the
+//! what it came to, ever finer; the challenger picks the first that is wrong, step, group of tensors, tensor, element, segment; what is left at the
 //! end is opened with Merkle proofs and computed again. Whoever was wrong, silent or inconsistent has lost, and a
 //! [`Record`] of it convinces everybody else ([`check`]).
 //!
 //! ```
-//! use zoo_dispute::{Flip, Forgery, Knowledge, Player, Reason, Replay, Role, Side, Terms, Window, check, play};
+//! use zoo_dispute::{Flip, Forgery, Knowledge, Player, Reason, Replay, Role, Side, Terms, check, play};
 //! use zoo_protocol::NodeKey;
-//! use zoo_training::{Dataset, Share, Trainer, preset};
+//! use zoo_training::{Dataset, Share, Trainer, WindowTask, preset};
 //!
 //! let tokens: Vec<u32> = (0..2000).map(|at| at * at % 251).collect();
 //! let data = Dataset::encode(256, &tokens, 2000)?;
 //! let spec = preset::by_name("qwen3-tiny").expect("a preset").spec;
 //! let base = Trainer::new(spec.clone(), &data)?.checkpoint();
 //! let share = Share { first_sequence: 0, sequences_per_step: 2, inner_steps: 3 };
-//! let window = Window { spec: &spec, data: &data, base: &base, share };
+//! let window = WindowTask::first(&spec, &data, &base, share);
 //!
 //! let flip = Flip { step: 1, tensor: 60, element: 5, bit: 20 };
-//! let mut liar = Player::new(Forgery::new(Replay::new(window.clone())?, flip));
+//! let mut liar = Player::new(Forgery::new(Replay::new(window)?, flip));
 //! let honest = Replay::new(window)?;
 //!
 //! let [maker, challenger, arbiter] = [1, 2, 3].map(|seed| NodeKey::from_seed([seed; 32]));
 //! let terms = Terms {
 //!     task: honest.task().clone(),
-//!     end: liar.end()?,
+//!     outcome: liar.outcome()?,
 //!     maker: maker.id(),
 //!     challenger: challenger.id(),
 //!     begins_ms: 0,
@@ -46,9 +46,13 @@
 //!
 //! Who has the tensors of a step but not the means to compute them checks them operator by operator: [`validate`].
 //!
-//! Covered are all presets (Qwen3, Llama, GPT-2) in both numeric profiles, with AdamW, with and without clipping. Not covered are Muon, the loss
-//! that a step reports, and the lead that a replica takes between windows.
+//! A window is all that a commitment says of one ([`zoo_protocol::WindowOutcome`]): it begins with the checkpoint of the round and with what the
+//! replica kept, takes the steps of its lead and joins, takes those of its share, scores each, and ends in encoded updates with their norms and
+//! in what the replica keeps. Digests of blobs are operators too, so a dispute begins with two outcomes and knows nothing else. Covered are
+//! all presets (Qwen3, Llama, GPT-2) in both numeric profiles, with AdamW and with Muon, with and without clipping, with dense and with sparse
+//! updates. Not covered are windows that cannot be trained to their end (a number that is not finite, an update beyond its scale): those have no outcome.
 
+mod account;
 mod forge;
 mod game;
 mod moves;
@@ -65,14 +69,15 @@ pub mod validate;
 mod verdict;
 mod wanted;
 
+pub use account::{Account, Claim, Step};
 pub use forge::{Flip, Forgery};
 pub use game::{Game, Refusal};
 pub use moves::{MOVE_BYTES_MAX, Move, Opening, Role, Said};
 pub use player::{Answer, Player};
 pub use program::{Program, group_digest, state_digest, step_digest};
 pub use record::{CheckError, Checked, FILE_BYTES_MAX, Hearing, PlayError, Record, Side, check, play};
-pub use replay::{Knowledge, Replay, ReplayError, Window};
-pub use terms::{STEPS_MAX, Task, Terms, TermsError};
-pub use trace::{Batch, State, Trace};
+pub use replay::{Knowledge, Replay, ReplayError};
+pub use terms::{Kept, STEPS_MAX, Task, Terms, TermsError};
+pub use trace::{Blobs, State, Trace};
 pub use verdict::{Element, Named, Place, Reason, Verdict};
 pub use wanted::{Below, Part, Scene, Wanted};

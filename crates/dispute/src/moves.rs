@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
 use zoo_protocol::{Message, Sealed, Statement, WireError, encode};
 
+use crate::account::Account;
 use crate::tree::Proof;
 
 /// Largest move, bytes as it is sent.
@@ -31,8 +32,8 @@ impl Role {
 /// A move. All but the last two are the maker's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Move {
-    /// The digest of the state after every step of the window.
-    Steps(Vec<Digest>),
+    /// The outcome, and what every step of the window came to.
+    Account(Account),
     /// The digests of the groups of the disputed step.
     Groups(Vec<Digest>),
     /// The roots of the tensors of the disputed group.
@@ -87,6 +88,6 @@ pub struct Opening {
     pub groups: Vec<(u32, Vec<Digest>)>,
     /// The tensors that are read, ascending, and the leaves of them.
     pub tensors: Vec<(u32, Proof)>,
-    /// The part of the data where a token is ([`zoo_content::slice`]).
-    pub token: Option<Vec<u8>>,
+    /// The part of a blob that is read, the data's or a state's ([`zoo_content::slice`]).
+    pub stored: Option<Vec<u8>>,
 }

@@ -1,16 +1,17 @@
 //! A party that knows a window, and answers from what it knows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use zoo_content::{Digest, slice};
-use zoo_training::Dataset;
 
+use crate::account::Account;
 use crate::game::Game;
 use crate::moves::{Move, Opening, Role};
-use crate::operator::{Read, Unread};
+use crate::operator::{Blob, Read, Unread};
 use crate::replay::{Knowledge, ReplayError};
-use crate::trace::Trace;
-use crate::tree::{self, LEAF_WORDS, Proof, word};
+use crate::trace::{Blobs, Trace};
+use crate::tree::{self, LEAF_WORDS, Proof};
 use crate::wanted::{Below, Part, Scene, Wanted};
 
 /// Whoever answers when it is its turn.
@@ -25,7 +26,7 @@ pub trait Answer {
 /// Plays either role: a maker says what it knows, a challenger picks the first that differs from it, and gives up where nothing does.
 pub struct Player<K> {
     knowledge: K,
-    steps: Option<Vec<Digest>>,
+    account: Option<Account>,
     trace: Option<(u32, Trace)>,
 }
 
@@ -38,7 +39,7 @@ impl<K: Knowledge> Answer for Player<K> {
 impl<K: Knowledge> Player<K> {
     /// A player who has computed nothing yet.
     pub fn new(knowledge: K) -> Self {
-        Self { knowledge, steps: None, trace: None }
+        Self { knowledge, account: None, trace: None }
     }
 
     /// The next move.
@@ -50,34 +51,36 @@ impl<K: Knowledge> Player<K> {
             return Err(ReplayError::OtherTask);
         }
         let Some(step) = game.wanted().step() else {
-            let known = self.steps()?;
-            return Ok(match game.turn() {
-                Role::Maker => Move::Steps(known.to_vec()),
-                Role::Challenger => first_difference(game.steps(), known),
+            let known = self.account()?;
+            return Ok(match (game.turn(), game.account()) {
+                (Role::Challenger, Some(said)) => {
+                    said.first_difference(known).map_or(Move::Withdraw, Move::Pick)
+                }
+                _ => Move::Account(known.clone()),
             });
         };
         self.trace(step)?;
         let (_, trace) = self.trace.as_ref().expect("just traced");
-        Ok(answer(trace, self.knowledge.data(), game))
+        Ok(answer(trace, &self.knowledge.blobs(), game))
     }
 
-    /// The digest of the state after every step, by what it knows.
+    /// What the window came to, by what it knows.
     ///
     /// # Errors
     /// The window cannot be done again.
-    pub fn steps(&mut self) -> Result<&[Digest], ReplayError> {
-        if self.steps.is_none() {
-            self.steps = Some(self.knowledge.steps()?);
+    pub fn account(&mut self) -> Result<&Account, ReplayError> {
+        if self.account.is_none() {
+            self.account = Some(self.knowledge.account()?);
         }
-        Ok(self.steps.as_deref().unwrap_or_default())
+        Ok(self.account.as_ref().expect("just put there"))
     }
 
-    /// The digest of the state after the window, by what it knows: what a maker claims.
+    /// The digest of the outcome, by what it knows: what a maker commits to.
     ///
     /// # Errors
     /// The window cannot be done again.
-    pub fn end(&mut self) -> Result<Digest, ReplayError> {
-        Ok(*self.steps()?.last().expect("a window has steps"))
+    pub fn outcome(&mut self) -> Result<Digest, ReplayError> {
+        self.account().map(|account| account.outcome.digest())
     }
 
     /// A step, by what it knows.
@@ -93,10 +96,10 @@ impl<K: Knowledge> Player<K> {
     }
 }
 
-fn answer(trace: &Trace, data: &Dataset, game: &Game) -> Move {
+fn answer(trace: &Trace, blobs: &Blobs, game: &Game) -> Move {
     let roots = |scene: &Scene| trace.roots[trace.program.groups[scene.group].tensors.clone()].to_vec();
     match game.wanted() {
-        Wanted::Steps | Wanted::Step => Move::Withdraw,
+        Wanted::Account | Wanted::Step => Move::Withdraw,
         Wanted::Groups(_) => Move::Groups(trace.groups.clone()),
         Wanted::Group(_) => first_difference(game.groups(), &trace.groups),
         Wanted::Roots(scene) => Move::Roots(roots(scene)),
@@ -109,9 +112,9 @@ fn answer(trace: &Trace, data: &Dataset, game: &Game) -> Move {
             Move::Words(words(trace, scene, shape.words_below(level, index)))
         }
         Wanted::Word(scene, range, said) => first_difference(said, &words(trace, scene, range.clone())),
-        Wanted::States(scene, part) => Move::States(states(trace, data, scene, part)),
-        Wanted::Segment(scene, part, said) => pick_part(trace, data, scene, part, said),
-        Wanted::Opening(scene, part) => Move::Opening(opening(trace, data, scene, part)),
+        Wanted::States(scene, part) => Move::States(states(trace, blobs, scene, part)),
+        Wanted::Segment(scene, part, said) => pick_part(trace, blobs, scene, part, said),
+        Wanted::Opening(scene, part) => Move::Opening(opening(trace, blobs, scene, part)),
     }
 }
 
@@ -125,37 +128,29 @@ fn nodes(trace: &Trace, scene: &Scene, below: &Below) -> Vec<Digest> {
     tree::nodes(&trace.tensors[scene.tensor], below.level, below.range.clone())
 }
 
-fn words(trace: &Trace, scene: &Scene, range: std::ops::Range<u64>) -> Vec<u32> {
+fn words(trace: &Trace, scene: &Scene, range: Range<u64>) -> Vec<u32> {
     trace.tensors[scene.tensor][range.start as usize..range.end as usize]
         .iter()
-        .map(|value| word(*value))
+        .map(|value| value.to_bits())
         .collect()
 }
 
-fn token(data: &Dataset) -> impl Fn(u64) -> Option<u32> + '_ {
-    |position| {
-        let mut token = [0];
-        (position < data.len()).then(|| data.read(position, &mut token))?;
-        Some(token[0])
-    }
-}
-
 /// The states at the ends of a part's parts, as they follow from the inputs.
-fn ends(trace: &Trace, data: &Dataset, scene: &Scene, part: &Part) -> Vec<Vec<u32>> {
-    let states = trace.states(scene.tensor, part.element, &token(data));
+fn ends(trace: &Trace, blobs: &Blobs, scene: &Scene, part: &Part) -> Vec<Vec<u32>> {
+    let states = trace.states(scene.tensor, part.element, blobs);
     let states = states.expect("a party has its tensors whole");
     part.cuts()[1..].iter().map(|&cut| states[cut - 1].clone()).collect()
 }
 
-fn states(trace: &Trace, data: &Dataset, scene: &Scene, part: &Part) -> Vec<u32> {
-    let mut ends = ends(trace, data, scene, part);
+fn states(trace: &Trace, blobs: &Blobs, scene: &Scene, part: &Part) -> Vec<u32> {
+    let mut ends = ends(trace, blobs, scene, part);
     ends.pop();
     ends.concat()
 }
 
 /// The first part whose end is wrong; the last, whose end was wrong before it was cut, if it is no other.
-fn pick_part(trace: &Trace, data: &Dataset, scene: &Scene, part: &Part, said: &[u32]) -> Move {
-    let ends = ends(trace, data, scene, part);
+fn pick_part(trace: &Trace, blobs: &Blobs, scene: &Scene, part: &Part, said: &[u32]) -> Move {
+    let ends = ends(trace, blobs, scene, part);
     let words = trace.program.tensors[scene.tensor].operator.state_words();
     let inner = ends.iter().zip(said.chunks(words.max(1)));
     let first = inner.into_iter().position(|(known, said)| known != said);
@@ -163,18 +158,17 @@ fn pick_part(trace: &Trace, data: &Dataset, scene: &Scene, part: &Part, said: &[
 }
 
 /// What a segment reads, with its proofs.
-fn opening(trace: &Trace, data: &Dataset, scene: &Scene, part: &Part) -> Opening {
+fn opening(trace: &Trace, blobs: &Blobs, scene: &Scene, part: &Part) -> Opening {
     let operator = &trace.program.tensors[scene.tensor].operator;
     let mut reads: BTreeMap<usize, BTreeSet<u64>> = BTreeMap::new();
-    let token = token(data);
     let mut seen = |tensor: usize, index: usize| {
         reads.entry(tensor).or_default().insert((index / LEAF_WORDS) as u64);
     };
-    let mut read = Noting { reader: trace.reader(scene.tensor, &token, &mut seen), position: None };
+    let mut read = Noting { reader: trace.reader(scene.tensor, blobs, &mut seen), place: None };
     let segment = part.segments.start;
     // What is read does not depend on the state before.
     let _ = operator.segment(part.element, segment, &part.before, &mut read);
-    let position = read.position;
+    let place = read.place;
     let mut groups: Vec<usize> = reads.keys().map(|&tensor| trace.program.group_of(tensor)).collect();
     groups.dedup();
     groups.retain(|&group| group != scene.group);
@@ -185,15 +179,15 @@ fn opening(trace: &Trace, data: &Dataset, scene: &Scene, part: &Part) -> Opening
     };
     Opening {
         groups: groups.into_iter().map(|group| (group as u32, group_roots(group))).collect(),
-        token: position.map(|position| prove_token(data, position)),
+        stored: place.and_then(|(blob, range)| prove(blobs, &blob, range)),
         tensors: reads.into_iter().map(proof).collect(),
     }
 }
 
-/// Notes which token is read.
+/// Notes which part of a blob is read.
 struct Noting<R> {
     reader: R,
-    position: Option<u64>,
+    place: Option<(Blob, Range<u64>)>,
 }
 
 impl<R: Read> Read for Noting<R> {
@@ -201,14 +195,13 @@ impl<R: Read> Read for Noting<R> {
         self.reader.word(input, index)
     }
 
-    fn token(&mut self, position: u64) -> Result<u32, Unread> {
-        self.position = Some(position);
-        self.reader.token(position)
+    fn stored(&mut self, blob: &Blob, range: Range<u64>) -> Result<u32, Unread> {
+        self.place = Some((*blob, range.clone()));
+        self.reader.stored(blob, range)
     }
 }
 
-fn prove_token(data: &Dataset, position: u64) -> Vec<u8> {
-    let blob = data.blob();
-    let range = Dataset::bytes_of(data.vocab_size(), position);
-    slice::Outline::of(blob, slice::CHUNK_BYTES).prove(range, |at| &blob[at])
+fn prove(blobs: &Blobs, blob: &Blob, range: Range<u64>) -> Option<Vec<u8>> {
+    let blob = blobs.get(&blob.digest)?;
+    Some(slice::Outline::of(blob, slice::CHUNK_BYTES).prove(range, |at| &blob[at]))
 }

@@ -3,7 +3,7 @@
 //! | bytes | what |
 //! |---|---|
 //! | 8 | `ZOODISPT` |
-//! | 2 | version, 1, little-endian |
+//! | 2 | version, 2, little-endian |
 //! | rest | a signed [`Record`] |
 //!
 //! Who heard the dispute signs the record. Whoever checks it believes that signature in one thing alone: when moves came, and that one
@@ -20,7 +20,7 @@ use crate::terms::{Terms, TermsError};
 use crate::verdict::Verdict;
 
 const MAGIC: &[u8; 8] = b"ZOODISPT";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const HEAD_BYTES: usize = 10;
 /// Largest file, bytes.
 pub const FILE_BYTES_MAX: usize = HEAD_BYTES + zoo_protocol::MAX_FRAME_BYTES;

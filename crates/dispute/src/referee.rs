@@ -1,22 +1,17 @@
 //! The referee: recomputes one segment from what was opened, and takes nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use zoo_content::{Digest, slice};
-use zoo_training::Dataset;
 
 use crate::moves::Opening;
-use crate::operator::{Read, Unread};
+use crate::operator::{Blob, Read, Unread, number};
 use crate::program::{Program, group_digest};
-use crate::terms::Task;
 use crate::tree::{LEAF_WORDS, Shape};
 
 /// What both know when a segment is opened.
 pub struct Bench<'a> {
-    /// The window.
-    pub task: &'a Task,
-    /// Token ids of the data.
-    pub vocab_size: usize,
     /// The disputed step.
     pub program: &'a Program,
     /// The digests of its groups.
@@ -62,7 +57,7 @@ impl Bench<'_> {
         let operator = &self.program.tensors[segment.tensor].operator;
         let after = operator.segment(segment.element, segment.segment, segment.before, &mut read);
         let after = after.map_err(|Unread| "it lacks something that the segment reads")?;
-        if read.used.len() != read.leaves.len() + usize::from(opening.token.is_some()) {
+        if read.used.len() != read.leaves.len() + usize::from(opening.stored.is_some()) {
             return Err("it opens more than the segment reads");
         }
         Ok(after)
@@ -116,15 +111,12 @@ impl Read for Opened<'_> {
         words.get(index % LEAF_WORDS).copied().ok_or(Unread)
     }
 
-    fn token(&mut self, position: u64) -> Result<u32, Unread> {
-        let Task { data, data_bytes, .. } = self.bench.task;
-        let proof = self.opening.token.as_ref().ok_or(Unread)?;
-        let range = Dataset::bytes_of(self.bench.vocab_size as u32, position);
-        let part = slice::verify(data, *data_bytes, slice::CHUNK_BYTES, range.clone(), proof);
+    fn stored(&mut self, blob: &Blob, range: Range<u64>) -> Result<u32, Unread> {
+        let proof = self.opening.stored.as_ref().ok_or(Unread)?;
+        let part = slice::verify(&blob.digest, blob.bytes, slice::CHUNK_BYTES, range.clone(), proof);
         let part = part.map_err(|_| Unread)?;
         self.used.insert(None);
         let from = (range.start % slice::CHUNK_BYTES) as usize;
-        let bytes = part.get(from..from + (range.end - range.start) as usize).ok_or(Unread)?;
-        Ok(bytes.iter().rev().fold(0, |token, byte| token << 8 | u32::from(*byte)))
+        part.get(from..from + (range.end - range.start) as usize).map(number).ok_or(Unread)
     }
 }

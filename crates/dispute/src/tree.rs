@@ -16,7 +16,7 @@ pub const LEAF_WORDS: usize = 16;
 /// Leaves that one task hashes: some 256 KiB.
 const TASK_LEVEL: u32 = 12;
 
-/// The bits of a value. A NaN has one form here, since its bits are not specified.
+/// The bits of a number. A NaN has one form here, since its bits are not specified; tensors have it in that form.
 pub fn word(value: f32) -> u32 {
     if value.is_nan() { f32::NAN.to_bits() } else { value.to_bits() }
 }
@@ -107,13 +107,18 @@ pub fn root(values: &[f32]) -> Digest {
     fold(nodes(values, level, 0..shape.nodes(level)), shape.height() - level)
 }
 
+/// The root over a tensor of a few words.
+pub fn root_of(words: &[u32]) -> Digest {
+    node_of(words.iter().copied(), Shape::of(words.len() as u64).height())
+}
+
 /// These nodes of a level of a tensor's tree.
 pub fn nodes(values: &[f32], level: u32, range: Range<u64>) -> Vec<Digest> {
     let shape = Shape::of(values.len() as u64);
     let node = |index| {
         let words = shape.words_below(level, index);
         let words = &values[words.start as usize..words.end as usize];
-        let leaves = words.chunks(LEAF_WORDS).map(|values| leaf(values.iter().map(|value| word(*value))));
+        let leaves = words.chunks(LEAF_WORDS).map(|values| leaf(values.iter().map(|value| value.to_bits())));
         fold(leaves.collect(), level)
     };
     range.into_par_iter().map(node).collect()
@@ -136,7 +141,7 @@ impl Proof {
         let words = |&index: &u64| {
             let range = shape.words_below(0, index);
             let words = &values[range.start as usize..range.end as usize];
-            (index, words.iter().map(|value| word(*value)).collect())
+            (index, words.iter().map(|value| value.to_bits()).collect())
         };
         let mut beside = Vec::new();
         walk(shape, leaves, |level, index| beside.push(nodes(values, level, index..index + 1)[0]));
@@ -231,7 +236,7 @@ mod tests {
             let below = shape.below(1, 3, index as u64);
             assert_eq!(fold(nodes(&values, 1, below), 3), *node);
             let words = shape.words_below(4, index as u64);
-            let words = values[words.start as usize..words.end as usize].iter().map(|value| word(*value));
+            let words = values[words.start as usize..words.end as usize].iter().map(|value| value.to_bits());
             assert_eq!(node_of(words, 4), *node);
         }
     }

@@ -12,8 +12,8 @@ const PARTS: usize = 256;
 /// What the party in turn is to say.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Wanted {
-    /// The maker: the digests of all steps.
-    Steps,
+    /// The maker: the outcome and all steps.
+    Account,
     /// The challenger: the first wrong step.
     Step,
     /// The maker: the groups of this step.
@@ -79,7 +79,7 @@ impl Wanted {
     /// Whose turn it is.
     pub fn role(&self) -> Role {
         match self {
-            Self::Steps
+            Self::Account
             | Self::Groups(_)
             | Self::Roots(_)
             | Self::Nodes(..)
@@ -98,7 +98,7 @@ impl Wanted {
     /// The disputed step of the window, once there is one.
     pub fn step(&self) -> Option<u32> {
         match self {
-            Self::Steps | Self::Step => None,
+            Self::Account | Self::Step => None,
             Self::Groups(step) | Self::Group(step) => Some(*step),
             Self::Roots(scene)
             | Self::Tensor(scene)

@@ -4,14 +4,16 @@ mod common;
 
 use common::{Setting, arbiter, challenger, maker, played, setting};
 use proptest::prelude::*;
-use zoo_content::Digest;
+use zoo_content::{Digest, merkle_root};
 use zoo_dispute::{
-    Answer, Flip, Forgery, Game, Knowledge, Move, Opening, Player, Program, Reason, Refusal, Replay,
+    Account, Answer, Flip, Forgery, Game, Knowledge, Move, Opening, Player, Program, Reason, Refusal, Replay,
     ReplayError, Role, Terms, Verdict, Wanted, check,
 };
 use zoo_kernels::random;
 use zoo_model::Family;
+use zoo_model::LossSum;
 use zoo_protocol::{NodeKey, Profile, decode, encode};
+use zoo_training::step_leaf;
 
 /// A player whose answers somebody changes.
 struct Bent<P, F> {
@@ -41,7 +43,7 @@ fn small() -> Setting {
 
 /// A flip in the middle of a long chain.
 fn flip(setting: &Setting) -> Flip {
-    let program = Program::of(setting.replay.task(), 1).expect("it has one");
+    let program = Program::of(setting.replay.task(), 1, None).expect("it has one");
     let tensor =
         program.tensors.iter().position(|tensor| tensor.name == "gradient of qkv" && tensor.shape[0] != 280);
     Flip { step: 1, tensor: tensor.expect("there is one"), element: 300, bit: 22 }
@@ -58,7 +60,7 @@ fn verdict(terms: &Terms, one: &mut dyn Answer, other: &mut dyn Answer) -> Verdi
 /// What a chooser may choose among.
 fn choices(game: &Game) -> u64 {
     let count = match game.wanted() {
-        Wanted::Step => game.steps().len(),
+        Wanted::Step => game.account().map_or(0, |account| account.steps.len()),
         Wanted::Group(_) => game.groups().len(),
         Wanted::Tensor(_) => game.roots().len(),
         Wanted::Node(.., nodes) => nodes.len(),
@@ -73,14 +75,12 @@ fn choices(game: &Game) -> u64 {
 fn a_false_accuser_loses_every_time() {
     let setting = small();
     let mut honest = setting.honest();
-    let before = Program::of(setting.replay.task(), 1).expect("it has one").before;
     let terms = setting.honest_terms();
     let mut computed = 0;
-    for seed in 0..150 {
+    for (step, seed) in (0..3).flat_map(|step| (0..60).map(move |seed| (step, seed))) {
         let mut accuser = Blind(|game: &Game| {
-            // One step, so that the maker traces it once.
             let picked = match game.wanted() {
-                Wanted::Step => 1,
+                Wanted::Step => step,
                 _ => random::bits(seed, 0, game.moves().into()) % choices(game),
             };
             Some(Move::Pick(picked))
@@ -89,11 +89,11 @@ fn a_false_accuser_loses_every_time() {
         assert_eq!(found.loser, Role::Challenger, "{found:?}");
         match found.reason {
             Reason::FalseAccusation { .. } => computed += 1,
-            Reason::Inconsistent(why) => assert!(why.contains("state before"), "{why}: {before:?}"),
+            Reason::Inconsistent(why) => assert!(step > 0 && why.contains("state before"), "{why}"),
             other => panic!("{other:?}"),
         }
     }
-    assert!(computed > 100, "{computed} were computed");
+    assert!(computed > 120, "{computed} were computed");
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn whoever_is_silent_loses_wherever_it_is() {
     let flip = flip(&setting);
     let mut honest = setting.honest();
     let mut liar = setting.liar(flip);
-    let terms = setting.terms(liar.end().expect("it trains"));
+    let terms = setting.terms(liar.outcome().expect("it trains"));
     let whole = played(&terms, &mut liar, &mut honest).game().moves();
     assert!(whole > 10, "{whole} moves");
     for silent_at in 0..whole {
@@ -137,10 +137,7 @@ fn change(said: Move, by: u64) -> Move {
         words[at] ^= 1 << (by % 32);
     };
     match said {
-        Move::Steps(mut digests) => {
-            one(&mut digests);
-            Move::Steps(digests)
-        }
+        Move::Account(account) => Move::Account(change_account(account, by)),
         Move::Groups(mut digests) => {
             one(&mut digests);
             Move::Groups(digests)
@@ -166,12 +163,29 @@ fn change(said: Move, by: u64) -> Move {
     }
 }
 
+fn change_account(mut account: Account, by: u64) -> Account {
+    let digest = Digest::of(b"something else");
+    let Account { outcome, steps } = &mut account;
+    let step = by as usize % steps.len();
+    match by % 10 {
+        0..3 => steps[step].state = digest,
+        3 => steps[step].nats ^= 1,
+        4 => steps[step].parameters = Some(digest),
+        5 => drop(steps.pop()),
+        6 => outcome.updates[1].norm ^= 1,
+        7 => outcome.updates[1].update = digest,
+        8 => outcome.replica_out = digest,
+        _ => outcome.mean_loss_bits ^= 1,
+    }
+    account
+}
+
 fn change_opening(mut opening: Opening, by: u64) -> Opening {
     match by % 5 {
         0 => drop(opening.tensors.pop()),
         1 => opening.tensors[0].1.leaves[0].1[0] ^= 1,
         2 => opening.tensors[0].1.beside.push(Digest::of(b"more")),
-        3 => opening.token = Some(vec![1]),
+        3 => opening.stored = Some(vec![1]),
         _ => match opening.groups.first_mut() {
             Some((_, roots)) => roots[0] = Digest::of(b"another"),
             None => opening.tensors.reverse(),
@@ -186,7 +200,7 @@ fn a_maker_who_changes_anything_it_says_loses() {
     let flip = flip(&setting);
     let mut honest = setting.honest();
     let mut liar = setting.liar(flip);
-    let terms = setting.terms(liar.end().expect("it trains"));
+    let terms = setting.terms(liar.outcome().expect("it trains"));
     let whole = played(&terms, &mut liar, &mut honest).game().moves();
     for changed_at in (0..whole).step_by(2) {
         for by in 0..10 {
@@ -201,26 +215,41 @@ fn a_maker_who_changes_anything_it_says_loses() {
 }
 
 #[test]
-fn a_maker_who_claims_what_it_never_computed_loses() {
+fn a_maker_who_says_something_else_of_a_step_or_of_the_outcome_loses_by_what_it_must_say_then() {
     let setting = small();
     let mut honest = setting.honest();
     let mut maker = setting.honest();
-    let terms = setting.honest_terms();
-    for by in 0..3 {
-        let bend = |_: &Game, said: Option<Move>| match said {
-            Some(Move::Steps(steps)) => Some(change(Move::Steps(steps), by)),
-            other => other,
+    let right = honest.account().expect("it trains").clone();
+    let root = |account: &Account| {
+        // The root over the leaves says the losses too.
+        let mut leaves = Vec::new();
+        for (step, said) in (0..).zip(&account.steps) {
+            let task = setting.replay.task();
+            let sequences = task.sequences(step);
+            let tokens = (sequences.end - sequences.start) * setting.spec.model.context as u64;
+            let loss = LossSum { nats: f64::from_bits(said.nats), tokens };
+            leaves.push(step_leaf(task.job_step(step), loss, said.parameters));
+        }
+        merkle_root(&leaves)
+    };
+    for by in [0, 1, 2, 3, 6, 7, 8] {
+        let mut other = change_account(right.clone(), by);
+        other.outcome.steps_root = root(&other);
+        let terms = setting.terms(other.outcome.digest());
+        let said = other.clone();
+        let bend = move |_: &Game, answer: Option<Move>| match answer {
+            Some(Move::Account(_)) => Some(Move::Account(said.clone())),
+            answer => answer,
         };
         let found = verdict(&terms, &mut Bent { player: Borrowed(&mut maker), bend }, &mut honest);
-        assert!(matches!(found.reason, Reason::Inconsistent(_)), "{found:?}");
-        // The last step is what was claimed before: another is found at once.
-        let step = (by < 2).then_some(by as u32);
-        assert_eq!((found.loser, found.place.step), (Role::Maker, step));
+        assert!(matches!(found.reason, Reason::Inconsistent(_)), "{by}: {found:?}");
+        let step = other.first_difference(&right).map(|step| step as u32);
+        assert_eq!((found.loser, found.place.step), (Role::Maker, step), "{by}: {found:?}");
     }
     let claimed = setting.terms(Digest::of(b"whatever"));
     let found = verdict(&claimed, &mut maker, &mut honest);
     assert!(matches!(found.reason, Reason::Inconsistent(_)), "it cannot say what is right now: {found:?}");
-    assert_eq!(found.loser, Role::Maker);
+    assert_eq!((found.loser, found.place.step), (Role::Maker, None));
 }
 
 #[test]
@@ -233,7 +262,7 @@ fn who_agrees_finds_nothing_to_dispute() {
 
 #[test]
 fn nobody_signs_anything_about_another_window() {
-    let (setting, other) = (small(), setting(Family::Qwen3, Profile::F32Exact, 1));
+    let (setting, other) = (small(), setting(Family::Llama, Profile::F32Exact, 1));
     let game = Game::open(other.honest_terms()).expect("they make sense");
     assert!(matches!(setting.honest().next(&game), Err(ReplayError::OtherTask)));
 }
@@ -243,8 +272,8 @@ fn what_is_not_the_next_move_of_whose_turn_it_is_changes_nothing() {
     let setting = small();
     let terms = setting.honest_terms();
     let mut game = Game::open(terms.clone()).expect("they make sense");
-    let steps = setting.honest().steps().expect("it trains").to_vec();
-    let first = game.seal(Move::Steps(steps), &maker());
+    let account = setting.honest().account().expect("it trains").clone();
+    let first = game.seal(Move::Account(account.clone()), &maker());
     assert_eq!(game.hear(&first, 900), Err(Refusal::Time));
     let stranger = NodeKey::from_seed([9; 32]);
     assert_eq!(game.hear(&game.seal(Move::Pick(0), &stranger), 1000), Err(Refusal::Turn(stranger.id())));
@@ -272,11 +301,16 @@ fn what_is_not_the_next_move_of_whose_turn_it_is_changes_nothing() {
     assert_eq!(game.hear(&first, 1700), Err(Refusal::Over));
 }
 
+fn any_account() -> Account {
+    static ACCOUNT: std::sync::OnceLock<Account> = std::sync::OnceLock::new();
+    ACCOUNT.get_or_init(|| small().honest().account().expect("it trains").clone()).clone()
+}
+
 fn any_move() -> impl Strategy<Value = Move> {
     let digests = || prop::collection::vec(any::<[u8; 32]>().prop_map(Digest::from_bytes), 0..5);
     let words = || prop::collection::vec(any::<u32>(), 0..40);
     prop_oneof![
-        digests().prop_map(Move::Steps),
+        (0u64..10).prop_map(|by| Move::Account(change_account(any_account(), by))),
         digests().prop_map(Move::Groups),
         digests().prop_map(Move::Roots),
         digests().prop_map(Move::Nodes),
@@ -304,7 +338,7 @@ proptest! {
             let (liar, honest) = players.get_or_insert_with(|| {
                 (setting.liar(flip(setting)), setting.honest())
             });
-            let terms = setting.terms(liar.end().expect("it trains"));
+            let terms = setting.terms(liar.outcome().expect("it trains"));
             let mut game = Game::open(terms).expect("they make sense");
             while game.moves() < at && game.verdict().is_none() {
                 let (said, key) = match game.turn() {

@@ -5,9 +5,10 @@ mod common;
 use std::sync::OnceLock;
 
 use common::{arbiter, played, setting};
+use zoo_content::Digest;
 use zoo_dispute::{CheckError, Flip, Game, Knowledge, Program, Task, Terms, TermsError, check};
 use zoo_model::{Family, MuonSettings, Optimizer};
-use zoo_protocol::Profile;
+use zoo_protocol::{Profile, TrainWindow};
 use zoo_training::TrainingSpec;
 
 fn file() -> &'static [u8] {
@@ -15,7 +16,7 @@ fn file() -> &'static [u8] {
     FILE.get_or_init(|| {
         let setting = setting(Family::Llama, Profile::F32Exact, 2);
         let mut liar = setting.liar(Flip { step: 1, tensor: 100, element: 5, bit: 22 });
-        let terms = setting.terms(liar.end().expect("it trains"));
+        let terms = setting.terms(liar.outcome().expect("it trains"));
         played(&terms, &mut liar, &mut setting.honest()).file(&arbiter()).expect("it is over")
     })
 }
@@ -58,8 +59,11 @@ fn whoever_signs_a_record_cannot_say_another_verdict() {
     swapped.moves.swap(0, 2);
     assert!(matches!(signed(&swapped), Err(CheckError::Move { number: 1, .. })));
     let mut framed = checked.record.clone();
-    framed.terms.task.start = zoo_content::Digest::of(b"another state");
-    assert!(matches!(signed(&framed), Err(CheckError::Move { number: 1, .. })));
+    framed.terms.task.base = vec![1];
+    assert!(matches!(signed(&framed), Err(CheckError::Terms(_))));
+    let mut earlier = checked.record.clone();
+    earlier.terms.task.round += 1;
+    assert!(matches!(signed(&earlier), Err(CheckError::Move { number: 1, .. })));
     let mut late = checked.record;
     late.moves.iter_mut().for_each(|(at_ms, _)| *at_ms += 501);
     assert!(signed(&late).is_err());
@@ -75,7 +79,7 @@ fn terms_that_make_no_sense_are_refused_with_what_is_wrong() {
         Task { program: spec.to_bytes(), ..task.clone() }
     };
     let muon = program(|spec| spec.optimizer = Optimizer::Muon(MuonSettings::default()));
-    assert!(matches!(muon.check(), Err(TermsError::Optimizer("Muon"))));
+    assert!(matches!(muon.check(), Err(TermsError::Other("base"))), "the base is that of another program");
     let longer = program(|spec| spec.model.context = 5000);
     assert!(matches!(longer.check(), Err(TermsError::Data(_))));
     let deep = program(|spec| spec.model.layers = 300);
@@ -87,8 +91,39 @@ fn terms_that_make_no_sense_are_refused_with_what_is_wrong() {
     let mut past = task.clone();
     past.share.first_sequence = u64::MAX;
     assert!(matches!(past.check(), Err(TermsError::Value { what: "first sequence", .. })));
-    assert!(matches!(Program::of(&past, 0), Err(TermsError::Value { .. })));
+    assert!(matches!(Program::of(&past, 0, None), Err(TermsError::Value { .. })));
     let past = Terms { task: past, ..terms.clone() };
     assert!(matches!(Game::open(past.clone()), Err(TermsError::Value { what: "first sequence", .. })));
     assert_ne!(terms.digest(), past.digest());
+}
+
+#[test]
+fn a_task_is_the_window_that_a_node_was_asked_for_and_no_other() {
+    let task = setting(Family::Qwen3, Profile::F32Exact, 3).replay.task().clone();
+    let share = |share: zoo_training::Share| {
+        let zoo_training::Share { first_sequence, sequences_per_step, inner_steps } = share;
+        zoo_protocol::Share { first_sequence, sequences_per_step, inner_steps }
+    };
+    let work = TrainWindow {
+        network: arbiter().id(),
+        job: Digest::of(b"job"),
+        round: task.round,
+        program: Digest::of(&task.program),
+        profile: Profile::F32Exact,
+        base: Digest::of(&task.base),
+        data: task.data.digest,
+        first_step: task.first_step,
+        share: share(task.share),
+        lead: task.lead.map(share),
+        ahead_steps: task.ahead_steps,
+        kept: None,
+        reveals: None,
+    };
+    let kept = task.kept.as_ref().map(|kept| kept.blob.digest);
+    assert!(task.is(&work, kept));
+    assert!(!task.is(&work, None));
+    assert!(!task.is(&TrainWindow { round: work.round + 1, ..work.clone() }, kept));
+    assert!(!task.is(&TrainWindow { base: work.data, ..work.clone() }, kept));
+    assert!(!task.is(&TrainWindow { lead: None, ..work.clone() }, kept));
+    assert!(!task.is(&TrainWindow { ahead_steps: 9, ..work }, kept));
 }

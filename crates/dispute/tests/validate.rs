@@ -9,9 +9,9 @@ use zoo_content::Digest;
 use zoo_dispute::operator::{Operator, Product};
 use zoo_dispute::program::Tensor;
 use zoo_dispute::validate::{Budget, Check, Report, Seed, ValidateError, validate};
-use zoo_dispute::{Knowledge, Program, Replay, Trace, Window, step_digest};
+use zoo_dispute::{Blobs, Knowledge, Program, Replay, Trace, step_digest};
 use zoo_kernels::{Profile, random};
-use zoo_training::{Dataset, Share, Trainer, preset};
+use zoo_training::{Dataset, Share, Trainer, WindowTask, preset};
 
 const DRAWN: Budget = Budget { rounds: 8, spots: 16, whole: false };
 const WHOLE: Budget = Budget { whole: true, ..DRAWN };
@@ -20,12 +20,8 @@ fn seed(number: u64) -> Seed {
     Seed::drawn(&Digest::of(b"what was claimed"), &Digest::of(&number.to_le_bytes()))
 }
 
-fn no_token(_: u64) -> Option<u32> {
-    None
-}
-
 fn checked(claimed: &Trace, number: u64, budget: Budget) -> Report {
-    validate(claimed, &no_token, &seed(number), budget).expect("it can be checked")
+    validate(claimed, &Blobs::default(), &seed(number), budget).expect("it can be checked")
 }
 
 #[track_caller]
@@ -36,12 +32,7 @@ fn assert_honest(report: &Report, what: &str) {
 
 #[test]
 fn honest_steps_of_every_family_and_profile_never_fail() {
-    for Setting { name, mut replay, data, .. } in settings() {
-        let token = |position| {
-            let mut token = [0];
-            data.read(position, &mut token);
-            Some(token[0])
-        };
+    for Setting { name, mut replay, .. } in settings() {
         let trace = replay.trace(1).expect("it is traced");
         for (number, budget) in [
             (1, DRAWN),
@@ -50,7 +41,7 @@ fn honest_steps_of_every_family_and_profile_never_fail() {
             (4, Budget { rounds: 1, spots: 300, whole: false }),
         ] {
             let drawn = Seed::drawn(&step_digest(&trace.groups), &Digest::of(&[number]));
-            let report = validate(&trace, &token, &drawn, budget).expect("it can be checked");
+            let report = validate(&trace, &replay.blobs(), &drawn, budget).expect("it can be checked");
             assert_honest(&report, &format!("{name}, {budget:?}"));
             // More rounds than that cost more than such small products.
             let is_tested = report.checks.iter().any(|check| check.rounds > 0);
@@ -64,10 +55,10 @@ fn honest_steps_of_every_family_and_profile_never_fail() {
 fn honest_steps_of_presets_never_fail_and_cost_less_than_to_compute_them() {
     for name in ["qwen3-tiny", "qwen3-1m", "llama-1m", "gpt2-1m", "bench-s", "nanogpt-shakespeare-char-cpu"] {
         for profile in Profile::ALL {
-            let (trace, tokens) = step(name, profile, 2);
-            let token = |position: u64| tokens.get(position as usize).copied();
+            let (trace, data) = step(name, profile, 2);
+            let blobs = Blobs(vec![(data.digest(), data.blob().bytes())]);
             for number in 0..2 {
-                let report = validate(&trace, &token, &seed(number), DRAWN).expect("it can be checked");
+                let report = validate(&trace, &blobs, &seed(number), DRAWN).expect("it can be checked");
                 assert_honest(&report, &format!("{name} {profile}"));
                 assert!(report.spent() < report.again(), "{} of {}", report.spent(), report.again());
             }
@@ -75,18 +66,18 @@ fn honest_steps_of_presets_never_fail_and_cost_less_than_to_compute_them() {
     }
 }
 
-/// A preset's first step, and the data.
-fn step(name: &str, profile: Profile, sequences: u32) -> (Trace, Vec<u32>) {
+/// A preset's second step of three, and the data.
+fn step(name: &str, profile: Profile, sequences: u32) -> (Trace, Dataset) {
     let mut spec = preset::by_name(name).expect("a preset").spec;
     spec.profile = profile;
     let vocab = spec.model.vocab_size as u32;
     let tokens: Vec<u32> = (0..2000u32).map(|at| at * at % 251 % vocab).collect();
     let data = Dataset::encode(vocab, &tokens, 2000).expect("it is data");
     let base = Trainer::new(spec.clone(), &data).expect("they fit together").checkpoint();
-    let share = Share { first_sequence: 0, sequences_per_step: sequences, inner_steps: 1 };
-    let window = Window { spec: &spec, data: &data, base: &base, share };
-    let trace = Replay::new(window).expect("they fit together").trace(0).expect("it is traced");
-    (trace, tokens)
+    let share = Share { first_sequence: 0, sequences_per_step: sequences, inner_steps: 3 };
+    let window = WindowTask::first(&spec, &data, &base, share);
+    let trace = Replay::new(window).expect("they fit together").trace(1).expect("it is traced");
+    (trace, data)
 }
 
 /// One of the three products of a linear layer.
@@ -146,7 +137,8 @@ fn product(
     let output = product.compute(&operands, shapes[2].iter().product());
     tensors.push(tensor(shapes[2], Operator::Product(product), (0..values.len()).collect()));
     values.push(output);
-    let program = Program { tensors, groups: Vec::new(), before: 0..0, after: 0..0 };
+    let program =
+        Program { tensors, groups: Vec::new(), before: 0..0, after: 0..0, claims: Vec::new(), is_cut: false };
     Trace { program, tensors: values, roots: Vec::new(), groups: Vec::new() }
 }
 
@@ -339,25 +331,22 @@ fn products_that_were_not_computed_are_found_by_every_seed() {
 fn a_wrong_tensor_is_found_where_it_is_and_nothing_after_it_is_blamed() {
     for Setting { name, replay, .. } in settings().into_iter().step_by(2) {
         let honest = replay.clone().trace(1).expect("it is traced");
-        let batch = replay.batch(1).expect("there is one");
-        let state = replay.state_before(1).expect("it trains");
-        let token = |_| None;
+        let (_, state) = replay.before(1).expect("it trains");
+        let blobs = replay.blobs();
         for at in (0..honest.tensors.len()).step_by(7) {
             let tensor = &honest.program.tensors[at];
-            if matches!(tensor.operator, Operator::Before | Operator::Tokens(_)) {
+            if matches!(tensor.operator, Operator::Before | Operator::Tokens(_) | Operator::Stored(_)) {
                 continue;
             }
             // All that follows follows from what is wrong, as a maker would do it who does not want to be found.
-            let trace = Trace::of(honest.program.clone(), &batch, state.clone(), |place, values| {
+            let trace = Trace::of((replay.task(), 1), &blobs, state.clone(), |place, values| {
                 if place == at {
                     let element = values.len() / 2;
                     values[element] = -1.5 * values[element] - 1.0;
                 }
-            });
-            let mut program = trace.clone();
-            // The data is another test's.
-            program.program.tensors.iter_mut().take(2).for_each(|tensor| tensor.operator = Operator::Before);
-            let report = validate(&program, &token, &seed(1), WHOLE).expect("it can be checked");
+            })
+            .expect("it is traced");
+            let report = validate(&trace, &blobs, &seed(1), WHOLE).expect("it can be checked");
             let found: Vec<(usize, usize)> =
                 report.wrong().map(|(check, wrong)| (check.tensor, wrong.element)).collect();
             assert_eq!(found, [(at, tensor.len() / 2)], "{name}: {} {}", tensor.name, tensor.operator.name());
@@ -369,11 +358,7 @@ fn a_wrong_tensor_is_found_where_it_is_and_nothing_after_it_is_blamed() {
 fn one_ulp_in_any_operator_that_is_no_product_is_found_in_whole() {
     let Setting { replay, .. } = settings().swap_remove(0);
     let honest = replay.clone().trace(1).expect("it is traced");
-    let token = |position| {
-        let mut token = [0];
-        replay.data().read(position, &mut token);
-        Some(token[0])
-    };
+    let blobs = replay.blobs();
     for at in 0..honest.tensors.len() {
         let operator = &honest.program.tensors[at].operator;
         if matches!(operator, Operator::Before | Operator::Product(_) | Operator::OverQueries(_)) {
@@ -383,7 +368,7 @@ fn one_ulp_in_any_operator_that_is_no_product_is_found_in_whole() {
         let element = trace.tensors[at].len() - 1;
         let value = trace.tensors[at][element];
         trace.tensors[at][element] = f32::from_bits(value.to_bits() ^ 1);
-        let report = validate(&trace, &token, &seed(1), WHOLE).expect("it can be checked");
+        let report = validate(&trace, &blobs, &seed(1), WHOLE).expect("it can be checked");
         let first = report.wrong().next().map(|(check, wrong)| (check.tensor, wrong.element));
         assert_eq!(first, Some((at, element)), "{}", operator.name());
     }
@@ -436,7 +421,9 @@ fn an_error_beyond_two_limits_is_found_in_every_product_of_a_step() {
 fn right_of_a_diagonal_nothing_but_zero_passes() {
     let Setting { mut replay, .. } = settings().swap_remove(0);
     let mut trace = replay.trace(1).expect("it is traced");
-    trace.program.tensors.iter_mut().take(2).for_each(|tensor| tensor.operator = Operator::Before);
+    let is_given = |operator: &Operator| matches!(operator, Operator::Tokens(_) | Operator::Stored(_));
+    let tensors = trace.program.tensors.iter_mut().filter(|tensor| is_given(&tensor.operator));
+    tensors.for_each(|tensor| tensor.operator = Operator::Before);
     let scores =
         trace.program.tensors.iter().position(|tensor| tensor.name == "scores").expect("there are some");
     for value in [1e-40, -0.0, f32::NAN] {
@@ -465,8 +452,9 @@ fn the_same_seed_finds_the_same_on_every_instruction_set() {
 #[test]
 fn what_cannot_be_checked_is_refused() {
     let trace = product(Form::BackwardWeight, Profile::F32Exact, [40, 60, 50], ordinary);
-    let refused =
-        |trace: &Trace, budget| validate(trace, &no_token, &seed(1), budget).expect_err("it is refused");
+    let refused = |trace: &Trace, budget| {
+        validate(trace, &Blobs::default(), &seed(1), budget).expect_err("it is refused")
+    };
     for (rounds, spots) in [(0, 1), (65, 1), (1, (1 << 20) + 1)] {
         let error = refused(&trace, Budget { rounds, spots, whole: false });
         assert!(matches!(error, ValidateError::Budget(..)), "{error}");
@@ -478,5 +466,5 @@ fn what_cannot_be_checked_is_refused() {
     assert!(matches!(refused(&shorter, DRAWN), ValidateError::Shape(_)));
     let Setting { mut replay, .. } = settings().swap_remove(0);
     let trace = replay.trace(0).expect("it is traced");
-    assert_eq!(refused(&trace, DRAWN), ValidateError::Token);
+    assert_eq!(refused(&trace, DRAWN), ValidateError::Blob);
 }

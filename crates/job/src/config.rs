@@ -18,6 +18,7 @@ use zoo_protocol::{CheckpointPlan, RoundPlan, StorageKind, Stretch, Topology};
 use zoo_storage::Address;
 use zoo_training::{Schedule, SpecError, TrainingSpec, preset};
 
+pub use document::{Document, place};
 pub use inner_steps::InnerSteps;
 pub use layers::{Layer, build};
 pub use vocabulary::Vocabulary;

@@ -27,8 +27,10 @@ pub mod activation;
 pub mod attention;
 pub mod bf16;
 pub mod clip;
+pub mod columns;
 pub mod cross_entropy;
 pub mod digest;
+pub mod dropout;
 pub mod elementwise;
 pub mod embedding;
 pub mod heads;
@@ -49,6 +51,7 @@ mod reduce;
 pub mod reference;
 pub mod rope;
 mod self_test;
+pub mod square_error;
 
 pub use huge_pages::HugePages;
 pub use onto::Onto;

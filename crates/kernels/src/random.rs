@@ -5,11 +5,13 @@
 
 use std::f64::consts::TAU;
 
+const MULTIPLIERS: [u32; 2] = [0xd251_1f53, 0xcd9e_8d57];
+const WEYL: [u32; 2] = [0x9e37_79b9, 0xbb67_ae85];
+const ROUNDS: usize = 10;
+
 /// Philox4x32-10 (Salmon et al., SC 2011) of a counter under a key.
 pub fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
-    const MULTIPLIERS: [u32; 2] = [0xd251_1f53, 0xcd9e_8d57];
-    const WEYL: [u32; 2] = [0x9e37_79b9, 0xbb67_ae85];
-    for _ in 0..10 {
+    for _ in 0..ROUNDS {
         let a = u64::from(MULTIPLIERS[0]) * u64::from(counter[0]);
         let b = u64::from(MULTIPLIERS[1]) * u64::from(counter[2]);
         counter = [
@@ -23,12 +25,43 @@ pub fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     counter
 }
 
-/// 128 random bits: the counter is the index (low words first), then the
+/// Four random words: the counter is the index (low words first), then the
 /// stream; the key is the seed.
+pub fn words(seed: u64, stream: u64, index: u64) -> [u32; 4] {
+    let halves = |x: u64| [x as u32, (x >> 32) as u32];
+    let ([i0, i1], [s0, s1]) = (halves(index), halves(stream));
+    philox([i0, i1, s0, s1], halves(seed))
+}
+
+/// [`words`] of `LANES` indices from `index` on, first words first: written so that the compiler
+/// computes them side by side.
+#[inline(always)]
+pub(crate) fn philox_lanes<const LANES: usize>(seed: u64, stream: u64, index: u64) -> [[u32; LANES]; 4] {
+    let mut counter = [
+        std::array::from_fn(|lane| (index + lane as u64) as u32),
+        std::array::from_fn(|lane| ((index + lane as u64) >> 32) as u32),
+        [stream as u32; LANES],
+        [(stream >> 32) as u32; LANES],
+    ];
+    let mut key = [seed as u32, (seed >> 32) as u32];
+    for _ in 0..ROUNDS {
+        let [c0, c1, c2, c3] = &mut counter;
+        for lane in 0..LANES {
+            let a = u64::from(MULTIPLIERS[0]) * u64::from(c0[lane]);
+            let b = u64::from(MULTIPLIERS[1]) * u64::from(c2[lane]);
+            c0[lane] = (b >> 32) as u32 ^ c1[lane] ^ key[0];
+            c1[lane] = b as u32;
+            c2[lane] = (a >> 32) as u32 ^ c3[lane] ^ key[1];
+            c3[lane] = a as u32;
+        }
+        key = [key[0].wrapping_add(WEYL[0]), key[1].wrapping_add(WEYL[1])];
+    }
+    counter
+}
+
+/// 128 random bits.
 fn block(seed: u64, stream: u64, index: u64) -> [u64; 2] {
-    let words = |x: u64| [x as u32, (x >> 32) as u32];
-    let ([i0, i1], [s0, s1]) = (words(index), words(stream));
-    let out = philox([i0, i1, s0, s1], words(seed));
+    let out = words(seed, stream, index);
     let join = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
     [join(out[0], out[1]), join(out[2], out[3])]
 }

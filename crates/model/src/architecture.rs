@@ -79,6 +79,7 @@ impl Decoder<'_> {
             output_initial_std: self.output_initial_std(),
             scope: Scope::Shared,
             colocate_group: colocate.then(|| "embedding".to_owned()),
+            optimizer: None,
         });
         id.to_owned()
     }

@@ -48,10 +48,15 @@ pub(crate) struct Piece {
     arena: Arena,
 }
 
+/// Bytes that `length` bytes take.
+pub(crate) fn room_of(length: usize) -> usize {
+    length.next_multiple_of(LINE).max(LINE)
+}
+
 impl Arena {
     /// At least `length` bytes, aligned to a line of the cache.
     pub fn take(&self, length: usize) -> Piece {
-        let (place, bytes) = self.lock().take(length.next_multiple_of(LINE).max(LINE));
+        let (place, bytes) = self.lock().take(room_of(length));
         Piece { bytes, place, arena: self.clone() }
     }
 
@@ -60,7 +65,7 @@ impl Arena {
         self.lock().release();
     }
 
-    #[cfg(test)]
+    /// Bytes handed out.
     pub fn usage(&self) -> Usage {
         self.lock().usage
     }

@@ -48,15 +48,8 @@ impl Pool {
     }
 
     /// The most bytes that were in use at once since the last [`Pool::clear`].
-    #[cfg(test)]
     pub fn peak_bytes(&self) -> usize {
         self.arena.usage().peak
-    }
-
-    /// Bytes that buffers hold now.
-    #[cfg(test)]
-    pub fn bytes_in_use(&self) -> usize {
-        self.arena.usage().now
     }
 }
 

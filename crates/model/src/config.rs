@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use zoo_kernels::Profile;
-use zoo_kernels::bf16::Bf16;
 
-use crate::component::Head;
+use crate::definition::NetworkDefinition;
+use crate::memory::StepMemory;
 
 /// The family a model belongs to: what its blocks are made of and how its files are named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -99,50 +99,17 @@ impl ModelConfig {
         6.0 * (products + attention) as f64
     }
 
-    /// Bytes of activations that a forward pass over `tokens` tokens keeps for the backward pass, about.
-    pub fn activation_bytes(&self, tokens: usize, profile: Profile, recompute: bool) -> usize {
-        let kept = if recompute { 0 } else { self.recomputable_bytes(profile) };
-        self.layers * tokens * (self.input_bytes(profile) + kept)
-    }
-
-    /// The most that activations and gradients take at once in a micro-batch of `tokens` tokens, bytes, about.
-    /// The gradients of the only micro-batch of a step take the room of the activations they are made of; those
-    /// of a step that `accumulates` more are there all along.
-    pub fn working_bytes(
+    /// The memory of a step of a valid configuration in micro-batches of `tokens` tokens.
+    pub fn step_memory(
         &self,
         tokens: usize,
         accumulates: bool,
         profile: Profile,
         recompute: bool,
-    ) -> usize {
-        let activations = self.activation_bytes(tokens, profile, recompute);
-        let table = 4 * self.vocab_size * self.width;
-        let borrowed = if self.tied_embeddings { table } else { 0 };
-        let gradients = 4 * self.parameter_count() + borrowed;
-        let recomputed = if recompute { self.recomputable_bytes(profile) } else { 0 };
-        let passing = tokens * (4 * (self.hidden + 3 * self.width) + recomputed);
-        let logits = 4 * self.vocab_size * Head::block_tokens(self.vocab_size).min(tokens);
-        if accumulates {
-            activations + gradients + passing.max(logits)
-        } else {
-            let first = activations + table + logits.max(passing);
-            let last = activations / self.layers + gradients + passing;
-            first.max(last)
-        }
-    }
-
-    /// Bytes that a layer keeps of a token in any case: what its norms and its products read.
-    fn input_bytes(&self, profile: Profile) -> usize {
-        (8 + 2 * operand_bytes(profile)) * self.width
-    }
-
-    /// Bytes that a layer keeps of a token where it does not compute them again.
-    fn recomputable_bytes(&self, profile: Profile) -> usize {
-        let queries = self.heads * self.head_dim;
-        let projected = queries + 2 * self.kv_heads * self.head_dim;
-        let normed = if self.family == Family::Qwen3 { projected } else { 0 };
-        let inner = if self.family == Family::Gpt2 { self.hidden } else { 2 * self.hidden };
-        operand_bytes(profile) * projected + 4 * (normed + queries + inner)
+    ) -> StepMemory {
+        let definition = NetworkDefinition::decoder(self).expect("the configuration is valid");
+        let memory = definition.step_memory(tokens, accumulates, profile, recompute);
+        memory.expect("a valid configuration is a valid network")
     }
 
     /// Whether queries and keys are normalised head by head.
@@ -245,14 +212,6 @@ impl ModelConfig {
         let tables = if self.tied_embeddings { table } else { 2 * table };
         let positions = if self.family == Family::Gpt2 { big(self.context) * width } else { 0 };
         tables + positions + big(self.layers) * (2 * norm + attention + gains + mlp) + norm
-    }
-}
-
-/// Bytes of an element that only products read.
-fn operand_bytes(profile: Profile) -> usize {
-    match profile {
-        Profile::F32Exact => size_of::<f32>(),
-        Profile::Bf16Exact => size_of::<Bf16>(),
     }
 }
 

@@ -110,15 +110,16 @@ impl Decoder {
             positions: Some(&positions),
             profile: network.profile(),
             recompute: false,
+            noise: None,
         };
         let mut outputs = Outputs::new(&network.edges);
         let nodes = network.vnodes.iter().zip(&network.edges).zip(&mut pool.nodes);
-        for ((vnode, edges), pages) in nodes.take(network.edges.len() - 1) {
+        for ((vnode, edges), pages) in nodes.take(network.cost_at()) {
             let mut cache = Cache { sequences: &sequences, pages };
-            let output = vnode.decode(&pass, outputs.inputs(edges), &mut cache);
+            let output = vnode.decode(&pass, network.table(edges), outputs.inputs(edges), &mut cache);
             outputs.push(output);
         }
-        let values = self.logits(&outputs.cost_input(), steps, tokens.len());
+        let values = self.logits(&outputs.input_of(network.cost_at()), steps, tokens.len());
         for step in steps.iter_mut() {
             pool.advance(step.sequence, step.tokens);
         }
@@ -129,6 +130,7 @@ impl Decoder {
     pub(crate) fn kv_widths(&self) -> impl Iterator<Item = usize> + '_ {
         self.network.vnodes().iter().map(|vnode| match vnode.definition().kind {
             NodeKind::Attention { kv_heads, head_dim, .. } => kv_heads * head_dim,
+            NodeKind::AttentionHead { head_dim, .. } => head_dim,
             _ => 0,
         })
     }

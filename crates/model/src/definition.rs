@@ -2,6 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::DefinitionError;
+use crate::execution::Execution;
+use crate::optimizer::NodeOptimizer;
+use crate::plan::Plan;
+
 /// The input that stands for the token ids of a batch.
 pub const TOKENS: &str = "tokens";
 /// The input that stands for the ids to predict.
@@ -15,6 +20,15 @@ pub struct NetworkDefinition {
     pub context: usize,
     /// The VNodes; parameters are numbered in this order as far as the edges allow.
     pub nodes: Vec<NodeDefinition>,
+}
+
+/// What a checked definition comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outline {
+    /// Ids of the nodes in the order in which they run.
+    pub order: Vec<String>,
+    /// Operators of a pass, where several nodes can be run as one.
+    pub operators: usize,
 }
 
 /// One VNode before it has parameters.
@@ -37,6 +51,9 @@ pub struct NodeDefinition {
     /// Nodes of one group are placed on one PNode.
     #[serde(default)]
     pub colocate_group: Option<String>,
+    /// How its parameters change; none: as the job says.
+    #[serde(default)]
+    pub optimizer: Option<NodeOptimizer>,
 }
 
 /// With whom a VNode's parameters are synchronised.
@@ -109,6 +126,64 @@ pub enum NodeKind {
         /// Whether both layers have a bias.
         bias: bool,
     },
+    /// `x w^T`, and a bias if there is one. Slot: x.
+    Linear {
+        /// Elements of a row of x.
+        inputs: usize,
+        /// Elements of a row of the output.
+        outputs: usize,
+        /// Whether it has a bias.
+        bias: bool,
+        /// The embedding whose table is w; none: w is its own.
+        tied_to: Option<String>,
+    },
+    /// A function of every element. Slot: x.
+    Activation {
+        /// The function.
+        function: Function,
+        /// Elements of a row.
+        width: usize,
+    },
+    /// `silu(gate) * up`, where a row of x is gate, then up. Slot: x.
+    Swiglu {
+        /// Elements of a row of the output, half of one of x.
+        width: usize,
+    },
+    /// One head of causal self-attention with queries, keys and values of its own, and no output projection. Slot: x.
+    AttentionHead {
+        /// Elements of a row of x.
+        width: usize,
+        /// Elements of a row of the output.
+        head_dim: usize,
+        /// Base of the rotary frequencies; none: queries and keys are not rotated.
+        rope_theta: Option<f64>,
+    },
+    /// Rotates every head of a row by its position. Slot: x.
+    Rope {
+        /// Elements of a row.
+        width: usize,
+        /// Elements of a head.
+        head_dim: usize,
+        /// Base of the frequencies.
+        theta: f64,
+    },
+    /// Rows side by side. Slots: as many as it has widths.
+    Stack {
+        /// Elements of a row of each slot.
+        widths: Vec<usize>,
+    },
+    /// The input as it is: where a file says that many nodes take it, or how its rows are to be read. Slot: x.
+    Identity {
+        /// Elements of a row.
+        width: usize,
+    },
+    /// In training, elements set to zero at random, and the others enlarged for them. Slot: x.
+    Dropout {
+        /// Elements of a row.
+        width: usize,
+        /// Share of elements set to zero.
+        rate: f64,
+    },
     /// `a + b`. Slots: a, b.
     Add {
         /// Elements of a row.
@@ -123,6 +198,35 @@ pub enum NodeKind {
         /// The embedding whose table is W; none: W is its own.
         tied_to: Option<String>,
     },
+    /// A cost of what the network says. Slots: x, [`TARGETS`].
+    Cost {
+        /// Which.
+        cost: CostFunction,
+        /// Elements of a row of x: what targets are below.
+        width: usize,
+    },
+}
+
+/// A function of one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Function {
+    /// `max(0, x)`.
+    Relu,
+    /// GELU in its tanh form.
+    Gelu,
+    /// `x * sigmoid(x)`.
+    Silu,
+}
+
+/// What a row of predictions costs, given its target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CostFunction {
+    /// Cross-entropy, in nats; predictions are logits.
+    CrossEntropy,
+    /// Mean squared error against the row that is 1 at the target and 0 elsewhere.
+    SquareError,
 }
 
 /// How a norm measures a row.
@@ -215,6 +319,55 @@ impl ParameterDefinition {
     }
 }
 
+impl NodeKind {
+    /// Elements of a row of the input in a slot, of those that come from other nodes; 0 where there is none.
+    pub fn input_width(&self, slot: usize) -> usize {
+        match *self {
+            Self::Embedding { .. } => 0,
+            Self::Linear { inputs, .. } => inputs,
+            Self::Swiglu { width } => width.saturating_mul(2),
+            Self::Stack { ref widths } => widths.get(slot).copied().unwrap_or(0),
+            Self::AttentionHead { width, .. } => width,
+            _ => self.output_width(),
+        }
+    }
+
+    /// Elements of a row of the output; of a cost, of its input.
+    pub fn output_width(&self) -> usize {
+        match *self {
+            Self::Embedding { width, .. }
+            | Self::PositionEmbedding { width, .. }
+            | Self::Norm { width, .. }
+            | Self::Attention { width, .. }
+            | Self::Mlp { width, .. }
+            | Self::Activation { width, .. }
+            | Self::Swiglu { width }
+            | Self::Rope { width, .. }
+            | Self::Identity { width }
+            | Self::Dropout { width, .. }
+            | Self::Add { width }
+            | Self::CrossEntropy { width, .. }
+            | Self::Cost { width, .. } => width,
+            Self::Linear { outputs, .. } => outputs,
+            Self::AttentionHead { head_dim, .. } => head_dim,
+            Self::Stack { ref widths } => widths.iter().fold(0, |sum, width| sum.saturating_add(*width)),
+        }
+    }
+
+    /// Whether it ends a network.
+    pub fn is_cost(&self) -> bool {
+        matches!(self, Self::CrossEntropy { .. } | Self::Cost { .. })
+    }
+
+    /// The embedding whose table it borrows.
+    pub fn tied_to(&self) -> Option<&str> {
+        match self {
+            Self::Linear { tied_to, .. } | Self::CrossEntropy { tied_to, .. } => tied_to.as_deref(),
+            _ => None,
+        }
+    }
+}
+
 impl NodeDefinition {
     /// The parameters this VNode owns, in their canonical order.
     pub fn parameters(&self) -> Vec<ParameterDefinition> {
@@ -249,7 +402,22 @@ impl NodeDefinition {
                 all.extend(bias.then(|| P::bias("down_bias", width)));
                 all
             }
-            NodeKind::Add { .. } | NodeKind::CrossEntropy { tied_to: Some(_), .. } => Vec::new(),
+            NodeKind::Linear { inputs, outputs, bias, ref tied_to } => {
+                let own = tied_to.is_none().then(|| P::matrix("weight", &[outputs], inputs, std));
+                own.into_iter().chain(bias.then(|| P::bias("bias", outputs))).collect()
+            }
+            NodeKind::AttentionHead { width, head_dim, .. } => {
+                vec![P::matrix("qkv", &[head_dim; 3], width, std)]
+            }
+            NodeKind::Activation { .. }
+            | NodeKind::Swiglu { .. }
+            | NodeKind::Rope { .. }
+            | NodeKind::Stack { .. }
+            | NodeKind::Identity { .. }
+            | NodeKind::Dropout { .. }
+            | NodeKind::Add { .. }
+            | NodeKind::Cost { .. }
+            | NodeKind::CrossEntropy { tied_to: Some(_), .. } => Vec::new(),
             NodeKind::CrossEntropy { vocab_size, width, tied_to: None } => {
                 vec![P::table("weight", [vocab_size, width], std)]
             }
@@ -263,6 +431,16 @@ impl NodeDefinition {
 }
 
 impl NetworkDefinition {
+    /// Checks the whole network, as building it does: every node, every edge, every size.
+    ///
+    /// # Errors
+    /// The first thing that cannot be.
+    pub fn check(&self) -> Result<Outline, DefinitionError> {
+        let plan = Plan::new(self)?;
+        let ids = plan.nodes.iter().map(|node| node.definition.id.clone()).collect();
+        Ok(Outline { order: ids, operators: Execution::fused(&plan.nodes).operators() })
+    }
+
     /// Number of parameter elements; a tied table counts once.
     pub fn parameter_count(&self) -> usize {
         self.nodes.iter().map(NodeDefinition::parameter_count).sum()

@@ -74,9 +74,7 @@ pub enum DefinitionError {
         node: String,
     },
     /// There is no cost, or more than one.
-    #[error(
-        "network: {found} nodes are a cost, one is needed\nhint: end the network with one node of type cross_entropy"
-    )]
+    #[error("network: {found} nodes are a cost, one is needed\nhint: end the network with one cost")]
     Costs {
         /// How many there are.
         found: usize,

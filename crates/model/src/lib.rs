@@ -27,12 +27,14 @@ mod config;
 mod decode;
 mod definition;
 mod error;
+mod execution;
 mod generate;
 pub mod gguf;
 pub mod hugging_face;
 mod initialise;
 mod likelihood;
 mod loss;
+mod memory;
 mod network;
 mod optimizer;
 mod pages;
@@ -40,6 +42,7 @@ mod parameter;
 mod plan;
 pub mod preset;
 pub mod sampling;
+mod stage;
 mod state;
 mod text_stream;
 pub mod tokenizer;
@@ -48,19 +51,21 @@ mod vnode;
 pub use config::{ConfigError, Family, ModelConfig};
 pub use decode::{Decoder, Logits, Positions, Step};
 pub use definition::{
-    InitialValue, MlpActivation, NetworkDefinition, NodeDefinition, NodeKind, NormForm, ParameterDefinition,
-    Role, Scope, TARGETS, TOKENS,
+    CostFunction, Function, InitialValue, MlpActivation, NetworkDefinition, NodeDefinition, NodeKind,
+    NormForm, Outline, ParameterDefinition, Role, Scope, TARGETS, TOKENS,
 };
 pub use error::{DefinitionError, NetworkError};
 pub use generate::generate;
 pub use likelihood::{Likelihood, most_likely};
 pub use loss::LossSum;
+pub use memory::{StepMemory, VNodeMemory};
 pub use network::{Network, NetworkOptions, UpdateReport};
-pub use optimizer::{AdamWSettings, Decay, MuonSettings, Optimizer};
+pub use optimizer::{AdamWSettings, Decay, MuonSettings, NodeOptimizer, Optimizer, SgdSettings};
 pub use pages::{PagePool, Sequence};
 pub use parameter::Parameter;
 pub use sampling::Sampler;
-pub use state::StateError;
+pub use stage::{Stage, StageBatch, StageError, StageWeights};
+pub use state::{Remembered, StateError};
 pub use text_stream::{StoppedText, TextStream};
 pub use tokenizer::Tokenizer;
 pub use vnode::VNode;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 use zoo_content::Digest;
-use zoo_kernels::{Profile, clip};
+use zoo_kernels::{Profile, clip, random};
 
 use crate::buffer::{Buffer, Pool};
-use crate::component::{Gradients, Pass};
+use crate::component::{Gradients, Noise, Pass};
 use crate::definition::{NetworkDefinition, NodeKind};
 use crate::error::{DefinitionError, NetworkError};
+use crate::execution::{Execution, Unit};
 use crate::loss::LossSum;
 use crate::optimizer::Optimizer;
 use crate::parameter::Parameter;
@@ -20,11 +21,16 @@ use crate::vnode::VNode;
 /// Sums over tokens are cut at multiples of this, so micro-batches of whole chunks give the same bits.
 pub(crate) const CHUNK_TOKENS: usize = 256;
 
+/// The random stream of the steps' seeds.
+pub(crate) const NOISE_STREAM: u64 = u64::from_le_bytes(*b"dropout ");
+
 /// How a network runs; no option changes a bit of any result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NetworkOptions {
     /// Keep less of the forward pass and compute it again in the backward pass: less memory, more time.
     pub recompute: bool,
+    /// Run every VNode by itself, also where several could be one operator: slower.
+    pub separate: bool,
 }
 
 /// VNodes in topological order, the cost last.
@@ -33,10 +39,11 @@ pub struct Network {
     profile: Profile,
     pub(crate) vnodes: Vec<VNode>,
     pub(crate) edges: Vec<Edges>,
-    /// The embedding whose table the head borrows.
-    tied: Option<usize>,
+    execution: Execution,
     pub(crate) pool: Pool,
     options: NetworkOptions,
+    /// What dropout draws from.
+    noise_seed: u64,
     /// Optimiser steps applied.
     step: u64,
     /// Tokens whose gradient has been added since.
@@ -47,6 +54,8 @@ pub struct Network {
 pub(crate) struct Edges {
     pub producers: Vec<usize>,
     pub last_use: Vec<bool>,
+    /// The embedding whose table is the VNode's weight.
+    pub borrows: Option<usize>,
 }
 
 /// What an optimiser step did.
@@ -63,23 +72,42 @@ impl Network {
         profile: Profile,
         options: NetworkOptions,
     ) -> Result<Self, DefinitionError> {
-        let Plan { nodes, tied } = Plan::new(definition)?;
+        let Plan { nodes } = Plan::new(definition)?;
+        let execution = if options.separate { Execution::separate(&nodes) } else { Execution::fused(&nodes) };
         let mut tables = BTreeMap::new();
         let (vnodes, edges) = nodes
             .into_iter()
-            .map(|PlannedNode { definition: node, inputs, last_use }| {
+            .map(|PlannedNode { definition: node, inputs, last_use, borrows, .. }| {
                 let vnode = VNode::new(node, definition.context, profile, &mut tables);
-                (vnode, Edges { producers: inputs, last_use })
+                (vnode, Edges { producers: inputs, last_use, borrows })
             })
             .unzip();
         let (definition, pool) = (definition.clone(), Pool::default());
-        Ok(Self { definition, profile, vnodes, edges, tied, pool, options, step: 0, tokens_in_step: 0 })
+        let (noise_seed, step, tokens_in_step) = (0, 0, 0);
+        Ok(Self {
+            definition,
+            profile,
+            vnodes,
+            edges,
+            execution,
+            pool,
+            options,
+            noise_seed,
+            step,
+            tokens_in_step,
+        })
     }
 
     /// Draws all parameters and forgets gradients and optimiser state.
     pub fn initialise(&mut self, seed: u64) {
         self.vnodes.iter_mut().for_each(|vnode| vnode.initialise(seed));
-        (self.step, self.tokens_in_step) = (0, 0);
+        (self.noise_seed, self.step, self.tokens_in_step) = (seed, 0, 0);
+    }
+
+    /// Sets what dropout draws from, which [`Network::initialise`] sets to its seed: with the step and the place of an
+    /// element, it decides whether the element is dropped.
+    pub fn set_noise(&mut self, seed: u64) {
+        self.noise_seed = seed;
     }
 
     /// One micro-batch of a step of `total_tokens` tokens: adds the gradient of the step's mean loss.
@@ -97,16 +125,16 @@ impl Network {
         if !self.tokens_in_step.is_multiple_of(CHUNK_TOKENS) {
             return Err(NetworkError::Chunks { tokens: self.tokens_in_step });
         }
+        let step = random::bits(self.noise_seed, NOISE_STREAM, self.step + 1);
+        let noise = Noise { seed: step, first_row: self.tokens_in_step };
         self.tokens_in_step += inputs.len();
 
         let pool = self.pool.clone();
-        let pass = self.pass(&pool, inputs);
+        let pass = Pass { noise: Some(noise), ..self.pass(&pool, inputs) };
         let hidden = self.forward(&pass);
         let scale = (1.0 / total_tokens as f64) as f32;
-        let (vnodes, head) = self.vnodes.split_at_mut(self.edges.len() - 1);
-        let table = self.tied.map(|embedding| &vnodes[embedding].parameters()[0].value[..]);
-        let cost = head[0].cost(&pool, table, &hidden, targets, scale);
-        drop(hidden);
+        let (head, table) = with_table(&mut self.vnodes, self.execution.cost, &self.edges);
+        let cost = head.cost(&pool, table, hidden, targets, scale);
         if !cost.loss.nats.is_finite() {
             let error = self.not_finite();
             self.discard_step();
@@ -143,9 +171,12 @@ impl Network {
         if self.tokens_in_step == 0 {
             return Err(NetworkError::NoGradient { step });
         }
-        if let Some(embedding) = self.tied {
-            let (vnodes, head) = self.vnodes.split_at_mut(self.edges.len() - 1);
-            vnodes[embedding].add_borrowed(&head[0]);
+        for (borrower, edges) in self.edges.iter().enumerate() {
+            if let Some(embedding) = edges.borrows {
+                let both = self.vnodes.get_disjoint_mut([embedding, borrower]);
+                let [embedding, borrower] = both.expect("an embedding borrows nothing");
+                embedding.add_borrowed(borrower);
+            }
         }
         let gradient_norm = self.gradient_norm(step).inspect_err(|_| self.discard_step())?;
         let scale = clip.map_or(1.0, |most| (most / (gradient_norm + 1e-6)).min(1.0)) as f32;
@@ -170,32 +201,66 @@ impl Network {
         self.pool.clear();
     }
 
+    /// The most bytes that activations and gradients took at once, since [`Network::release_memory`].
+    pub fn peak_bytes(&self) -> usize {
+        self.pool.peak_bytes()
+    }
+
     fn forward(&mut self, pass: &Pass) -> Arc<Buffer> {
         let mut outputs = Outputs::new(&self.edges);
-        for (vnode, edges) in self.vnodes.iter_mut().zip(&self.edges).take(self.edges.len() - 1) {
-            let output = vnode.forward(pass, outputs.inputs(edges));
-            outputs.push(output);
+        for unit in &self.execution.units {
+            match unit {
+                &Unit::One(at) => {
+                    let inputs = outputs.inputs(&self.edges[at]);
+                    let (vnode, table) = with_table(&mut self.vnodes, at, &self.edges);
+                    outputs.push(vnode.forward(pass, table, inputs));
+                }
+                Unit::Heads(range) => {
+                    let input = outputs.only_input(&self.edges[range.start]);
+                    let heads = &mut self.vnodes[range.start + 1..range.end - 1];
+                    outputs.push_last(range.len(), VNode::heads_forward(heads, pass, input));
+                }
+            }
         }
-        outputs.cost_input()
+        outputs.input_of(self.execution.cost)
     }
 
     fn hidden(&self, pass: &Pass) -> Arc<Buffer> {
         let mut outputs = Outputs::new(&self.edges);
-        for (vnode, edges) in self.vnodes.iter().zip(&self.edges).take(self.edges.len() - 1) {
-            let output = vnode.evaluate(pass, outputs.inputs(edges));
-            outputs.push(output);
+        for unit in &self.execution.units {
+            match unit {
+                &Unit::One(at) => {
+                    let edges = &self.edges[at];
+                    let inputs = outputs.inputs(edges);
+                    outputs.push(self.vnodes[at].evaluate(pass, self.table(edges), inputs));
+                }
+                Unit::Heads(range) => {
+                    let input = outputs.only_input(&self.edges[range.start]);
+                    let heads = &self.vnodes[range.start + 1..range.end - 1];
+                    outputs.push_last(range.len(), VNode::heads_evaluate(heads, pass, input));
+                }
+            }
         }
-        outputs.cost_input()
+        outputs.input_of(self.execution.cost)
     }
 
     fn backward(&mut self, pass: &Pass, gradient: Buffer) {
         let mut arrived: Vec<Option<Buffer>> = self.vnodes.iter().map(|_| None).collect();
-        let cost = self.vnodes.len() - 1;
-        arrived[self.edges[cost].producers[0]] = Some(gradient);
-        for at in (0..cost).rev() {
-            let arriving = arrived[at].take().expect("every VNode leads to the cost");
-            let mut gradients = Gradients { arrived: &mut arrived, producers: &self.edges[at].producers };
-            self.vnodes[at].backward(pass, arriving, &mut gradients);
+        arrived[self.edges[self.execution.cost].producers[0]] = Some(gradient);
+        for unit in self.execution.units.iter().rev() {
+            let (first, last) = match unit {
+                &Unit::One(at) => (at, at),
+                Unit::Heads(range) => (range.start, range.end - 1),
+            };
+            let arriving = arrived[last].take().expect("every VNode leads to the cost");
+            let mut gradients = Gradients { arrived: &mut arrived, producers: &self.edges[first].producers };
+            if first == last {
+                let (vnode, table) = with_table(&mut self.vnodes, first, &self.edges);
+                vnode.backward(pass, table, arriving, &mut gradients);
+            } else {
+                let heads = &mut self.vnodes[first + 1..last];
+                gradients.give(0, VNode::heads_backward(heads, pass, arriving));
+            }
         }
     }
 
@@ -234,6 +299,7 @@ impl Network {
             positions: None,
             profile: self.profile,
             recompute: self.options.recompute,
+            noise: None,
         }
     }
 
@@ -254,19 +320,29 @@ impl Network {
         }
     }
 
+    /// The VNode that gives the cost.
+    pub(crate) fn cost_at(&self) -> usize {
+        self.execution.cost
+    }
+
     pub(crate) fn head(&self) -> &VNode {
-        self.vnodes.last().expect("a plan has a cost")
+        &self.vnodes[self.execution.cost]
     }
 
     pub(crate) fn borrowed_table(&self) -> Option<&Parameter> {
-        self.tied.map(|embedding| &self.vnodes[embedding].parameters()[0])
+        self.table(&self.edges[self.execution.cost])
+    }
+
+    /// The table that a VNode borrows.
+    pub(crate) fn table(&self, edges: &Edges) -> Option<&Parameter> {
+        edges.borrows.map(|embedding| &self.vnodes[embedding].parameters()[0])
     }
 
     /// Logits of a position.
     pub(crate) fn head_vocab_size(&self) -> usize {
         match self.head().definition().kind {
             NodeKind::CrossEntropy { vocab_size, .. } => vocab_size,
-            _ => unreachable!("the plan puts a head where the cost is"),
+            ref kind => kind.output_width(),
         }
     }
 
@@ -279,9 +355,9 @@ impl Network {
 
     /// Packs every weight for products: from here on the network can only be read.
     pub(crate) fn prepare(&mut self) {
-        let (profile, tied) = (self.profile, self.tied);
         for (at, vnode) in self.vnodes.iter_mut().enumerate() {
-            vnode.prepare(profile, tied == Some(at));
+            let is_borrowed = self.edges.iter().any(|edges| edges.borrows == Some(at));
+            vnode.prepare(self.profile, is_borrowed);
         }
     }
 }
@@ -306,12 +382,17 @@ impl Network {
     /// Ids that every table of the network has.
     pub fn vocab_size(&self) -> usize {
         let tables = self.definition.nodes.iter().filter_map(|node| match node.kind {
-            NodeKind::Embedding { vocab_size, .. } | NodeKind::CrossEntropy { vocab_size, .. } => {
-                Some(vocab_size)
-            }
+            NodeKind::Embedding { vocab_size, .. }
+            | NodeKind::CrossEntropy { vocab_size, .. }
+            | NodeKind::Cost { width: vocab_size, .. } => Some(vocab_size),
             _ => None,
         });
         tables.min().expect("a plan has a cost")
+    }
+
+    /// How many operators a pass is: fewer than VNodes, where several are run as one.
+    pub fn operators(&self) -> usize {
+        self.execution.operators()
     }
 
     /// The VNodes, producers before consumers.
@@ -371,76 +452,34 @@ impl<'a> Outputs<'a> {
         inputs.collect()
     }
 
-    pub fn push(&mut self, output: Buffer) {
-        self.outputs.push(Some(Arc::new(output)));
+    pub fn push(&mut self, output: Arc<Buffer>) {
+        self.outputs.push(Some(output));
     }
 
-    pub fn cost_input(mut self) -> Arc<Buffer> {
-        let cost = self.edges.last().expect("a plan has a cost");
-        self.inputs(cost).pop().expect("a cost has an input")
+    /// The output of `count` VNodes that were run as one: the last one's.
+    pub fn push_last(&mut self, count: usize, output: Arc<Buffer>) {
+        self.outputs.extend((1..count).map(|_| None));
+        self.push(output);
+    }
+
+    pub fn only_input(&mut self, edges: &Edges) -> Arc<Buffer> {
+        self.inputs(edges).pop().expect("a checked network fills every slot")
+    }
+
+    pub fn input_of(mut self, cost: usize) -> Arc<Buffer> {
+        let edges = &self.edges[cost];
+        self.only_input(edges)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::preset;
-
-    /// The most that activations and gradients took together in each of three steps, each of `parts` micro-batches.
-    fn peaks(
-        name: &str,
-        profile: Profile,
-        options: NetworkOptions,
-        tokens: usize,
-        parts: usize,
-    ) -> [usize; 3] {
-        let config = preset::by_name(name).expect("a preset");
-        let definition = NetworkDefinition::decoder(&config).expect("valid");
-        let mut network = Network::build(&definition, profile, options).expect("valid");
-        network.initialise(1);
-        let tokens = vec![3; tokens];
-        [1, 2, 3].map(|step| {
-            for part in tokens.chunks(tokens.len() / parts) {
-                network.forward_backward(part, part, tokens.len()).expect("finite");
-            }
-            network.apply(&Optimizer::default(), step, 1e-3, None).expect("finite");
-            assert_eq!(network.pool.bytes_in_use(), 0, "nothing is held between steps");
-            let peak = network.pool.peak_bytes();
-            network.release_memory();
-            peak
-        })
-    }
-
-    #[test]
-    fn every_step_takes_the_same_memory_and_close_to_what_was_foretold() {
-        for name in ["qwen3-1m", "gpt2-1m", "bench-m"] {
-            let config = preset::by_name(name).expect("a preset");
-            for (profile, recompute, parts) in [
-                (Profile::F32Exact, false, 1),
-                (Profile::F32Exact, true, 1),
-                (Profile::F32Exact, false, 2),
-                (Profile::Bf16Exact, false, 1),
-                (Profile::Bf16Exact, true, 2),
-            ] {
-                let tokens = 2 * config.context.max(CHUNK_TOKENS);
-                let [peak, second, third] = peaks(name, profile, NetworkOptions { recompute }, tokens, parts);
-                assert_eq!((peak, peak), (second, third), "{name}");
-                let foretold = config.working_bytes(tokens / parts, parts > 1, profile, recompute);
-                let ratio = peak as f64 / foretold as f64;
-                assert!(
-                    (0.8..=1.2).contains(&ratio),
-                    "{name} {profile} {recompute} {parts}: {peak} for {foretold}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn gradients_take_the_room_of_the_activations_they_were_made_of() {
-        let config = preset::by_name("bench-m").expect("a preset");
-        let gradients = 4 * config.parameter_count();
-        let [peak, ..] = peaks("bench-m", Profile::F32Exact, NetworkOptions::default(), 1024, 1);
-        let activations = config.activation_bytes(1024, Profile::F32Exact, false);
-        assert!(peak < activations + gradients / 4, "{peak} for {activations} and {gradients}");
-    }
+/// A VNode, and the table that it borrows.
+fn with_table<'a>(
+    vnodes: &'a mut [VNode],
+    at: usize,
+    edges: &[Edges],
+) -> (&'a mut VNode, Option<&'a Parameter>) {
+    let Some(embedding) = edges[at].borrows else { return (&mut vnodes[at], None) };
+    let both = vnodes.get_disjoint_mut([at, embedding]).expect("an embedding borrows nothing");
+    let [vnode, embedding] = both;
+    (vnode, Some(&embedding.parameters()[0]))
 }

@@ -1,10 +1,11 @@
 //! How gradients change parameters.
 
 use serde::{Deserialize, Serialize};
-use zoo_kernels::optimizer::{AdamW, Muon};
+use zoo_kernels::optimizer::{AdamW, Muon, Sgd};
 
 use crate::definition::Role;
 use crate::parameter::Parameter;
+use crate::state::Remembered;
 
 /// An optimiser and its settings; the learning rate comes with every step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,6 +15,28 @@ pub enum Optimizer {
     AdamW(AdamWSettings),
     /// Muon for the matrices of hidden layers, AdamW for tables, head, gains and biases.
     Muon(MuonSettings),
+}
+
+/// An optimiser of one VNode, in place of the job's; the learning rate is the job's.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
+pub enum NodeOptimizer {
+    /// AdamW for every parameter.
+    AdamW(AdamWSettings),
+    /// Muon for matrices of hidden layers, AdamW for the rest.
+    Muon(MuonSettings),
+    /// Plain descent, which remembers nothing.
+    Sgd(SgdSettings),
+}
+
+/// Settings of plain descent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SgdSettings {
+    /// Decay of parameters, times the learning rate.
+    pub weight_decay: f64,
+    /// Which parameters decay.
+    pub decay: Decay,
 }
 
 /// Settings of AdamW (Loshchilov and Hutter, 2019).
@@ -74,6 +97,14 @@ impl Default for Optimizer {
 }
 
 impl Optimizer {
+    /// What it remembers of a parameter of that role.
+    pub fn remembers(&self, role: &Role) -> Remembered {
+        match (self, role) {
+            (Self::Muon(_), Role::Matrix(_)) => Remembered::Muon,
+            _ => Remembered::AdamW,
+        }
+    }
+
     /// One step, numbered from 1, for one parameter; without a gradient it stays as it is.
     pub(crate) fn update(&self, parameter: &mut Parameter, step: u64, lr: f64, gradient_scale: f32) {
         match self {
@@ -86,9 +117,35 @@ impl Optimizer {
     }
 }
 
+impl NodeOptimizer {
+    /// As [`Optimizer::update`].
+    pub(crate) fn update(&self, parameter: &mut Parameter, step: u64, lr: f64, gradient_scale: f32) {
+        match *self {
+            Self::AdamW(settings) => Optimizer::AdamW(settings).update(parameter, step, lr, gradient_scale),
+            Self::Muon(settings) => Optimizer::Muon(settings).update(parameter, step, lr, gradient_scale),
+            Self::Sgd(settings) => settings.update(parameter, lr, gradient_scale),
+        }
+    }
+}
+
+impl Decay {
+    fn applies_to(self, parameter: &Parameter) -> bool {
+        self == Self::All || parameter.shape().len() > 1
+    }
+}
+
+impl SgdSettings {
+    fn update(&self, parameter: &mut Parameter, lr: f64, gradient_scale: f32) {
+        let decay = self.decay.applies_to(parameter);
+        let Parameter { value, gradient, .. } = parameter;
+        let Some(gradient) = gradient.get() else { return };
+        Sgd { lr, weight_decay: self.weight_decay }.step(decay, value, gradient, gradient_scale);
+    }
+}
+
 impl AdamWSettings {
     fn update(&self, parameter: &mut Parameter, step: u64, lr: f64, gradient_scale: f32) {
-        let decay = self.decay == Decay::All || parameter.shape().len() > 1;
+        let decay = self.decay.applies_to(parameter);
         let Parameter { value, gradient, moments, .. } = parameter;
         let Some(gradient) = gradient.get() else { return };
         let (mean, square) = moments.adamw(value.len());

@@ -92,11 +92,13 @@ impl Parameter {
         self.gradient.get()
     }
 
-    /// AdamW's running means of the gradient and of its square; none before the first step, nor under another optimiser.
-    pub fn adamw_moments(&self) -> Option<(&[f32], &[f32])> {
+    /// What the optimiser remembers: AdamW's running means of the gradient and of its square, or Muon's momentum; nothing before the first
+    /// step.
+    pub fn remembered(&self) -> Vec<&[f32]> {
         match &self.moments {
-            Moments::AdamW { mean, square } => Some((mean, square)),
-            Moments::None | Moments::Muon { .. } => None,
+            Moments::None => Vec::new(),
+            Moments::AdamW { mean, square } => vec![mean, square],
+            Moments::Muon { momentum } => vec![momentum],
         }
     }
 

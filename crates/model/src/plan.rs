@@ -8,16 +8,18 @@ use crate::error::DefinitionError;
 /// A definition's nodes in an order in which every producer comes before its consumers, the cost last.
 pub(crate) struct Plan {
     pub nodes: Vec<PlannedNode>,
-    /// The embedding, as a place in `nodes`, whose table is the head's.
-    pub tied: Option<usize>,
 }
 
 pub(crate) struct PlannedNode {
     pub definition: NodeDefinition,
+    /// Its place in the definition.
+    pub place: usize,
     /// The producers of its activations, as places in [`Plan::nodes`].
     pub inputs: Vec<usize>,
     /// For each input, whether no later node needs it.
     pub last_use: Vec<bool>,
+    /// The embedding whose table is its weight.
+    pub borrows: Option<usize>,
 }
 
 /// Largest size a node may state, elements.
@@ -47,7 +49,7 @@ impl Plan {
             nodes.iter().map(|node| producers(node, &places)).collect::<Result<_, _>>()?;
         check_widths(nodes, &producers)?;
         check_outputs(nodes, &producers)?;
-        let tied = tied_embedding(nodes, &places)?;
+        let borrows = borrowed_tables(nodes, &places)?;
 
         let order = order(nodes, &producers)?;
         let place_of =
@@ -56,12 +58,14 @@ impl Plan {
             .iter()
             .map(|&old| PlannedNode {
                 definition: nodes[old].clone(),
+                place: old,
                 inputs: producers[old].iter().map(|&producer| place_of(producer)).collect(),
                 last_use: vec![false; producers[old].len()],
+                borrows: borrows[old].map(place_of),
             })
             .collect();
         mark_last_uses(&mut planned);
-        Ok(Self { nodes: planned, tied: tied.map(place_of) })
+        Ok(Self { nodes: planned })
     }
 }
 
@@ -82,14 +86,24 @@ fn check_slots(node: &NodeDefinition) -> Result<(), DefinitionError> {
     let internal_only = !inputs.iter().any(external);
     let (fits, slots) = match node.kind {
         NodeKind::Embedding { .. } => (inputs == [TOKENS], "'tokens'"),
-        NodeKind::PositionEmbedding { .. } | NodeKind::Norm { .. } => {
-            (internal_only && inputs.len() == 1, "one node")
-        }
+        NodeKind::PositionEmbedding { .. }
+        | NodeKind::Norm { .. }
+        | NodeKind::Linear { .. }
+        | NodeKind::Activation { .. }
+        | NodeKind::Swiglu { .. }
+        | NodeKind::AttentionHead { .. }
+        | NodeKind::Rope { .. }
+        | NodeKind::Identity { .. }
+        | NodeKind::Dropout { .. } => (internal_only && inputs.len() == 1, "one node"),
+        NodeKind::Stack { ref widths } => (
+            internal_only && inputs.len() == widths.len() && !widths.is_empty(),
+            "as many nodes as it has widths",
+        ),
         NodeKind::Attention { .. } | NodeKind::Mlp { .. } => {
             (internal_only && (1..=2).contains(&inputs.len()), "one node, and optionally a residual")
         }
         NodeKind::Add { .. } => (internal_only && inputs.len() == 2, "two nodes"),
-        NodeKind::CrossEntropy { .. } => {
+        NodeKind::CrossEntropy { .. } | NodeKind::Cost { .. } => {
             (inputs.len() == 2 && !external(&inputs[0]) && inputs[1] == TARGETS, "one node, then 'targets'")
         }
     };
@@ -123,7 +137,32 @@ fn check_shape(node: &NodeDefinition, sequence: usize) -> Result<(), DefinitionE
             }
             vec![width]
         }
-        NodeKind::Add { width } => vec![width],
+        NodeKind::Add { width }
+        | NodeKind::Activation { width, .. }
+        | NodeKind::Identity { width }
+        | NodeKind::Cost { width, .. } => vec![width],
+        NodeKind::Swiglu { width } => vec![width.saturating_mul(2)],
+        NodeKind::Linear { inputs, outputs, .. } => vec![inputs, outputs],
+        NodeKind::Stack { ref widths } => widths.iter().copied().chain([node.kind.output_width()]).collect(),
+        NodeKind::Dropout { width, rate } => {
+            if !(0.0..1.0).contains(&rate) {
+                return refuse(format!("rate ({rate}) is not at least 0 and below 1"));
+            }
+            vec![width]
+        }
+        NodeKind::AttentionHead { width, head_dim, rope_theta } => {
+            if let Some(theta) = rope_theta {
+                check_rotation(head_dim, theta, sequence).or_else(refuse)?;
+            }
+            vec![width, head_dim]
+        }
+        NodeKind::Rope { width, head_dim, theta } => {
+            check_rotation(head_dim, theta, sequence).or_else(refuse)?;
+            if head_dim == 0 || !width.is_multiple_of(head_dim) {
+                return refuse(format!("head_dim ({head_dim}) does not divide width ({width})"));
+            }
+            vec![width, head_dim]
+        }
         NodeKind::Attention { width, heads, kv_heads, head_dim, rope_theta, qk_norm_epsilon, .. } => {
             if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
                 return refuse(format!("kv_heads ({kv_heads}) does not divide heads ({heads})"));
@@ -131,13 +170,8 @@ fn check_shape(node: &NodeDefinition, sequence: usize) -> Result<(), DefinitionE
             if !head_dim.is_multiple_of(2) {
                 return refuse(format!("head_dim ({head_dim}) is odd"));
             }
-            if rope_theta.is_some_and(|theta| !(1.0..=1e12).contains(&theta)) {
-                return refuse("rope_theta is not between 1 and 1e12".to_owned());
-            }
-            if rope_theta.is_some() && head_dim.saturating_mul(sequence) > ROPE_MAX {
-                return refuse(format!(
-                    "head_dim ({head_dim}) times the context ({sequence}) is above {ROPE_MAX}"
-                ));
+            if let Some(theta) = rope_theta {
+                check_rotation(head_dim, theta, sequence).or_else(refuse)?;
             }
             if qk_norm_epsilon.is_some_and(|epsilon| !(epsilon > 0.0 && epsilon <= 0.1)) {
                 return refuse("qk_norm_epsilon is not above 0 and at most 0.1".to_owned());
@@ -160,22 +194,23 @@ fn check_shape(node: &NodeDefinition, sequence: usize) -> Result<(), DefinitionE
     Ok(())
 }
 
-fn width(kind: &NodeKind) -> usize {
-    match *kind {
-        NodeKind::Embedding { width, .. }
-        | NodeKind::PositionEmbedding { width, .. }
-        | NodeKind::Norm { width, .. }
-        | NodeKind::Attention { width, .. }
-        | NodeKind::Mlp { width, .. }
-        | NodeKind::Add { width }
-        | NodeKind::CrossEntropy { width, .. } => width,
+fn check_rotation(head_dim: usize, theta: f64, sequence: usize) -> Result<(), String> {
+    if !head_dim.is_multiple_of(2) {
+        return Err(format!("head_dim ({head_dim}) is odd"));
     }
+    if !(1.0..=1e12).contains(&theta) {
+        return Err("rope_theta is not between 1 and 1e12".to_owned());
+    }
+    if head_dim.saturating_mul(sequence) > ROPE_MAX {
+        return Err(format!("head_dim ({head_dim}) times the context ({sequence}) is above {ROPE_MAX}"));
+    }
+    Ok(())
 }
 
 fn check_widths(nodes: &[NodeDefinition], producers: &[Vec<usize>]) -> Result<(), DefinitionError> {
     for (node, producers) in nodes.iter().zip(producers) {
-        for &producer in producers {
-            let (expected, found) = (width(&node.kind), width(&nodes[producer].kind));
+        for (slot, &producer) in producers.iter().enumerate() {
+            let (expected, found) = (node.kind.input_width(slot), nodes[producer].kind.output_width());
             if expected != found {
                 let (node, input) = (node.id.clone(), nodes[producer].id.clone());
                 return Err(DefinitionError::Width { node, input, expected, found });
@@ -185,44 +220,44 @@ fn check_widths(nodes: &[NodeDefinition], producers: &[Vec<usize>]) -> Result<()
     Ok(())
 }
 
-fn is_cost(node: &NodeDefinition) -> bool {
-    matches!(node.kind, NodeKind::CrossEntropy { .. })
-}
-
 /// One cost, whose output nobody takes; every other output is taken. So every node leads to the cost.
 fn check_outputs(nodes: &[NodeDefinition], producers: &[Vec<usize>]) -> Result<(), DefinitionError> {
-    let found = nodes.iter().filter(|node| is_cost(node)).count();
+    let found = nodes.iter().filter(|node| node.kind.is_cost()).count();
     if found != 1 {
         return Err(DefinitionError::Costs { found });
     }
     for (at, node) in nodes.iter().enumerate() {
         let consumer = producers.iter().position(|producers| producers.contains(&at));
         match consumer {
-            Some(consumer) if is_cost(node) => {
+            Some(consumer) if node.kind.is_cost() => {
                 let slots = "nodes that give activations, which a cost does not";
                 return Err(DefinitionError::Slots { node: nodes[consumer].id.clone(), slots });
             }
-            None if !is_cost(node) => return Err(DefinitionError::Unused { node: node.id.clone() }),
+            None if !node.kind.is_cost() => return Err(DefinitionError::Unused { node: node.id.clone() }),
             _ => {}
         }
     }
     Ok(())
 }
 
-fn tied_embedding(
+/// For every node, the embedding whose table it borrows.
+fn borrowed_tables(
     nodes: &[NodeDefinition],
     places: &BTreeMap<&str, usize>,
-) -> Result<Option<usize>, DefinitionError> {
-    for node in nodes {
-        let NodeKind::CrossEntropy { vocab_size, width, tied_to: Some(tied_to) } = &node.kind else {
-            continue;
+) -> Result<Vec<Option<usize>>, DefinitionError> {
+    let borrowed = |node: &NodeDefinition| {
+        let (NodeKind::CrossEntropy { vocab_size, width, tied_to: Some(tied_to) }
+        | NodeKind::Linear { outputs: vocab_size, inputs: width, tied_to: Some(tied_to), .. }) = &node.kind
+        else {
+            return Ok(None);
         };
         let table = NodeKind::Embedding { vocab_size: *vocab_size, width: *width };
         let place = places.get(tied_to.as_str()).copied().filter(|&at| nodes[at].kind == table);
-        let error = || DefinitionError::Tied { node: node.id.clone(), tied_to: tied_to.clone() };
-        return place.ok_or_else(error).map(Some);
-    }
-    Ok(None)
+        place
+            .map(Some)
+            .ok_or_else(|| DefinitionError::Tied { node: node.id.clone(), tied_to: tied_to.clone() })
+    };
+    nodes.iter().map(borrowed).collect()
 }
 
 fn order(nodes: &[NodeDefinition], producers: &[Vec<usize>]) -> Result<Vec<usize>, DefinitionError> {

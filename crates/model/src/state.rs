@@ -7,6 +7,7 @@
 
 use zoo_content::{Digest, Hasher};
 
+use crate::definition::NodeDefinition;
 use crate::parameter::{Moments, Parameter};
 use crate::vnode::VNode;
 
@@ -17,6 +18,15 @@ const VERSION: u16 = 1;
 const NO_MOMENTS: u8 = 0;
 const ADAMW: u8 = 1;
 const MUON: u8 = 2;
+
+/// What an optimiser remembers of a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remembered {
+    /// The means of gradients and of their squares.
+    AdamW,
+    /// The momentum.
+    Muon,
+}
 
 struct Format {
     magic: [u8; 4],
@@ -33,6 +43,39 @@ pub struct StateError {
     pub vnode: String,
     /// What is wrong with the bytes.
     pub cause: String,
+}
+
+/// How a VNode's state lies in its bytes, for who has no VNode.
+impl NodeDefinition {
+    /// What stands before the values of every parameter in [`VNode::state_bytes`]; of a VNode without any, all of it.
+    pub fn state_frames(&self) -> Vec<Vec<u8>> {
+        self.frames(&PARAMETERS, |_, _| ())
+    }
+
+    /// What stands before what is remembered of every parameter in [`VNode::optimizer_bytes`]; of a VNode without any, all of it.
+    pub fn optimizer_frames(&self, remembered: impl Fn(usize) -> Remembered) -> Vec<Vec<u8>> {
+        self.frames(&OPTIMIZER, |place, frame| {
+            frame.push(match remembered(place) {
+                Remembered::AdamW => ADAMW,
+                Remembered::Muon => MUON,
+            });
+        })
+    }
+
+    fn frames(&self, format: &Format, end: impl Fn(usize, &mut Vec<u8>)) -> Vec<Vec<u8>> {
+        let parameters = self.parameters();
+        let mut frame = Vec::new();
+        write_header(&mut frame, format, &self.id, parameters.len());
+        if parameters.is_empty() {
+            return vec![frame];
+        }
+        let frames = parameters.iter().enumerate().map(|(place, parameter)| {
+            write_shape(&mut frame, parameter.name, &parameter.shape);
+            end(place, &mut frame);
+            std::mem::take(&mut frame)
+        });
+        frames.collect()
+    }
 }
 
 impl VNode {
@@ -52,9 +95,9 @@ impl VNode {
     }
 
     fn write_state(&self, sink: &mut impl Sink) {
-        self.write_header(sink, &PARAMETERS);
+        write_header(sink, &PARAMETERS, self.id(), self.parameters().len());
         for parameter in self.parameters() {
-            write_shape(sink, parameter);
+            write_shape(sink, parameter.name(), parameter.shape());
             write_values(sink, &parameter.value);
         }
     }
@@ -85,9 +128,9 @@ impl VNode {
     pub fn optimizer_bytes(&self) -> Vec<u8> {
         let values: usize = self.parameters().iter().map(|parameter| parameter.value.len()).sum();
         let mut bytes = Vec::with_capacity(8 * values + 1024);
-        self.write_header(&mut bytes, &OPTIMIZER);
+        write_header(&mut bytes, &OPTIMIZER, self.id(), self.parameters().len());
         for parameter in self.parameters() {
-            write_shape(&mut bytes, parameter);
+            write_shape(&mut bytes, parameter.name(), parameter.shape());
             match &parameter.moments {
                 Moments::None => bytes.push(NO_MOMENTS),
                 Moments::AdamW { mean, square } => {
@@ -116,13 +159,6 @@ impl VNode {
     /// Forgets what the optimiser remembers, as at the start of a run.
     pub fn reset_optimizer(&mut self) {
         self.parameters_mut().iter_mut().for_each(|parameter| parameter.moments = Moments::None);
-    }
-
-    fn write_header(&self, sink: &mut impl Sink, format: &Format) {
-        sink.put(&format.magic);
-        sink.put(&VERSION.to_le_bytes());
-        write_text(sink, self.id());
-        sink.put(&(self.parameters().len() as u32).to_le_bytes());
     }
 
     fn read_header(&self, reader: &mut Reader, format: &Format) -> Result<(), String> {
@@ -199,10 +235,17 @@ fn write_text(sink: &mut impl Sink, text: &str) {
     sink.put(text.as_bytes());
 }
 
-fn write_shape(sink: &mut impl Sink, parameter: &Parameter) {
-    write_text(sink, parameter.name());
-    sink.put(&[parameter.shape().len() as u8]);
-    for &dimension in parameter.shape() {
+fn write_header(sink: &mut impl Sink, format: &Format, id: &str, parameters: usize) {
+    sink.put(&format.magic);
+    sink.put(&VERSION.to_le_bytes());
+    write_text(sink, id);
+    sink.put(&(parameters as u32).to_le_bytes());
+}
+
+fn write_shape(sink: &mut impl Sink, name: &str, shape: &[usize]) {
+    write_text(sink, name);
+    sink.put(&[shape.len() as u8]);
+    for &dimension in shape {
         sink.put(&(dimension as u64).to_le_bytes());
     }
 }

@@ -67,7 +67,7 @@ fn training_gives_the_same_bits_however_it_is_run() {
                     in_pool(2, || train(profile, &config, plain, &optimizer, chunks * CHUNK_SEQUENCES));
                 assert_eq!(found, expected, "{name} with micro-batches of {chunks} chunks");
             }
-            let recompute = NetworkOptions { recompute: true };
+            let recompute = NetworkOptions { recompute: true, ..NetworkOptions::default() };
             let found = in_pool(2, || train(profile, &config, recompute, &optimizer, SEQUENCES));
             assert_eq!(found, expected, "{name} with recomputation");
         }
@@ -118,7 +118,8 @@ fn a_resumed_run_ends_with_the_same_bits() {
             network.vnodes().iter().map(|it| (it.state_bytes(), it.optimizer_bytes())).collect();
         step(&mut network, 2);
 
-        let mut resumed = common::build(&config, NetworkOptions { recompute: true });
+        let mut resumed =
+            common::build(&config, NetworkOptions { recompute: true, ..NetworkOptions::default() });
         for (vnode, (parameters, moments)) in resumed.vnodes_mut().iter_mut().zip(&states) {
             vnode.load_state(parameters).expect("its own state");
             vnode.load_optimizer(moments).expect("its own state");

@@ -74,12 +74,20 @@ impl Handle {
         self.host.head.clone()
     }
 
-    /// The next events from number `from` on: at most a page, none if there are none yet.
+    /// The next events from number `from` on, for somebody who asks: at most a page, none if there are none yet ([`crate::journal::Events::page`]).
     ///
     /// # Errors
     /// The journal's.
     pub async fn events(&self, from: u64) -> Result<Vec<StoredEvent>, JournalError> {
         self.host.events.page(from).await
+    }
+
+    /// The same, for this process itself.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub async fn events_at_once(&self, from: u64) -> Result<Vec<StoredEvent>, JournalError> {
+        self.host.events.page_at_once(from).await
     }
 
     /// The heartbeats of nodes, from now on. Who is behind misses some.

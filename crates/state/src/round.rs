@@ -180,6 +180,7 @@ impl State {
     }
 
     fn start_round(&mut self, now_ms: u64, events: &mut Vec<Event>) -> bool {
+        self.settle_contested(events);
         let mut nodes = self.eligible();
         self.appoint_verifiers(&mut nodes, now_ms, events);
         let newcomers = self.newcomers_in_turn(nodes.len());

@@ -5,9 +5,10 @@
 //! before, and on those that had nothing to do with the others of their round, were given before or are alike (`zoo_update::Agreement`) without any lot. A verifier is told the window and what it started from, and not what came of it; it says the digest of what it comes to.
 //!
 //! - The first verifier comes to what was committed to: the window is verified.
-//! - It does not: two more are asked. What two of the three come to is what is right. If that is another outcome than the maker's, the maker is
-//!   convicted; verifiers who came to anything but what is right are at fault.
-//! - No two of them agree, or not enough could train it: it stays unverified, and nobody is accused.
+//! - It does not: more are asked, until one outcome is [`LEAD`] voices ahead of every other, the maker's among them, or those who have not
+//!   been asked could change nothing. That is what is right. If it is another outcome than the maker's, the maker is convicted; verifiers who came to anything
+//!   else are at fault.
+//! - There is none, or not enough could train it: it stays unverified, and nobody is accused.
 //!
 //! A verifier has no part in the round while it trains, so what is drawn costs the network that part of its work and no time: as many nodes
 //! verify as the round can spare, the others' windows wait for the next.
@@ -15,7 +16,6 @@
 //! Who is convicted is in quarantine for some rounds, and for twice as many each time; what it gave to the present round is not used, and
 //! what it gave to rounds that are not final yet is taken back ([`crate::OpenRound`]).
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -27,10 +27,12 @@ use crate::{
     Unverified,
 };
 
-/// Verifiers of a window that is in doubt.
-const PANEL: usize = 3;
-/// So many of them settle it.
-const MAJORITY: usize = 2;
+/// An outcome is right when it has so many more voices than any other. Where a part q of all nodes tell the same lie, that lie gets so far ahead with a probability of
+/// `1 / (1 + ((1 - q) / q)^LEAD)` from a tie (a sequential test; Wald, 1945): 0.6 % of three in ten, and 1.5 % of a third. Where there are fewer
+/// nodes the majority of all decides.
+const LEAD: usize = 6;
+/// So many who could not have what a window started from settle that it cannot be had.
+const WITHHELD: usize = 2;
 /// A window that was drawn is verified within so many rounds, or not at all: nodes keep what it started from no longer.
 pub const CHALLENGE_ROUNDS: u32 = 6;
 /// Rounds of the first quarantine.
@@ -111,6 +113,18 @@ enum Verdict {
     Open(Unverified),
 }
 
+/// Those who could be asked what comes of a window.
+#[derive(Debug, Default)]
+struct Silent(BTreeSet<NodeId>);
+
+impl Silent {
+    /// How many of them have not said anything of it.
+    fn about(&self, (_, maker): &WindowName, check: &Check) -> usize {
+        let has_spoken = |id: &&NodeId| *id == maker || check.opinions.contains_key(*id);
+        self.0.len() - self.0.iter().filter(has_spoken).count()
+    }
+}
+
 impl Check {
     fn came(&self) -> impl Iterator<Item = (NodeId, Digest)> {
         self.opinions.iter().filter_map(|(node, opinion)| match opinion {
@@ -125,29 +139,54 @@ impl Check {
 
     /// Whether somebody came to something else than was committed to, or could not have what the window started from.
     pub fn is_in_doubt(&self) -> bool {
-        self.withheld() > 0 || self.came().any(|(_, outcome)| outcome != self.claim.outcome)
+        self.withheld() > 0 || self.is_contested()
     }
 
-    /// How many verifiers it takes beside those who have answered and `open`, who have not.
-    fn wanted(&self, open: usize) -> usize {
-        let answered = self.opinions.values().filter(|opinion| **opinion != Opinion::GaveUp).count();
-        let panel = if self.is_in_doubt() { PANEL } else { 1 };
-        panel.saturating_sub(answered + open)
+    /// The outcome with the most voices, its maker's among them; how many these are, and how many the next has.
+    fn leader(&self) -> (Digest, usize, usize) {
+        let mut voices = BTreeMap::from([(self.claim.outcome, 1)]);
+        self.came().for_each(|(_, outcome)| *voices.entry(outcome).or_insert(0) += 1);
+        let mut most: Vec<(usize, Digest)> =
+            voices.into_iter().map(|(outcome, count)| (count, outcome)).collect();
+        most.sort_unstable_by(|a, b| b.cmp(a));
+        (most[0].1, most[0].0, most.get(1).map_or(0, |(count, _)| *count))
     }
 
-    fn verdict(&self) -> Option<Verdict> {
-        let mut votes: BTreeMap<Digest, usize> = BTreeMap::new();
-        self.came().for_each(|(_, outcome)| *votes.entry(outcome).or_default() += 1);
-        let undisputed = votes.len() == 1 && votes.contains_key(&self.claim.outcome) && self.withheld() == 0;
-        if undisputed {
-            return Some(Verdict::Is(self.claim.outcome));
+    /// Whether somebody came to something else than was committed to.
+    fn is_contested(&self) -> bool {
+        self.came().any(|(_, outcome)| outcome != self.claim.outcome)
+    }
+
+    /// How many verifiers it takes beside those who have answered and `open`, who have not; at most `silent` more could.
+    fn wanted(&self, open: usize, silent: usize) -> usize {
+        let (_, first, second) = self.leader();
+        let settles = match (self.is_contested(), first - second) {
+            (false, _) => 1,
+            // One alone lies, as it seems: if all others agree it takes no more.
+            (true, lead) if second < 2 => (LEAD - lead).min(silent.saturating_sub(lead) / 2 + 1),
+            // Several tell the same lie: there will be more of them.
+            (true, _) => (2 * LEAD).min(silent),
+        };
+        settles.saturating_sub(open)
+    }
+
+    /// What comes of it, when `silent` could still say something.
+    fn verdict(&self, silent: usize) -> Option<Verdict> {
+        let (leader, first, second) = self.leader();
+        let lead = first - second;
+        if !self.is_contested() {
+            let (came, withheld) = (self.came().count(), self.withheld());
+            let cannot_be_had = withheld >= WITHHELD && withheld > came;
+            return match () {
+                () if cannot_be_had => Some(Verdict::Open(Unverified::Withheld)),
+                () if came > withheld => Some(Verdict::Is(leader)),
+                () => None,
+            };
         }
-        if let Some((outcome, _)) = votes.iter().find(|(_, votes)| **votes >= MAJORITY) {
-            return Some(Verdict::Is(*outcome));
+        match lead >= LEAD || lead > silent {
+            true => Some(Verdict::Is(leader)),
+            false => (silent == 0).then_some(Verdict::Open(Unverified::Undecided)),
         }
-        let answered = votes.values().sum::<usize>() + self.withheld();
-        let why = if self.withheld() >= MAJORITY { Unverified::Withheld } else { Unverified::Undecided };
-        (answered >= PANEL).then_some(Verdict::Open(why))
     }
 }
 
@@ -259,6 +298,14 @@ impl Running {
 }
 
 impl State {
+    /// Some of those who could have been asked about a contested window may be gone: what was open may be settled now.
+    pub(crate) fn settle_contested(&mut self, events: &mut Vec<Event>) {
+        let checks = self.running.iter().flat_map(|running| &running.verification.checks);
+        let contested: Vec<WindowName> =
+            checks.filter(|(_, check)| check.is_contested()).map(|(window, _)| *window).collect();
+        contested.into_iter().for_each(|window| self.settle_window(window, events));
+    }
+
     /// Of `nodes`, who could train in a round, takes those that verify instead: as many as can be spared.
     pub(crate) fn appoint_verifiers(
         &mut self,
@@ -266,18 +313,26 @@ impl State {
         now_ms: u64,
         events: &mut Vec<Event>,
     ) {
+        let silent = self.silent();
         let Some(running) = &mut self.running else { return };
-        let needed = (running.description.plan.minimum_nodes as usize).max(nodes.len().div_ceil(2));
-        let spare = nodes.len().saturating_sub(needed);
+        // Where lies are being settled, liars are about: the sooner that is over the better.
+        let is_contested = running.verification.checks.values().any(Check::is_contested);
+        let trains = nodes.len().div_ceil(if is_contested { 4 } else { 2 });
+        let spare = nodes.len().saturating_sub(trains.max(running.description.plan.minimum_nodes as usize));
         let (job, asked_in) = (running.job, running.round);
         let Verification { checks, verifiers, .. } = &mut running.verification;
         let open = |window: &WindowName| verifiers.values().filter(|busy| busy.window == *window).count();
-        // What is in doubt first; of the rest the newest, so that where there is not time for all there is enough for a panel.
+        // What is in doubt first, the oldest before it expires; of the rest the newest, so that where there is not time for all there is enough for some.
         let mut pending: Vec<_> = checks.iter().collect();
-        pending.sort_by_key(|((round, maker), check)| (check.opinions.is_empty(), Reverse(*round), *maker));
+        pending.sort_by_key(|((round, maker), check)| match check.opinions.is_empty() {
+            false => (false, *round, *maker),
+            true => (true, u32::MAX - *round, *maker),
+        });
         let wanted: Vec<WindowName> = pending
             .into_iter()
-            .flat_map(|(window, check)| std::iter::repeat_n(*window, check.wanted(open(window))))
+            .flat_map(|(window, check)| {
+                std::iter::repeat_n(*window, check.wanted(open(window), silent.about(window, check)))
+            })
             .take(spare)
             .collect();
         for window in wanted {
@@ -322,10 +377,25 @@ impl State {
             Opinion::Withheld | Opinion::GaveUp => None,
         };
         events.push(Event::VerdictGiven { job, round, maker, verifier: node, outcome });
-        if let Some(verdict) = check.verdict() {
+        self.settle_window(window, events);
+        Ok(())
+    }
+
+    /// Those who could be asked what comes of a window.
+    fn silent(&self) -> Silent {
+        let everybody = !self.can_do_without_newcomers();
+        let Some(running) = &self.running else { return Silent::default() };
+        let could = |id: &NodeId| !running.is_barred(id) && (everybody || !self.is_newcomer(id));
+        Silent(self.live().map(|(id, _)| *id).filter(could).collect())
+    }
+
+    /// Whether it can be told by now what comes of a window.
+    fn settle_window(&mut self, window: WindowName, events: &mut Vec<Event>) {
+        let check = self.running.as_ref().and_then(|running| running.verification.checks.get(&window));
+        let verdict = check.and_then(|check| check.verdict(self.silent().about(&window, check)));
+        if let Some(verdict) = verdict {
             self.conclude(window, verdict, events);
         }
-        Ok(())
     }
 
     fn conclude(&mut self, window: WindowName, verdict: Verdict, events: &mut Vec<Event>) {

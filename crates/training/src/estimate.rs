@@ -12,7 +12,7 @@ pub struct Estimate {
     pub parameters: u64,
     /// Memory for parameters and optimiser state, bytes.
     pub state_bytes: u64,
-    /// Memory for the activations of one micro-batch, its logits and the gradients, bytes, about.
+    /// Memory for the activations of one micro-batch, its logits and the gradients, bytes.
     pub working_bytes: u64,
     /// Floating-point operations per token, forward and backward.
     pub flops_per_token: f64,
@@ -39,8 +39,7 @@ impl Estimate {
         Self {
             parameters,
             state_bytes: 4 * parameters * (1 + moments),
-            working_bytes: model.working_bytes(micro_tokens, accumulates, spec.profile, spec.recompute)
-                as u64,
+            working_bytes: model.step_memory(micro_tokens, accumulates, spec.profile, spec.recompute).most,
             flops_per_token: model.training_flops_per_token(),
             tokens_per_step,
             tokens,

@@ -21,8 +21,8 @@ use crate::error::TrainError;
 use crate::estimate::Estimate;
 use crate::network_state::values;
 use crate::spec::TrainingSpec;
-use crate::trainer::{StepReport, Trainer};
-use crate::window::{Share, Steps};
+use crate::trainer::Trainer;
+use crate::window::{Share, Steps, Watch};
 
 /// A replica on its way from one window to the next. See the module.
 pub struct Lead {
@@ -93,15 +93,15 @@ impl Lead {
     /// # Errors
     /// NaN or infinity, with step and VNode named.
     pub fn step(&mut self) -> Result<(), TrainError> {
-        self.take(&mut |_| ControlFlow::Continue(()))
+        self.take(&mut |_, _| ControlFlow::Continue(()))
     }
 
-    fn take(&mut self, progress: &mut dyn FnMut(&StepReport) -> ControlFlow<()>) -> Result<(), TrainError> {
+    fn take(&mut self, watch: &mut Watch) -> Result<(), TrainError> {
         if self.is_done() {
             return Ok(());
         }
         let inner_step = self.steps_taken();
-        self.steps.take(&mut self.replica, self.share, inner_step, 1.0, progress)
+        self.steps.take(&mut self.replica, self.share, inner_step, 1.0, watch)
     }
 
     /// Takes the steps that are left, then moves to where the round starts. The replica there, what its updates have left unsaid, and
@@ -109,10 +109,10 @@ impl Lead {
     pub(crate) fn join(
         mut self,
         base: &Checkpoint,
-        progress: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
+        watch: &mut Watch,
     ) -> Result<(Trainer, Vec<Vec<f32>>, Steps), TrainError> {
         while !self.is_done() {
-            self.take(progress)?;
+            self.take(watch)?;
         }
         self.replica.move_to(base, &self.end)?;
         Ok((self.replica, self.residuals, self.steps))

@@ -38,6 +38,7 @@ mod dataset;
 mod error;
 mod estimate;
 mod evaluate;
+mod kept_layout;
 mod lead;
 mod local;
 mod model_folder;
@@ -62,10 +63,11 @@ pub use dataset::{Dataset, DatasetError, VOCABULARY_MAX};
 pub use error::TrainError;
 pub use estimate::Estimate;
 pub use evaluate::{Evaluation, Part, evaluate};
+pub use kept_layout::{Held, KeptLayout, parameter_layout};
 pub use lead::Lead;
 pub use local::{LocalJob, equal_shares};
 pub use model_folder::{ChatTemplate, ModelFolder, ModelFolderError, prompt};
-pub use network_state::{layout, network_of};
+pub use network_state::{KeptFacts, kept_facts, layout, layout_of, network_of};
 pub use run_directory::{RunDirectory, RunDirectoryError};
 pub use schedule::{Schedule, rewarm};
 pub use sequences::{Order, Sequences, Windows};
@@ -75,6 +77,7 @@ pub use spec::{
 };
 pub use trainer::{StepReport, Trainer};
 pub use window::{
-    PARAMETERS_EVERY, Share, VNodeUpdate, WindowResult, WindowTask, train_window, train_window_from,
+    PARAMETERS_EVERY, Share, VNodeUpdate, Watch, WindowResult, WindowTask, step_leaf, train_window,
+    train_window_from, watch_window,
 };
 pub use zoo_model::Profile;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize, Serializer};
 use zoo_content::{Digest, VerifiedBlob};
-use zoo_model::{Network, NetworkDefinition, NetworkOptions, VNode};
+use zoo_model::{Network, NetworkDefinition, NetworkOptions, NodeDefinition, VNode};
 use zoo_update::{Layout, Shape, UpdateError};
 
 use crate::checkpoint::{Checkpoint, Lineage, Progress, VNodeState};
@@ -20,7 +20,11 @@ pub fn network_of(spec: &TrainingSpec) -> Result<Network, TrainError> {
 /// The network of `spec`, parameters not yet filled, and the digest of its definition.
 pub fn build(spec: &TrainingSpec) -> Result<(Network, Digest), TrainError> {
     let definition = NetworkDefinition::decoder(&spec.model)?;
-    let network = Network::build(&definition, spec.profile, NetworkOptions { recompute: spec.recompute })?;
+    let network = Network::build(
+        &definition,
+        spec.profile,
+        NetworkOptions { recompute: spec.recompute, ..NetworkOptions::default() },
+    )?;
     let canonical = serde_json::to_vec(&definition).expect("a definition is plain data with text keys");
     Ok((network, Digest::of(&canonical)))
 }
@@ -104,11 +108,19 @@ pub fn values(vnode: &VNode) -> Vec<f32> {
 
 /// How the parameters of a VNode lie in an update.
 pub fn layout(vnode: &VNode) -> Result<Layout, UpdateError> {
-    let shape = |dimensions: &[usize]| match *dimensions {
+    Layout::new(vnode.parameters().iter().map(|parameter| (parameter.name(), shape(parameter.shape()))))
+}
+
+/// As [`layout`], of a VNode that was not built.
+pub fn layout_of(node: &NodeDefinition) -> Result<Layout, UpdateError> {
+    Layout::new(node.parameters().iter().map(|parameter| (parameter.name, shape(&parameter.shape))))
+}
+
+fn shape(dimensions: &[usize]) -> Shape {
+    match *dimensions {
         [rows, cols] => Shape::matrix(rows as u32, cols as u32),
         _ => Shape::vector(dimensions.iter().product::<usize>() as u32),
-    };
-    Layout::new(vnode.parameters().iter().map(|parameter| (parameter.name(), shape(parameter.shape()))))
+    }
 }
 
 /// Refuses ids that are not the network's, in its order.
@@ -146,7 +158,7 @@ fn check(what: &'static str, actual: Digest, expected: Digest) -> Result<(), Tra
 
 const OPTIMIZER: &str = "optimiser state";
 const REPLICA: &str = "replica state";
-const REPLICA_FORMAT: u32 = 3;
+pub(crate) const REPLICA_FORMAT: u32 = 3;
 
 /// What a replica keeps from round to round, as one blob.
 #[derive(Deserialize)]
@@ -232,6 +244,32 @@ pub fn save_replica(
     let most = 16 * network.parameter_count() + 1024 * network.vnodes().len();
     let bytes = postcard::to_extend(&state, Vec::with_capacity(most));
     VerifiedBlob::new(bytes.expect("plain data always encodes"))
+}
+
+/// What the bytes of a replica's state say of themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeptFacts {
+    /// Updates that its optimiser has seen.
+    pub updates: u64,
+    /// Whether anything was left unsaid.
+    pub residuals: bool,
+    /// Whether it says where the window ended.
+    pub parameters: bool,
+}
+
+/// Looks at what a replica kept, without the network that it is of.
+///
+/// # Errors
+/// What is no replica's state.
+pub fn kept_facts(bytes: &[u8]) -> Result<KeptFacts, TrainError> {
+    let state: ReplicaState =
+        postcard::from_bytes(bytes).map_err(|cause| TrainError::ReplicaState(cause.to_string()))?;
+    let any = |part: fn(&KeptVNode) -> bool| state.vnodes.iter().any(part);
+    Ok(KeptFacts {
+        updates: state.updates,
+        residuals: any(|vnode| !vnode.residual.is_empty()),
+        parameters: any(|vnode| !vnode.parameters.is_empty()),
+    })
 }
 
 /// Fills in what [`save_replica`] wrote of the network, and returns the rest.

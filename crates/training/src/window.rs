@@ -56,6 +56,14 @@ pub struct WindowTask<'a> {
     pub ahead_steps: u32,
 }
 
+impl<'a> WindowTask<'a> {
+    /// The first window of a job, of a replica that has kept nothing and does not go on afterwards.
+    pub fn first(spec: &'a TrainingSpec, data: &'a Dataset, base: &'a Checkpoint, share: Share) -> Self {
+        let (replica, lead) = (None, None);
+        Self { spec, data, base, replica, round: 0, first_step: 0, lead, share, ahead_steps: 0 }
+    }
+}
+
 /// What a window came to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WindowResult {
@@ -108,6 +116,17 @@ pub fn train_window(
     train_window_from(task, None, progress).map(|(result, _)| result)
 }
 
+/// Hears of every inner step, and sees the network after it; may stop the work.
+pub type Watch<'a> = dyn FnMut(&StepReport, &Network) -> ControlFlow<()> + 'a;
+
+/// As [`train_window`]; `watch` sees the network after every step, those of the lead too.
+///
+/// # Errors
+/// As [`train_window`].
+pub fn watch_window(task: WindowTask<'_>, watch: &mut Watch) -> Result<WindowResult, TrainError> {
+    train_watched(task, None, watch).map(|(result, _)| result)
+}
+
 /// As [`train_window`], from the task's lead as far as it was taken already; also returns that of the next window, not yet taken.
 ///
 /// # Errors
@@ -117,13 +136,21 @@ pub fn train_window_from(
     lead: Option<Lead>,
     progress: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
 ) -> Result<(WindowResult, Option<Lead>), TrainError> {
+    train_watched(task, lead, &mut |report, _| progress(report))
+}
+
+fn train_watched(
+    task: WindowTask<'_>,
+    lead: Option<Lead>,
+    watch: &mut Watch,
+) -> Result<(WindowResult, Option<Lead>), TrainError> {
     let share = task.share;
     share.with_steps(share.inner_steps.saturating_add(task.ahead_steps)).check(task.spec)?;
     let (mut replica, mut residuals, mut steps) = match (lead, task.lead, task.replica) {
-        (Some(lead), ..) => lead.join(task.base, progress)?,
+        (Some(lead), ..) => lead.join(task.base, watch)?,
         (None, Some(share), Some(kept)) => {
             let lead = Lead::restore(task.spec, task.data, kept, task.first_step, share)?;
-            lead.join(task.base, progress)?
+            lead.join(task.base, watch)?
         }
         (None, _, kept) => {
             let (replica, residuals) = Trainer::replica(task.spec.clone(), task.data, task.base, kept)?;
@@ -133,7 +160,7 @@ pub fn train_window_from(
     replica.start_at(task.first_step);
     for inner_step in 0..share.inner_steps {
         let rewarm = rewarm(inner_step.into(), task.spec.rewarm_steps);
-        steps.take(&mut replica, share, inner_step, rewarm, progress)?;
+        steps.take(&mut replica, share, inner_step, rewarm, watch)?;
     }
     let updates = pseudo_gradient(&task, replica.network(), &mut residuals, steps.loss.tokens)?;
     let kept = replica.kept(&residuals, task.ahead_steps > 0);
@@ -160,7 +187,7 @@ impl Steps {
         share: Share,
         inner_step: u32,
         rate: f64,
-        progress: &mut dyn FnMut(&StepReport) -> ControlFlow<()>,
+        watch: &mut Watch,
     ) -> Result<(), TrainError> {
         let step = replica.progress().step;
         let rate = replica.spec().schedule.learning_rate(step) * rate;
@@ -170,7 +197,7 @@ impl Steps {
         let is_covered = (self.leaves.len() + 1).is_multiple_of(PARAMETERS_EVERY);
         let parameters = is_covered.then(|| replica.network().digest());
         self.leaves.push(step_leaf(step, report.loss, parameters));
-        if progress(&report).is_break() { Err(TrainError::Stopped { step }) } else { Ok(()) }
+        if watch(&report, replica.network()).is_break() { Err(TrainError::Stopped { step }) } else { Ok(()) }
     }
 }
 
@@ -201,8 +228,8 @@ impl Share {
     }
 }
 
-/// What one inner step came to: what an audit of that step compares.
-fn step_leaf(step: u64, loss: LossSum, parameters: Option<Digest>) -> Digest {
+/// What one inner step came to: what an audit of that step compares. `parameters` is the digest of the network after every [`PARAMETERS_EVERY`]th.
+pub fn step_leaf(step: u64, loss: LossSum, parameters: Option<Digest>) -> Digest {
     let mut bytes = b"zoo/training/2 step".to_vec();
     bytes.extend_from_slice(&step.to_le_bytes());
     bytes.extend_from_slice(&loss.nats.to_bits().to_le_bytes());

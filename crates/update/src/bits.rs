@@ -33,6 +33,11 @@ impl BitWriter {
         }
     }
 
+    /// How many there are.
+    pub fn bits(&self) -> u32 {
+        8 * self.bytes.len() as u32 + self.count
+    }
+
     /// The bytes, the last filled up with zeros.
     pub fn finish(mut self) -> Vec<u8> {
         if self.count > 0 {

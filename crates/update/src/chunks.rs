@@ -20,6 +20,20 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
+    /// The same with its elements one after the other.
+    pub fn alone(self) -> Self {
+        Self { first: 0, stride: self.cols, ..self }
+    }
+
+    /// The chunk of a parameter with this number, counted row by row.
+    pub fn nth(shape: Shape, number: u32) -> Self {
+        let (rows, width) = sides(shape);
+        let across = shape.cols.div_ceil(width);
+        let (row, col) = (number / across * rows, number % across * width);
+        let stride = shape.cols;
+        Self { first: row * stride + col, rows, cols: width.min(stride - col), stride }
+    }
+
     pub fn elements(self) -> u32 {
         self.rows * self.cols
     }
@@ -53,7 +67,7 @@ impl Chunk {
 /// to 64, of a vector 64 elements each, the last perhaps fewer.
 pub(crate) fn chunks(shape: Shape) -> impl Iterator<Item = Chunk> {
     let Shape { rows, cols } = shape;
-    let (height, width) = if rows == 1 { (1, SIDE.min(cols)) } else { (side(rows), side(cols)) };
+    let (height, width) = sides(shape);
     (0..rows).step_by(height as usize).flat_map(move |row| {
         (0..cols).step_by(width as usize).map(move |col| Chunk {
             first: row * cols + col,
@@ -62,6 +76,11 @@ pub(crate) fn chunks(shape: Shape) -> impl Iterator<Item = Chunk> {
             stride: cols,
         })
     })
+}
+
+/// Rows and columns of a parameter's chunks.
+pub(crate) fn sides(Shape { rows, cols }: Shape) -> (u32, u32) {
+    if rows == 1 { (1, SIDE.min(cols)) } else { (side(rows), side(cols)) }
 }
 
 /// The largest divisor up to [`SIDE`].
@@ -78,7 +97,8 @@ mod tests {
         for (rows, cols) in [(1, 1), (1, 64), (1, 65), (1, 384), (128, 352), (29, 67), (2, 1), (1733, 3)] {
             let shape = Shape { rows, cols };
             let mut seen = vec![0; shape.elements() as usize];
-            for chunk in chunks(shape) {
+            for (number, chunk) in chunks(shape).enumerate() {
+                assert_eq!(chunk, Chunk::nth(shape, number as u32));
                 assert!(chunk.elements() <= WHOLE);
                 for (position, index) in chunk.rows().flatten().enumerate() {
                     let index = index as u32;

@@ -78,7 +78,7 @@ fn round(value: f32) -> i32 {
 /// The product is exact. Adding `1.5 * 2^52` leaves no bits for a fraction, so the addition
 /// itself rounds (IEEE 754, to nearest, halves to even) and the integer stands in the low bits.
 /// `round_ties_even` would be a call of the platform's library on older instruction sets.
-pub(crate) fn to_units(value: f64) -> i32 {
+pub fn to_units(value: f64) -> i32 {
     const SCALE: f64 = (1u64 << SCALE_EXPONENT) as f64;
     const INTEGERS_ONLY: f64 = (3u64 << 51) as f64;
     (value * SCALE + INTEGERS_ONLY).to_bits() as i32

@@ -22,7 +22,7 @@ use crate::{Codec, Header, Layout, Parameter, SCALE_EXPONENT, Update, UpdateErro
 pub const CODEC: u8 = 1;
 
 /// Most levels of one parameter.
-const LEVELS_MAX: usize = 4;
+pub const LEVELS_MAX: usize = 4;
 
 /// Bytes after the header that say how much is kept.
 const KEEP_BYTES: usize = 2;
@@ -103,7 +103,7 @@ fn check_range(header: &Header, wanted: impl Iterator<Item = f32> + Clone) -> Re
 }
 
 /// The value of one step of the shared scale.
-const UNIT: f32 = 1.0 / (1u32 << SCALE_EXPONENT) as f32;
+pub(crate) const UNIT: f32 = 1.0 / (1u32 << SCALE_EXPONENT) as f32;
 
 /// The one encoding of `update`, which this codec has decoded with the same `keep`.
 pub fn encode(update: &Update, keep: u16) -> Vec<u8> {
@@ -134,7 +134,7 @@ fn choose(header: &Header, wanted: &[f32], keep: u16) -> Vec<Entry> {
 
 /// Finds the largest elements of chunks, in the memory that it used for those before.
 #[derive(Default)]
-struct Largest {
+pub(crate) struct Largest {
     /// Of every element of the chunk, its magnitude; as bits, which are in the same order.
     magnitudes: Vec<u32>,
     /// Of elements that may be among the largest: first the complement of the magnitude, then the place in the chunk.
@@ -143,7 +143,7 @@ struct Largest {
 
 impl Largest {
     /// The places of a chunk's largest elements, ascending; of equal ones the first.
-    fn of(&mut self, chunk: Chunk, wanted: &[f32], keep: u16) -> impl Iterator<Item = u32> {
+    pub fn of(&mut self, chunk: Chunk, wanted: &[f32], keep: u16) -> impl Iterator<Item = u32> {
         let Self { magnitudes, keys } = self;
         magnitudes.clear();
         for row in chunk.rows() {
@@ -175,29 +175,43 @@ fn least_of_largest(magnitudes: &[u32], kept: usize) -> u32 {
     pieces.map(maximum).min().unwrap_or(0)
 }
 
-/// The bins that the kept elements of one parameter fall into.
-struct Levels {
+/// Four equal bins over three standard deviations to either side of a mean.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bins {
     lowest: f64,
     bin: f64,
+}
+
+impl Bins {
+    /// Those of elements with this mean and this standard deviation.
+    pub fn of(mean: f64, deviation: f64) -> Self {
+        Self { lowest: mean - 3.0 * deviation, bin: 6.0 * deviation / LEVELS_MAX as f64 }
+    }
+
+    /// The bin of an element.
+    pub fn bin_of(self, value: f32) -> usize {
+        // A deviation of zero makes this NaN or infinite, which casts to a bin that all elements share.
+        (((f64::from(value) - self.lowest) / self.bin) as usize).min(LEVELS_MAX - 1)
+    }
+}
+
+/// The levels that the kept elements of one parameter are on.
+struct Levels {
+    bins: Bins,
     /// The mean of every bin's elements, on the shared scale.
     values: [i32; LEVELS_MAX],
 }
 
 impl Levels {
-    /// Four equal bins over three standard deviations to either side of the mean.
     fn of(kept: impl ExactSizeIterator<Item = f32> + Clone) -> Self {
         let count = kept.len() as f64;
         let mean = kept.clone().map(f64::from).sum::<f64>() / count;
         let square = |value: f32| (f64::from(value) - mean) * (f64::from(value) - mean);
         let deviation = (kept.clone().map(square).sum::<f64>() / count).sqrt();
-        let mut levels = Self {
-            lowest: mean - 3.0 * deviation,
-            bin: 6.0 * deviation / LEVELS_MAX as f64,
-            values: [0; LEVELS_MAX],
-        };
+        let mut levels = Self { bins: Bins::of(mean, deviation), values: [0; LEVELS_MAX] };
         let (mut sums, mut counts) = ([0f64; LEVELS_MAX], [0u64; LEVELS_MAX]);
         for value in kept {
-            let bin = levels.bin_of(value);
+            let bin = levels.bins.bin_of(value);
             sums[bin] += f64::from(value);
             counts[bin] += 1;
         }
@@ -209,13 +223,8 @@ impl Levels {
         levels
     }
 
-    fn bin_of(&self, value: f32) -> usize {
-        // A deviation of zero makes this NaN or infinite, which casts to a bin that all elements share.
-        (((f64::from(value) - self.lowest) / self.bin) as usize).min(LEVELS_MAX - 1)
-    }
-
     fn nearest_bin(&self, value: f32) -> i32 {
-        self.values[self.bin_of(value)]
+        self.values[self.bins.bin_of(value)]
     }
 }
 

@@ -47,11 +47,14 @@ pub struct Audit {
     #[arg(long, value_name = "JOB")]
     job: Option<String>,
     /// Do everything again
-    #[arg(long, conflicts_with = "rounds")]
+    #[arg(long, conflicts_with_all = ["rounds", "steps"])]
     all: bool,
     /// Do these rounds again (3, or 1-5); those that do not begin with the first need the blobs that they start from
     #[arg(long, value_name = "ROUNDS")]
-    rounds: Option<Rounds>,
+    rounds: Option<Range>,
+    /// Do the rounds again that these inner steps of the job belong to (120, or 100-200): a window is committed to as a whole
+    #[arg(long, value_name = "STEPS", conflicts_with = "rounds")]
+    steps: Option<Range>,
     /// Where the blobs are [default: blobs/ beside the journal]
     #[arg(long, value_name = "DIR")]
     blobs: Option<PathBuf>,
@@ -80,19 +83,19 @@ enum Ending {
     Interrupted,
 }
 
-/// Rounds as people count them, from 1.
+/// Rounds or steps as people count them, from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Rounds(RangeInclusive<u32>);
+struct Range(RangeInclusive<u64>);
 
-impl FromStr for Rounds {
+impl FromStr for Range {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let number = |text: &str| text.trim().parse::<u32>().ok().and_then(|round| round.checked_sub(1));
+        let number = |text: &str| text.trim().parse::<u64>().ok().and_then(|number| number.checked_sub(1));
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         match (number(first), number(last)) {
             (Some(first), Some(last)) if first <= last => Ok(Self(first..=last)),
-            _ => Err("write one round, counted from 1, or the first and the last: 3, or 1-5".into()),
+            _ => Err("write one, counted from 1, or the first and the last: 3, or 1-5".into()),
         }
     }
 }
@@ -120,9 +123,10 @@ impl Audit {
             );
         }
         let scratch_store = FileStore::open_with(scratch.0.join("blobs"), Durability::Later)?;
-        let rounds = match &self.rounds {
-            Some(Rounds(rounds)) => Some(rounds.clone()),
-            None => self.all.then_some(0..=u32::MAX),
+        let rounds = match (&self.rounds, &self.steps) {
+            (Some(Range(rounds)), _) => Some(job.rounds_among(rounds)?),
+            (None, Some(Range(steps))) => Some(job.rounds_of(steps)?),
+            (None, None) => self.all.then_some(0..=u32::MAX),
         };
         let mut faults = Vec::new();
         match rounds {
@@ -254,10 +258,10 @@ mod tests {
 
     #[test]
     fn rounds_are_counted_from_one() {
-        assert_eq!("3".parse(), Ok(Rounds(2..=2)));
-        assert_eq!("1-5".parse(), Ok(Rounds(0..=4)));
+        assert_eq!("3".parse(), Ok(Range(2..=2)));
+        assert_eq!("1-5".parse(), Ok(Range(0..=4)));
         for wrong in ["0", "5-1", "", "a", "1-", "-1", "1-2-3"] {
-            assert!(wrong.parse::<Rounds>().is_err(), "{wrong}");
+            assert!(wrong.parse::<Range>().is_err(), "{wrong}");
         }
     }
 }

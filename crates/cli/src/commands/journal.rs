@@ -150,7 +150,7 @@ impl Export {
         }
         let (events, mut next) = (reader.events(), self.from);
         while next < count {
-            for stored in events.page(next).await? {
+            for stored in events.page_at_once(next).await? {
                 let event: Event = decode(&stored.bytes)
                     .with_context(|| format!("event {} was written by another version", stored.sequence))?;
                 let mut line = event_line(stored.at_ms, &event);

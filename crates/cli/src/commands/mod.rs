@@ -5,6 +5,7 @@ mod audit;
 pub mod bench;
 mod chat;
 mod completions;
+mod definition;
 mod demo;
 mod dispute;
 mod export;
@@ -19,6 +20,7 @@ mod leave;
 mod network;
 mod operator;
 mod pause;
+mod plan;
 pub mod presets;
 mod relay;
 mod replay;
@@ -86,6 +88,8 @@ pub enum Command {
     Resume(pause::Resume),
     /// Train a model on this machine
     Train(Box<train::Train>),
+    /// Plan which machines would host what of a network, and say why
+    Plan(Box<plan::PlanCommand>),
     /// Let a trained model continue a text
     Generate(generate::Generate),
     /// Talk to a trained model
@@ -96,6 +100,9 @@ pub enum Command {
     Export(export::Export),
     /// List the shapes that have names
     Presets(presets::Presets),
+    /// Check and draw networks of your own
+    #[command(subcommand)]
+    Network(definition::NetworkCommand),
     /// Measure this machine: a training step, matrix products, every operator
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -141,11 +148,13 @@ impl Command {
             Command::Pause(command) => command.run(),
             Command::Resume(command) => command.run(),
             Command::Train(command) => command.run(),
+            Command::Plan(command) => command.run(),
             Command::Generate(command) => command.run(),
             Command::Chat(command) => command.run(),
             Command::Serve(command) => command.run(),
             Command::Export(command) => command.run(),
             Command::Presets(command) => command.run(),
+            Command::Network(command) => command.run(),
             Command::Bench(command) => command.run(),
             Command::Journal(command) => command.run(),
             Command::Audit(command) => command.run(),

@@ -186,6 +186,11 @@ impl Overview {
                 self.suspect(node, false);
                 self.set(node, NodeState::Lost);
             }
+            Event::NodeSucceeded { old, new } => {
+                if let Some(view) = self.nodes.remove(old) {
+                    self.nodes.insert(*new, view);
+                }
+            }
             Event::NodeSuspected { node, .. } => self.suspect(node, true),
             Event::NodeHeard { node } => self.suspect(node, false),
             Event::LinkMeasured { node, link } => {
@@ -392,6 +397,15 @@ mod tests {
             received_bytes: 2 * sent_bytes,
         };
         Notice::Status(status)
+    }
+
+    #[test]
+    fn a_node_with_a_new_key_is_the_same_node() {
+        let (mut overview, new) = (overview(), NodeId([2; 32]));
+        hear(&mut overview, Event::NodeJoined { node: NODE, profile: profile() });
+        hear(&mut overview, Event::NodeSucceeded { old: NODE, new });
+        hear(&mut overview, Event::NodeRejoined { node: new, profile: profile() });
+        assert_eq!(overview.nodes.keys().collect::<Vec<_>>(), [&new]);
     }
 
     #[test]

@@ -5,28 +5,42 @@
 //! one segment. The same code computes whole tensors for a party and one segment for the referee: it reads through [`Read`], and
 //! what that is backed by is the only difference. `SPEC.md` of the kernels is what it follows.
 
+mod along;
 mod clip;
+mod codec;
 mod fold;
+mod hash;
 mod panel;
 mod point;
 mod product;
 mod queries;
 mod row;
 mod scatter;
+mod stored;
+mod tally;
 mod token_sum;
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 use zoo_kernels::Profile;
-use zoo_training::Order;
 
+pub use along::Along;
 pub use clip::Clip;
+pub use codec::{Body, Codec};
+pub use hash::{DIGEST_WORDS, FAN, Hash, Layout};
 pub use panel::Panel;
 pub use point::{AdamWStep, Part, Point, Rotate};
 pub use product::{Product, Terms, Walk};
 pub use queries::OverQueries;
 pub use row::{Fold, Row};
 pub use scatter::Scatter;
+pub use stored::{Blob, Stored, Tokens};
+pub use tally::{Tally, What};
 pub use token_sum::{Sum, TokenSum};
+
+pub(crate) use hash::{digest_of, words_of};
+pub(crate) use stored::number;
 
 use crate::tree::word;
 
@@ -46,8 +60,8 @@ pub trait Read {
     /// Word `index` of the operator's input number `input`.
     fn word(&mut self, input: usize, index: usize) -> Result<u32, Unread>;
 
-    /// The token at a position of the data.
-    fn token(&mut self, position: u64) -> Result<u32, Unread>;
+    /// At most four bytes of a blob, as a number, lowest first.
+    fn stored(&mut self, blob: &Blob, range: Range<u64>) -> Result<u32, Unread>;
 
     /// As [`Read::word`], as a value.
     fn value(&mut self, input: usize, index: usize) -> Result<f32, Unread> {
@@ -60,6 +74,8 @@ pub trait Read {
 pub enum Operator {
     /// It is part of the state before the step.
     Before,
+    /// Words of a blob that both parties know by name.
+    Stored(Stored),
     /// Token ids of the batch.
     Tokens(Tokens),
     /// A matrix product.
@@ -76,26 +92,14 @@ pub enum Operator {
     Clip(Clip),
     /// An element from a few others.
     Point(Point),
-}
-
-/// The ids of a batch: which token of the data every one is.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Tokens {
-    /// Where sequences begin.
-    pub order: Order,
-    /// The batch's first sequence.
-    pub first_sequence: u64,
-    /// Tokens of a sequence.
-    pub context: usize,
-    /// 0 for inputs, 1 for targets.
-    pub shift: u64,
-}
-
-impl Tokens {
-    fn position(&self, element: usize) -> u64 {
-        let (sequence, at) = (element / self.context, element % self.context);
-        self.order.start(self.first_sequence + sequence as u64) + at as u64 + self.shift
-    }
+    /// A parameter after a step of Muon.
+    Along(Along),
+    /// A sum whose result is longer than a word.
+    Tally(Tally),
+    /// A part of an update.
+    Codec(Codec),
+    /// A part of a digest.
+    Hash(Hash),
 }
 
 impl Operator {
@@ -103,6 +107,7 @@ impl Operator {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Before => "state before the step",
+            Self::Stored(_) => "words of a blob",
             Self::Tokens(_) => "tokens of the batch",
             Self::Product(_) => "matrix product",
             Self::OverQueries(_) => "sum over queries",
@@ -111,19 +116,36 @@ impl Operator {
             Self::Scatter(_) => "gradient of a table",
             Self::Clip(_) => "clipping factor",
             Self::Point(point) => point.name(),
+            Self::Along(_) => "Muon",
+            Self::Tally(tally) => tally.name(),
+            Self::Codec(codec) => codec.name(),
+            Self::Hash(_) => "digest",
+        }
+    }
+
+    /// Whether its elements are numbers: a NaN among them has one form, since its bits are not specified. All others are words.
+    pub fn is_number(&self) -> bool {
+        match self {
+            Self::Before | Self::Stored(_) | Self::Tokens(_) => false,
+            Self::Tally(_) | Self::Codec(_) | Self::Hash(_) => false,
+            Self::Product(_) | Self::OverQueries(_) | Self::Row(_) | Self::TokenSum(_) => true,
+            Self::Scatter(_) | Self::Clip(_) | Self::Point(_) | Self::Along(_) => true,
         }
     }
 
     /// Terms of an element; an operator that folds nothing has none.
     pub fn terms(&self, element: usize) -> usize {
         match self {
-            Self::Before | Self::Tokens(_) | Self::Point(_) => 0,
+            Self::Before | Self::Stored(_) | Self::Tokens(_) => 0,
+            Self::Point(_) | Self::Along(_) | Self::Hash(_) => 0,
             Self::Product(product) => product.terms(element),
             Self::OverQueries(sum) => sum.terms(element),
             Self::Row(row) => row.terms(element),
             Self::TokenSum(sum) => sum.terms(),
             Self::Scatter(scatter) => scatter.terms(),
             Self::Clip(clip) => clip.terms(),
+            Self::Tally(tally) => tally.terms(),
+            Self::Codec(codec) => codec.terms(element),
         }
     }
 
@@ -153,10 +175,12 @@ impl Operator {
     /// Words of the state between two segments.
     pub fn state_words(&self) -> usize {
         match self {
-            Self::Before | Self::Tokens(_) | Self::Point(_) => 0,
-            Self::Scatter(_) | Self::OverQueries(_) => 1,
+            Self::Before | Self::Stored(_) | Self::Tokens(_) => 0,
+            Self::Point(_) | Self::Along(_) | Self::Hash(_) => 0,
+            Self::Scatter(_) | Self::OverQueries(_) | Self::Codec(_) => 1,
             Self::Product(_) | Self::TokenSum(_) => 2,
             Self::Clip(_) => clip::STATE_WORDS,
+            Self::Tally(_) => tally::STATE_WORDS,
             Self::Row(_) => fold::LANES,
         }
     }
@@ -176,7 +200,8 @@ impl Operator {
         let value = |value| Ok(vec![word(value)]);
         match self {
             Self::Before => Err(Unread),
-            Self::Tokens(tokens) => Ok(vec![read.token(tokens.position(element))?]),
+            Self::Stored(stored) => Ok(vec![read.stored(&stored.blob, stored.range(element))?]),
+            Self::Tokens(tokens) => Ok(vec![read.stored(&tokens.blob, tokens.range(element))?]),
             Self::Point(point) => value(point.at(element, read)?),
             Self::Product(product) => product.segment(element, segment, before, read),
             Self::OverQueries(sum) => sum.segment(element, segment, before, read),
@@ -184,14 +209,18 @@ impl Operator {
             Self::TokenSum(sum) => sum.segment(element, segment, before, read),
             Self::Scatter(scatter) => scatter.segment(element, segment, before, read),
             Self::Clip(clip) => clip.segment(segment, before, read),
+            Self::Along(along) => value(along.at(element, read)?),
+            Self::Tally(tally) => tally.segment(element, segment, before, read),
+            Self::Codec(codec) => codec.segment(element, segment, before, read),
+            Self::Hash(hash) => Ok(vec![hash.node(element / DIGEST_WORDS, read)?[element % DIGEST_WORDS]]),
         }
     }
 
-    /// All `length` elements of the tensor, from its inputs. Tokens and the state before the step are no function of other tensors:
+    /// All `length` elements of the tensor, from its inputs. What is stored and the state before the step are no function of other tensors:
     /// they come out empty.
     pub fn compute(&self, inputs: &[&[f32]], length: usize) -> Vec<f32> {
         match self {
-            Self::Before | Self::Tokens(_) => Vec::new(),
+            Self::Before | Self::Stored(_) | Self::Tokens(_) => Vec::new(),
             Self::Product(product) => product.compute(inputs, length),
             Self::OverQueries(sum) => sum.compute(inputs, length),
             Self::Scatter(scatter) => scatter.compute(inputs, length),
@@ -208,6 +237,23 @@ impl Operator {
                 }
                 Ok(f32::from_bits(state[0]))
             }),
+            Self::Along(along) => each(length, inputs, |element, read| along.at(element, read)),
+            Self::Tally(tally) => {
+                each(length, inputs, |element, read| tally.whole(element, read).map(f32::from_bits))
+            }
+            Self::Codec(codec) => match codec.compute(length, &mut Slices(inputs)) {
+                Some(words) => {
+                    let words = words.expect("a party has its tensors whole");
+                    words.into_iter().map(f32::from_bits).collect()
+                }
+                None => each(length, inputs, |element, read| codec.at(element, read).map(f32::from_bits)),
+            },
+            Self::Hash(hash) => {
+                let node =
+                    |node| hash.node(node, &mut Slices(inputs)).expect("a party has its tensors whole");
+                let nodes = (0..hash.nodes()).into_par_iter().map(node);
+                nodes.flat_map_iter(|words| words.map(f32::from_bits)).collect()
+            }
         }
     }
 }
@@ -221,7 +267,7 @@ impl Read for Slices<'_> {
         Ok(self.0[input][index].to_bits())
     }
 
-    fn token(&mut self, _: u64) -> Result<u32, Unread> {
+    fn stored(&mut self, _: &Blob, _: Range<u64>) -> Result<u32, Unread> {
         Err(Unread)
     }
 }

@@ -122,6 +122,43 @@ pub enum Point {
         /// The factor of a token's loss.
         scale: f32,
     },
+    /// The loss of every token: logits, most, total, targets.
+    Loss {
+        /// Logits of a token.
+        vocab: usize,
+    },
+    /// Zero.
+    Zero,
+    /// The difference: a, b.
+    Difference,
+    /// What moved from one place is moved from another: p, to, from; `to + (p - from)`.
+    Join,
+    /// What was left unsaid is said with what is new: x, left; `x + decay left`.
+    Feedback {
+        /// The factor.
+        decay: f32,
+    },
+    /// Muon's momentum, or where it looks one step ahead: `beta m + g scale`, with m the momentum before, or after: m, gradient, clipping factor.
+    Momentum {
+        /// Its decay.
+        beta: f32,
+        /// Whether the gradient is clipped.
+        clips: bool,
+    },
+    /// A part of a tensor, as it is: x.
+    Part {
+        /// Its first element.
+        first: usize,
+    },
+    /// Times one number: x, factor.
+    Scaled,
+    /// `a x + b y`, the first product inside an fma: x, y.
+    Combined {
+        /// The factor of x.
+        a: f32,
+        /// The factor of y.
+        b: f32,
+    },
     /// A parameter or a moment after an update: parameter, mean, square, gradient, clipping factor.
     AdamW(AdamWStep),
 }
@@ -184,6 +221,15 @@ impl Point {
             Self::Activate(_) | Self::Swiglu { .. } => "activation",
             Self::ActivationGradient(_) | Self::SwigluGradient { .. } => "gradient of an activation",
             Self::LossGradient { .. } => "gradient of the loss",
+            Self::Loss { .. } => "loss",
+            Self::Zero => "zero",
+            Self::Difference => "difference",
+            Self::Join => "lead moved to the base",
+            Self::Feedback { .. } => "error feedback",
+            Self::Momentum { .. } => "momentum",
+            Self::Part { .. } => "part of a tensor",
+            Self::Scaled => "scaled",
+            Self::Combined { .. } => "polynomial of a matrix",
             Self::AdamW(_) => "AdamW",
         }
     }
@@ -304,6 +350,22 @@ impl Point {
                 let gradient = e * (scale / read.value(2, row)?);
                 if read.word(3, row)? as usize == id { gradient - scale } else { gradient }
             }
+            Self::Loss { vocab } => {
+                let target = (read.word(3, element)? as usize).min(vocab - 1);
+                let at_target = read.value(0, element * vocab + target)?;
+                log(read.value(2, element)?) + (read.value(1, element)? - at_target)
+            }
+            Self::Zero => 0.0,
+            Self::Difference => read.value(0, element)? - read.value(1, element)?,
+            Self::Join => read.value(1, element)? + (read.value(0, element)? - read.value(2, element)?),
+            Self::Feedback { decay } => read.value(0, element)? + decay * read.value(1, element)?,
+            Self::Momentum { beta, clips } => {
+                let scale = if clips { read.value(2, 0)? } else { 1.0 };
+                beta.mul_add(read.value(0, element)?, read.value(1, element)? * scale)
+            }
+            Self::Part { first } => read.value(0, first + element)?,
+            Self::Scaled => read.value(0, element)? * read.value(1, 0)?,
+            Self::Combined { a, b } => a.mul_add(read.value(0, element)?, b * read.value(1, element)?),
             Self::AdamW(adamw) => adamw.at(element, read)?,
         })
     }

@@ -8,6 +8,7 @@ use zoo_training::TrainingSpec;
 
 use super::attention::Attended;
 use super::{Group, Pass, Tensor};
+use crate::account::Claim;
 use crate::operator::{Operator, Point, Product, Sum, TokenSum};
 
 /// A parameter: its VNode's place in the network, its place there.
@@ -23,8 +24,12 @@ pub struct Builder {
     pub context: usize,
     pub ids: usize,
     pub targets: usize,
-    /// Value, mean and square of every parameter before the step.
-    pub state: BTreeMap<Place, [usize; 3]>,
+    /// Of every parameter its value and what the optimiser remembers of it: before the step, and once it is done, after it.
+    pub state: BTreeMap<Place, Vec<usize>>,
+    /// Tensors whose words were said with the account.
+    pub claims: Vec<(usize, Claim)>,
+    /// The loss of every token.
+    pub losses: usize,
     pub gradients: BTreeMap<Place, usize>,
     /// The gradient that has arrived at every VNode's output so far.
     pub arrived: Vec<Option<usize>>,
@@ -61,6 +66,8 @@ impl Builder {
             ids: 0,
             targets: 0,
             state: BTreeMap::new(),
+            claims: Vec::new(),
+            losses: 0,
             gradients: BTreeMap::new(),
             arrived: Vec::new(),
             borrowed: None,
@@ -71,6 +78,12 @@ impl Builder {
         let (name, shape, inputs) = (name.to_owned(), shape.to_vec(), inputs.to_vec());
         self.tensors.push(Tensor { name, shape, operator, inputs });
         self.tensors.len() - 1
+    }
+
+    /// A group of one tensor, whose words were said with the account.
+    pub fn claim(&mut self, vnode: &str, pass: Pass, tensor: usize, claim: Claim) {
+        self.claims.push((tensor, claim));
+        self.end_group(vnode, pass);
     }
 
     /// The tensors since the last group are one, if there are any.
@@ -163,6 +176,7 @@ impl Builder {
                 (self.tensor("output", &shape, Operator::Point(Point::Add), inputs), Made::Nothing)
             }
             NodeKind::CrossEntropy { vocab_size, .. } => self.head(inputs[0], vocab_size, table),
+            _ => unreachable!("a decoder is made of none of the other kinds"),
         };
         Kept { output, slots: Vec::new(), made }
     }

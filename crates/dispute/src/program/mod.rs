@@ -1,13 +1,16 @@
 //! One inner step as a list of tensors, each an operator of earlier ones. Anybody derives it from the window's task; only what is in the tensors
 //! is a claim.
 //!
-//! Tensors stand in groups: the ids of the batch, every VNode's state before the step, every VNode's forward pass in network order, every
-//! VNode's backward pass in the opposite order, clipping, and every VNode's state after its update. A group's digest is over the roots of its tensors,
-//! a state's digest over those of its groups.
+//! Tensors stand in groups: the ids of the batch, every VNode's state before the step (after a lead also where that is joined), every VNode's
+//! forward pass in network order, the loss, every VNode's backward pass in the opposite order, clipping, the directions that Muon moves in, and every VNode's state after its update. Then
+//! comes, after every fourth step, the digest of all parameters; and after the last all that the outcome says: encoded updates with size and norm, their
+//! digests, and that of what the replica keeps. A group's digest is over the roots of its tensors, a state's digest over those of its groups.
 
 mod attention;
 mod build;
+mod close;
 mod mlp;
+mod muon;
 mod step;
 mod table;
 
@@ -17,6 +20,9 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 use zoo_content::{Digest, Hasher};
 
+pub(crate) use close::dense_sizes;
+
+use crate::account::Claim;
 use crate::operator::Operator;
 
 /// One inner step of a window.
@@ -28,8 +34,12 @@ pub struct Program {
     pub groups: Vec<Group>,
     /// The groups of the state before the step.
     pub before: Range<usize>,
-    /// The groups of the state after it: the last ones.
+    /// The groups of the state after it.
     pub after: Range<usize>,
+    /// Tensors whose words the account says; each is a group of its own.
+    pub claims: Vec<(usize, Claim)>,
+    /// Whether tensors are left out, since nobody has said the sizes of updates.
+    pub is_cut: bool,
 }
 
 /// Tensors of one VNode that come about together.
@@ -50,14 +60,30 @@ pub enum Pass {
     Batch,
     /// What was there before.
     Before,
+    /// What the lead moved, moved to where the round starts.
+    Join,
     /// From tokens to logits.
     Forward,
     /// From the loss to gradients.
     Backward,
     /// The norm of all gradients.
     Clip,
+    /// From gradients to orthogonal directions.
+    Orthogonalise,
     /// From gradients to parameters.
     Update,
+    /// The summed loss.
+    Loss,
+    /// From parameters to integers, and what is left unsaid.
+    Encode,
+    /// How large an update is.
+    Size,
+    /// Its norm.
+    Norm,
+    /// From integers to bytes to digests.
+    Hash,
+    /// The digest.
+    Digest,
 }
 
 /// One tensor.
@@ -97,10 +123,18 @@ impl fmt::Display for Pass {
         f.write_str(match self {
             Self::Batch => "batch",
             Self::Before => "state before",
+            Self::Join => "joining",
             Self::Forward => "forward",
             Self::Backward => "backward",
             Self::Clip => "clipping",
+            Self::Orthogonalise => "orthogonalising",
             Self::Update => "update",
+            Self::Loss => "loss",
+            Self::Encode => "encoding",
+            Self::Size => "size",
+            Self::Norm => "norm",
+            Self::Hash => "hashing",
+            Self::Digest => "digest",
         })
     }
 }

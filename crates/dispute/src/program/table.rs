@@ -108,6 +108,8 @@ impl Builder {
         let logits = self.linear("logits", x, (table, None), None);
         let most = self.row("greatest logit", Fold::Maximum { scale: 1.0 }, vocab, &[logits]);
         let total = self.row("sum of exponentials", Fold::ExpTotal, vocab, &[logits, most]);
+        let loss = Operator::Point(Point::Loss { vocab });
+        self.losses = self.tensor("losses", &[self.tokens], loss, &[logits, most, total, self.targets]);
         (logits, Made::Head { x, logits, most, total, table })
     }
 

@@ -40,8 +40,7 @@ mod spot;
 use rayon::prelude::*;
 
 use crate::operator::{Operator, Unread};
-use crate::trace::Trace;
-use crate::tree::word;
+use crate::trace::{Blobs, Trace};
 
 pub use report::{Check, Limit, Report, Summary, Wrong};
 pub use rounding::Rounding;
@@ -80,21 +79,21 @@ pub enum ValidateError {
     /// There are too few or too many, or one has another length than its shape says.
     #[error("the tensors are not those of the step: {0}")]
     Shape(String),
-    /// The data of the step is not there.
-    #[error("a token of the batch is not in the data")]
-    Token,
+    /// A blob that the step begins with is not there.
+    #[error("a word of the data, the checkpoint or the replica's state is not there")]
+    Blob,
     /// A number of the budget makes no sense.
     #[error("{0} cannot be {1}")]
     Budget(&'static str, u32),
 }
 
-/// Checks every tensor of a step. `token` reads the data at a position.
+/// Checks every tensor of a step. `blobs` are those that the step begins with.
 ///
 /// # Errors
 /// Tensors that do not fit their program, data that is not there, a budget out of bounds. A wrong tensor is no error: the report says it.
 pub fn validate(
     claimed: &Trace,
-    token: &(dyn Fn(u64) -> Option<u32> + Sync),
+    blobs: &Blobs,
     seed: &Seed,
     budget: Budget,
 ) -> Result<Report, ValidateError> {
@@ -103,9 +102,9 @@ pub fn validate(
     let tensors: Vec<usize> = (0..claimed.tensors.len())
         .filter(|&at| claimed.program.tensors[at].operator != Operator::Before)
         .collect();
-    let check = |&at: &usize| check(claimed, at, token, seed, budget);
+    let check = |&at: &usize| check(claimed, at, blobs, seed, budget);
     let checks: Result<Vec<Check>, Unread> = tensors.par_iter().map(check).collect();
-    Ok(Report { checks: checks.map_err(|Unread| ValidateError::Token)? })
+    Ok(Report { checks: checks.map_err(|Unread| ValidateError::Blob)? })
 }
 
 impl Budget {
@@ -135,16 +134,10 @@ fn fits(claimed: &Trace) -> Result<(), ValidateError> {
 }
 
 /// One tensor.
-fn check(
-    claimed: &Trace,
-    at: usize,
-    token: &dyn Fn(u64) -> Option<u32>,
-    seed: &Seed,
-    budget: Budget,
-) -> Result<Check, Unread> {
+fn check(claimed: &Trace, at: usize, blobs: &Blobs, seed: &Seed, budget: Budget) -> Result<Check, Unread> {
     let tensor = &claimed.program.tensors[at];
     let inputs: Vec<&[f32]> = tensor.inputs.iter().map(|&input| &claimed.tensors[input][..]).collect();
-    let spots = Spots { claimed, tensor: at, token };
+    let spots = Spots { claimed, tensor: at, blobs };
     let Some((profile, panels)) = tensor.operator.panels(&inputs) else {
         let again = report::terms_of_all(&tensor.operator, tensor.len());
         let mut check = Check::new(at, again);
@@ -169,7 +162,7 @@ fn check(
     }
     check.wrong = freivalds.masked().map(|element| Wrong {
         element,
-        claimed: word(claimed.tensors[at][element]),
+        claimed: claimed.tensors[at][element].to_bits(),
         computed: 0,
     });
     let suspicious = freivalds.test(seed.key(at, seed::SIGNS), &mut check);

@@ -7,14 +7,14 @@ use zoo_kernels::random;
 use super::report::{Check, Wrong};
 use super::seed::{SPOTS, Seed};
 use crate::operator::{Operator, Unread};
-use crate::trace::Trace;
+use crate::trace::{Blobs, Trace};
 use crate::tree::word;
 
 /// A tensor whose elements are looked at.
 pub struct Spots<'a> {
     pub claimed: &'a Trace,
     pub tensor: usize,
-    pub token: &'a dyn Fn(u64) -> Option<u32>,
+    pub blobs: &'a Blobs<'a>,
 }
 
 impl Spots<'_> {
@@ -43,11 +43,13 @@ impl Spots<'_> {
     /// All.
     pub fn whole(&self, inputs: &[&[f32]], check: &mut Check) -> Result<(), Unread> {
         check.whole = true;
-        if let Operator::Tokens(_) = self.operator() {
+        if let Operator::Tokens(_) | Operator::Stored(_) = self.operator() {
             return self.elements(0..self.values().len(), check);
         }
         let computed = self.operator().compute(inputs, self.values().len());
-        let pairs = self.values().iter().zip(&computed).map(|(one, other)| (word(*one), word(*other)));
+        let is_number = self.operator().is_number();
+        let bits = |value: &f32| if is_number { word(*value) } else { value.to_bits() };
+        let pairs = self.values().iter().zip(&computed).map(|(one, other)| (bits(one), bits(other)));
         if let Some((element, (claimed, computed))) = pairs.enumerate().find(|(_, (one, other))| one != other)
         {
             check.wrong = Some(Wrong { element, claimed, computed });
@@ -57,9 +59,9 @@ impl Spots<'_> {
     }
 
     fn element(&self, element: usize, check: &mut Check) -> Result<(), Unread> {
-        let states = self.claimed.states(self.tensor, element, self.token)?;
+        let states = self.claimed.states(self.tensor, element, self.blobs)?;
         let computed = states.last().expect("at least one segment")[0];
-        let claimed = word(self.values()[element]);
+        let claimed = self.values()[element].to_bits();
         if claimed != computed {
             check.wrong.get_or_insert(Wrong { element, claimed, computed });
         }

@@ -1,17 +1,21 @@
 //! Small windows of every kind of network, and who plays about them.
 #![allow(dead_code, reason = "each test takes what it needs")]
 
+use std::ops::ControlFlow;
+
 use zoo_content::Digest;
-use zoo_dispute::{Answer, Flip, Forgery, Hearing, Knowledge, Player, Replay, Side, Terms, Window, play};
-use zoo_model::{AdamWSettings, Decay, Family, ModelConfig, Optimizer, Profile};
+use zoo_dispute::{Answer, Flip, Forgery, Hearing, Knowledge, Player, Replay, Side, Terms, play};
+use zoo_model::{AdamWSettings, Decay, Family, ModelConfig, MuonSettings, Optimizer, Profile};
 use zoo_protocol::NodeKey;
-use zoo_training::{Checkpoint, Dataset, Share, Trainer, TrainingSpec};
+use zoo_training::{
+    Checkpoint, Dataset, Share, SparseSettings, Trainer, TrainingSpec, UpdateFormat, WindowTask, train_window,
+};
 
 /// A window that is disputed.
 pub struct Setting {
     pub name: String,
     pub replay: Replay<'static>,
-    pub data: &'static Dataset,
+    pub task: WindowTask<'static>,
     pub spec: &'static TrainingSpec,
 }
 
@@ -26,11 +30,11 @@ impl Setting {
         Player::new(Forgery::new(self.replay.clone(), flip))
     }
 
-    /// The terms of a dispute with a maker who has claimed `end`.
-    pub fn terms(&self, end: Digest) -> Terms {
+    /// The terms of a dispute with a maker who has committed to `outcome`.
+    pub fn terms(&self, outcome: Digest) -> Terms {
         Terms {
             task: self.replay.task().clone(),
-            end,
+            outcome,
             maker: maker().id(),
             challenger: challenger().id(),
             begins_ms: 1000,
@@ -40,7 +44,7 @@ impl Setting {
 
     /// The terms of a dispute with a maker who claims what is right.
     pub fn honest_terms(&self) -> Terms {
-        self.terms(self.honest().end().expect("it trains"))
+        self.terms(self.honest().outcome().expect("it trains"))
     }
 }
 
@@ -64,17 +68,24 @@ pub fn played(terms: &Terms, maker: &mut dyn Answer, challenger: &mut dyn Answer
     play(terms.clone(), maker, challenger).expect("it is played")
 }
 
-/// One of every family and profile, with and without clipping.
+/// One of every family and profile, with and without clipping, feedback and lead; of three steps.
 pub fn settings() -> Vec<Setting> {
     let mut settings = Vec::new();
     for family in [Family::Qwen3, Family::Llama, Family::Gpt2] {
-        settings.extend(Profile::ALL.map(|profile| setting(family, profile, 2)));
+        settings.extend(Profile::ALL.map(|profile| setting(family, profile, 3)));
+        settings.push(setting_with(true, family, Profile::F32Exact, 3));
     }
     settings
 }
 
-/// A network so small that every operator is there and a step takes no time. Its sizes are awkward.
+/// A network so small that every operator is there and a step takes no time. Its sizes are awkward. Qwen3 goes on from a lead and encodes sparsely,
+/// GPT-2 goes on from a lead and encodes densely, Llama starts afresh, in bf16 with sparse updates of which nothing is left out.
 pub fn setting(family: Family, profile: Profile, inner_steps: u32) -> Setting {
+    setting_with(false, family, profile, inner_steps)
+}
+
+/// As [`setting`], trained with Muon if that is wanted.
+pub fn setting_with(uses_muon: bool, family: Family, profile: Profile, inner_steps: u32) -> Setting {
     let gpt2 = family == Family::Gpt2;
     let model = ModelConfig {
         family,
@@ -93,26 +104,57 @@ pub fn setting(family: Family, profile: Profile, inner_steps: u32) -> Setting {
         initial_std: 0.2,
     };
     let decay = if gpt2 { Decay::All } else { Decay::Matrices };
+    let adamw = AdamWSettings { decay, ..AdamWSettings::default() };
+    let muon = MuonSettings { nesterov: family != Family::Llama, adamw, ..MuonSettings::default() };
     let spec = TrainingSpec {
         seed: 5,
         profile,
         clip: (family != Family::Llama).then_some(0.5),
-        optimizer: Optimizer::AdamW(AdamWSettings { decay, ..AdamWSettings::default() }),
+        optimizer: if uses_muon { Optimizer::Muon(muon) } else { Optimizer::AdamW(adamw) },
         rewarm_steps: 2,
+        update: match (family, profile) {
+            (Family::Qwen3, _) => UpdateFormat::Sparse(SparseSettings { keep: 300, decay: 0.9 }),
+            (Family::Llama, Profile::Bf16Exact) => {
+                UpdateFormat::Sparse(SparseSettings { keep: 4096, decay: 0.5 })
+            }
+            _ => UpdateFormat::Dense,
+        },
         ..TrainingSpec::new(model)
     };
     let tokens: Vec<u32> = (0..3000u32).map(|at| (at * at / 7 + at % 11) % 50).collect();
     let data = Dataset::encode(50, &tokens, 3000).expect("it is data");
-    let share = Share { first_sequence: 7, sequences_per_step: 4, inner_steps };
     let base = base(&spec, &data);
     let (spec, data, base): (&'static _, &'static _, &'static _) =
         (Box::leak(Box::new(spec)), Box::leak(Box::new(data)), Box::leak(Box::new(base)));
-    let window = Window { spec, data, base, share };
-    let replay = Replay::new(window).expect("they fit together");
-    Setting { name: format!("{family:?} {profile}"), replay, data, spec }
+    let share = Share { first_sequence: 1, sequences_per_step: 3, inner_steps: 2 };
+    let first =
+        WindowTask { round: 3, first_step: 2, ahead_steps: 1, ..WindowTask::first(spec, data, base, share) };
+    let task = match family {
+        Family::Llama => WindowTask {
+            share: Share { first_sequence: 7, sequences_per_step: 4, inner_steps },
+            ahead_steps: 0,
+            ..first
+        },
+        _ => {
+            let kept = train_window(first, &mut |_| ControlFlow::Continue(())).expect("it trains").replica;
+            let share = Share { first_sequence: 30, sequences_per_step: 4, inner_steps: inner_steps - 1 };
+            WindowTask {
+                replica: Some(Box::leak(kept.bytes().to_vec().into_boxed_slice())),
+                round: 4,
+                first_step: 5,
+                lead: Some(first.share.after(1)),
+                share,
+                ahead_steps: u32::from(family == Family::Gpt2),
+                ..first
+            }
+        }
+    };
+    let replay = Replay::new(task).expect("they fit together");
+    let optimizer = if uses_muon { " muon" } else { "" };
+    Setting { name: format!("{family:?} {profile}{optimizer}"), replay, task, spec }
 }
 
-/// The state after two steps, so that moments are not zero.
+/// The state after two steps.
 fn base(spec: &TrainingSpec, data: &Dataset) -> Checkpoint {
     let mut trainer = Trainer::new(spec.clone(), data).expect("they fit together");
     for step in 0..2 {

@@ -1,4 +1,4 @@
-//! Optimisers: [`AdamW`] for every tensor, [`Muon`] for matrices.
+//! Optimisers: [`AdamW`] for every tensor, [`Muon`] for matrices, [`Sgd`] for who wants no state.
 //!
 //! Settings are f64 and enter each formula once, rounded to f32 after whatever
 //! can be computed beforehand. A step's result depends on the settings, the
@@ -6,9 +6,11 @@
 
 mod adamw;
 mod muon;
+mod sgd;
 
 pub use adamw::AdamW;
-pub use muon::Muon;
+pub use muon::{Muon, NORM_EPS, QUINTIC, STEPS};
+pub use sgd::Sgd;
 
 /// `base^exponent` by binary exponentiation: multiplications only, in one order.
 pub(crate) fn power(base: f64, mut exponent: u64) -> f64 {

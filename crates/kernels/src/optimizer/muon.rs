@@ -30,14 +30,14 @@ pub struct Muon {
 }
 
 /// Newton-Schulz steps per update.
-pub(crate) const STEPS: usize = 5;
+pub const STEPS: usize = 5;
 
 /// The quintic `a X + b (X X^T) X + c (X X^T)^2 X`, with the coefficients
 /// published with Muon: steep at zero, loose around one.
-pub(crate) const QUINTIC: [f32; 3] = [3.4445, -4.775, 2.0315];
+pub const QUINTIC: [f32; 3] = [3.4445, -4.775, 2.0315];
 
 /// Added to the norm the update is divided by.
-pub(crate) const NORM_EPS: f64 = 1e-7;
+pub const NORM_EPS: f64 = 1e-7;
 
 impl Muon {
     /// One step for a matrix of `shape` (rows, cols). The gradient is
@@ -69,7 +69,7 @@ impl Muon {
     }
 
     /// The factor of the parameters and that of the orthogonal update.
-    pub(crate) fn factors(&self, (rows, cols): (usize, usize)) -> (f32, f32) {
+    pub fn factors(&self, (rows, cols): (usize, usize)) -> (f32, f32) {
         let scale = 0.2 * (rows.max(cols) as f64).sqrt();
         ((1.0 - self.lr * self.weight_decay) as f32, (self.lr * scale) as f32)
     }

@@ -12,7 +12,9 @@ pub mod activation;
 pub mod attention;
 pub mod bf16;
 pub mod clip;
+pub mod columns;
 pub mod cross_entropy;
+pub mod dropout;
 pub mod elementwise;
 pub mod embedding;
 pub mod heads;
@@ -20,6 +22,7 @@ pub mod linear;
 pub mod matmul;
 pub mod norm;
 pub mod optimizer;
+pub mod square_error;
 
 use crate::profile::Profile;
 

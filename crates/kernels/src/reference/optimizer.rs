@@ -4,7 +4,7 @@ use super::clip::sum_of_squares;
 use super::fma;
 use super::matmul::{Matrix, matmul};
 use crate::onto::Onto;
-use crate::optimizer::{AdamW, Muon};
+use crate::optimizer::{AdamW, Muon, Sgd};
 use crate::profile::Profile;
 
 /// `base^exponent` by binary exponentiation, lowest bit first.
@@ -41,6 +41,14 @@ pub fn adamw(
         v[i] = fma(beta2 as f32, v[i], (1.0 - beta2) as f32 * gradient * gradient);
         let root = fma(v[i].sqrt(), root_correction, eps as f32);
         p[i] = fma(-step_size, m[i] / root, p[i] * keep);
+    }
+}
+
+/// One step of plain descent.
+pub fn sgd(settings: &Sgd, decay: bool, p: &mut [f32], g: &[f32], gradient_scale: f32) {
+    let keep = if decay { (1.0 - settings.lr * settings.weight_decay) as f32 } else { 1.0 };
+    for i in 0..p.len() {
+        p[i] = fma(-settings.lr as f32, g[i] * gradient_scale, p[i] * keep);
     }
 }
 

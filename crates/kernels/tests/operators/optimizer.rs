@@ -1,4 +1,4 @@
-use zoo_kernels::optimizer::{AdamW, Muon};
+use zoo_kernels::optimizer::{AdamW, Muon, Sgd};
 use zoo_kernels::reference;
 
 use crate::support::{KINDS, Numbers, agree_from, ordinary, zeros};
@@ -60,6 +60,21 @@ fn muon_steps() {
                 [kind.take(2, n), kind.take(3, n)],
                 |[p, m]| settings.step(shape, p, &g, m, 0.7),
                 |[p, m]| reference::optimizer::muon(&settings, shape, p, &g, m, 0.7),
+            );
+        }
+    }
+}
+
+#[test]
+fn sgd() {
+    for (len, kind) in [1, 17, 100_003].into_iter().flat_map(|len| KINDS.map(|kind| (len, kind))) {
+        let (settings, g) = (Sgd { lr: 0.01, weight_decay: 0.1 }, kind.take(1, len));
+        for decay in [false, true] {
+            agree_from(
+                &format!("sgd {len} {kind:?} {decay}"),
+                [kind.take(2, len)],
+                |[p]| settings.step(decay, p, &g, 0.7),
+                |[p]| reference::optimizer::sgd(&settings, decay, p, &g, 0.7),
             );
         }
     }

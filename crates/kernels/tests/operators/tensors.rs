@@ -1,3 +1,5 @@
+use zoo_kernels::columns::Columns;
+use zoo_kernels::dropout::{self, Dropout};
 use zoo_kernels::{clip, elementwise};
 
 use crate::support::{KINDS, agree, everywhere, ordinary, zeros};
@@ -53,4 +55,33 @@ fn one_broken_number_is_found_wherever_it_stands() {
         let greatest = vec![-f32::MAX; len];
         everywhere(|place| assert!(clip::all_finite(&greatest), "{place}"));
     }
+}
+
+#[test]
+fn parts_of_rows_go_to_their_places() {
+    for (rows, kind) in [0, 1, 5, 1030].into_iter().flat_map(|rows| KINDS.map(|kind| (rows, kind))) {
+        let from = kind.take(1, rows * 50);
+        for (count, first, target) in [(1, 49, 0), (17, 3, 9), (26, 24, 0)] {
+            let (source, target) = (Columns { width: 50, first }, Columns { width: 26, first: target });
+            agree!(format!("{rows} {count}"); to = zeros(rows * 26); columns::copy(count, &from, source, to, target));
+        }
+    }
+}
+
+#[test]
+fn dropout_depends_on_the_place_alone() {
+    for (len, kind) in LENGTHS.into_iter().flat_map(|len| KINDS.map(|kind| (len, kind))) {
+        for (rate, first) in [(0.0, 0), (0.1, 0), (0.5, 63), (0.9, (1 << 37) + 5)] {
+            let dropout = Dropout { rate, seed: 7 << 33, stream: u64::MAX - 3 };
+            agree!(format!("{len} {rate}"); x = kind.take(1, len); dropout::apply(dropout, x, first));
+        }
+    }
+    let dropout = Dropout { rate: 0.1, seed: 1, stream: 2 };
+    let mut whole = vec![1.0; 100_000];
+    dropout::apply(dropout, &mut whole, 0);
+    let mut parts = vec![1.0; 100_000];
+    parts.chunks_mut(777).enumerate().for_each(|(at, part)| dropout::apply(dropout, part, at as u64 * 777));
+    assert_eq!(whole, parts);
+    let dropped = whole.iter().filter(|x| **x == 0.0).count();
+    assert!((9_700..10_300).contains(&dropped), "{dropped} of 100000 at a rate of 0.1");
 }

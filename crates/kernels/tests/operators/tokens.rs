@@ -12,6 +12,10 @@ fn losses_and_gradients() {
             cross_entropy::losses(&z, vocab, &targets, losses));
         agree!(format!("{rows} x {vocab} {kind:?}"); z = z.clone(), losses = zeros(rows);
             cross_entropy::losses_and_gradient(z, vocab, &targets, 1.0 / rows as f32, losses));
+        agree!(format!("{rows} x {vocab} {kind:?}"); losses = zeros(rows);
+            square_error::losses(&z, vocab, &targets, losses));
+        agree!(format!("{rows} x {vocab} {kind:?}"); z = z.clone(), losses = zeros(rows);
+            square_error::losses_and_gradient(z, vocab, &targets, 1.0 / rows as f32, losses));
     }
 }
 

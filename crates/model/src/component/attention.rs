@@ -7,7 +7,7 @@ use zoo_kernels::linear::{self, Shape};
 use zoo_kernels::rope::{self, Direction};
 use zoo_kernels::{Onto, attention};
 
-use super::{Cache, Gradients, Kept, Pass, RopeTables};
+use super::{Cache, Gradients, Kept, Pass, RopeTables, rope_table};
 use crate::buffer::{Buffer, Operand};
 use crate::definition::NodeKind;
 use crate::pages::NodePages;
@@ -57,10 +57,7 @@ impl Attention {
         else {
             unreachable!("only attention is made of attention")
         };
-        let rope = rope_theta.map(|theta| {
-            let table = || Arc::new(rope::Table::new(context, head_dim, theta));
-            Arc::clone(tables.entry((head_dim, theta.to_bits())).or_insert_with(table))
-        });
+        let rope = rope_theta.map(|theta| rope_table(tables, context, head_dim, theta));
         Self { width, heads: Heads { query_heads: heads, kv_heads, head_dim }, rope, qk_norm_epsilon, bias }
     }
 

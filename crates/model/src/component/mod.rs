@@ -2,25 +2,34 @@
 //! keeps belong to the VNode that runs it.
 
 mod attention;
+mod attention_heads;
+mod cost;
+mod elementwise;
 mod embedding;
 mod head;
+mod linear;
 mod mlp;
 mod norm;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use zoo_kernels::activation::Activation;
 use zoo_kernels::attention::Cached;
-use zoo_kernels::{Onto, Profile, elementwise, rope};
+use zoo_kernels::{Onto, Profile, rope};
 
 use crate::buffer::{Buffer, Operand, Pool};
-use crate::definition::NodeKind;
+use crate::definition::{Function, NodeDefinition, NodeKind};
 use crate::pages::NodePages;
 use crate::parameter::Parameter;
 
 pub(crate) use attention::Attention;
+pub(crate) use attention_heads::AttentionHeads;
+pub(crate) use cost::PlainCost;
+pub(crate) use elementwise::{Dropout, Pointwise, Rope, Stack};
 pub(crate) use embedding::{Embedding, PositionEmbedding};
 pub(crate) use head::{Cost, Head};
+pub(crate) use linear::{Linear, Trained};
 pub(crate) use mlp::Mlp;
 pub(crate) use norm::Norm;
 
@@ -32,8 +41,16 @@ pub(crate) enum Component {
     Norm(Norm),
     Attention(Attention),
     Mlp(Mlp),
+    Linear(Linear),
+    Pointwise(Pointwise),
+    AttentionHead(AttentionHeads),
+    Rope(Rope),
+    Stack(Stack),
+    Identity,
+    Dropout(Dropout),
     Add,
     Head(Head),
+    Cost(PlainCost),
 }
 
 /// The rows that flow through the network together.
@@ -50,6 +67,16 @@ pub(crate) struct Pass<'a> {
     pub profile: Profile,
     /// Whether a backward pass will recompute what is cheap to recompute.
     pub recompute: bool,
+    /// Where dropout takes its randomness from; none outside training.
+    pub noise: Option<Noise>,
+}
+
+/// The randomness of a step.
+#[derive(Clone, Copy)]
+pub(crate) struct Noise {
+    pub seed: u64,
+    /// The rows of the step before this pass.
+    pub first_row: usize,
 }
 
 impl Pass<'_> {
@@ -117,7 +144,7 @@ impl Gradients<'_> {
     /// Hands over the gradient of a slot's input: moved when it is the first, added when it is not.
     pub fn give(&mut self, slot: usize, gradient: Buffer) {
         match &mut self.arrived[self.producers[slot]] {
-            Some(sum) => elementwise::add_assign(sum, &gradient),
+            Some(sum) => zoo_kernels::elementwise::add_assign(sum, &gradient),
             none => *none = Some(gradient),
         }
     }
@@ -130,51 +157,100 @@ impl Gradients<'_> {
 /// Tables of sines and cosines, shared by the layers that rotate alike.
 pub(crate) type RopeTables = BTreeMap<(usize, u64), Arc<rope::Table>>;
 
+fn rope_table(tables: &mut RopeTables, context: usize, head_dim: usize, theta: f64) -> Arc<rope::Table> {
+    let table = || Arc::new(rope::Table::new(context, head_dim, theta));
+    Arc::clone(tables.entry((head_dim, theta.to_bits())).or_insert_with(table))
+}
+
 impl Component {
-    pub fn new(kind: &NodeKind, context: usize, profile: Profile, tables: &mut RopeTables) -> Self {
-        match *kind {
+    pub fn new(
+        definition: &NodeDefinition,
+        context: usize,
+        profile: Profile,
+        tables: &mut RopeTables,
+    ) -> Self {
+        match definition.kind {
             NodeKind::Embedding { vocab_size: _, width } => Self::Embedding(Embedding { width }),
             NodeKind::PositionEmbedding { context: _, width } => {
                 Self::PositionEmbedding(PositionEmbedding { width })
             }
             NodeKind::Norm { form, width, epsilon, bias } => Self::Norm(Norm { form, width, epsilon, bias }),
-            NodeKind::Attention { .. } => Self::Attention(Attention::new(kind, context, tables)),
+            NodeKind::Attention { .. } => Self::Attention(Attention::new(&definition.kind, context, tables)),
             NodeKind::Mlp { width, hidden, activation, bias } => {
                 Self::Mlp(Mlp { width, hidden, activation, bias })
             }
+            NodeKind::Linear { inputs, outputs, bias, .. } => {
+                Self::Linear(Linear { inputs, outputs, bias, profile })
+            }
+            NodeKind::Activation { function, .. } => Self::Pointwise(Pointwise::Function(match function {
+                Function::Relu => Activation::Relu,
+                Function::Gelu => Activation::Gelu,
+                Function::Silu => Activation::Silu,
+            })),
+            NodeKind::Swiglu { width } => Self::Pointwise(Pointwise::Swiglu(width)),
+            NodeKind::AttentionHead { width, head_dim, rope_theta } => {
+                Self::AttentionHead(AttentionHeads::new((width, head_dim), rope_theta, context, tables))
+            }
+            NodeKind::Rope { width, head_dim, theta } => {
+                Self::Rope(Rope { width, table: rope_table(tables, context, head_dim, theta) })
+            }
+            NodeKind::Stack { ref widths } => Self::Stack(Stack { widths: widths.clone() }),
+            NodeKind::Identity { .. } => Self::Identity,
+            NodeKind::Dropout { width, rate } => Self::Dropout(Dropout {
+                width,
+                rate,
+                stream: crate::initialise::stream(&definition.id, "dropout"),
+            }),
             NodeKind::Add { .. } => Self::Add,
             NodeKind::CrossEntropy { vocab_size, width, .. } => {
                 Self::Head(Head { vocab_size, width, profile })
             }
+            NodeKind::Cost { cost: function, width } => Self::Cost(PlainCost { function, width }),
         }
     }
 
-    /// The output of every component but the head. `kept` is where to keep what the backward pass
-    /// needs; `cache` is what attention knows of earlier positions.
+    /// The output of every component but a cost; `borrowed` is the table that is its weight. `kept` is where to keep what
+    /// the backward pass needs; `cache` is what attention knows of earlier positions.
     pub fn forward(
         &self,
         pass: &Pass,
         parameters: &[Parameter],
+        borrowed: Option<&Parameter>,
         mut inputs: Vec<Arc<Buffer>>,
         kept: Option<&mut Kept>,
         cache: Option<&mut Cache>,
-    ) -> Buffer {
+    ) -> Arc<Buffer> {
+        if let Self::Stack(stack) = self {
+            return Arc::new(stack.forward(pass, inputs));
+        }
         let residual = if inputs.len() > 1 { inputs.pop() } else { None };
         let input = inputs.pop();
         let input = || input.expect("a checked network fills every slot");
-        match self {
+        let output = match self {
             Self::Embedding(embedding) => embedding.forward(pass, parameters, kept),
             Self::PositionEmbedding(embedding) => embedding.forward(pass, parameters, input()),
             Self::Norm(norm) => norm.forward(pass, parameters, input(), kept),
             Self::Attention(attention) => attention.forward(pass, parameters, input(), residual, kept, cache),
             Self::Mlp(mlp) => mlp.forward(pass, parameters, input(), residual, kept),
+            Self::Linear(linear) => {
+                let weight = borrowed.unwrap_or_else(|| &parameters[0]).weight();
+                linear.forward(pass, weight, parameters, input(), kept)
+            }
+            Self::Pointwise(pointwise) => pointwise.forward(pass, input(), kept),
+            Self::AttentionHead(head) => return head.forward(pass, &[&parameters[0]], input(), kept, cache),
+            Self::Rope(rope) => rope.forward(pass, input()),
+            Self::Identity => return input(),
+            Self::Dropout(dropout) => return dropout.forward(pass, input()),
             Self::Add => {
                 let mut sum = pass.pool.own(input());
-                elementwise::add_assign(&mut sum, &residual.expect("a checked network fills every slot"));
+                let other = residual.expect("a checked network fills every slot");
+                zoo_kernels::elementwise::add_assign(&mut sum, &other);
                 sum
             }
-            Self::Head(_) => unreachable!("a head has logits and a cost, no output"),
-        }
+            Self::Stack(_) => unreachable!("it has more slots, and was run above"),
+            Self::Head(_) | Self::Cost(_) => unreachable!("a cost has no output"),
+        };
+        Arc::new(output)
     }
 
     /// From the gradient of the output to the gradients of parameters and inputs.
@@ -182,6 +258,7 @@ impl Component {
         &self,
         pass: &Pass,
         parameters: &mut [Parameter],
+        borrowed: Option<Trained>,
         arriving: Buffer,
         gradients: &mut Gradients,
         kept: &mut Kept,
@@ -195,11 +272,27 @@ impl Component {
             Self::Norm(norm) => norm.backward(pass, parameters, &arriving, gradients, kept),
             Self::Attention(attention) => attention.backward(pass, parameters, arriving, gradients, kept),
             Self::Mlp(mlp) => mlp.backward(pass, parameters, arriving, gradients, kept),
+            Self::Linear(linear) => {
+                let mut own = parameters.iter_mut();
+                let mut trained =
+                    || own.next().map(|Parameter { value, gradient, .. }| Trained { value, gradient });
+                let weight = borrowed.or_else(&mut trained).expect("a weight is borrowed or its own");
+                linear.backward(pass, weight, trained(), &arriving, gradients, kept);
+            }
+            Self::Pointwise(pointwise) => pointwise.backward(pass, arriving, gradients, kept),
+            Self::AttentionHead(head) => {
+                let (dx, onto) = gradients.receive(0, pass.pool, head.input_len(pass));
+                head.backward(pass, &mut [&mut parameters[0]], arriving, dx, onto, kept);
+            }
+            Self::Rope(rope) => rope.backward(pass, arriving, gradients),
+            Self::Stack(stack) => stack.backward(pass, &arriving, gradients),
+            Self::Identity => gradients.give(0, arriving),
+            Self::Dropout(dropout) => dropout.backward(pass, arriving, gradients),
             Self::Add => {
                 gradients.give(1, pass.pool.copy_of(&arriving));
                 gradients.give(0, arriving);
             }
-            Self::Head(_) => unreachable!("a head's gradient comes with its cost"),
+            Self::Head(_) | Self::Cost(_) => unreachable!("a cost's gradient comes with it"),
         }
     }
 }

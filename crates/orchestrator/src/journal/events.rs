@@ -3,9 +3,12 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep_until};
 
 use super::JournalError;
 use super::error::database_error;
@@ -16,8 +19,13 @@ const EVENT_PAGE: usize = 256;
 /// The newest events are kept in memory, whoever watches: so many, of so many bytes.
 const RECENT_MAX: usize = 4096;
 const RECENT_BYTES_MAX: usize = 4 << 20;
-/// Watchers that read at the same moment; others wait their turn.
+/// Connections to the file.
 const READERS_MAX: u32 = 4;
+/// After a page from the file all who read from it rest for so many times as long as it took: whoever asks for history, and however many
+/// do, that is a tenth of the time. 256 events take about a millisecond, so one alone still gets tens of thousands a second.
+const REST: u32 = 9;
+/// But for no longer than this, should the disk hang.
+const REST_MAX: Duration = Duration::from_millis(250);
 
 /// An event as it was written.
 #[derive(Clone, Debug)]
@@ -59,20 +67,46 @@ pub struct Events {
     path: PathBuf,
     readers: SqlitePool,
     recent: Arc<RwLock<Recent>>,
+    /// Whoever reads history one after the other, each not before this.
+    turn: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Events {
     /// Connects when they are first read.
     pub(super) fn new(path: PathBuf, options: SqliteConnectOptions) -> Self {
         let readers = SqlitePoolOptions::new().max_connections(READERS_MAX).connect_lazy_with(options);
-        Self { path, readers, recent: Arc::default() }
+        Self { path, readers, recent: Arc::default(), turn: Arc::default() }
     }
 
-    /// The next events from number `from` on: at most 256, none if there are none yet.
+    /// The next events from number `from` on, at most 256, for whoever asks: the newest at once, older ones at the pace of a tenth of the time for
+    /// all together. None if there are none yet.
     pub async fn page(&self, from: u64) -> Result<Vec<StoredEvent>, JournalError> {
-        if let Some(page) = self.recent.read().unwrap_or_else(PoisonError::into_inner).page(from) {
+        if let Some(page) = self.recent_page(from) {
             return Ok(page);
         }
+        let mut turn = self.turn.lock().await;
+        if let Some(rested) = *turn {
+            sleep_until(rested).await;
+        }
+        let began = Instant::now();
+        let page = self.stored_page(from).await;
+        *turn = Some(Instant::now() + (began.elapsed() * REST).min(REST_MAX));
+        page
+    }
+
+    /// The same, for this process itself.
+    pub async fn page_at_once(&self, from: u64) -> Result<Vec<StoredEvent>, JournalError> {
+        match self.recent_page(from) {
+            Some(page) => Ok(page),
+            None => self.stored_page(from).await,
+        }
+    }
+
+    fn recent_page(&self, from: u64) -> Option<Vec<StoredEvent>> {
+        self.recent.read().unwrap_or_else(PoisonError::into_inner).page(from)
+    }
+
+    async fn stored_page(&self, from: u64) -> Result<Vec<StoredEvent>, JournalError> {
         let fail = |cause| database_error(&self.path, cause);
         let rows = sqlx::query(
             "SELECT sequence, at_ms, event FROM events WHERE sequence >= ? ORDER BY sequence LIMIT ?",

@@ -149,7 +149,7 @@ impl JournalReader {
         let wrong = |at: usize| JournalError::OtherEvent { path: self.path.clone(), sequence: at as u64 };
         let mut next = 0;
         while next < expected.len() {
-            let page = self.events.page(next as u64).await?;
+            let page = self.events.page_at_once(next as u64).await?;
             if page.is_empty() {
                 return Err(wrong(next));
             }

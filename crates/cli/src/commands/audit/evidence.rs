@@ -31,6 +31,8 @@ pub struct JobEvidence {
     outcome: String,
     /// Inner steps that were committed to, by round.
     steps: BTreeMap<u32, u64>,
+    /// The inner step of the job after which a round ends.
+    ends: BTreeMap<u32, u64>,
     workers: BTreeMap<NodeId, Worker>,
 }
 
@@ -68,6 +70,10 @@ impl Evidence {
                 let Ok(commitment) = sealed.open() else { return };
                 let Some(job) = jobs.iter_mut().find(|job| job.id == commitment.work.job) else { return };
                 *job.steps.entry(commitment.work.round).or_default() += u64::from(commitment.outcome.steps);
+                let after =
+                    commitment.work.first_step.saturating_add(commitment.work.share.inner_steps.into());
+                let end = job.ends.entry(commitment.work.round).or_default();
+                *end = after.max(*end);
                 let worker = job.workers.entry(*node).or_default();
                 worker.profile = state.nodes().get(node).map(|known| known.profile.clone());
                 (worker.windows, worker.tokens) =
@@ -122,8 +128,47 @@ impl Evidence {
 
 impl JobEvidence {
     fn new(description: JobDescription) -> Self {
-        let (outcome, steps, workers) = (String::new(), BTreeMap::new(), BTreeMap::new());
-        Self { id: description.id(), description, checkpoint: None, outcome, steps, workers }
+        Self {
+            id: description.id(),
+            description,
+            checkpoint: None,
+            outcome: String::new(),
+            steps: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            workers: BTreeMap::new(),
+        }
+    }
+
+    /// Those of these rounds that somebody trained in.
+    pub fn rounds_among(&self, wanted: &RangeInclusive<u64>) -> Result<RangeInclusive<u32>> {
+        let is_wanted = |round: &&u32| wanted.contains(&u64::from(**round));
+        self.range(
+            self.steps.keys().filter(is_wanted),
+            self.steps.keys().next_back().map(|last| u64::from(*last) + 1),
+            "round",
+        )
+    }
+
+    /// The rounds that these inner steps of the job belong to.
+    pub fn rounds_of(&self, wanted: &RangeInclusive<u64>) -> Result<RangeInclusive<u32>> {
+        let begins = std::iter::once(&0).chain(self.ends.values());
+        let is_wanted = |(begin, end): (&u64, &u64)| begin <= wanted.end() && wanted.start() < end;
+        let rounds = self.ends.iter().zip(begins).filter(|((_, end), begin)| is_wanted((begin, end)));
+        self.range(rounds.map(|((round, _), _)| round), self.ends.values().next_back().copied(), "inner step")
+    }
+
+    fn range<'a>(
+        &self,
+        rounds: impl Iterator<Item = &'a u32>,
+        last: Option<u64>,
+        what: &str,
+    ) -> Result<RangeInclusive<u32>> {
+        let rounds: Vec<u32> = rounds.copied().collect();
+        let (Some(first), Some(end)) = (rounds.first(), rounds.last()) else {
+            let last = last.unwrap_or(0);
+            bail!("the job has no such {what}\nhint: it has {}, counted from 1", several(last, what));
+        };
+        Ok(*first..=*end)
     }
 
     /// Inner steps that were committed to in these rounds.

@@ -1,13 +1,13 @@
-//! `zoo bench step`: one training step on the shapes that PyTorch is measured on.
+//! `zoo bench step`: one training step on the shapes that PyTorch is measured on, or of a network of one's own.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use zoo_kernels::{isa, random};
 use zoo_model::{
-    AdamWSettings, Decay, ModelConfig, Network, NetworkDefinition, NetworkOptions, Optimizer, Profile, preset,
+    AdamWSettings, Decay, Network, NetworkDefinition, NetworkOptions, Optimizer, Profile, preset,
 };
 
 use super::measure::{median, on_threads, peak_mib};
@@ -16,11 +16,18 @@ use crate::commands::profile_parser;
 /// Arguments of `zoo bench step`.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  zoo bench step --config M --threads 2\n  \
-                        zoo bench step --config S --threads 1 --isa avx2 --micro-batch 4 --steps 10 --json")]
+                        zoo bench step --config S --threads 1 --isa avx2 --micro-batch 4 --steps 10 --json\n  \
+                        zoo bench step --network examples/networks/heads-27m.yaml --threads 2")]
 pub struct Step {
     /// Shape: S (0.87M parameters), M (10.8M) or L (97.5M)
-    #[arg(long, value_enum)]
-    config: Shape,
+    #[arg(long, value_enum, required_unless_present = "network", conflicts_with = "network")]
+    config: Option<Shape>,
+    /// A network of your own, as YAML
+    #[arg(long, value_name = "FILE")]
+    network: Option<PathBuf>,
+    /// Run every VNode by itself, also where several could be one operator: slower, the same digest
+    #[arg(long)]
+    no_fuse: bool,
     /// Threads to compute with
     #[arg(long, default_value_t = 1)]
     threads: usize,
@@ -33,11 +40,11 @@ pub struct Step {
     /// Compute activations again in the backward pass: less memory, more time, the same digest
     #[arg(long)]
     recompute: bool,
-    /// Numeric profile: the rule of the matrix products
-    #[arg(long, default_value_t = Profile::F32Exact, value_parser = profile_parser())]
-    profile: Profile,
+    /// Numeric profile: the rule of the matrix products. Default: what the network's file says, or f32-exact
+    #[arg(long, value_parser = profile_parser())]
+    profile: Option<Profile>,
     /// Start from `init.bin` and `tokens.bin` in this folder, as PyTorch's script dumps them
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "network")]
     from: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
@@ -54,14 +61,40 @@ enum Shape {
     L,
 }
 
+/// What is measured.
+struct Subject {
+    name: String,
+    definition: NetworkDefinition,
+    profile: Profile,
+    /// Sequences of a batch.
+    batch: usize,
+    /// Steps that are counted, after those that are not.
+    counted: usize,
+    warm_up: usize,
+}
+
+/// Tokens in a batch for a network of one's own, as far as whole sequences allow.
+const NETWORK_BATCH_TOKENS: usize = 2048;
+
 impl Shape {
-    /// Name, preset, sequences in a batch, counted steps, warm-up steps.
-    fn parameters(self) -> (&'static str, &'static str, usize, usize, usize) {
-        match self {
+    fn subject(self) -> Result<Subject> {
+        let (name, preset_name, batch, counted, warm_up) = match self {
             Shape::S => ("S", "bench-s", 12, 30, 10),
             Shape::M => ("M", "bench-m", 8, 8, 2),
             Shape::L => ("L", "bench-l", 2, 4, 1),
-        }
+        };
+        let config = preset::by_name(preset_name).context("the benchmark preset is missing")?;
+        let (name, definition) = (name.to_owned(), NetworkDefinition::decoder(&config)?);
+        Ok(Subject { name, definition, profile: Profile::F32Exact, batch, counted, warm_up })
+    }
+}
+
+impl Subject {
+    fn of_file(path: &Path) -> Result<Self> {
+        let file = crate::commands::definition::read(path)?;
+        let batch = (NETWORK_BATCH_TOKENS / file.definition.context).max(1);
+        let profile = file.profile.unwrap_or(Profile::F32Exact);
+        Ok(Self { name: file.name, definition: file.definition, profile, batch, counted: 4, warm_up: 1 })
     }
 }
 
@@ -71,7 +104,9 @@ const BATCHES: usize = 8;
 #[derive(Serialize)]
 struct StepReport {
     engine: &'static str,
-    config: &'static str,
+    config: String,
+    vnodes: usize,
+    operators: usize,
     profile: &'static str,
     threads: usize,
     isa: String,
@@ -96,6 +131,7 @@ impl Step {
                 "{} in {} on {} thread(s), {}:",
                 report.config, report.profile, report.threads, report.isa
             );
+            println!("  {} VNodes, run as {} operators", report.vnodes, report.operators);
             println!(
                 "  {:.0} tokens/s, {:.2} ms a step, {:.0} MiB at most",
                 report.tokens_per_s, report.step_ms, report.peak_mib
@@ -110,50 +146,50 @@ impl Step {
     }
 
     fn measure(&self) -> Result<StepReport> {
-        let (name, preset_name, batch, counted, warm_up) = self.config.parameters();
-        let config = preset::by_name(preset_name).context("the benchmark preset is missing")?;
+        let subject = match (&self.network, self.config) {
+            (Some(path), _) => Subject::of_file(path)?,
+            (None, Some(shape)) => shape.subject()?,
+            (None, None) => bail!("nothing to measure\nhint: add --config M, or --network FILE"),
+        };
+        let Subject { batch, counted, warm_up, .. } = subject;
+        let (context, profile) = (subject.definition.context, self.profile.unwrap_or(subject.profile));
         let micro_batch = self.micro_batch.unwrap_or(batch);
         ensure!(
             micro_batch > 0 && batch % micro_batch == 0,
             "--micro-batch {micro_batch} does not divide the batch of {batch} sequences\nhint: use a divisor of {batch}"
         );
-        let options = NetworkOptions { recompute: self.recompute };
-        let mut network = Network::build(&NetworkDefinition::decoder(&config)?, self.profile, options)?;
+        let options = NetworkOptions { recompute: self.recompute, separate: self.no_fuse };
+        let mut network = Network::build(&subject.definition, profile, options)?;
         match &self.from {
             Some(folder) => network.load_flat(&floats(&folder.join("init.bin"))?)?,
             None => network.initialise(1),
         }
         let tokens = match &self.from {
-            Some(folder) => token_file(&folder.join("tokens.bin"), &config, batch)?,
-            None => made_tokens(&config, batch),
+            Some(folder) => token_file(&folder.join("tokens.bin"), context, batch)?,
+            None => made_tokens(context, network.vocab_size(), batch),
         };
         let steps = self.steps.unwrap_or(counted + warm_up);
         ensure!(steps > 0, "--steps must be at least 1");
         let (mut times, mut losses) = (Vec::new(), Vec::new());
         for step in 0..steps {
-            let sequences =
-                &tokens[step % BATCHES * batch * (config.context + 1)..][..batch * (config.context + 1)];
-            let (inputs, targets) = inputs_and_targets(sequences, config.context);
+            let sequences = &tokens[step % BATCHES * batch * (context + 1)..][..batch * (context + 1)];
+            let (inputs, targets) = inputs_and_targets(sequences, context);
             let start = Instant::now();
-            losses.push(train(
-                &mut network,
-                step as u64 + 1,
-                &inputs,
-                &targets,
-                micro_batch * config.context,
-            )?);
+            losses.push(train(&mut network, step as u64 + 1, &inputs, &targets, micro_batch * context)?);
             times.push(start.elapsed().as_secs_f64());
         }
         let step_seconds = median(times.split_off(warm_up.min(times.len() - 1)));
         Ok(StepReport {
             engine: "zoo",
-            config: name,
-            profile: self.profile.name(),
+            config: subject.name,
+            vnodes: network.vnodes().len(),
+            operators: network.operators(),
+            profile: profile.name(),
             threads: self.threads,
             isa: isa::active().to_string(),
             micro_batch,
             steps,
-            tokens_per_s: (batch * config.context) as f64 / step_seconds,
+            tokens_per_s: (batch * context) as f64 / step_seconds,
             step_ms: step_seconds * 1e3,
             peak_mib: peak_mib(),
             digest: network.digest().to_string(),
@@ -196,13 +232,13 @@ fn inputs_and_targets(sequences: &[u32], context: usize) -> (Vec<u32>, Vec<u32>)
 }
 
 /// Sequences that rise by 0, 7 or 14 at random: something to learn, as in the PyTorch script.
-fn made_tokens(config: &ModelConfig, batch: usize) -> Vec<u32> {
+fn made_tokens(context: usize, vocab_size: usize, batch: usize) -> Vec<u32> {
     let mut tokens = Vec::new();
     for sequence in 0..BATCHES * batch {
         let mut sum = 0;
-        for position in 0..=config.context {
+        for position in 0..=context {
             sum += random::bits(7, sequence as u64, position as u64) % 3;
-            tokens.push((sum * 7 % config.vocab_size as u64) as u32);
+            tokens.push((sum * 7 % vocab_size as u64) as u32);
         }
     }
     tokens
@@ -213,11 +249,11 @@ fn floats(path: &Path) -> Result<Vec<f32>> {
     Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
 }
 
-fn token_file(path: &Path, config: &ModelConfig, batch: usize) -> Result<Vec<u32>> {
+fn token_file(path: &Path, context: usize, batch: usize) -> Result<Vec<u32>> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let tokens: Vec<u32> =
         bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-    let expected = BATCHES * batch * (config.context + 1);
+    let expected = BATCHES * batch * (context + 1);
     ensure!(
         tokens.len() == expected,
         "{} holds {} tokens instead of {expected}",

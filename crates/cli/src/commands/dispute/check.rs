@@ -15,7 +15,7 @@ use crate::live::print_line;
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  zoo dispute check dispute.zoo\n\n\
 The file holds what both agreed on, every move that they signed, and the verdict. All of it is played again on this machine, and the \
-disputed segment, at most 64 terms of one element's sum, is computed from the operands that were opened, each with its proof. Nothing \
+disputed segment, at most 64 terms of one element's sum or one chunk of an update, is computed from the operands that were opened, each with its proof. Nothing \
 else is needed: no network, no data, no model. Exit code 0 if everything holds, whoever lost; 1 if anything does not.")]
 pub struct Check {
     /// The record of a dispute

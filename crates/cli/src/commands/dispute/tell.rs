@@ -19,7 +19,7 @@ pub fn tell(checked: &Checked, json: bool) -> Result<()> {
     let Checked { arbiter, record } = checked;
     let Record { terms, moves, verdict, .. } = record;
     let mut out = io::stdout();
-    let steps = terms.task.share.inner_steps;
+    let steps = terms.task.steps();
     writeln!(out, "the {} loses{}", verdict.loser.name(), place(&verdict.place, steps))?;
     writeln!(out, "  {}", why(&verdict.reason))?;
     writeln!(
@@ -36,13 +36,13 @@ pub fn tell(checked: &Checked, json: bool) -> Result<()> {
     let task = &terms.task;
     writeln!(
         out,
-        "about {} of {} from inner step {}, program {}, data {}, state before {}",
+        "about {} of round {} from inner step {}, program {}, data {}, outcome {}",
         several(steps.into(), "step"),
-        several(task.share.sequences_per_step.into(), "sequence"),
-        task.first_step,
+        task.round + 1,
+        task.job_step(0),
         zoo_content::Digest::of(&task.program).short(),
-        task.data.short(),
-        task.start.short()
+        task.data.digest.short(),
+        terms.outcome.short()
     )?;
     Ok(())
 }
@@ -71,11 +71,12 @@ fn line(Checked { arbiter, record }: &Checked) -> Value {
     line
 }
 
-fn described(Terms { task, end, move_ms, .. }: &Terms) -> Value {
+fn described(Terms { task, outcome, move_ms, .. }: &Terms) -> Value {
     json!({
-        "program": zoo_content::Digest::of(&task.program), "data": task.data, "start": task.start, "end": end,
-        "first_step": task.first_step, "first_sequence": task.share.first_sequence,
-        "sequences_per_step": task.share.sequences_per_step, "inner_steps": task.share.inner_steps, "move_ms": move_ms,
+        "program": zoo_content::Digest::of(&task.program), "data": task.data.digest,
+        "base": zoo_content::Digest::of(&task.base), "replica_in": task.kept.as_ref().map(|kept| kept.blob.digest),
+        "outcome": outcome, "round": task.round, "first_step": task.first_step, "share": task.share, "lead": task.lead,
+        "ahead_steps": task.ahead_steps, "move_ms": move_ms,
     })
 }
 

@@ -7,9 +7,9 @@ use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use zoo_content::Digest;
 use zoo_dispute::validate::{Budget, Check, ROUNDS_MAX, Report, SPOTS_MAX, Seed, Wrong, validate};
-use zoo_dispute::{Knowledge, Program, Replay, Trace, Window, step_digest};
+use zoo_dispute::{Knowledge, Program, Replay, Trace, step_digest};
 use zoo_kernels::Profile;
-use zoo_training::{Share, Trainer, preset};
+use zoo_training::{Share, Trainer, WindowTask, preset};
 
 use super::forgery::{Forged, Forgery};
 use super::rehearse::made_up;
@@ -17,8 +17,8 @@ use crate::live::format::{bytes, count, several};
 use crate::live::print_line;
 use crate::progress::Progress;
 
-/// Steps before the one that is checked, so that the optimiser's moments are not zero.
-const STEPS_BEFORE: u64 = 2;
+/// Steps before the one that is checked, so that the optimiser's moments are not zero. One follows it, and the outcome of the window belongs to that.
+const STEPS_BEFORE: u32 = 2;
 
 /// Arguments of `zoo dispute validate`.
 #[derive(clap::Args)]
@@ -90,41 +90,40 @@ impl Validate {
         progress.update(0, || "training".into());
         let data = made_up(spec, self.seed)?;
         let mut trainer = Trainer::new(spec.clone(), &data)?;
-        for step in 0..STEPS_BEFORE {
-            trainer.step_on(step..step + 1, 1e-3)?;
-        }
         let base = trainer.checkpoint();
         let share =
-            Share { first_sequence: STEPS_BEFORE, sequences_per_step: self.sequences, inner_steps: 1 };
+            Share { first_sequence: 0, sequences_per_step: self.sequences, inner_steps: STEPS_BEFORE + 2 };
+        let replay = Replay::new(WindowTask::first(spec, &data, &base, share))?;
+        for step in 0..STEPS_BEFORE {
+            let rate = replay.task().learning_rate(spec, step);
+            trainer.step_on(replay.task().sequences(step), rate)?;
+        }
         let start = Instant::now();
-        trainer.step_on(STEPS_BEFORE..STEPS_BEFORE + u64::from(self.sequences), 1e-3)?;
+        trainer.step_on(
+            replay.task().sequences(STEPS_BEFORE),
+            replay.task().learning_rate(spec, STEPS_BEFORE),
+        )?;
         let trained_seconds = start.elapsed().as_secs_f64();
         drop(trainer);
 
         progress.update(0, || "computing all tensors of the step, as its maker says them".into());
-        let replay = Replay::new(Window { spec, data: &data, base: &base, share })?;
-        let program = Program::of(replay.task(), 0)?;
+        let program = Program::of(replay.task(), STEPS_BEFORE, None)?;
         let mut forged = self.forge.map(|how| Forged::choose(how, &program, self.seed));
-        let (batch, state) = (replay.batch(0)?, replay.state_before(0)?);
-        let claimed = Trace::of(program, &batch, state, |at, values| {
+        let (_, state) = replay.before(STEPS_BEFORE)?;
+        let claimed = Trace::of((replay.task(), STEPS_BEFORE), &replay.blobs(), state, |at, values| {
             if let Some(forged) = forged.as_mut().filter(|forged| forged.tensor == at) {
                 forged.apply(values);
             }
-        });
+        })?;
 
         progress.update(0, || "checking".into());
         let unknown = Digest::of(format!("zoo dispute validate {}", self.seed).as_bytes());
         let seed = Seed::drawn(&step_digest(&claimed.groups), &unknown);
-        let token = |position| {
-            let mut token = [0];
-            data.read(position, &mut token);
-            Some(token[0])
-        };
         let budget = Budget { rounds: self.rounds, spots: self.spots, whole: self.whole };
         let start = Instant::now();
-        let report = validate(&claimed, &token, &seed, budget)?;
+        let report = validate(&claimed, &replay.blobs(), &seed, budget)?;
         let seconds = start.elapsed().as_secs_f64();
-        let tokens = batch.inputs.len();
+        let tokens = self.sequences as usize * spec.model.context;
         Ok(Done { claimed, forged, report, tokens, trained_seconds, seconds })
     }
 

@@ -1,0 +1,162 @@
+//! A stage after a step, as bytes: all that it needs to go on with what its neighbours kept.
+//!
+//! No gradient is open after a step, so it is parameters, moments, what is in flight with the weights that it went forward
+//! with, what was sent and not saved by its receiver yet (both may die at once), and what gradients left unsaid.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use zoo_content::Digest;
+use zoo_model::{Stage, StageWeights};
+
+use crate::agent::{Held, PipelineError, Settings, StageAgent};
+use crate::message::{Direction, Rows};
+use crate::rows::Feedback;
+use crate::schedule::{Position, Schedule};
+
+/// A stage after a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// What it had done.
+    pub position: Position,
+    /// All of it.
+    pub bytes: Vec<u8>,
+}
+
+const FORMAT: u16 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Contents {
+    format: u16,
+    epoch: u64,
+    schedule: Schedule,
+    stage: u32,
+    position: Position,
+    /// Of every VNode parameters and optimiser state.
+    vnodes: Vec<(Vec<u8>, Vec<u8>)>,
+    held: BTreeMap<u64, Held>,
+    versions: BTreeMap<u64, StageWeights>,
+    kept: Vec<Rows>,
+    feedback: Feedback,
+}
+
+impl Checkpoint {
+    pub(crate) fn of(agent: &StageAgent) -> Self {
+        let vnodes = agent.model.vnodes().iter();
+        let contents = Contents {
+            format: FORMAT,
+            epoch: agent.settings.epoch,
+            schedule: agent.settings.schedule,
+            stage: agent.stage,
+            position: agent.position,
+            vnodes: vnodes.map(|vnode| (vnode.state_bytes(), vnode.optimizer_bytes())).collect(),
+            held: agent.held.clone(),
+            versions: agent.versions.clone(),
+            kept: agent.kept.values().cloned().collect(),
+            feedback: agent.feedback.clone(),
+        };
+        let bytes = postcard::to_stdvec(&contents).expect("plain data");
+        Self { position: agent.position, bytes }
+    }
+}
+
+impl StageAgent {
+    /// The stage as it was when it wrote `bytes`; `model` is the same part of the same network, initialised with the same seed.
+    /// Its [`StageAgent::status`] then tells its neighbours what it lacks.
+    pub fn restore(
+        settings: Settings,
+        stage: u32,
+        model: Stage,
+        bytes: &[u8],
+    ) -> Result<Self, PipelineError> {
+        let mut agent = Self::new(settings, stage, model)?;
+        agent.load(bytes).map_err(|cause| PipelineError::Checkpoint { stage, cause })?;
+        Ok(agent)
+    }
+
+    fn load(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let contents: Contents = postcard::from_bytes(bytes)
+            .map_err(|error| format!("the bytes are not a checkpoint ({error})"))?;
+        if postcard::to_stdvec(&contents).is_ok_and(|again| again != bytes) {
+            return Err("the bytes are not the only encoding of what they say".to_owned());
+        }
+        let run = (contents.format, contents.epoch, contents.schedule, contents.stage);
+        if run != (FORMAT, self.settings.epoch, self.settings.schedule, self.stage) {
+            return Err("it is of another format, run, schedule or stage".to_owned());
+        }
+        self.check_position(contents.position)?;
+        (self.position, self.saved) = (contents.position, contents.position);
+        self.check_held(&contents)?;
+        self.check_kept(&contents)?;
+
+        let vnodes = self.model.vnodes_mut();
+        if contents.vnodes.len() != vnodes.len() {
+            return Err(format!("it has {} VNodes, the stage {}", contents.vnodes.len(), vnodes.len()));
+        }
+        for (vnode, (state, optimizer)) in vnodes.iter_mut().zip(&contents.vnodes) {
+            vnode.load_state(state).map_err(|error| error.cause)?;
+            vnode.load_optimizer(optimizer).map_err(|error| error.cause)?;
+        }
+        (self.held, self.versions, self.feedback) = (contents.held, contents.versions, contents.feedback);
+        self.kept =
+            contents.kept.into_iter().map(|rows| ((rows.direction, rows.micro_batch), rows)).collect();
+        Ok(())
+    }
+
+    fn check_position(&self, position: Position) -> Result<(), String> {
+        let Position { forwards, backwards } = position;
+        let schedule = &self.settings.schedule;
+        let in_flight =
+            forwards.checked_sub(backwards).filter(|count| *count <= schedule.ahead(self.stage) + 1);
+        let is_step_end = backwards.is_multiple_of(schedule.micro_batches.into());
+        if in_flight.is_some() && is_step_end && forwards <= schedule.total() {
+            return Ok(());
+        }
+        Err(format!("a stage is never at {forwards} forward and {backwards} backward passes after a step"))
+    }
+
+    fn check_held(&self, contents: &Contents) -> Result<(), String> {
+        let Position { forwards, backwards } = contents.position;
+        let (present, length) = (self.version(), self.bytes_of(Direction::Forward));
+        let is_known = |version: &u64| *version == present || contents.versions.contains_key(version);
+        let fits = |held: &Held| held.bytes.len() == length && is_known(&held.version);
+        let is_held = |version: &u64| contents.held.values().any(|held| held.version == *version);
+        if !contents.held.keys().copied().eq(backwards..forwards) || !contents.held.values().all(fits) {
+            return Err("what is in flight is not what the position says".to_owned());
+        }
+        let versions = contents.versions.iter();
+        if !versions
+            .into_iter()
+            .all(|(version, weights)| *version < present && is_held(version) && self.model.fits(weights))
+        {
+            return Err("its older weights are not those of what is in flight".to_owned());
+        }
+        let elements = self.tokens() * self.model.arriving_width().unwrap_or(0);
+        let feedback = &contents.feedback.0;
+        if !(feedback.is_empty() || feedback.len() == elements) {
+            return Err(format!("it has {} elements of feedback, the stage {elements}", feedback.len()));
+        }
+        Ok(())
+    }
+
+    fn check_kept(&self, contents: &Contents) -> Result<(), String> {
+        let keys = contents.kept.iter().map(|rows| (rows.direction, rows.micro_batch));
+        let fits = |rows: &Rows| {
+            let done = match rows.direction {
+                Direction::Forward => contents.position.forwards,
+                Direction::Backward => contents.position.backwards,
+            };
+            rows.epoch == self.settings.epoch
+                && rows.sender == self.stage
+                && rows.micro_batch < done
+                && rows.bytes.len() == self.bytes_sent(rows.direction)
+                && !rows.bytes.is_empty()
+                && Digest::of(&rows.bytes) == rows.digest
+        };
+        if keys.is_sorted_by(|one, next| one < next) && contents.kept.iter().all(fits) {
+            Ok(())
+        } else {
+            Err("what it kept is not what it sent".to_owned())
+        }
+    }
+}
