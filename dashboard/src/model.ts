@@ -122,6 +122,7 @@ export class Model {
         for (const contributor of event.contributors ?? []) this.#node(contributor, { activity: "aggregating" });
         return this.#round(job, event.round, (round) => { round.sealed_ms ??= event.at_ms; });
       }
+      case "job_settling": return this.#round(job, event.round, (round) => { round.sealed_ms ??= event.at_ms; });
       case "round_finished": return this.#finish(event);
       case "evaluation_finished": {
         const loss = event.tokens > 0 ? event.nats / event.tokens : null;
@@ -257,6 +258,7 @@ export function sentence(event: ZooEvent, model: Model): string {
     case "round_waiting": return `${job}, ${round} waits for nodes: ${event.nodes} of ${event.minimum}`;
     case "round_started": return `${job}, ${round} started with ${event.shares?.length ?? 0} nodes`;
     case "round_sealed": return `${job}, ${round} sealed with ${event.contributors?.length ?? 0} contributions`;
+    case "job_settling": return `${job}, ${round} is the last: what is left is verified before it counts`;
     case "round_restarted": return `${job}, ${round} starts again: ${why(event.why)}`;
     case "round_finished": return `${job}, ${round} is finished, at step ${event.step}`;
     case "evaluation_finished": return `${job}, ${round} was measured at ${Number(event.bits_per_byte).toFixed(4)} bits per byte`;
@@ -322,7 +324,7 @@ function spaced(text: string): string {
 export interface Snapshot { live: number; job: string | null; round: number | null; phase: string }
 
 const PHASES: Record<string, string> = {
-  round_waiting: "waiting for nodes", round_started: "training", round_sealed: "aggregating", round_restarted: "starting again",
+  round_waiting: "waiting for nodes", round_started: "training", round_sealed: "aggregating", job_settling: "verifying what is left", round_restarted: "starting again",
   round_finished: "between rounds", job_paused: "paused", job_finished: "done", job_failed: "failed", job_stopped: "ended early",
 };
 const OF_JOB = /^job_(paused|finished|failed|stopped)$/;

@@ -162,6 +162,10 @@ impl Agent {
         if let Some(report) = self.foreign() {
             return self.finish(report, effects);
         }
+        if let Work::Tell(tell) = &self.work {
+            let report = tell.answer(&self.key);
+            return self.finish(report, effects);
+        }
         match &self.finished {
             _ if self.work == Work::Idle => self.stage = Stage::Idle,
             Some((work, report)) if *work == self.work => {
@@ -175,17 +179,18 @@ impl Agent {
     /// What to say of work that names another network. What this node signs, and the secrets that it tells, would count there: whoever asks
     /// may have neither.
     fn foreign(&self) -> Option<Report> {
-        let window = match &self.work {
-            Work::Train(window) => window,
-            Work::Verify(work) => work.window.as_ref(),
+        let (what, network) = match &self.work {
+            Work::Train(window) => ("window", window.network),
+            Work::Verify(work) => ("window", work.window.network),
+            Work::Tell(tell) => ("secret", tell.network),
             Work::Idle | Work::Aggregate(_) | Work::Sum(_) | Work::Evaluate(_) | Work::Benchmark(_) => {
                 return None;
             }
         };
-        let (job, round) = needs::round_of(&self.work).filter(|_| window.network != self.network)?;
-        let (named, joined) = (window.network.short(), self.network.short());
+        let (job, round) = needs::round_of(&self.work).filter(|_| network != self.network)?;
+        let (named, joined) = (network.short(), self.network.short());
         let reason =
-            format!("the window is of the network of {named}, and this node has joined that of {joined}");
+            format!("the {what} is of the network of {named}, and this node has joined that of {joined}");
         Some(Report::Failed { job, round, reason: limits::reason(reason) })
     }
 
@@ -330,7 +335,7 @@ impl Agent {
 
     fn run(&mut self, effects: &mut Vec<Effect>) {
         let task = match self.work.clone() {
-            Work::Idle => return,
+            Work::Idle | Work::Tell(_) => return,
             Work::Train(window) => Task::Train(window),
             Work::Aggregate(aggregate) => Task::Aggregate(aggregate),
             Work::Evaluate(evaluate) => Task::Evaluate(evaluate),

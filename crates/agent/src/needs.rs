@@ -89,6 +89,7 @@ impl Need {
 pub fn round_of(work: &Work) -> Option<(JobId, u32)> {
     match work {
         Work::Idle | Work::Benchmark(_) => None,
+        Work::Tell(tell) => Some((tell.job, tell.round)),
         Work::Train(window) => Some((window.job, window.round)),
         Work::Aggregate(aggregate) => Some((aggregate.job, aggregate.round)),
         Work::Evaluate(evaluate) => Some((evaluate.job, evaluate.round)),
@@ -101,7 +102,7 @@ pub fn round_of(work: &Work) -> Option<(JobId, u32)> {
 /// The blobs that `work` names. What its manifest lists comes on top, once that is here.
 pub fn named_by(work: &Work) -> BTreeMap<Digest, Need> {
     match work {
-        Work::Idle | Work::Benchmark(_) => BTreeMap::new(),
+        Work::Idle | Work::Benchmark(_) | Work::Tell(_) => BTreeMap::new(),
         Work::Train(window) => {
             BTreeMap::from([(window.data, DATA), (window.program, PROGRAM), (window.base, MANIFEST)])
         }
@@ -117,7 +118,7 @@ pub fn named_by(work: &Work) -> BTreeMap<Digest, Need> {
             (evaluate.checkpoint, MANIFEST),
         ]),
         Work::Aggregate(aggregate) => {
-            let amended = aggregate.amendment.iter();
+            let amended = aggregate.amendments.iter();
             let amended = amended.flat_map(|it| [&it.summands, &it.withdrawn, &it.withdraws]);
             let mut needs: BTreeMap<_, _> =
                 amended.flat_map(|list| summands(list, BlobKind::Amended)).collect();

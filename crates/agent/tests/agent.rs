@@ -90,7 +90,8 @@ fn aggregate(contributors: &[u8]) -> Aggregate {
         norm_limits: vec![1],
         summands: contributors.iter().map(contribution).collect(),
         step: 4,
-        amendment: None,
+        amendments: Vec::new(),
+        is_last: false,
     }
 }
 
@@ -186,6 +187,7 @@ fn words(effects: &[Effect]) -> Vec<String> {
                 Report::Withheld { round, maker, .. } => {
                     format!("report {round} of {} withheld", maker.short())
                 }
+                Report::Told { round, .. } => format!("report secret of round {round}"),
                 Report::Unamendable { attempt, .. } => format!("report attempt {attempt} unamendable"),
                 Report::Benchmarked { answer, .. } => format!("report benchmark {}", answer.short()),
                 Report::Failed { reason, .. } => {
@@ -430,7 +432,7 @@ fn what_it_takes_to_amend_a_round_is_fetched_and_where_nobody_has_it_that_is_rep
         withdraws: vec![earlier.summands[1].clone()],
         summands: earlier.summands,
     };
-    let work = Aggregate { round: 1, amendment: Some(Box::new(amendment)), ..aggregate(&[2]) };
+    let work = Aggregate { round: 1, amendments: vec![amendment], ..aggregate(&[2]) };
     play(
         &mut agent(),
         vec![

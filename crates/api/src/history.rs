@@ -197,7 +197,7 @@ impl History {
             Event::ContributionMissed { job, round, .. } => {
                 self.change_round(job, *round, |record| record.missed += 1);
             }
-            Event::RoundSealed { job, round, .. } => {
+            Event::RoundSealed { job, round, .. } | Event::JobSettling { job, round } => {
                 self.change_round(job, *round, |record| _ = record.sealed_ms.get_or_insert(at_ms));
             }
             Event::RoundFinished { job, round, checkpoint, tokens, step, .. } => {

@@ -189,7 +189,8 @@ impl<'a> Auditor<'a> {
             | Report::Proved { .. }
             | Report::Withheld { .. }
             | Report::Unamendable { .. }
-            | Report::Benchmarked { .. } => None,
+            | Report::Benchmarked { .. }
+            | Report::Told { .. } => None,
         }
     }
 

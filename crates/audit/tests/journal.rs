@@ -124,6 +124,7 @@ fn report(blobs: &MemoryStore, work: &Work, key: &NodeKey) -> Option<Report> {
     let mut at_hand = AtHand::default();
     match work {
         Work::Idle | Work::Benchmark(_) => None,
+        Work::Tell(tell) => Some(tell.answer(key)),
         Work::Train(window) => {
             let on = &mut |_: &_| ControlFlow::Continue(());
             let replica_in = window.kept.filter(|state| blobs.contains(state));

@@ -243,7 +243,8 @@ impl Told {
             Report::Missing { .. }
             | Report::Withheld { .. }
             | Report::Unamendable { .. }
-            | Report::Benchmarked { .. } => {}
+            | Report::Benchmarked { .. }
+            | Report::Told { .. } => {}
             Report::Failed { reason, .. } => {
                 done.failures += 1;
                 self.trouble(reason);
@@ -295,7 +296,7 @@ impl Told {
     fn work(&self) -> Value {
         let (kind, job, round) = match &self.work {
             // It belongs to no job; whoever is measured waits for work.
-            Work::Idle | Work::Benchmark(_) => return Value::Null,
+            Work::Idle | Work::Benchmark(_) | Work::Tell(_) => return Value::Null,
             Work::Train(work) => ("train", work.job, work.round),
             Work::Aggregate(work) => ("aggregate", work.job, work.round),
             Work::Sum(work) => ("sum", work.job, work.round),

@@ -107,7 +107,7 @@ impl Rounds {
     /// The node `me` is told what to do.
     pub fn works(&mut self, me: &NodeId, work: &Work) {
         match work {
-            Work::Idle | Work::Verify(_) | Work::Benchmark(_) => {}
+            Work::Idle | Work::Verify(_) | Work::Benchmark(_) | Work::Tell(_) => {}
             Work::Train(window) => self.goes_on_from(window.job, window.round, &window.base),
             Work::Sum(work) => self.plans(me, work.job, work.round, &work.summands, false),
             Work::Aggregate(work) => {
@@ -246,7 +246,8 @@ mod tests {
             norm_limits: Vec::new(),
             summands: summands.iter().map(summand).collect(),
             step: 4,
-            amendment: None,
+            amendments: Vec::new(),
+            is_last: false,
         })
     }
 

@@ -44,6 +44,11 @@ impl Beacon {
         (!told.is_empty()).then(drawn)
     }
 
+    /// What draws where nobody tells anything: everybody can foresee it.
+    pub fn foreseen(job: &JobId, round: u32) -> Self {
+        Self(Digest::of(&[&b"zoo/beacon/foreseen\0"[..], &encode(&(job, round))].concat()))
+    }
+
     /// A number from all of `u64`, another one for everything that it may be about.
     pub fn draw(&self, about: &impl Serialize) -> u64 {
         let drawn = Digest::of(&encode(&(self, about)));

@@ -46,11 +46,11 @@ pub use standing::{Account, Standing};
 pub use storage::{ParseStorageKindError, StorageKind};
 pub use wire::{MAX_FRAME_BYTES, Message, WireError, decode, encode};
 pub use work::{
-    Aggregate, Amendment, Commitment, Evaluate, Form, RefusedSummand, Report, Share, Sum, Summand,
+    Aggregate, Amendment, Commitment, Evaluate, Form, RefusedSummand, Report, Share, Sum, Summand, Tell,
     TrainWindow, VNodeUpdate, VerifyWindow, WindowOutcome, Work,
 };
 pub use zoo_kernels::Profile;
 
 /// Version of the messages in this crate. A node says it first; an
 /// orchestrator that speaks another one answers [`Rejection::Version`].
-pub const VERSION: u16 = 10;
+pub const VERSION: u16 = 11;

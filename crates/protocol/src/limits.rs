@@ -21,6 +21,8 @@ pub const MAX_PEERS: usize = 1024;
 pub const MAX_VNODES: usize = 4096;
 /// Most summands of one piece of work.
 pub const MAX_SUMMANDS: usize = 1024;
+/// Most earlier rounds that one outer step amends.
+pub const MAX_AMENDMENTS: usize = 64;
 /// Most summands that an inner node of a tree adds.
 pub const MAX_FAN_IN: u64 = 256;
 /// Most stretches of a job's rhythm.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
 use zoo_kernels::Profile;
 
-use crate::limits::{self, MAX_EVALUATION_SHARDS, MAX_SUMMANDS, MAX_VNODES};
+use crate::limits::{self, MAX_AMENDMENTS, MAX_EVALUATION_SHARDS, MAX_SUMMANDS, MAX_VNODES};
 use crate::{Benchmark, JobId, Message, NodeId, NodeKey, Sealed, Secret, Statement, WireError, encode};
 
 /// What a node should be doing now.
@@ -29,6 +29,8 @@ pub enum Work {
     Verify(VerifyWindow),
     /// Compute a part of a benchmark: one's own, or another's to check it. It gives way to everything else.
     Benchmark(Benchmark),
+    /// Tell a secret that was pledged with the last window that counts: nothing of it can be changed any more.
+    Tell(Tell),
 }
 
 /// Which sequences of a round belong to a replica: step `i` of the window trains on
@@ -244,8 +246,29 @@ pub struct Aggregate {
     pub summands: Vec<Summand>,
     /// Inner step of the job after the round.
     pub step: u64,
-    /// An earlier round, out of which something is taken back in the same step.
-    pub amendment: Option<Box<Amendment>>,
+    /// Earlier rounds, out of which something is taken back in the same step, in order.
+    pub amendments: Vec<Amendment>,
+    /// No outer step follows, so what is taken back has no later round to come to its whole effect in.
+    pub is_last: bool,
+}
+
+/// Tell a secret that was pledged with a window.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tell {
+    /// The network that asks, by its orchestrator's key: a node tells no other.
+    pub network: NodeId,
+    /// The job.
+    pub job: JobId,
+    /// The round of the window with which it was pledged.
+    pub round: u32,
+}
+
+impl Tell {
+    /// What whoever has this key says.
+    pub fn answer(&self, key: &NodeKey) -> Report {
+        let Self { job, round, .. } = *self;
+        Report::Told { job, round, secret: key.secret(&self.network, &job, round) }
+    }
 }
 
 /// An earlier round that should have come to something else: the makers of some of its contributions were convicted since. What its updates
@@ -421,6 +444,15 @@ pub enum Report {
         /// The [pledge](Benchmark::pledge) of the answer, if the node itself is measured, and else the answer.
         answer: Digest,
     },
+    /// A secret that was pledged with a window.
+    Told {
+        /// The job.
+        job: JobId,
+        /// The round of the window.
+        round: u32,
+        /// The secret.
+        secret: Secret,
+    },
 }
 
 /// A summand that cannot be added, whoever tries: what is wrong with it is in its bytes or in what was said of them.
@@ -439,14 +471,15 @@ pub struct RefusedSummand {
 impl Message for Work {
     fn validate(&self) -> Result<(), WireError> {
         match self {
-            Self::Idle => Ok(()),
+            Self::Idle | Self::Tell(_) => Ok(()),
             Self::Train(window) => window.validate(),
             Self::Verify(task) => task.window.validate(),
             Self::Benchmark(task) => task.validate(),
             Self::Aggregate(task) => {
                 limits::at_most("limits of norms", task.norm_limits.len() as u64, MAX_VNODES as u64)?;
                 summands(&task.summands)?;
-                task.amendment.as_ref().map_or(Ok(()), |amendment| amendment.validate())
+                limits::at_most("amended rounds", task.amendments.len() as u64, MAX_AMENDMENTS as u64)?;
+                task.amendments.iter().try_for_each(Amendment::validate)
             }
             Self::Sum(task) => {
                 limits::positive("vnodes of a sum", task.vnodes.into())?;
@@ -529,7 +562,8 @@ impl Message for Report {
             | Self::Verified { .. }
             | Self::Withheld { .. }
             | Self::Unamendable { .. }
-            | Self::Benchmarked { .. } => Ok(()),
+            | Self::Benchmarked { .. }
+            | Self::Told { .. } => Ok(()),
         }
     }
 }

@@ -7,7 +7,7 @@ use zoo_protocol::NodeId;
 
 use crate::{Aggregating, Phase, Running, SeatState, ShardState, State};
 
-/// What a node is doing: the kind of its [`State::work_for`], and whether it is here at all; a benchmark, which gives way to everything, counts as waiting. It is for those who
+/// What a node is doing: the kind of its [`State::work_for`], and whether it is here at all; a benchmark, which gives way to everything, and telling a secret, which takes no time, count as waiting. It is for those who
 /// look at thousands of nodes at thousands of moments, and takes a lookup where the work itself takes copies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -85,7 +85,9 @@ impl State {
             {
                 Activity::Training
             }
-            Phase::Aggregating(_) | Phase::Evaluating(_) if self.is_suspect(node) => Activity::Waiting,
+            Phase::Settling(_) | Phase::Aggregating(_) | Phase::Evaluating(_) if self.is_suspect(node) => {
+                Activity::Waiting
+            }
             Phase::Aggregating(aggregating) if aggregating.asks(node) && self.counts(node) => {
                 Activity::Aggregating
             }

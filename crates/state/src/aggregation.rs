@@ -73,7 +73,7 @@ pub struct Aggregating {
     pub refusals: BTreeMap<NodeId, BTreeMap<NodeId, String>>,
     /// Contributions that did not count whole in the checkpoints of voters.
     pub doubted: BTreeMap<NodeId, Doubted>,
-    /// An earlier round, out of which something is taken back.
+    /// Earlier rounds, out of which something is taken back.
     pub amends: Option<Box<Amends>>,
 }
 
@@ -454,7 +454,7 @@ impl State {
         }
         let mut contributions = aggregating.contributions.clone();
         let (norm_limits, gathering) = (aggregating.norm_limits.clone(), aggregating.gathering.clone());
-        let amended = aggregating.amends.as_ref().map(|amends| amends.round);
+        let amended = aggregating.amends.as_ref().map(|amends| amends.rounds.clone()).unwrap_or_default();
         let left_out = aggregating.doubted_by(&ballots[&agreed], |doubted| &doubted.left_out);
         let alike = aggregating.doubted_by(&ballots[&agreed], |doubted| &doubted.alike);
         for (&reported, nodes) in ballots.iter().filter(|(checkpoint, _)| **checkpoint != agreed) {

@@ -439,6 +439,13 @@ pub enum Event {
         /// Why.
         why: Unrated,
     },
+    /// The last round of a job is sealed: what is left of its windows is drawn and verified, and then it is aggregated.
+    JobSettling {
+        /// The job.
+        job: JobId,
+        /// Its last round.
+        round: u32,
+    },
 }
 
 impl Message for Event {

@@ -37,11 +37,11 @@ pub struct OpenRound {
     pub withdrawn: BTreeSet<NodeId>,
 }
 
-/// An earlier round that the outer step amends.
+/// Earlier rounds that the outer step amends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Amends {
     /// Which.
-    pub round: u32,
+    pub rounds: BTreeSet<u32>,
     /// Voters that cannot have what it takes.
     pub unamendable: BTreeSet<NodeId>,
 }
@@ -97,17 +97,24 @@ impl Running {
         }
     }
 
-    /// The round that the next outer step amends: the oldest, if what is said of it fits beside these contributions.
+    /// The rounds that the next outer step amends: the oldest, as far as what is said of them fits beside these contributions.
     pub(crate) fn to_be_amended(&self, contributions: &BTreeMap<NodeId, Contribution>) -> Option<Amends> {
-        let bytes: usize = contributions.values().map(Contribution::wire_bytes).sum();
-        let fits = |round: &&u32| bytes + self.open[*round].wire_bytes() <= MAX_WORK_BYTES;
-        let round = *self.withdrawals.keys().find(fits)?;
-        Some(Amends { round, unamendable: BTreeSet::new() })
+        let mut bytes: usize = contributions.values().map(Contribution::wire_bytes).sum();
+        let mut rounds = BTreeSet::new();
+        for round in self.withdrawals.keys() {
+            let with_it = bytes + self.open[round].wire_bytes();
+            if with_it <= MAX_WORK_BYTES {
+                bytes = with_it;
+                rounds.insert(*round);
+            }
+        }
+        (!rounds.is_empty()).then(|| Amends { rounds, unamendable: BTreeSet::new() })
     }
 
-    /// What whoever takes the outer step is told of it.
-    pub(crate) fn amendment(&self, round: u32) -> Option<Amendment> {
-        Some(self.open.get(&round)?.amendment(round, self.withdrawals.get(&round)?))
+    /// What whoever takes the outer step is told of them, in order.
+    pub(crate) fn amendments(&self, amends: &Amends) -> Vec<Amendment> {
+        let of = |round: &u32| Some(self.open.get(round)?.amendment(*round, self.withdrawals.get(round)?));
+        amends.rounds.iter().filter_map(of).collect()
     }
 
     /// What was to be taken back out of these rounds stays.
@@ -155,21 +162,23 @@ impl Running {
 pub const AMENDED_WITHIN: u32 = crate::CHALLENGE_ROUNDS + 2;
 
 impl State {
-    /// The outer step of the present round has amended `round`, if any.
-    pub(crate) fn amended(&mut self, round: Option<u32>, events: &mut Vec<Event>) {
-        let (Some(round), Some(running)) = (round, &mut self.running) else { return };
-        let (job, withdrawn_in) = (running.job, Some(running.round));
-        let makers = running.withdrawals.remove(&round).unwrap_or_default();
-        if let Some(open) = running.open.get_mut(&round) {
-            open.withdrawn.extend(&makers);
-        }
-        for node in makers {
-            self.credit(&node, |account| account.withdrawn += 1);
-            events.push(Event::ContributionWithdrawn { job, round, node, withdrawn_in });
+    /// The outer step of the present round has amended these.
+    pub(crate) fn amended(&mut self, rounds: BTreeSet<u32>, events: &mut Vec<Event>) {
+        for round in rounds {
+            let Some(running) = &mut self.running else { return };
+            let (job, withdrawn_in) = (running.job, Some(running.round));
+            let makers = running.withdrawals.remove(&round).unwrap_or_default();
+            if let Some(open) = running.open.get_mut(&round) {
+                open.withdrawn.extend(&makers);
+            }
+            for node in makers {
+                self.credit(&node, |account| account.withdrawn += 1);
+                events.push(Event::ContributionWithdrawn { job, round, node, withdrawn_in });
+            }
         }
     }
 
-    /// A node cannot have what the round's amendment takes, from anybody.
+    /// A node cannot have what the amendments take, from anybody.
     pub(crate) fn unamendable(&mut self, node: NodeId, about: &Attempt) -> Result<(), Refusal> {
         let aggregating = self.attempt_of(node, about)?;
         let Aggregating { amends, gathering, answers, .. } = aggregating;
@@ -190,9 +199,9 @@ impl State {
         if 2 * claimants <= voters.len() {
             return false;
         }
-        let amended = amends.round;
+        let amended = amends.rounds.clone();
         let contributions = aggregating.contributions.clone();
-        running.give_up_amending(|round| round == amended, events);
+        running.give_up_amending(|round| amended.contains(&round), events);
         self.begin_aggregating(contributions, events);
         true
     }

@@ -9,7 +9,7 @@ use crate::limits::{MAX_FINISHED_JOBS, MAX_FRUITLESS, MAX_NODES, MAX_QUEUED_JOBS
 use crate::verification::QUARANTINE_MAX;
 use crate::{
     Aggregating, Answer, Checkpoint, Contribution, Evaluating, Item, JobCheckpoints, Keeper, Outcome, Phase,
-    Queued, Running, SITTING_MAX, Seat, SeatState, ShardState, Sitting, State, SumState, Training,
+    Queued, Running, SITTING_MAX, Seat, SeatState, Settling, ShardState, Sitting, State, SumState, Training,
     Verification, WindowName,
 };
 
@@ -223,6 +223,7 @@ fn check_running(state: &State, running: &Running) -> Checked {
     match &running.phase {
         Phase::Waiting => Ok(()),
         Phase::Training(training) => check_training(state, running, training),
+        Phase::Settling(settling) => check_settling(state, running, settling),
         Phase::Aggregating(aggregating) => check_aggregating(state, running, aggregating),
         Phase::Evaluating(evaluating) => check_evaluating(state, running, evaluating),
     }
@@ -253,7 +254,7 @@ fn check_late(state: &State, running: &Running) -> Checked {
     for (id, late) in &running.late {
         let round = late.window.round;
         let is_before = match running.phase {
-            Phase::Aggregating(_) | Phase::Evaluating(_) => round <= running.round,
+            Phase::Settling(_) | Phase::Aggregating(_) | Phase::Evaluating(_) => round <= running.round,
             Phase::Waiting | Phase::Training(_) => round < running.round,
         };
         ensure(is_before && round + 1 >= running.round, || format!("{id:?} is late in round {round}"))?;
@@ -285,8 +286,10 @@ fn check_open_rounds(running: &Running) -> Checked {
         })?;
     }
     if let Phase::Aggregating(Aggregating { amends: Some(amends), .. }) = &running.phase {
-        let is_pending = running.withdrawals.contains_key(&amends.round);
-        ensure(is_pending, || format!("nothing is to be taken back out of round {}", amends.round))?;
+        let is_pending = amends.rounds.iter().all(|round| running.withdrawals.contains_key(round));
+        ensure(is_pending && !amends.rounds.is_empty(), || {
+            format!("nothing is to be taken back out of rounds {:?}", amends.rounds)
+        })?;
     }
     Ok(())
 }
@@ -305,8 +308,10 @@ fn check_verification(state: &State, running: &Running) -> Checked {
         let answers = checks.get(&verifier.window).is_some_and(|check| !check.opinions.contains_key(id));
         ensure(answers, || format!("{id:?} verifies what is not to be verified"))?;
     }
-    let here =
-        verifiers.is_empty() || state.eligible().len() >= running.description.plan.minimum_nodes as usize;
+    let is_settling = matches!(running.phase, Phase::Settling(_));
+    let here = is_settling
+        || verifiers.is_empty()
+        || state.eligible().len() >= running.description.plan.minimum_nodes as usize;
     ensure(here, || "the verifiers are needed".into())?;
     let known = |(round, maker): &WindowName| *round <= running.round && state.nodes.contains_key(maker);
     ensure(undrawn.keys().chain(checks.keys()).all(known), || "a stranger's window is verified".into())
@@ -363,6 +368,17 @@ fn check_training(state: &State, running: &Running, training: &Training) -> Chec
     ensure(end == Some(running.cursor), || {
         format!("the shares end at {end:?}, the cursor is {}", running.cursor)
     })
+}
+
+/// Something is left to be aggregated, and nobody has told what was not asked.
+fn check_settling(state: &State, running: &Running, settling: &Settling) -> Checked {
+    ensure(!settling.contributions.is_empty(), || "nothing is left to be settled".into())?;
+    ensure(settling.told.keys().all(|id| settling.contributions.contains_key(id)), || {
+        "somebody told something without a contribution".into()
+    })?;
+    let known = |id: &NodeId| state.nodes.contains_key(id);
+    ensure(settling.contributions.keys().all(known), || "a stranger's contribution is to be settled".into())?;
+    ensure(!settling.is_drawn || running.verification.undrawn.is_empty(), || "a window was not drawn".into())
 }
 
 fn check_aggregating(state: &State, running: &Running, aggregating: &Aggregating) -> Checked {

@@ -104,6 +104,7 @@ impl Running {
         match &self.phase {
             Phase::Waiting => {}
             Phase::Training(training) => named.extend(training.seats.keys()),
+            Phase::Settling(settling) => named.extend(settling.contributions.keys()),
             Phase::Aggregating(aggregating) => {
                 named.extend(aggregating.contributions.keys().chain(aggregating.answers.keys()));
                 named.extend(aggregating.claims.values().chain([&aggregating.silent]).flatten());

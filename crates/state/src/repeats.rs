@@ -40,6 +40,10 @@ impl State {
             Report::Benchmarked { seed, .. } => {
                 self.benchmark_for(node).is_some_and(|asked| asked.seed == *seed)
             }
+            Report::Told { round, secret, .. } => match self.running.as_ref().map(|running| &running.phase) {
+                Some(Phase::Settling(settling)) => settling.told.get(node) != Some(&(*round, *secret)),
+                _ => true,
+            },
             // A challenge is answered once, and after a failure a node is idle.
             Report::Proved { .. } | Report::Failed { .. } => true,
         }

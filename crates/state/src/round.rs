@@ -11,7 +11,7 @@ use crate::shares::Pace;
 use crate::tempo::Tempo;
 use crate::{
     Aggregating, Evaluating, Event, Failure, FaultKind, Late, Missed, OpenRound, Restart, Seat, SeatState,
-    State, Trail, Training, Verification,
+    Settling, State, Trail, Training, Verification,
 };
 
 /// The job that runs.
@@ -70,6 +70,8 @@ pub enum Phase {
     Waiting,
     /// Participants train their windows.
     Training(Training),
+    /// The last round is sealed, and what is left to be verified is.
+    Settling(Settling),
     /// Everyone aggregates the sealed contributions.
     Aggregating(Aggregating),
     /// The new checkpoint is evaluated.
@@ -163,6 +165,7 @@ impl State {
             None => self.start_next_job(events),
             Some(Phase::Waiting) => self.start_round(now_ms, events),
             Some(Phase::Training(_)) => self.advance_training(now_ms, events),
+            Some(Phase::Settling(_)) => self.advance_settling(now_ms, events),
             Some(Phase::Aggregating(_)) => self.advance_aggregating(now_ms, events),
             Some(Phase::Evaluating(_)) => self.advance_evaluating(now_ms, events),
         }
@@ -182,7 +185,8 @@ impl State {
     fn start_round(&mut self, now_ms: u64, events: &mut Vec<Event>) -> bool {
         self.settle_contested(events);
         let mut nodes = self.eligible();
-        self.appoint_verifiers(&mut nodes, now_ms, events);
+        let spare = self.to_spare(nodes.len());
+        self.appoint_verifiers(&mut nodes, spare, now_ms, events);
         let newcomers = self.newcomers_in_turn(nodes.len());
         nodes.truncate(MAX_PARTICIPANTS - newcomers.len().min(MAX_PARTICIPANTS / 2));
         nodes.extend(newcomers.iter().take(MAX_PARTICIPANTS / 2));

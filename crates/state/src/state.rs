@@ -169,6 +169,7 @@ impl State {
                 self.verified(node, job, (round, maker), Opinion::Withheld, events)
             }
             Report::Benchmarked { seed, answer } => self.benchmarked(node, (seed, answer), now_ms, events),
+            Report::Told { job, round, secret } => self.told(node, job, round, secret),
             Report::Failed { job, round, ref reason } => self.failed(node, job, round, reason, events),
         }
     }
@@ -193,6 +194,7 @@ impl State {
             Phase::Training(training) => {
                 return Some(training.ends_ms(running.description.plan.contribution_deadline_ms));
             }
+            Phase::Settling(settling) => return Some(running.settling_deadline_ms(settling)),
             Phase::Aggregating(aggregating) => {
                 return aggregating.deadline_ms(running.description.plan.contribution_deadline_ms);
             }

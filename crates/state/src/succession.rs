@@ -128,7 +128,7 @@ impl State {
         }
         if let Some(running) = &self.running {
             let is_checked = running.verification.checks.keys().any(|(_, maker)| *maker == old);
-            if matches!(running.phase, Phase::Aggregating(_)) || is_checked {
+            if matches!(running.phase, Phase::Settling(_) | Phase::Aggregating(_)) || is_checked {
                 return Err(Refusal::NotNow("what it has done is with others at the moment"));
             }
         }
@@ -199,7 +199,7 @@ impl Running {
         self.withdrawals.values_mut().for_each(|makers| replace(makers, old, new));
         match &mut self.phase {
             // While a round comes together, nobody is renamed in it.
-            Phase::Waiting | Phase::Aggregating(_) => {}
+            Phase::Waiting | Phase::Settling(_) | Phase::Aggregating(_) => {}
             Phase::Training(training) => {
                 rekey(&mut training.seats, old, new);
                 replace(&mut training.newcomers, old, new);

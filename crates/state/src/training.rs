@@ -183,6 +183,7 @@ impl Running {
                 SeatState::Contributed(contribution) => Some(contribution),
                 _ => None,
             },
+            Phase::Settling(settling) => settling.contributions.get(node),
             Phase::Aggregating(aggregating) => aggregating.contributions.get(node),
             Phase::Waiting | Phase::Evaluating(_) => None,
         };
@@ -361,7 +362,7 @@ impl State {
         if let Some(running) = &mut self.running {
             running.draw(&contributions, &trusted);
         }
-        self.begin_aggregating(contributions, events);
+        self.settle_or_aggregate(contributions, now_ms, events);
     }
 
     pub(crate) fn miss(&mut self, node: NodeId, why: Missed, events: &mut Vec<Event>) {

@@ -13,6 +13,8 @@
 //! A verifier has no part in the round while it trains, so what is drawn costs the network that part of its work and no time: as many nodes
 //! verify as the round can spare, the others' windows wait for the next.
 //!
+//! After the last round of a job nobody has a next window to tell a secret with, and is asked for it ([`crate::Settling`]).
+//!
 //! Who is convicted is in quarantine for some rounds, and for twice as many each time; what it gave to the present round is not used, and
 //! what it gave to rounds that are not final yet is taken back ([`crate::OpenRound`]).
 
@@ -226,7 +228,6 @@ impl Running {
 
     /// The round is sealed: what its contributors tell decides which of the windows are verified that were accepted in rounds before. If
     /// nobody tells anything, they wait for the next seal.
-    /// Windows of `trusted` nodes are drawn more seldom.
     pub(crate) fn draw(
         &mut self,
         contributions: &BTreeMap<NodeId, Contribution>,
@@ -237,11 +238,22 @@ impl Running {
         self.note_told(told.iter().map(|(node, (round, _))| (*node, *round)));
         let secrets = told.iter().map(|(node, (_, secret))| (*node, *secret));
         let Some(beacon) = Beacon::of(&self.job, self.round, secrets) else { return };
-        let (round, plan) = (self.round, &self.description.plan);
+        let round = self.round;
+        self.draw_windows(beacon, |claim| claim.counts_in < round, trusted);
+    }
+
+    /// Decides which of the windows that are meant are verified. Those of `trusted` nodes are drawn more seldom.
+    pub(crate) fn draw_windows(
+        &mut self,
+        beacon: Beacon,
+        is_meant: impl Fn(&Claim) -> bool,
+        trusted: &BTreeSet<NodeId>,
+    ) {
+        let plan = &self.description.plan;
         let (cases, of_trusted) = (plan.verified_in_1000, plan.verified_of_trusted_in_1000());
         let Verification { undrawn, checks, .. } = &mut self.verification;
         undrawn.retain(|name, claim| {
-            let is_drawn = claim.counts_in < round;
+            let is_drawn = is_meant(claim);
             let cases = if trusted.contains(&name.1) { of_trusted } else { cases };
             if is_drawn && (claim.suspected || beacon.in_1000(cases, &("window", *name))) {
                 checks.insert(*name, Check { claim: claim.clone(), beacon, opinions: BTreeMap::new() });
@@ -306,19 +318,25 @@ impl State {
         contested.into_iter().for_each(|window| self.settle_window(window, events));
     }
 
-    /// Of `nodes`, who could train in a round, takes those that verify instead: as many as can be spared.
+    /// Of so many who could train in a round, how many can be spared to verify.
+    pub(crate) fn to_spare(&self, nodes: usize) -> usize {
+        let Some(running) = &self.running else { return 0 };
+        // Where lies are being settled, liars are about: the sooner that is over the better.
+        let is_contested = running.verification.checks.values().any(Check::is_contested);
+        let trains = nodes.div_ceil(if is_contested { 4 } else { 2 });
+        nodes.saturating_sub(trains.max(running.description.plan.minimum_nodes as usize))
+    }
+
+    /// Takes those out of `nodes` that verify: `spare` of them at most.
     pub(crate) fn appoint_verifiers(
         &mut self,
         nodes: &mut Vec<NodeId>,
+        spare: usize,
         now_ms: u64,
         events: &mut Vec<Event>,
     ) {
         let silent = self.silent();
         let Some(running) = &mut self.running else { return };
-        // Where lies are being settled, liars are about: the sooner that is over the better.
-        let is_contested = running.verification.checks.values().any(Check::is_contested);
-        let trains = nodes.len().div_ceil(if is_contested { 4 } else { 2 });
-        let spare = nodes.len().saturating_sub(trains.max(running.description.plan.minimum_nodes as usize));
         let (job, asked_in) = (running.job, running.round);
         let Verification { checks, verifiers, .. } = &mut running.verification;
         let open = |window: &WindowName| verifiers.values().filter(|busy| busy.window == *window).count();
@@ -337,6 +355,9 @@ impl State {
             .collect();
         for window in wanted {
             let ((round, maker), check) = (window, &checks[&window]);
+            if nodes.is_empty() {
+                break;
+            }
             let first =
                 (check.beacon.draw(&("verifier", window, nodes.len() as u64)) % nodes.len() as u64) as usize;
             let is_fit = |at: &usize| nodes[*at] != maker && !check.opinions.contains_key(&nodes[*at]);
@@ -455,6 +476,7 @@ impl State {
                     self.begin_aggregating(left, events);
                 }
             }
+            Phase::Settling(_) => self.drop_from_settling(&node, events),
             Phase::Evaluating(evaluating) => {
                 for shard in &mut evaluating.shards {
                     let is_its = match shard {
@@ -493,7 +515,10 @@ impl State {
 
     /// Where too few others are left, those who verify are needed.
     pub(crate) fn call_verifiers_back(&mut self, events: &mut Vec<Event>) {
-        let verifies = |running: &Running| !running.verification.verifiers.is_empty();
+        // While the last windows are settled there is nothing else that they could be needed for.
+        let is_settling = |running: &Running| matches!(running.phase, Phase::Settling(_));
+        let verifies =
+            |running: &Running| !running.verification.verifiers.is_empty() && !is_settling(running);
         if !self.running.as_ref().is_some_and(verifies) {
             return;
         }

@@ -40,14 +40,17 @@ impl State {
         }
         match &running.phase {
             Phase::Waiting => Work::Idle,
-            Phase::Aggregating(_) | Phase::Evaluating(_) if self.is_suspect(node) => Work::Idle,
+            Phase::Settling(_) | Phase::Aggregating(_) | Phase::Evaluating(_) if self.is_suspect(node) => {
+                Work::Idle
+            }
             Phase::Training(training) => match training.seats.get(node) {
                 Some(seat) if seat.state == SeatState::Working => {
                     running.window_of(node).map_or(Work::Idle, Work::Train)
                 }
                 _ => Work::Idle,
             },
-            Phase::Aggregating(_) if !self.counts(node) => Work::Idle,
+            Phase::Settling(_) | Phase::Aggregating(_) if !self.counts(node) => Work::Idle,
+            Phase::Settling(_) => running.to_tell(node).map_or(Work::Idle, Work::Tell),
             Phase::Aggregating(aggregating) => running.aggregation_for(node, aggregating),
             Phase::Evaluating(evaluating) => evaluating
                 .shard_of(node)
@@ -66,7 +69,7 @@ impl State {
         orchestrator: &NodeId,
     ) -> Vec<Peer> {
         let (checkpoint, summands) = match work {
-            Work::Idle | Work::Benchmark(_) => return Vec::new(),
+            Work::Idle | Work::Benchmark(_) | Work::Tell(_) => return Vec::new(),
             Work::Train(window) => (Some(window.base), &[][..]),
             Work::Aggregate(aggregate) => (Some(aggregate.base), &aggregate.summands[..]),
             Work::Evaluate(evaluate) => (Some(evaluate.checkpoint), &[][..]),
@@ -101,8 +104,13 @@ impl State {
     ///
     /// In large networks most commands concern one node; asking all of them each time would take most of a host's time.
     pub fn concerned(&self, command: &Command, events: &[Event]) -> Option<BTreeSet<NodeId>> {
-        let evaluating = |running: &Running| matches!(running.phase, Phase::Evaluating(_));
-        if self.running.as_ref().is_none_or(evaluating) {
+        // Who was to tell something is not any more once the windows are drawn.
+        let concerns_all = |running: &Running| match &running.phase {
+            Phase::Settling(settling) => settling.is_drawn,
+            Phase::Evaluating(_) => true,
+            Phase::Waiting | Phase::Training(_) | Phase::Aggregating(_) => false,
+        };
+        if self.running.as_ref().is_none_or(concerns_all) {
             return None;
         }
         let mut concerned = BTreeSet::new();
@@ -209,7 +217,8 @@ impl State {
             return Ok(());
         }
         match &mut running.phase {
-            Phase::Waiting => {}
+            // Who cannot tell its secret is silent.
+            Phase::Waiting | Phase::Settling(_) => {}
             Phase::Training(training) => training.set(&node, |_| true, SeatState::Failed(reason.to_owned())),
             Phase::Aggregating(aggregating) => match aggregating.gathering.open_for(&node) {
                 Some(sum) => _ = aggregating.gathering.sums[sum as usize].excused.insert(node),
@@ -255,11 +264,8 @@ impl Running {
             norm_limits: norm_limits.clone(),
             summands: gathering.summands(round, &gathering.top, 0..vnodes, contributions),
             step: self.step_after(),
-            amendment: aggregating
-                .amends
-                .as_ref()
-                .and_then(|amends| self.amendment(amends.round))
-                .map(Box::new),
+            amendments: aggregating.amends.as_ref().map(|amends| self.amendments(amends)).unwrap_or_default(),
+            is_last: self.ends_with(contributions),
         })
     }
 

@@ -246,24 +246,27 @@ pub fn aggregate(
 ) -> Result<Added<Aggregated>, TaskError> {
     let spec = program(store, &work.program)?;
     let base = at_hand.checkpoint(store, &work.base)?;
-    let said = work.amendment.as_deref();
-    let here = said.map(|said| {
+    let here = work.amendments.iter().map(|said| {
         let [summands, withdrawn, withdraws] =
             [&said.summands, &said.withdrawn, &said.withdraws].map(|list| Fetched::all(store, list));
-        Ok::<_, StoreError>([summands?, withdrawn?, withdraws?])
+        Ok::<_, StoreError>((said, [summands?, withdrawn?, withdraws?]))
     });
-    let here = here.transpose()?;
-    let lists = said.zip(here.as_ref()).map(|(said, here)| {
-        (said, here.each_ref().map(|list| (Fetched::summands(list), Fetched::copies(list, &said.alike))))
+    let here: Vec<_> = here.collect::<Result<_, _>>()?;
+    let lists = here.iter().map(|(said, here)| {
+        (*said, here.each_ref().map(|list| (Fetched::summands(list), Fetched::copies(list, &said.alike))))
     });
-    let amendment = lists.as_ref().map(|(said, lists)| {
+    let lists: Vec<_> = lists.collect();
+    let amendments = lists.iter().map(|(said, lists)| {
         let given = |at: usize| Given { summands: &lists[at].0, copies: &lists[at].1 };
         let [summands, withdrawn, withdraws] = [given(0), given(1), given(2)];
         Amendment { round: said.round, norm_limits: &said.norm_limits, summands, withdrawn, withdraws }
     });
+    let amendments: Vec<Amendment<'_>> = amendments.collect();
+    let (amendments, is_last) = (&amendments[..], work.is_last);
     add(store, &spec, work.round, &work.summands, |summands| {
         let (round, step, norm_limits) = (work.round, work.step, &work.norm_limits[..]);
-        let task = AggregateTask { spec: &spec, base, round, step, norm_limits, summands, amendment };
+        let task =
+            AggregateTask { spec: &spec, base, round, step, norm_limits, summands, amendments, is_last };
         let Aggregation { checkpoint, left_out, alike } = zoo_training::aggregate(task)?;
         let makers = |places: Vec<usize>| {
             let mut makers: Vec<NodeId> = places.into_iter().map(|at| work.summands[at].node).collect();

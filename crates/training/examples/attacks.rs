@@ -475,7 +475,8 @@ impl<'a> Run<'a> {
             step: u64::from((round + 1) * INNER_STEPS),
             norm_limits: &norm_limits(&norms),
             summands: &summands,
-            amendment: None,
+            amendments: &[],
+            is_last: false,
         };
         let aggregation = aggregate(task).expect("there are contributions");
         self.checkpoint = aggregation.checkpoint;

@@ -183,7 +183,8 @@ fn run(text: &[u8], rounds: u32, kind: Kind) {
             step: u64::from((round + 1) * kind.inner_steps),
             norm_limits: &limits,
             summands: &summands,
-            amendment: None,
+            amendments: &[],
+            is_last: false,
         };
         checkpoint = aggregate(task).expect("there are contributions").checkpoint;
         for (kept, result) in kept.iter_mut().zip(results) {

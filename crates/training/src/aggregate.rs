@@ -83,8 +83,10 @@ pub struct AggregateTask<'a> {
     pub norm_limits: &'a [u64],
     /// What goes in; neither the order nor how contributions were summed up before matters.
     pub summands: &'a [Summand<'a>],
-    /// An earlier round, out of which something is taken back.
-    pub amendment: Option<Amendment<'a>>,
+    /// Earlier rounds, out of which something is taken back, in order.
+    pub amendments: &'a [Amendment<'a>],
+    /// Whether no outer step follows.
+    pub is_last: bool,
 }
 
 /// Part of a sealed round: some VNodes of some contributions.
@@ -221,9 +223,10 @@ fn next_checkpoint(
         let vnode = &mut network.vnodes_mut()[place];
         let sum = adding.sum(place, vnode, limit, comparison.as_deref_mut())?;
         let mut mean = sum.mean().map_err(|cause| update_error(vnode, cause))?;
-        if let Some(amendment) = &task.amendment {
+        for amendment in task.amendments {
             let correction = amendment.correction(task.spec, place, vnode)?;
-            mean.iter_mut().zip(correction).for_each(|(mean, more)| *mean += more);
+            let factor = if task.is_last { amendment.made_up(task.spec.outer, task.round) } else { 1.0 };
+            mean.iter_mut().zip(correction).for_each(|(mean, more)| *mean += factor * more);
         }
         let velocity = momentum.as_mut().map(|momentum| &mut momentum.vnodes_mut()[place]);
         outer_step(task.spec.outer, vnode, velocity, &mean)?;

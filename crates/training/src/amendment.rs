@@ -8,7 +8,8 @@
 //! ```
 //!
 //! The outer step is linear in `g`, its momentum included, so in time the model is where it would be if what was withdrawn had never been added,
-//! but for what others trained from it meanwhile.
+//! but for what others trained from it meanwhile. In the last outer step there is no such time: what the momentum would have
+//! brought is made up for by a factor.
 
 use zoo_model::VNode;
 use zoo_update::{Aggregate, UpdateError};
@@ -16,7 +17,7 @@ use zoo_update::{Aggregate, UpdateError};
 use crate::aggregate::{Adding, Summand, each_update, update_error, weight};
 use crate::comparison::Counted;
 use crate::error::TrainError;
-use crate::spec::TrainingSpec;
+use crate::spec::{Outer, TrainingSpec};
 
 /// Summands, and of how many that were alike each was one.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +44,18 @@ pub struct Amendment<'a> {
 }
 
 impl Amendment<'_> {
+    /// What a correction in the outer step of `round` is to be multiplied by to move parameters as far as what it corrects has moved them since, where
+    /// no step follows: `(1 + m + ... + m^(n + 1)) / (1 + m)` for momentum m, n rounds later. In f32, from left to right.
+    pub(crate) fn made_up(&self, outer: Outer, round: u32) -> f32 {
+        let now = 1.0 + outer.momentum;
+        let (mut since, mut power) = (now, outer.momentum);
+        for _ in self.round..round {
+            power *= outer.momentum;
+            since += power;
+        }
+        since / now
+    }
+
     /// What is to be added to the mean of the VNode at `place`.
     pub(crate) fn correction(
         &self,

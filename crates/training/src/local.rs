@@ -116,7 +116,8 @@ impl<'a> LocalJob<'a> {
             step,
             norm_limits: &norm_limits(&norms),
             summands: &summands,
-            amendment: None,
+            amendments: &[],
+            is_last: false,
         };
         aggregate(task).map(|aggregation| aggregation.checkpoint)
     }

@@ -64,7 +64,8 @@ fn merge(
         step: 3,
         norm_limits,
         summands: &contributions,
-        amendment: None,
+        amendments: &[],
+        is_last: false,
     };
     aggregate(task).map(|aggregation| aggregation.checkpoint)
 }
@@ -127,7 +128,8 @@ fn any_tree_of_partial_sums_gives_the_same_parameters_and_remembers_nothing() {
             step: 3,
             norm_limits,
             summands: &top,
-            amendment: None,
+            amendments: &[],
+            is_last: false,
         };
         assert_eq!(aggregate(task).unwrap().checkpoint, at_once, "{update:?}");
 
@@ -170,7 +172,8 @@ fn round(spec: &TrainingSpec, base: &Checkpoint, round: u32, results: &[&WindowR
         step: 9,
         norm_limits,
         summands: &contributions,
-        amendment: None,
+        amendments: &[],
+        is_last: false,
     })
     .unwrap()
 }
@@ -322,7 +325,8 @@ fn apart_equals_together(update: UpdateFormat) {
             step,
             norm_limits,
             summands: &contributions,
-            amendment: None,
+            amendments: &[],
+            is_last: false,
         };
         base = aggregate(task).unwrap().checkpoint;
         assert_eq!(name(&base), name(job.checkpoint()), "after round {round}");
@@ -333,7 +337,8 @@ fn apart_equals_together(update: UpdateFormat) {
 fn what_is_taken_back_out_of_a_round_leaves_what_would_have_been_without_it() {
     let data = text();
     let sparse = UpdateFormat::Sparse(SparseSettings::default());
-    for (update, momentum) in [(UpdateFormat::Dense, 0.0), (sparse, 0.0)] {
+    // Where no step follows, what momentum would have brought is made up for.
+    for (update, momentum) in [(UpdateFormat::Dense, 0.0), (sparse, 0.0), (UpdateFormat::Dense, 0.9)] {
         let spec = TrainingSpec { outer: Outer { learning_rate: 0.7, momentum }, update, ..spec() };
         let base = first_checkpoint(&spec, &data);
         let results: Vec<_> = (0..4)
@@ -346,9 +351,19 @@ fn what_is_taken_back_out_of_a_round_leaves_what_would_have_been_without_it() {
         let (updates, norms) = given(results.iter());
         let first = contributions(0, &all, &updates, &norms);
         let limits = &norm_limits(&norms)[..];
-        let round = |base: &Checkpoint, round, summands: &[Summand], amendment| {
-            let task =
-                AggregateTask { spec: &spec, base, round, step: 3, norm_limits: limits, summands, amendment };
+        let round = |base: &Checkpoint, round, summands: &[Summand], amendment: Option<Amendment>| {
+            let (norm_limits, amendments) = (limits, amendment.as_slice());
+            let is_last = round == 1;
+            let task = AggregateTask {
+                spec: &spec,
+                base,
+                round,
+                step: 3,
+                norm_limits,
+                summands,
+                amendments,
+                is_last,
+            };
             aggregate(task).unwrap().checkpoint
         };
         // The next round, which is made of what one of them gave.
@@ -456,7 +471,8 @@ fn the_outer_step_is_the_documented_arithmetic() {
             step,
             norm_limits,
             summands: &contributions,
-            amendment: None,
+            amendments: &[],
+            is_last: false,
         };
         base = aggregate(task).unwrap().checkpoint;
         let after = base.network(&spec).unwrap().vnodes()[0].parameters()[0].value[7];
@@ -625,7 +641,8 @@ fn contributions_that_do_not_belong_are_refused_by_vnode() {
             step,
             norm_limits,
             summands: &contributions,
-            amendment: None,
+            amendments: &[],
+            is_last: false,
         };
         let error = aggregate(task).unwrap_err().to_string();
         assert!(error.contains(message), "{message}: {error}");
@@ -637,7 +654,8 @@ fn contributions_that_do_not_belong_are_refused_by_vnode() {
         step: 1,
         norm_limits: &norms,
         summands: &[],
-        amendment: None,
+        amendments: &[],
+        is_last: false,
     };
     assert!(aggregate(nobody).is_err());
     let mut less = norms.clone();
@@ -682,7 +700,8 @@ fn a_long_contribution_moves_the_model_no_further_than_the_median() {
             step: 2,
             norm_limits,
             summands: &summands,
-            amendment: None,
+            amendments: &[],
+            is_last: false,
         };
         let moved = moved(&spec, &base, &aggregate(task).unwrap().checkpoint);
         moved.iter().map(|by| by * by).sum::<f64>().sqrt() * f64::from(1 << 24)
@@ -726,7 +745,8 @@ fn a_contribution_that_comes_a_round_late_counts_half() {
             step,
             norm_limits,
             summands: &summands,
-            amendment: None,
+            amendments: &[],
+            is_last: false,
         };
         aggregate(task).map(|aggregation| aggregation.checkpoint)
     };

@@ -31,6 +31,9 @@ fn aside(event: &Event, overview: &Overview) -> String {
         Event::RoundSealed { round, contributors, .. } => {
             format!("round {} is sealed: {}", round + 1, several(contributors.len() as u64, "contribution"))
         }
+        Event::JobSettling { round, .. } => {
+            format!("round {} is the last: what is left is verified before it counts", round + 1)
+        }
         Event::PartSummed { round, sum, node, bytes: size, .. } => {
             format!("{} has added part {sum} of round {}: {}", overview.name(node), round + 1, bytes(*size))
         }

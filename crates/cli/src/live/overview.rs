@@ -217,6 +217,7 @@ impl Overview {
             Event::VerdictGiven { verifier, .. } | Event::VerifierReleased { verifier, .. } => {
                 self.set(verifier, NodeState::Waiting);
             }
+            Event::JobSettling { .. } => self.set_all(NodeState::Waiting),
             Event::RoundSealed { .. } => self.set_all(NodeState::Aggregating),
             Event::RoundFinished { round, tokens, step, .. } => {
                 self.tokens = *tokens;

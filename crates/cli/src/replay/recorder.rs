@@ -203,6 +203,8 @@ fn concerned(step: &Step, state: &State) -> Option<BTreeSet<NodeId>> {
         Some(Phase::Evaluating(_)) => matches!(report, Some(Report::Evaluated { .. })),
         // Who joins or is lost may make room for another, or fill it.
         Some(Phase::Aggregating(_)) => report.is_some(),
+        // What the last tells draws for all.
+        Some(Phase::Settling(settling)) => !settling.is_drawn,
         _ => true,
     };
     match subject(&step.command) {
@@ -243,6 +245,7 @@ fn what(command: &Command) -> &'static str {
         Command::Reported { report: Report::Verified { .. }, .. } => "says what another's window comes to",
         Command::Reported { report: Report::Withheld { .. }, .. } => "cannot train another's window again",
         Command::Reported { report: Report::Unamendable { .. }, .. } => "cannot amend an earlier round",
+        Command::Reported { report: Report::Told { .. }, .. } => "tells what it pledged",
         Command::Reported { report: Report::Benchmarked { .. }, .. } => "says what a benchmark comes to",
         Command::SittingOpened { .. } => "nodes that wait are measured",
         Command::CheckersDrawn { .. } => "nodes that were measured check each other",

@@ -138,6 +138,7 @@ pub fn heartbeat(step: u32) -> ToOrchestrator {
 pub fn honest_report(key: &NodeKey, work: &Work) -> Option<Report> {
     Some(match work {
         Work::Idle | Work::Benchmark(_) => return None,
+        Work::Tell(tell) => tell.answer(key),
         Work::Train(window) => Report::Trained(Sealed::seal(&commitment(window, key), key)),
         Work::Aggregate(aggregate) => Report::Aggregated {
             job: aggregate.job,

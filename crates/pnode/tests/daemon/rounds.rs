@@ -102,7 +102,8 @@ async fn round(
         norm_limits,
         summands,
         step: u64::from((round + 1) * INNER_STEPS),
-        amendment: None,
+        amendments: Vec::new(),
+        is_last: false,
     };
     let mut checkpoints = Vec::new();
     for (_, conversation) in nodes.iter_mut() {

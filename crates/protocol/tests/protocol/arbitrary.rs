@@ -160,9 +160,9 @@ fn any_work() -> impl Strategy<Value = Work> {
             withdrawn,
             withdraws,
         });
-    let amendment = prop::option::of(amendment.prop_map(Box::new));
-    let aggregate = (any_window(), any::<u32>(), any_limits(), summands(), amendment).prop_map(
-        |(window, attempt, norm_limits, summands, amendment)| {
+    let amendments = vec(amendment, 0..3);
+    let aggregate = (any_window(), any::<u32>(), any_limits(), summands(), amendments, any::<bool>())
+        .prop_map(|(window, attempt, norm_limits, summands, amendments, is_last)| {
             let TrainWindow { job, round, program, base, data, first_step, .. } = window;
             Work::Aggregate(Aggregate {
                 job,
@@ -174,10 +174,10 @@ fn any_work() -> impl Strategy<Value = Work> {
                 norm_limits,
                 summands,
                 step: first_step,
-                amendment,
+                amendments,
+                is_last,
             })
-        },
-    );
+        });
     let evaluate =
         (any_window(), 1..=4096u32, any::<prop::sample::Index>()).prop_map(|(window, shards, shard)| {
             let TrainWindow { job, round, program, base: checkpoint, data, .. } = window;
@@ -201,7 +201,9 @@ fn any_work() -> impl Strategy<Value = Work> {
         },
     );
     let train = any_window().prop_map(Work::Train);
-    prop_oneof![Just(Work::Idle), train, aggregate, evaluate, sum, verify, benchmark]
+    let tell = (any_node(), any_digest(), any::<u32>())
+        .prop_map(|(network, job, round)| Work::Tell(Tell { network, job, round }));
+    prop_oneof![Just(Work::Idle), train, aggregate, evaluate, sum, verify, benchmark, tell]
 }
 
 fn any_limits() -> impl Strategy<Value = Vec<u64>> {
@@ -272,6 +274,9 @@ fn any_report() -> impl Strategy<Value = Report> {
         (place(), any_node()).prop_map(|((job, round, _), maker)| Report::Withheld { job, round, maker }),
         place().prop_map(|(job, round, attempt)| Report::Unamendable { job, round, attempt }),
         [any_digest(), any_digest()].prop_map(|[seed, answer]| Report::Benchmarked { seed, answer }),
+        (place(), any_node(), any::<[u8; 32]>()).prop_map(|((job, round, _), network, seed)| {
+            Tell { network, job, round }.answer(&NodeKey::from_seed(seed))
+        }),
         (place(), any::<u64>(), vec(any::<u8>(), 0..100))
             .prop_map(|((job, round, _), nonce, proof)| Report::Proved { job, round, nonce, proof }),
     ]

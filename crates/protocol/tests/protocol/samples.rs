@@ -162,6 +162,7 @@ fn reports() -> Vec<Report> {
         Report::Withheld { job, round, maker: key().id() },
         Report::Unamendable { job, round, attempt },
         Report::Benchmarked { seed: digest("seed"), answer: digest("answer") },
+        Tell { network: key().id(), job, round }.answer(&key()),
     ]
 }
 
@@ -180,14 +181,15 @@ pub fn works() -> Vec<Work> {
             norm_limits: vec![70_000, 1 << 40],
             summands: vec![Summand { first_vnode: 0, ..summand(Form::Contribution) }],
             step: 120,
-            amendment: Some(Box::new(Amendment {
+            amendments: vec![Amendment {
                 round: 3,
                 norm_limits: vec![70_000, 1 << 40],
                 summands: vec![summand(Form::Sum(32))],
                 alike: vec![key().id()],
                 withdrawn: vec![],
                 withdraws: vec![Summand { first_vnode: 0, ..summand(Form::Contribution) }],
-            })),
+            }],
+            is_last: true,
         }),
         Work::Evaluate(Evaluate {
             job,
@@ -205,6 +207,7 @@ pub fn works() -> Vec<Work> {
             replica_in: Some(digest("optimizer in")),
         }),
         Work::Benchmark(Benchmark::first(&digest("draw"), key().id(), Effort::default())),
+        Work::Tell(Tell { network: key().id(), job, round }),
         Work::Sum(Sum {
             job,
             round,

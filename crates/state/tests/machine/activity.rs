@@ -36,6 +36,7 @@ fn follow(topology: Topology) {
                 Work::Aggregate(_) | Work::Sum(_) => Activity::Aggregating,
                 Work::Evaluate(_) => Activity::Evaluating,
                 Work::Verify(_) => Activity::Verifying,
+                Work::Tell(_) => Activity::Waiting,
                 _ if fleet.state.nodes()[&node].live => Activity::Waiting,
                 _ => Activity::Away,
             };

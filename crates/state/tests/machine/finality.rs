@@ -33,7 +33,7 @@ fn sweep(fleet: &mut Fleet) {
 }
 
 /// A fleet that is asked to amend a round, and what it is told of that. What happened so far is no news.
-fn amending() -> (Fleet, Vec<Event>, Box<Amendment>) {
+fn amending() -> (Fleet, Vec<Event>, Amendment) {
     let mut fleet = Fleet::running(NODES, plan());
     let mut before = Vec::new();
     for _ in 0..60 {
@@ -46,9 +46,9 @@ fn amending() -> (Fleet, Vec<Event>, Box<Amendment>) {
     panic!("nothing is amended");
 }
 
-fn amendment_of(fleet: &Fleet, node: usize) -> Option<Box<Amendment>> {
+fn amendment_of(fleet: &Fleet, node: usize) -> Option<Amendment> {
     match fleet.work(node) {
-        Work::Aggregate(work) => work.amendment,
+        Work::Aggregate(work) => work.amendments.into_iter().next(),
         _ => None,
     }
 }

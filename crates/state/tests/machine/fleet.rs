@@ -230,6 +230,7 @@ impl Fleet {
         match self.work(node) {
             Work::Idle => Vec::new(),
             Work::Benchmark(benchmark) => vec![answered(&benchmark, self.id(node))],
+            Work::Tell(tell) => vec![tell.answer(self.key(node))],
             Work::Train(window) => {
                 let commitment = commitment(window, self.key(node));
                 self.nodes[node].blobs.extend(commitment.outcome.updates.iter().map(|update| update.update));

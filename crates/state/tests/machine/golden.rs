@@ -102,6 +102,7 @@ fn name(event: &Event) -> &'static str {
         Event::NodeRated { .. } => "node_rated",
         Event::NodeUnrated { why: Unrated::Late, .. } => "node_unrated.late",
         Event::NodeUnrated { why: Unrated::Wrong, .. } => "node_unrated.wrong",
+        Event::JobSettling { .. } => "job_settling",
     }
 }
 
@@ -254,6 +255,7 @@ fn events() -> Vec<Event> {
         Event::NodeRated { node, rating },
         Event::NodeUnrated { node, why: Unrated::Late },
         Event::NodeUnrated { node, why: Unrated::Wrong },
+        Event::JobSettling { job, round },
     ]);
     events
 }

@@ -16,6 +16,7 @@ mod lateness;
 mod links;
 mod membership;
 mod newcomers;
+mod settling;
 mod steering;
 mod succession;
 mod suspicion;

@@ -23,7 +23,7 @@ fn run(traffic_ms: u64, plan: RoundPlan) -> Fleet {
         fleet.now_ms += match running.phase {
             Phase::Training(_) => 50 * u64::from(running.tempo.inner_steps),
             Phase::Aggregating(_) => traffic_ms / 2,
-            Phase::Waiting | Phase::Evaluating(_) => 0,
+            Phase::Waiting | Phase::Settling(_) | Phase::Evaluating(_) => 0,
         };
         let busy = (0..2).find(|node| fleet.work(*node) != Work::Idle).unwrap();
         fleet.step(busy);

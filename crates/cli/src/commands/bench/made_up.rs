@@ -92,6 +92,7 @@ impl Network {
     fn report_of(&self, key: &NodeKey) -> Option<Report> {
         Some(match self.state.work_for(&key.id()) {
             Work::Idle | Work::Benchmark(_) => return None,
+            Work::Tell(tell) => tell.answer(key),
             Work::Train(window) => Report::Trained(Sealed::seal(&commitment(window, key), key)),
             Work::Sum(Sum { job, round, attempt, sum, first_vnode, vnodes, .. }) => {
                 let sums =

@@ -27,9 +27,8 @@ impl Owed {
     fn after(self, event: &PNodeEvent) -> Self {
         match event {
             // Nobody waits for who is measured.
-            PNodeEvent::Started(Work::Benchmark(_)) | PNodeEvent::Reported(Report::Benchmarked { .. }) => {
-                self
-            }
+            PNodeEvent::Started(Work::Benchmark(_))
+            | PNodeEvent::Reported(Report::Benchmarked { .. } | Report::Told { .. }) => self,
             PNodeEvent::Started(_) => Self::Work,
             // Nobody wants what is computed any more. What was made is still fetched, while the node has nothing to do.
             PNodeEvent::WorkChanged(Work::Idle | Work::Benchmark(_)) if self == Self::Work => Self::Nothing,

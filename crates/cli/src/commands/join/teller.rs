@@ -184,6 +184,7 @@ impl Teller {
                     window.share.inner_steps
                 ),
                 Work::Benchmark(work) => format!("computing a benchmark: {}", work.part.word()),
+                Work::Tell(work) => format!("telling what was pledged in round {}", work.round + 1),
             },
             PNodeEvent::Progress(snapshot) => return self.progress(snapshot),
             PNodeEvent::Reported(Report::Proved { proof, .. }) if !proof.is_empty() => return None,
@@ -298,6 +299,7 @@ fn reported(report: &Report) -> String {
         Report::Unamendable { round, .. } => {
             format!("round {}: nobody has what it takes to amend an earlier round", round + 1)
         }
+        Report::Told { round, .. } => format!("told what was pledged in round {}", round + 1),
         Report::Benchmarked { answer, .. } => format!("the benchmark is done: {}", answer.short()),
         Report::Failed { round, reason, .. } => format!("round {}: failed: {reason}", round + 1),
         Report::Kept { round, .. } => format!("keeping the checkpoint of round {}", round + 1),
@@ -359,6 +361,7 @@ fn work_line(event: &str, work: &Work) -> Value {
         Work::Sum(work) => ("sum", Some(work.round)),
         Work::Verify(work) => ("verify", Some(work.window.round)),
         Work::Benchmark(_) => ("benchmark", None),
+        Work::Tell(work) => ("tell", Some(work.round)),
     };
     json!({ "event": event, "work": kind, "round": round })
 }
@@ -398,6 +401,7 @@ fn report_line(report: &Report) -> Value {
             json!({ "event": "withheld", "round": round, "maker": maker })
         }
         Report::Unamendable { round, .. } => json!({ "event": "unamendable", "round": round }),
+        Report::Told { round, .. } => json!({ "event": "told", "round": round }),
         Report::Benchmarked { seed, answer } => {
             json!({ "event": "benchmarked", "seed": seed, "answer": answer })
         }
