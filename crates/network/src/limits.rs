@@ -21,9 +21,9 @@ pub const HANDSHAKES_MAX_EACH: usize = 32;
 pub const HANDSHAKES_BEFORE_PROOF: usize = 64;
 
 /// Handshakes a second, after [`HANDSHAKES_AT_ONCE`] of them.
-pub const HANDSHAKES_PER_S: f64 = 128.0;
+pub const HANDSHAKES_PER_S: f64 = 64.0;
 /// See [`HANDSHAKES_PER_S`].
-pub const HANDSHAKES_AT_ONCE: f64 = 1024.0;
+pub const HANDSHAKES_AT_ONCE: f64 = 512.0;
 
 /// Of those, from one address.
 pub const HANDSHAKES_PER_S_EACH: f64 = 16.0;

@@ -1,5 +1,6 @@
 //! The phase in which a checkpoint is evaluated on the held-out data.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::f64::consts::LN_2;
 
@@ -13,7 +14,7 @@ use crate::{Event, Failure, Phase, Refusal, Running, State};
 ///
 /// An open shard is always with a live node, if there is any. A shard stays where it is until its
 /// node is lost, fails, or none of the shards comes in for as long as the deadline allows;
-/// then it goes to the node with the fewest open shards (the first by id among equals).
+/// then it goes to the node with the fewest open shards (among equals the one of the best [reputation](crate::Reputation), then the first by id).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evaluating {
     /// When a shard was last given to a node or came in; `None` while nobody is live.
@@ -69,18 +70,19 @@ impl Evaluating {
         loads
     }
 
-    /// Gives open shards of nodes that are not `able` to those that are. True if any was given.
+    /// Gives open shards of nodes that are not `able` to those that are, the first of them first. True if any was given.
     fn assign(&mut self, able: &[NodeId]) -> bool {
         let before = self.loads();
         let mut loads: BTreeMap<NodeId, usize> =
             able.iter().map(|node| (*node, before.get(node).copied().unwrap_or(0))).collect();
+        let place: BTreeMap<NodeId, usize> = able.iter().enumerate().map(|(at, node)| (*node, at)).collect();
         let mut given = false;
         for shard in &mut self.shards {
             let ShardState::Open(holder) = shard else { continue };
             if holder.is_some_and(|holder| loads.contains_key(&holder)) {
                 continue;
             }
-            *holder = loads.iter().min_by_key(|(node, load)| (**load, **node)).map(|(node, _)| *node);
+            *holder = loads.iter().min_by_key(|(node, load)| (**load, place[*node])).map(|(node, _)| *node);
             if let Some(holder) = holder {
                 *loads.entry(*holder).or_default() += 1;
                 given = true;
@@ -141,7 +143,8 @@ impl State {
     }
 
     pub(crate) fn advance_evaluating(&mut self, now_ms: u64, events: &mut Vec<Event>) -> bool {
-        let live = self.eligible();
+        let mut live = self.eligible();
+        live.sort_by_cached_key(|node| (Reverse(self.reputation_of(node)), *node));
         let Some(running) = &mut self.running else { return false };
         let deadline_ms = running.description.plan.contribution_deadline_ms;
         let Phase::Evaluating(evaluating) = &mut running.phase else { return false };

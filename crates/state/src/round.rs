@@ -188,7 +188,9 @@ impl State {
         let spare = self.to_spare(nodes.len());
         self.appoint_verifiers(&mut nodes, spare, now_ms, events);
         let newcomers = self.newcomers_in_turn(nodes.len());
-        nodes.truncate(MAX_PARTICIPANTS - newcomers.len().min(MAX_PARTICIPANTS / 2));
+        let Some(base) = self.running.as_ref().map(|running| running.base) else { return false };
+        let room = MAX_PARTICIPANTS - newcomers.len().min(MAX_PARTICIPANTS / 2);
+        let mut nodes = self.best_of(nodes, room, &base);
         nodes.extend(newcomers.iter().take(MAX_PARTICIPANTS / 2));
         nodes.sort_unstable();
         let newcomers: BTreeSet<NodeId> = newcomers.into_iter().take(MAX_PARTICIPANTS / 2).collect();

@@ -10,8 +10,8 @@ use zoo_protocol::{
     Challenge, CheckpointPlan, Commitment, Credential, Declaration, Effort, Evaluate, Form, FromOrchestrator,
     JobDescription, JournalHead, Keep, Link, NodeId, NodeKey, NodeProfile, Peer, Profile, RefusedSummand,
     Rejection, Report, Retirement, Revocation, Role, RoundPlan, Sealed, Share, Speeds, Standing, StorageKind,
-    Stretch, Succession, Sum, Summand, ToOrchestrator, Topology, TrainWindow, VNodeUpdate, VerifyWindow,
-    WindowOutcome, Work, limits,
+    Stretch, Succession, Sum, Summand, Tell, ToOrchestrator, Topology, TrainWindow, VNodeUpdate,
+    VerifyWindow, WindowOutcome, Work, limits,
 };
 
 use crate::samples::key;

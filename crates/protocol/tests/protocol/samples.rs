@@ -7,7 +7,7 @@ use zoo_protocol::{
     Account, Aggregate, Amendment, Benchmark, Build, Challenge, CheckpointPlan, Commitment, Credential,
     Declaration, Effort, Evaluate, Form, FromOrchestrator, JobDescription, JournalHead, Keep, Link, NodeId,
     NodeKey, NodeProfile, Peer, Profile, RefusedSummand, Rejection, Report, Retirement, Revocation, Role,
-    RoundPlan, Sealed, Share, Speeds, Standing, StorageKind, Stretch, Succession, Sum, Summand,
+    RoundPlan, Sealed, Share, Speeds, Standing, StorageKind, Stretch, Succession, Sum, Summand, Tell,
     ToOrchestrator, Topology, TrainWindow, VNodeUpdate, VerifyWindow, WindowOutcome, Work,
 };
 
