@@ -32,6 +32,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("zoo-orchestrator", 5),
     ("zoo-pnode", 5),
     ("zoo-simulator", 5),
+    ("zoo-stages", 5),
     ("zoo-api", 6),
     ("zoo-page", 6),
     ("zoo", 7),

@@ -162,7 +162,7 @@ impl<R: Message> ControlReceiver<R> {
 }
 
 /// A connection closed without complaint is the end of the conversation, anything else a failure.
-fn read_end<R>(node: NodeId, cause: ReadError) -> Result<Option<R>, NetworkError> {
+pub(crate) fn read_end<R>(node: NodeId, cause: ReadError) -> Result<Option<R>, NetworkError> {
     match cause {
         ReadError::ConnectionLost(ConnectionError::ApplicationClosed(close)) if close.reason.is_empty() => {
             Ok(None)
@@ -173,7 +173,7 @@ fn read_end<R>(node: NodeId, cause: ReadError) -> Result<Option<R>, NetworkError
     }
 }
 
-fn write_error(node: NodeId, cause: WriteError) -> NetworkError {
+pub(crate) fn write_error(node: NodeId, cause: WriteError) -> NetworkError {
     let cause = match cause {
         WriteError::ConnectionLost(cause) => cause.to_string(),
         other => other.to_string(),

@@ -5,7 +5,10 @@ use std::num::NonZero;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use iroh::endpoint::{BindError, Connection, Incoming, IncomingAddr, QuicTransportConfig, VarInt, presets};
+use iroh::endpoint::{
+    BindError, Connection, Incoming, IncomingAddr, QuicTransportConfig, RecvStream, SendStream, VarInt,
+    presets,
+};
 use iroh::{EndpointAddr, PublicKey, RelayUrl, SecretKey};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -18,6 +21,7 @@ use zoo_protocol::{FromOrchestrator, Link, NodeId, NodeKey, Peer, ToOrchestrator
 use crate::blobs::{BlobClient, BlobServer};
 use crate::callers::Callers;
 use crate::control::{ControlConnection, ControlStream};
+use crate::frames::{Frames, FramesConnection};
 use crate::greeting::{Call, Greeting, Handshake};
 use crate::limits::{
     CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX, CONNECTIONS_MAX_EACH, CONTROL_BACKLOG_MAX,
@@ -28,6 +32,7 @@ use crate::{FetchError, NetworkError, Relay, Ticket, meeting, swarm};
 
 const CONTROL_ALPN: &[u8] = b"zoo/control";
 pub(crate) const BLOBS_ALPN: &[u8] = b"zoo/blobs/3";
+const FRAMES_ALPN: &[u8] = b"zoo/frames";
 
 /// With what an [`Endpoint`] is bound.
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +98,7 @@ struct Services {
     blobs: Arc<BlobServer>,
     peers: Arc<BlobClient>,
     control: Mutex<Option<mpsc::Sender<ControlConnection>>>,
+    frames: Mutex<Option<mpsc::Sender<FramesConnection>>>,
     callers: Callers,
 }
 
@@ -104,7 +110,7 @@ impl Endpoint {
         let builder = meeting::tell(iroh::Endpoint::builder(presets::Minimal), relay.as_ref())?;
         let iroh = builder
             .secret_key(SecretKey::from_bytes(&options.key.seed()))
-            .alpns(vec![CONTROL_ALPN.to_vec(), BLOBS_ALPN.to_vec()])
+            .alpns(vec![CONTROL_ALPN.to_vec(), BLOBS_ALPN.to_vec(), FRAMES_ALPN.to_vec()])
             .clear_address_lookup()
             .transport_config(transport_config())
             .clear_ip_transports()
@@ -123,7 +129,8 @@ impl Endpoint {
             relay.map(|relay| Ok::<_, NetworkError>((meeting::url_of(&relay)?, relay))).transpose()?;
         let iroh = Dialer { iroh, relay };
         let peers = Arc::new(BlobClient::new(iroh.clone(), id, blobs.clone(), traffic.clone()));
-        let services = Arc::new(Services { blobs, peers, control: Mutex::default(), callers });
+        let services =
+            Arc::new(Services { blobs, peers, control: Mutex::default(), frames: Mutex::default(), callers });
         let accepting = tokio::spawn(accept_all(iroh.iroh.clone(), services.clone()));
         Ok(Self { inner: Arc::new(Inner { iroh, id, services, traffic, accepting }) })
     }
@@ -225,6 +232,29 @@ impl Endpoint {
         Ok(ControlStream::new(peer.node, connection, streams))
     }
 
+    /// Accepts conversations of frames from now on; they wait in the returned queue, of bounded length, until taken. A second call takes
+    /// over from the first.
+    pub fn frames_connections(&self) -> mpsc::Receiver<FramesConnection> {
+        let (sender, receiver) = mpsc::channel(CONTROL_BACKLOG_MAX);
+        *lock(&self.inner.services.frames) = Some(sender);
+        receiver
+    }
+
+    /// Opens a conversation of frames with `peer`, which learns of it with the first frame.
+    ///
+    /// # Errors
+    /// When nobody answers there.
+    pub async fn connect_frames(&self, peer: &Peer) -> Result<Frames, NetworkError> {
+        let connection = self.inner.iroh.call(peer, FRAMES_ALPN).await.map_err(|cause| {
+            NetworkError::Unreachable { node: peer.node, addresses: peer.addresses.clone(), cause }
+        })?;
+        connection.set_receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES));
+        let streams = connection.open_bi().await;
+        let streams =
+            streams.map_err(|cause| NetworkError::Lost { node: peer.node, cause: cause.to_string() })?;
+        Ok(Frames::new(peer.node, connection, streams))
+    }
+
     /// Fetches a blob from `peer`. Its announced size is compared with
     /// `max_bytes` before anything is read, and its hash with `digest` before anything is returned.
     pub async fn fetch(
@@ -267,6 +297,7 @@ impl Endpoint {
     /// Ends every connection, telling the other sides, and frees the socket.
     pub async fn close(&self) {
         lock(&self.inner.services.control).take();
+        lock(&self.inner.services.frames).take();
         self.inner.services.blobs.set_store(None);
         self.inner.iroh.iroh.close().await;
     }
@@ -369,8 +400,25 @@ async fn serve_one(
         services.blobs.clone().serve(connection).await;
         return Ok(());
     }
-    let Some(queue) = lock(&services.control).clone() else {
-        connection.close(VarInt::from_u32(1), b"this node is no orchestrator");
+    if connection.alpn() == FRAMES_ALPN {
+        let queue = lock(&services.frames).clone();
+        let frames = |connection, streams| (node, Frames::new(node, connection, streams));
+        return hand_over(connection, queue, b"this node has no such conversations", frames).await;
+    }
+    let queue = lock(&services.control).clone();
+    let control = |connection, streams| (node, ControlStream::new(node, connection, streams));
+    hand_over(connection, queue, b"this node is no orchestrator", control).await
+}
+
+/// Hands the conversation that a connection is to whoever waits for one, and stays until it ends.
+async fn hand_over<T>(
+    connection: Connection,
+    queue: Option<mpsc::Sender<T>>,
+    otherwise: &'static [u8],
+    conversation: impl FnOnce(Connection, (SendStream, RecvStream)) -> T,
+) -> Result<(), String> {
+    let Some(queue) = queue else {
+        connection.close(VarInt::from_u32(1), otherwise);
         return Ok(());
     };
     let streams = timeout(CONNECT_TIMEOUT, connection.accept_bi())
@@ -378,10 +426,7 @@ async fn serve_one(
         .map_err(|_| "no first message in time".to_string())?
         .map_err(|cause| cause.to_string())?;
     let closed = connection.weak_handle().closed();
-    queue
-        .send((node, ControlStream::new(node, connection, streams)))
-        .await
-        .map_err(|_| "closing".to_string())?;
+    queue.send(conversation(connection, streams)).await.map_err(|_| "closing".to_string())?;
     closed.await;
     Ok(())
 }

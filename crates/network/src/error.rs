@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use crate::limits::RELAYED_BLOB_BYTES_MAX;
 use zoo_content::Digest;
 use zoo_content::slice::SliceError;
-use zoo_protocol::{MAX_FRAME_BYTES, NodeId, WireError};
+use zoo_protocol::{NodeId, WireError};
 
 /// Why an endpoint or a conversation failed.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +68,7 @@ pub enum NetworkError {
         node: NodeId,
     },
     /// A message announces more bytes than any message may have; nothing of it was read.
-    #[error("message of {bytes} bytes from or to node {} is over the limit of {MAX_FRAME_BYTES}", node.short())]
+    #[error("message of {bytes} bytes from or to node {} is longer than any of its kind", node.short())]
     FrameTooLarge {
         /// The other side.
         node: NodeId,

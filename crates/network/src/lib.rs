@@ -1,6 +1,6 @@
 //! The iroh transport: endpoints, framed messages, blob exchange.
 //!
-//! One [`Endpoint`] per process. It speaks two protocols over QUIC, told apart
+//! One [`Endpoint`] per process. It speaks three protocols over QUIC, told apart
 //! by their ALPN:
 //!
 //! - `zoo/control`: one long-lived stream of length-prefixed messages between an
@@ -8,6 +8,8 @@
 //!   carries the version, so a stranger gets an answer instead of a failed handshake.
 //! - `zoo/blobs/3`: one short stream per slice of a blob, or for all small blobs that are wanted of a peer at the
 //!   moment ([`Endpoint::fetch`]). What arrives is hashed before anybody sees it.
+//!
+//! - `zoo/frames`: one long-lived stream of frames whose meaning is their users' own ([`Frames`]): a pipeline's stages talk so.
 //!
 //! Both sides are authenticated by their ed25519 keys: a [`zoo_protocol::NodeId`] on
 //! a connection is proven, not claimed.
@@ -52,6 +54,7 @@ mod control;
 mod download;
 mod endpoint;
 mod error;
+mod frames;
 mod greeting;
 pub mod limits;
 mod meeting;
@@ -68,5 +71,6 @@ pub use allowance::Allowance;
 pub use control::{ControlConnection, ControlReceiver, ControlSender, ControlStream};
 pub use endpoint::{BindOptions, Endpoint, Traffic};
 pub use error::{FetchError, FetchFailure, NetworkError};
+pub use frames::{FrameReceiver, FrameSender, Frames, FramesConnection};
 pub use relay::{RELAY_URL_BYTES_MAX, Relay, RelayUrlError};
 pub use ticket::{Ticket, TicketError};

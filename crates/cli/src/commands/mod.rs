@@ -20,6 +20,7 @@ mod leave;
 mod network;
 mod operator;
 mod pause;
+mod pipeline;
 mod plan;
 pub mod presets;
 mod relay;
@@ -90,6 +91,9 @@ pub enum Command {
     Train(Box<train::Train>),
     /// Plan which machines would host what of a network, and say why
     Plan(Box<plan::PlanCommand>),
+    /// Train a network in stages on several machines, of which none needs to hold all of it
+    #[command(subcommand)]
+    Pipeline(pipeline::PipelineCommand),
     /// Let a trained model continue a text
     Generate(generate::Generate),
     /// Talk to a trained model
@@ -133,6 +137,7 @@ impl Command {
             Command::Up(command) => command.run(),
             Command::Join(command) => command.run(),
             Command::Relay(command) => command.run(),
+            Command::Pipeline(command) => command.run(),
             Command::Submit(command) => command.run(),
             Command::Keys(command) => command.run(),
             Command::Jobs(command) => command.run(),

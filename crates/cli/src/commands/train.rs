@@ -2,7 +2,7 @@
 
 mod dry_run;
 mod event;
-mod files;
+pub mod files;
 pub mod home;
 pub mod layers;
 mod session;

@@ -1,0 +1,259 @@
+//! A node of a run: hosts the stages that it is given.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use zoo_content::{BlobStore, Digest, VerifiedBlob};
+use zoo_network::{Endpoint, FrameReceiver, FrameSender, Frames, Ticket};
+use zoo_pipeline::{Message, Outgoing, Position};
+use zoo_protocol::{NodeId, Peer};
+
+use crate::engine::{Input, Output};
+use crate::host::{self, Told};
+use crate::links::Links;
+use crate::message::{
+    Assignment, Between, FRAME_BYTES_MAX, NodeReport, StagesError, ToNode, ToRun, VERSION, encode,
+    read_between, read_to_node,
+};
+
+/// What rows may have beside their bytes, and a message between stages beside its rows, bytes.
+const MESSAGE_BYTES: usize = 512;
+/// Largest rows of a micro-batch, bytes.
+const ROWS_BYTES_MAX: usize = 1 << 30;
+
+/// How a node takes part.
+pub struct JoinOptions<'a> {
+    /// The run's.
+    pub ticket: &'a Ticket,
+    /// The node's socket and key.
+    pub endpoint: Endpoint,
+    /// Where checkpoints lie until the run has them.
+    pub store: Arc<dyn BlobStore>,
+    /// For people.
+    pub name: String,
+    /// Threads to compute with.
+    pub threads: usize,
+    /// Memory that it may take, bytes.
+    pub memory_bytes: Option<u64>,
+}
+
+/// What a node does, for whoever watches.
+#[derive(Clone, Debug)]
+pub enum NodeEvent {
+    /// The run has been reached.
+    Joined,
+    /// It hosts a stage.
+    Hosts {
+        /// Which.
+        stage: u32,
+        /// Of how many.
+        stages: u32,
+        /// Whether it goes on from a checkpoint.
+        resumes: bool,
+    },
+    /// How it is doing.
+    Report(NodeReport),
+}
+
+/// Takes part in a run until that is over.
+///
+/// # Errors
+/// When the run cannot be reached, refuses the node, or goes without a word.
+pub async fn join(options: JoinOptions<'_>, mut watch: impl FnMut(NodeEvent)) -> Result<(), StagesError> {
+    let JoinOptions { ticket, endpoint, store, name, threads, memory_bytes } = options;
+    let run = ticket.peer();
+    let (mut to_run, mut from_run) = endpoint.connect_frames(&run).await?.split();
+    let addresses = endpoint.addresses();
+    to_run.send(&encode(&ToRun::Hello { version: VERSION, name, addresses, memory_bytes })).await?;
+    endpoint.serve_blobs(store.clone());
+    watch(NodeEvent::Joined);
+    let (told, mut outputs) = mpsc::unbounded_channel();
+    let inputs = host::start(threads, told).map_err(StagesError::Refused)?;
+    let mut neighbours = endpoint.frames_connections();
+    let mut readers = JoinSet::new();
+    let mut node = Node {
+        run,
+        links: Links::new(endpoint.clone()),
+        endpoint,
+        store,
+        inputs,
+        hosts: Arc::default(),
+        latency: Duration::ZERO,
+        kept: BTreeMap::new(),
+    };
+    loop {
+        tokio::select! {
+            frame = from_run.recv(FRAME_BYTES_MAX) => {
+                let frame = frame?.ok_or(StagesError::RunGone)?;
+                let message = read_to_node(&frame).ok_or(StagesError::Malformed(node.run.node))?;
+                match message {
+                    ToNode::Over => {
+                        to_run.close().await;
+                        return Ok(());
+                    }
+                    ToNode::Refused(cause) => return Err(StagesError::Refused(cause)),
+                    message => node.told(message, &mut to_run, &mut watch).await?,
+                }
+            }
+            Some(told) = outputs.recv() => node.say(told, &mut to_run, &mut watch).await?,
+            Some((caller, frames)) = neighbours.recv() => {
+                readers.spawn(listen(caller, frames, node.inputs.clone(), node.hosts.clone()));
+            }
+        }
+    }
+}
+
+/// Where the stages are, for those who listen to their nodes.
+type Hosts = Arc<std::sync::Mutex<BTreeMap<u32, Peer>>>;
+
+struct Node {
+    run: Peer,
+    endpoint: Endpoint,
+    store: Arc<dyn BlobStore>,
+    inputs: Sender<Input>,
+    links: Links,
+    hosts: Hosts,
+    latency: Duration,
+    /// Checkpoints here, by stage and how far they are.
+    kept: BTreeMap<(u32, Position), Digest>,
+}
+
+impl Node {
+    /// An engine that is gone has failed, and said so.
+    fn input(&self, input: Input) {
+        let _ = self.inputs.send(input);
+    }
+
+    fn peer_of(&self, stage: u32) -> Option<Peer> {
+        self.hosts.lock().expect("nothing panics while it holds this lock").get(&stage).cloned()
+    }
+
+    async fn told(
+        &mut self,
+        message: ToNode,
+        to_run: &mut FrameSender,
+        watch: &mut impl FnMut(NodeEvent),
+    ) -> Result<(), StagesError> {
+        match message {
+            ToNode::Host(bytes) => {
+                let assignment = Assignment::from_bytes(&bytes).map_err(StagesError::Refused)?;
+                let stage = assignment.stage;
+                match self.fetch(&assignment).await {
+                    Ok(checkpoint) => {
+                        self.latency = Duration::from_millis(assignment.latency_ms);
+                        let stages = assignment.rules.schedule.stages;
+                        watch(NodeEvent::Hosts { stage, stages, resumes: checkpoint.is_some() });
+                        self.input(Input::Host(Box::new(assignment), checkpoint));
+                    }
+                    Err(cause) => to_run.send(&encode(&ToRun::failed(stage, cause))).await?,
+                }
+            }
+            ToNode::Where(stages) => {
+                *self.hosts.lock().expect("nothing panics while it holds this lock") =
+                    stages.into_iter().collect();
+                self.input(Input::SayStatus);
+            }
+            ToNode::Batches { from, batches } => self.input(Input::Batches { from, batches }),
+            ToNode::Kept { stage, position } => {
+                self.forget_before(stage, position)?;
+                self.input(Input::Kept { stage, position });
+            }
+            ToNode::Refused(_) | ToNode::Over => {}
+        }
+        Ok(())
+    }
+
+    async fn fetch(&self, assignment: &Assignment) -> Result<Option<Vec<u8>>, String> {
+        let Some((checkpoint, bytes)) = assignment.checkpoint else { return Ok(None) };
+        let fetched = self.endpoint.fetch(&self.run, &checkpoint, bytes).await;
+        let blob: VerifiedBlob = fetched.map_err(|cause| cause.to_string())?;
+        Ok(Some(blob.bytes().to_vec()))
+    }
+
+    /// Older checkpoints of a stage are of no use once the run has this one.
+    fn forget_before(&mut self, stage: u32, position: Position) -> Result<(), StagesError> {
+        let older: Vec<_> =
+            self.kept.range((stage, Position::default())..(stage, position)).map(|(key, _)| *key).collect();
+        for key in older {
+            if let Some(digest) = self.kept.remove(&key)
+                && !self.kept.values().any(|kept| *kept == digest)
+            {
+                self.store.remove(&digest)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn say(
+        &mut self,
+        told: Told,
+        to_run: &mut FrameSender,
+        watch: &mut impl FnMut(NodeEvent),
+    ) -> Result<(), StagesError> {
+        let message = match told {
+            Told::Report(report) => {
+                let report =
+                    NodeReport { sent_bytes: self.links.sent_bytes(), peak_kib: peak_kib(), ..report };
+                watch(NodeEvent::Report(report.clone()));
+                ToRun::Report(report)
+            }
+            Told::Output(Output::Outgoing(Outgoing { to, message })) => {
+                // A stage that is to come here is not here yet.
+                if let Some(peer) = self.peer_of(to).filter(|peer| peer.node != self.endpoint.id()) {
+                    let message = encode(&Between { to, message: message.to_bytes() });
+                    self.links.send(&peer, message, self.latency);
+                }
+                return Ok(());
+            }
+            Told::Output(Output::Lacks(from)) => ToRun::Lacks { from },
+            Told::Output(Output::Loss { micro_batch, nats, tokens }) => {
+                ToRun::Loss { micro_batch, nats_bits: nats.to_bits(), tokens }
+            }
+            Told::Output(Output::Checkpoint { stage, position, bytes }) => {
+                let store = self.store.clone();
+                let kept = tokio::task::spawn_blocking(move || {
+                    let blob = VerifiedBlob::new(bytes);
+                    store.keep(&blob).map(|()| (blob.digest(), blob.len() as u64))
+                });
+                let (checkpoint, bytes) =
+                    kept.await.map_err(|cause| StagesError::Stuck(cause.to_string()))??;
+                self.kept.insert((stage, position), checkpoint);
+                ToRun::Saved { stage, position, checkpoint, bytes }
+            }
+            Told::Output(Output::Finished { stage, vnodes }) => ToRun::Finished { stage, vnodes },
+            Told::Output(Output::Failed { stage, reason }) => ToRun::failed(stage, reason),
+        };
+        Ok(to_run.send(&encode(&message)).await?)
+    }
+}
+
+/// Takes what the node of another stage says. A message is heard only from who hosts its sender.
+async fn listen(caller: NodeId, frames: Frames, inputs: Sender<Input>, hosts: Hosts) {
+    frames.expect_much();
+    let (_sender, mut receiver): (FrameSender, FrameReceiver) = frames.split();
+    while let Ok(Some(frame)) = receiver.recv(ROWS_BYTES_MAX + MESSAGE_BYTES).await {
+        let read = read_between(&frame)
+            .and_then(|between| Some((between.to, Message::from_bytes(&between.message, ROWS_BYTES_MAX)?)));
+        let Some((to, message)) = read else { return };
+        let sender = match &message {
+            Message::Rows(rows) => rows.sender,
+            Message::Status(status) => status.sender,
+        };
+        let host =
+            hosts.lock().expect("nothing panics while it holds this lock").get(&sender).map(|it| it.node);
+        if host == Some(caller) && inputs.send(Input::Message { to, message }).is_err() {
+            return;
+        }
+    }
+}
+
+/// Most memory that this process has held, KiB; 0 where the system does not say.
+fn peak_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    peak.and_then(|peak| peak.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0)
+}
