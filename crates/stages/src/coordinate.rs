@@ -100,7 +100,7 @@ pub struct Summary {
 }
 
 enum Heard {
-    Caller(NodeId, Frames),
+    Caller(NodeId, Box<Frames>),
     Said(NodeId, u64, ToRun),
     Gone(NodeId, u64),
 }
@@ -168,7 +168,7 @@ where
     while !run.is_finished() {
         let moves_at = run.moves_at;
         let next = tokio::select! {
-            Some((node, frames)) = callers.recv() => Heard::Caller(node, frames),
+            Some((node, frames)) = callers.recv() => Heard::Caller(node, Box::new(frames)),
             Some(next) = hears.recv() => next,
             () = sleep_until(moves_at.unwrap_or_else(Instant::now)), if moves_at.is_some() => {
                 run.place_orphans(true)?;
@@ -179,7 +179,7 @@ where
             Heard::Caller(node, frames) => {
                 connections += 1;
                 if run.members.len() < NODES_MAX {
-                    run.greet(node, connections, frames, heard.clone());
+                    run.greet(node, connections, *frames, heard.clone());
                 }
             }
             Heard::Said(node, connection, message) => run.said(node, connection, message).await?,

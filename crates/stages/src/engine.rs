@@ -181,7 +181,7 @@ impl Engine {
         self.last = Some(ended);
         self.send(done.messages);
         if let Some(loss) = done.loss {
-            let (nats, tokens) = (loss.nats, loss.tokens as u64);
+            let (nats, tokens) = (loss.nats, loss.tokens);
             self.outputs.push(Output::Loss { micro_batch, nats, tokens });
         }
         if let Some(checkpoint) = done.checkpoint {

@@ -257,7 +257,7 @@ impl Run {
         let home = Home::open(folder.path())?;
         let store: Arc<dyn BlobStore> = Arc::new(FileStore::open(folder.path().join("blobs"))?);
         let key = home.key();
-        let endpoint = Endpoint::bind(BindOptions { key: &key, listen: self.listen, relay: None }).await?;
+        let endpoint = Endpoint::bind(BindOptions { key, listen: self.listen, relay: None }).await?;
         self.announce(subject, &endpoint)?;
         let steps = subject.rules.schedule.steps;
         let mut progress = Progress::start(steps, self.json);
@@ -423,7 +423,7 @@ impl Join {
         let home = Home::open(folder.path())?;
         let store: Arc<dyn BlobStore> = Arc::new(FileStore::open(folder.path().join("blobs"))?);
         let key = home.key();
-        let endpoint = Endpoint::bind(BindOptions { key: &key, listen: self.listen, relay: None }).await?;
+        let endpoint = Endpoint::bind(BindOptions { key, listen: self.listen, relay: None }).await?;
         let mut progress = Progress::start(0, self.json);
         let options = JoinOptions {
             ticket: &self.ticket,
