@@ -83,42 +83,48 @@ impl Stage {
         profile: Profile,
         stages: usize,
     ) -> Result<Vec<Self>, StageError> {
+        (0..stages).map(|stage| Self::one(definition, profile, stages, stage)).collect()
+    }
+
+    /// The stage of this number of a network cut into `stages`: no memory is taken for the others.
+    pub fn one(
+        definition: &NetworkDefinition,
+        profile: Profile,
+        stages: usize,
+        stage: usize,
+    ) -> Result<Self, StageError> {
         let Plan { mut nodes } = Plan::new(definition)?;
         if let Some(node) = nodes.iter().find(|node| node.borrows.is_some()) {
             return Err(StageError::Tied { node: node.definition.id.clone() });
         }
+        let starts = starts(&nodes, stages)?;
+        let start = *starts.get(stage).ok_or(StageError::Stages { stages: stage + 1, most: stages })?;
+        let arriving_width = start.checked_sub(1).map(|before| nodes[before].definition.kind.output_width());
+        nodes.truncate(starts.get(stage + 1).copied().unwrap_or(nodes.len()));
+        let part = nodes.split_off(start);
+        let last = &part.last().expect("a stage has VNodes").definition.kind;
+        let leaving_width = (!last.is_cost()).then(|| last.output_width());
         let mut tables = Default::default();
-        let mut cut = Vec::new();
-        // From the last, whose nodes are at the end.
-        for start in starts(&nodes, stages)?.into_iter().rev() {
-            let arriving_width =
-                start.checked_sub(1).map(|before| nodes[before].definition.kind.output_width());
-            let part = nodes.split_off(start);
-            let last = &part.last().expect("a stage has VNodes").definition.kind;
-            let leaving_width = (!last.is_cost()).then(|| last.output_width());
-            let (vnodes, edges) = part
-                .into_iter()
-                .map(|PlannedNode { definition: node, inputs, last_use, .. }| {
-                    let vnode = VNode::new(node, definition.context, profile, &mut tables);
-                    let place = |producer: usize| producer + 1 - start.max(1);
-                    let producers = inputs.into_iter().map(place).collect();
-                    (vnode, Edges { producers, last_use, borrows: None })
-                })
-                .unzip();
-            cut.push(Self {
-                context: definition.context,
-                profile,
-                vnodes,
-                edges,
-                arriving_width,
-                leaving_width,
-                network_parameters: definition.parameter_count(),
-                noise_seed: 0,
-                pool: Pool::default(),
-            });
-        }
-        cut.reverse();
-        Ok(cut)
+        let (vnodes, edges) = part
+            .into_iter()
+            .map(|PlannedNode { definition: node, inputs, last_use, .. }| {
+                let vnode = VNode::new(node, definition.context, profile, &mut tables);
+                let place = |producer: usize| producer + 1 - start.max(1);
+                let producers = inputs.into_iter().map(place).collect();
+                (vnode, Edges { producers, last_use, borrows: None })
+            })
+            .unzip();
+        Ok(Self {
+            context: definition.context,
+            profile,
+            vnodes,
+            edges,
+            arriving_width,
+            leaving_width,
+            network_parameters: definition.parameter_count(),
+            noise_seed: 0,
+            pool: Pool::default(),
+        })
     }
 
     /// Draws all parameters, to what they are in the whole network, and forgets gradients and optimiser state.

@@ -489,12 +489,9 @@ pub fn states(
     store: &dyn BlobStore,
     summary: &Summary,
 ) -> Result<Vec<(String, Vec<u8>)>, StagesError> {
-    let failed = |cause: &dyn std::fmt::Display| StagesError::Stuck(cause.to_string());
-    let cut = Stage::cut(network, rules.profile, rules.schedule.stages as usize);
     let mut states = Vec::new();
-    for ((stage, model), checkpoint) in
-        (0..).zip(cut.map_err(|cause| failed(&cause))?).zip(&summary.checkpoints)
-    {
+    for (stage, checkpoint) in (0..).zip(&summary.checkpoints) {
+        let model = one(network, rules, stage)?;
         let blob = store.get(checkpoint)?;
         let agent = StageAgent::restore(rules.settings(), stage, model, blob.bytes())?;
         states
@@ -510,15 +507,19 @@ pub fn states(
 /// When the network cannot be cut into so many stages.
 pub fn stage_bytes(network: &NetworkDefinition, rules: &Rules) -> Result<Vec<u64>, StagesError> {
     let schedule = &rules.schedule;
-    let cut = Stage::cut(network, rules.profile, schedule.stages as usize);
-    let cut = cut.map_err(|cause| StagesError::Stuck(cause.to_string()))?;
-    let bytes = |(stage, model): (u32, Stage)| {
+    let bytes = |stage: u32| {
+        let model = one(network, rules, stage)?;
         let parameters = model.vnodes().iter().flat_map(|vnode| vnode.parameters());
         let elements: u64 = parameters.map(|parameter| parameter.value.len() as u64).sum();
         let versions = (schedule.delay_steps(stage).ceil() as u64) + 1;
         let width = model.arriving_width().max(model.leaving_width()).unwrap_or(0) as u64;
         let rows = 4 * width * u64::from(schedule.micro_batch_tokens) * (schedule.ahead(stage) + 2);
-        4 * elements * (2 + 2 * (2 + versions)) + 2 * rows
+        Ok(4 * elements * (2 + 2 * (2 + versions)) + 2 * rows)
     };
-    Ok((0..).zip(cut).map(bytes).collect())
+    (0..schedule.stages).map(bytes).collect()
+}
+
+fn one(network: &NetworkDefinition, rules: &Rules, stage: u32) -> Result<Stage, StagesError> {
+    let model = Stage::one(network, rules.profile, rules.schedule.stages as usize, stage as usize);
+    model.map_err(|cause| StagesError::Stuck(cause.to_string()))
 }

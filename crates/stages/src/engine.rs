@@ -103,9 +103,8 @@ impl Engine {
     fn host(&mut self, assignment: Assignment, checkpoint: Option<Vec<u8>>) -> Result<(), String> {
         let Assignment { network, rules, stage, .. } = assignment;
         let stages = rules.schedule.stages as usize;
-        // Of the network nothing is kept but the stage.
-        let cut = Stage::cut(&network, rules.profile, stages).map_err(|cause| cause.to_string())?;
-        let mut model = cut.into_iter().nth(stage as usize).ok_or("the network has fewer stages")?;
+        let model = Stage::one(&network, rules.profile, stages, stage as usize);
+        let mut model = model.map_err(|cause| cause.to_string())?;
         let restored = match checkpoint {
             None => {
                 model.initialise(rules.seed);
