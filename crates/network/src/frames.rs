@@ -3,16 +3,15 @@
 //! A frame is the length of its bytes as u32 little-endian, then the bytes. Both sides know how long a frame may be, and the length is
 //! checked against that before memory is reserved for it.
 
-use iroh::endpoint::{Connection, RecvStream, SendStream, VarInt};
+use iroh::endpoint::{Connection, ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteError};
 use tokio::time::timeout;
 use zoo_protocol::NodeId;
 
 use crate::NetworkError;
-use crate::control::{read_end, write_error};
 use crate::limits::{CLOSE_TIMEOUT, CONNECTION_WINDOW_BYTES};
 
 const LENGTH_BYTES: usize = 4;
-const READ_BYTES: usize = 256 << 10;
+const READ_BYTES: usize = 64 << 10;
 
 /// What the side that was called accepts: who called, proven, and the conversation.
 pub type FramesConnection = (NodeId, Frames);
@@ -42,13 +41,19 @@ pub struct FrameReceiver {
     _connection: Connection,
     stream: RecvStream,
     buffer: Vec<u8>,
+    bytes: usize,
 }
 
 impl Frames {
     pub(crate) fn new(node: NodeId, connection: Connection, streams: (SendStream, RecvStream)) -> Self {
         let (send, receive) = streams;
-        let receiver =
-            FrameReceiver { node, _connection: connection.clone(), stream: receive, buffer: Vec::new() };
+        let receiver = FrameReceiver {
+            node,
+            _connection: connection.clone(),
+            stream: receive,
+            buffer: Vec::new(),
+            bytes: 0,
+        };
         Self { sender: FrameSender { node, connection, stream: send }, receiver }
     }
 
@@ -69,6 +74,10 @@ impl Frames {
 }
 
 impl FrameSender {
+    pub(crate) fn node(&self) -> NodeId {
+        self.node
+    }
+
     /// Sends one frame; waits while the other side is behind with reading.
     ///
     /// Not cancel safe: a send that is dropped half-way leaves half a frame on the stream.
@@ -79,8 +88,9 @@ impl FrameSender {
         let node = self.node;
         let bytes = frame.len() as u64;
         let length = u32::try_from(bytes).map_err(|_| NetworkError::FrameTooLarge { node, bytes })?;
-        self.stream.write_all(&length.to_le_bytes()).await.map_err(|cause| write_error(node, cause))?;
-        self.stream.write_all(frame).await.map_err(|cause| write_error(node, cause))
+        // At once, so that a short frame goes in one packet.
+        let frame = [&length.to_le_bytes(), frame].concat();
+        self.stream.write_all(&frame).await.map_err(|cause| write_error(node, cause))
     }
 
     /// Ends the conversation and the connection, after what was sent has arrived or one second has passed.
@@ -94,6 +104,15 @@ impl FrameSender {
 }
 
 impl FrameReceiver {
+    pub(crate) fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// Bytes that have arrived since this was asked the last time.
+    pub(crate) fn take_bytes(&mut self) -> usize {
+        std::mem::take(&mut self.bytes)
+    }
+
     /// The next frame, of at most `bytes_max`; `None` when the other side has ended the conversation.
     ///
     /// Cancel safe: dropping the future loses nothing.
@@ -114,11 +133,34 @@ impl FrameReceiver {
                 }
             }
             match self.stream.read_chunk(READ_BYTES).await {
-                Ok(Some(chunk)) => self.buffer.extend_from_slice(&chunk),
+                Ok(Some(chunk)) => {
+                    self.bytes += chunk.len();
+                    self.buffer.extend_from_slice(&chunk);
+                }
                 Ok(None) if self.buffer.is_empty() => return Ok(None),
                 Ok(None) => return Err(NetworkError::Truncated { node: self.node }),
                 Err(cause) => return read_end(self.node, cause),
             }
         }
     }
+}
+
+/// A connection closed without complaint is the end of the conversation, anything else a failure.
+fn read_end(node: NodeId, cause: ReadError) -> Result<Option<Vec<u8>>, NetworkError> {
+    match cause {
+        ReadError::ConnectionLost(ConnectionError::ApplicationClosed(close)) if close.reason.is_empty() => {
+            Ok(None)
+        }
+        ReadError::ConnectionLost(ConnectionError::LocallyClosed) | ReadError::ClosedStream => Ok(None),
+        ReadError::ConnectionLost(cause) => Err(NetworkError::Lost { node, cause: cause.to_string() }),
+        other => Err(NetworkError::Lost { node, cause: other.to_string() }),
+    }
+}
+
+fn write_error(node: NodeId, cause: WriteError) -> NetworkError {
+    let cause = match cause {
+        WriteError::ConnectionLost(cause) => cause.to_string(),
+        other => other.to_string(),
+    };
+    NetworkError::Lost { node, cause }
 }

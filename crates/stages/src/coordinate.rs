@@ -233,6 +233,10 @@ impl<B: Fn(u64) -> Tokens, W: FnMut(Event)> Run<'_, B, W> {
         else {
             return Ok(());
         };
+        // Who has not said who it is is told nothing.
+        if member.name.is_empty() && !matches!(message, ToRun::Hello { .. }) {
+            return Ok(());
+        }
         match message {
             ToRun::Hello { version, name, addresses, memory_bytes } => {
                 if version != VERSION {

@@ -112,6 +112,20 @@ pub struct Assignment {
     pub latency_ms: u64,
 }
 
+impl Assignment {
+    /// Most bytes that a message between two stages has: rows as wide as any that leave a VNode, and what is said of them.
+    pub(crate) fn between_bytes_max(&self) -> usize {
+        let width = self.network.nodes.iter().map(|node| node.kind.output_width()).max().unwrap_or(0);
+        let tokens = self.rules.schedule.micro_batch_tokens as usize;
+        let formats = [self.rules.activations, self.rules.gradients];
+        let rows = formats.map(|format| format.bytes(tokens, width)).into_iter().max().unwrap_or(0);
+        rows.saturating_add(MESSAGE_BYTES)
+    }
+}
+
+/// What rows may have beside their bytes, and a message between stages beside its rows, bytes.
+const MESSAGE_BYTES: usize = 512;
+
 /// The tokens of a micro-batch, and what follows each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tokens {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
 use zoo_content::{BlobStore, Digest, VerifiedBlob};
 use zoo_network::{Endpoint, FrameReceiver, FrameSender, Frames, Ticket};
 use zoo_pipeline::{Message, Outgoing, Position};
@@ -20,10 +21,10 @@ use crate::message::{
     read_between, read_to_node,
 };
 
-/// What rows may have beside their bytes, and a message between stages beside its rows, bytes.
-const MESSAGE_BYTES: usize = 512;
-/// Largest rows of a micro-batch, bytes.
-const ROWS_BYTES_MAX: usize = 1 << 30;
+/// Who calls is known to host a stage within this time, or not heard.
+const KNOWN_WITHIN: Duration = Duration::from_secs(2);
+/// It is looked at so often.
+const KNOWN_POLL: Duration = Duration::from_millis(20);
 
 /// How a node takes part.
 pub struct JoinOptions<'a> {
@@ -39,6 +40,8 @@ pub struct JoinOptions<'a> {
     pub threads: usize,
     /// Memory that it may take, bytes.
     pub memory_bytes: Option<u64>,
+    /// Most memory that its process has held so far, KiB.
+    pub peak_kib: fn() -> u64,
 }
 
 /// What a node does, for whoever watches.
@@ -64,7 +67,7 @@ pub enum NodeEvent {
 /// # Errors
 /// When the run cannot be reached, refuses the node, or goes without a word.
 pub async fn join(options: JoinOptions<'_>, mut watch: impl FnMut(NodeEvent)) -> Result<(), StagesError> {
-    let JoinOptions { ticket, endpoint, store, name, threads, memory_bytes } = options;
+    let JoinOptions { ticket, endpoint, store, name, threads, memory_bytes, peak_kib } = options;
     let run = ticket.peer();
     let (mut to_run, mut from_run) = endpoint.connect_frames(&run).await?.split();
     let addresses = endpoint.addresses();
@@ -82,6 +85,7 @@ pub async fn join(options: JoinOptions<'_>, mut watch: impl FnMut(NodeEvent)) ->
         store,
         inputs,
         hosts: Arc::default(),
+        peak_kib,
         latency: Duration::ZERO,
         kept: BTreeMap::new(),
     };
@@ -107,8 +111,14 @@ pub async fn join(options: JoinOptions<'_>, mut watch: impl FnMut(NodeEvent)) ->
     }
 }
 
-/// Where the stages are, for those who listen to their nodes.
-type Hosts = Arc<std::sync::Mutex<BTreeMap<u32, Peer>>>;
+/// Where the stages are, and how long a message between them is at most, for those who listen to their nodes.
+type Hosts = Arc<std::sync::Mutex<Known>>;
+
+#[derive(Default)]
+struct Known {
+    places: BTreeMap<u32, Peer>,
+    bytes_max: usize,
+}
 
 struct Node {
     run: Peer,
@@ -117,6 +127,7 @@ struct Node {
     inputs: Sender<Input>,
     links: Links,
     hosts: Hosts,
+    peak_kib: fn() -> u64,
     latency: Duration,
     /// Checkpoints here, by stage and how far they are.
     kept: BTreeMap<(u32, Position), Digest>,
@@ -129,7 +140,7 @@ impl Node {
     }
 
     fn peer_of(&self, stage: u32) -> Option<Peer> {
-        self.hosts.lock().expect("nothing panics while it holds this lock").get(&stage).cloned()
+        lock(&self.hosts).places.get(&stage).cloned()
     }
 
     async fn told(
@@ -145,6 +156,7 @@ impl Node {
                 match self.fetch(&assignment).await {
                     Ok(checkpoint) => {
                         self.latency = Duration::from_millis(assignment.latency_ms);
+                        lock(&self.hosts).bytes_max = assignment.between_bytes_max();
                         let stages = assignment.rules.schedule.stages;
                         watch(NodeEvent::Hosts { stage, stages, resumes: checkpoint.is_some() });
                         self.input(Input::Host(Box::new(assignment), checkpoint));
@@ -153,8 +165,7 @@ impl Node {
                 }
             }
             ToNode::Where(stages) => {
-                *self.hosts.lock().expect("nothing panics while it holds this lock") =
-                    stages.into_iter().collect();
+                lock(&self.hosts).places = stages.into_iter().collect();
                 self.input(Input::SayStatus);
             }
             ToNode::Batches { from, batches } => self.input(Input::Batches { from, batches }),
@@ -197,7 +208,7 @@ impl Node {
         let message = match told {
             Told::Report(report) => {
                 let report =
-                    NodeReport { sent_bytes: self.links.sent_bytes(), peak_kib: peak_kib(), ..report };
+                    NodeReport { sent_bytes: self.links.sent_bytes(), peak_kib: (self.peak_kib)(), ..report };
                 watch(NodeEvent::Report(report.clone()));
                 ToRun::Report(report)
             }
@@ -231,29 +242,36 @@ impl Node {
     }
 }
 
-/// Takes what the node of another stage says. A message is heard only from who hosts its sender.
+/// Takes what the node of another stage says. A message is heard only from who hosts its sender, and nobody who hosts nothing is heard at all.
 async fn listen(caller: NodeId, frames: Frames, inputs: Sender<Input>, hosts: Hosts) {
     frames.expect_much();
     let (_sender, mut receiver): (FrameSender, FrameReceiver) = frames.split();
-    while let Ok(Some(frame)) = receiver.recv(ROWS_BYTES_MAX + MESSAGE_BYTES).await {
+    // It may have been told where this node is before this node was told where it is.
+    let is_host = || lock(&hosts).places.values().any(|peer| peer.node == caller);
+    let until = Instant::now() + KNOWN_WITHIN;
+    while !is_host() {
+        if Instant::now() >= until {
+            return;
+        }
+        sleep(KNOWN_POLL).await;
+    }
+    let bytes_max = lock(&hosts).bytes_max;
+    while let Ok(Some(frame)) = receiver.recv(bytes_max).await {
         let read = read_between(&frame)
-            .and_then(|between| Some((between.to, Message::from_bytes(&between.message, ROWS_BYTES_MAX)?)));
+            .and_then(|between| Some((between.to, Message::from_bytes(&between.message, bytes_max)?)));
         let Some((to, message)) = read else { return };
         let sender = match &message {
             Message::Rows(rows) => rows.sender,
             Message::Status(status) => status.sender,
         };
-        let host =
-            hosts.lock().expect("nothing panics while it holds this lock").get(&sender).map(|it| it.node);
+        let host = lock(&hosts).places.get(&sender).map(|peer| peer.node);
         if host == Some(caller) && inputs.send(Input::Message { to, message }).is_err() {
             return;
         }
     }
 }
 
-/// Most memory that this process has held, KiB; 0 where the system does not say.
-fn peak_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    peak.and_then(|peak| peak.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0)
+/// The lock, which no panic can have poisoned.
+fn lock(hosts: &Hosts) -> std::sync::MutexGuard<'_, Known> {
+    hosts.lock().expect("nothing panics while it holds this lock")
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use zoo_content::{BlobStore, FileStore};
 use zoo_home::Home;
 use zoo_job::{Corpus, Layer, RunConfig, build};
@@ -22,6 +23,7 @@ use zoo_stages::{
 };
 use zoo_training::{Sequences, network_of};
 
+use super::bench::peak_mib;
 use super::train::{files, layers};
 use super::{definition, profile_parser};
 use crate::foreground;
@@ -253,7 +255,7 @@ impl Run {
 
     async fn serve(&self, subject: &Subject, stage_bytes: &[u64]) -> Result<()> {
         let stop = foreground::told_to_stop(false)?;
-        let folder = tempfile_folder("run")?;
+        let folder = temporary_folder()?;
         let home = Home::open(folder.path())?;
         let store: Arc<dyn BlobStore> = Arc::new(FileStore::open(folder.path().join("blobs"))?);
         let key = home.key();
@@ -419,7 +421,7 @@ impl Join {
 
     async fn serve(self) -> Result<()> {
         let stop = foreground::told_to_stop(self.exit_with_stdin)?;
-        let folder = tempfile_folder("node")?;
+        let folder = temporary_folder()?;
         let home = Home::open(folder.path())?;
         let store: Arc<dyn BlobStore> = Arc::new(FileStore::open(folder.path().join("blobs"))?);
         let key = home.key();
@@ -432,6 +434,7 @@ impl Join {
             name: self.name.clone(),
             threads: self.threads.map_or_else(available_threads, NonZeroUsize::get),
             memory_bytes: self.max_memory.map(|mib| mib << 20),
+            peak_kib: || (1024.0 * peak_mib()) as u64,
         };
         let watch = |event: NodeEvent| self.tell(&event, &mut progress);
         let outcome = tokio::select! {
@@ -470,24 +473,7 @@ impl Join {
     }
 }
 
-/// A folder for as long as the process lives: what outlives it is with others.
-fn tempfile_folder(what: &str) -> Result<TemporaryFolder> {
-    let name = format!("zoo-pipeline-{what}-{}", std::process::id());
-    let path = std::env::temp_dir().join(name);
-    std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
-    Ok(TemporaryFolder(path))
-}
-
-struct TemporaryFolder(PathBuf);
-
-impl TemporaryFolder {
-    fn path(&self) -> &std::path::Path {
-        &self.0
-    }
-}
-
-impl Drop for TemporaryFolder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+/// A folder for as long as the process lives, readable for its owner only: what outlives it is with others.
+fn temporary_folder() -> Result<TempDir> {
+    tempfile::Builder::new().prefix("zoo-pipeline-").tempdir().context("cannot make a temporary folder")
 }

@@ -12,6 +12,8 @@ mod step;
 
 use anyhow::Result;
 
+pub use measure::peak_mib;
+
 /// What can be measured.
 #[derive(clap::Subcommand)]
 pub enum Bench {
