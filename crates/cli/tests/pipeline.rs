@@ -111,12 +111,18 @@ fn what_cannot_be_is_refused_with_a_hint() {
     start(&["--set", "model.tied_embeddings=true", "--stages", "2"]).refuses("borrows its table");
     let missing = start(&["--network", "nowhere.yaml", "--stages", "2"]);
     assert!(missing.code == Some(1) && missing.stderr.contains("cannot read nowhere.yaml"), "{missing:?}");
-    let (mut run, ticket) = run(&bench, "1", &[]);
+    let (mut refused, ticket) = run(&bench, "1", &[]);
     let mut small = bench.spawn(["pipeline", "join", &ticket, "--max-memory", "1"]);
-    assert!(!run.child.wait().unwrap().success());
+    assert!(!refused.child.wait().unwrap().success());
     let said = fs::read_to_string(bench.path("run.log")).unwrap();
     assert!(said.contains("may take 1 MiB") && said.contains("hint:"), "{said}");
     assert!(!small.wait().unwrap().success(), "and the node sees that the run is gone");
+    // A run that is killed says nothing more.
+    let (mut killed, ticket) = run(&bench, "2", &[]);
+    let node = bench.spawn(["pipeline", "join", &ticket, "--json"]);
+    killed.event("joined");
+    killed.child.kill().unwrap();
+    common::Ran::from(node.wait_with_output().unwrap()).refuses("the run is gone");
     bench.zoo(["pipeline", "join", &ticket]).refuses("unreachable");
     assert_eq!(bench.zoo(["pipeline", "join", "zoo1nonsense"]).code, Some(2));
 }

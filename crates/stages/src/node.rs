@@ -92,7 +92,7 @@ pub async fn join(options: JoinOptions<'_>, mut watch: impl FnMut(NodeEvent)) ->
     loop {
         tokio::select! {
             frame = from_run.recv(FRAME_BYTES_MAX) => {
-                let frame = frame?.ok_or(StagesError::RunGone)?;
+                let frame = frame.ok().flatten().ok_or(StagesError::RunGone)?;
                 let message = read_to_node(&frame).ok_or(StagesError::Malformed(node.run.node))?;
                 match message {
                     ToNode::Over => {
@@ -100,15 +100,20 @@ pub async fn join(options: JoinOptions<'_>, mut watch: impl FnMut(NodeEvent)) ->
                         return Ok(());
                     }
                     ToNode::Refused(cause) => return Err(StagesError::Refused(cause)),
-                    message => node.told(message, &mut to_run, &mut watch).await?,
+                    message => node.told(message, &mut to_run, &mut watch).await.map_err(gone)?,
                 }
             }
-            Some(told) = outputs.recv() => node.say(told, &mut to_run, &mut watch).await?,
+            Some(told) = outputs.recv() => node.say(told, &mut to_run, &mut watch).await.map_err(gone)?,
             Some((caller, frames)) = neighbours.recv() => {
                 readers.spawn(listen(caller, frames, node.inputs.clone(), node.hosts.clone()));
             }
         }
     }
+}
+
+/// However the connection to the run ended, the run is gone.
+fn gone(error: StagesError) -> StagesError {
+    if let StagesError::Network(_) = error { StagesError::RunGone } else { error }
 }
 
 /// Where the stages are, and how long a message between them is at most, for those who listen to their nodes.

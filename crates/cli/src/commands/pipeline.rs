@@ -473,7 +473,7 @@ impl Join {
     }
 }
 
-/// A folder for as long as the process lives, readable for its owner only: what outlives it is with others.
+/// A folder for as long as the process lives, under a name that nobody guesses: what outlives it is with others.
 fn temporary_folder() -> Result<TempDir> {
     tempfile::Builder::new().prefix("zoo-pipeline-").tempdir().context("cannot make a temporary folder")
 }
