@@ -110,3 +110,135 @@ fn what_cannot_be_served_or_exported_is_refused() {
     assert!(std::fs::read(bench.path("small.gguf")).unwrap().starts_with(b"GGUF\x03\0\0\0"));
     export(&["small.gguf"]).refuses("small.gguf: there is such a file already");
 }
+
+/// Sixteen texts, each asked for by a client of its own; they are streamed.
+fn sixteen(address: &str) -> Vec<std::thread::JoinHandle<(u16, String)>> {
+    let ask_for = |number: usize| {
+        let address = address.to_owned();
+        std::thread::spawn(move || {
+            let prompt = &"a rose is a rose is a rose"[..4 + number];
+            let request = json!({ "prompt": prompt, "max_tokens": 32, "seed": number, "stream": true });
+            let (status, body) = ask(&address, "/v1/completions", &request, "");
+            (status, String::from_utf8(body).unwrap())
+        })
+    };
+    (0..16).map(ask_for).collect()
+}
+
+/// What clients got: the texts of their streams.
+fn texts(asked: Vec<std::thread::JoinHandle<(u16, String)>>) -> Vec<String> {
+    let text = |asked: std::thread::JoinHandle<(u16, String)>| {
+        let (status, body) = asked.join().unwrap();
+        assert_eq!(status, 200, "{body}");
+        assert!(body.contains("[DONE]"), "the stream came to its end: {body}");
+        let lines = body.lines().filter_map(|line| line.strip_prefix("data: "));
+        let events = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        events.filter_map(|event| Some(event["choices"][0]["text"].as_str()?.to_owned())).collect()
+    };
+    asked.into_iter().map(text).collect()
+}
+
+fn join(bench: &Bench, ticket: &str, name: &str) -> Running {
+    Running::start(bench, &["pipeline", "join", ticket, "--threads", "1", "--name", name, "--json"])
+}
+
+#[test]
+fn sixteen_streams_through_three_nodes_are_those_of_one_and_none_is_lost_when_a_node_is_killed() {
+    let bench = trained();
+    let alone = {
+        let serve = ["serve", "run", "--listen", "127.0.0.1:0", "--json", "--threads", "1"];
+        let mut server = Running::start(&bench, &serve);
+        let address = server.event("listening")["address"].as_str().unwrap().to_owned();
+        let texts = texts(sixteen(&address));
+        server.interrupt("stopped");
+        texts
+    };
+    assert!(alone.iter().all(|text| !text.is_empty()));
+
+    let through = ["serve", "run", "--listen", "127.0.0.1:0", "--json", "--network", "3"];
+    let mut server =
+        Running::start(&bench, &[&through[..], &["--latency", "20", "--patience", "60"]].concat());
+    let address = server.event("listening")["address"].as_str().unwrap().to_owned();
+    let ticket = server.event("waiting")["ticket"].as_str().unwrap().to_owned();
+    // Who asks before the nodes are there waits for them.
+    let early = sixteen(&address);
+    let mut nodes = ["ibex", "lynx", "newt"].map(|name| join(&bench, &ticket, name));
+    server.event("begun");
+    assert_eq!(texts(early), alone);
+
+    let asked = sixteen(&address);
+    // Thirty-two tokens take two and a half seconds at least: each goes four times from one process to the next.
+    std::thread::sleep(std::time::Duration::from_millis(400));
+    nodes[1].child.kill().unwrap();
+    let gone = server.event("gone");
+    assert_eq!((&gone["name"], gone["stages"].as_array().unwrap().len()), (&"lynx".into(), 1), "{gone}");
+    let _fresh = join(&bench, &ticket, "puma");
+    assert_eq!(server.event("placed")["name"], "puma");
+    assert_eq!(server.event("begun")["generation"], 2);
+    assert_eq!(texts(asked), alone);
+
+    // An answer says what it takes to repeat it, as one of a single server does.
+    let request = json!({ "prompt": "a rose", "max_tokens": 20, "seed": 3 });
+    let (status, body) = ask(&address, "/v1/completions", &request, "");
+    assert_eq!(status, 200);
+    bench.write("answer.json", &body);
+    bench.zoo(["serve", "check", "answer.json", "--model", "run/model"]).succeeds();
+    server.interrupt("stopped");
+    assert!(nodes[0].child.wait().unwrap().success(), "a node leaves when serving is over");
+}
+
+#[test]
+fn a_part_whose_node_is_not_replaced_goes_to_another_and_from_there_to_who_comes_later() {
+    let bench = trained();
+    let request = json!({ "prompt": "a rose", "max_tokens": 8, "seed": 3 });
+    let through = [
+        "serve",
+        "run",
+        "--listen",
+        "127.0.0.1:0",
+        "--json",
+        "--network",
+        "2",
+        "--stages",
+        "3",
+        "--patience",
+        "1",
+    ];
+    let mut server = Running::start(&bench, &through);
+    let address = server.event("listening")["address"].as_str().unwrap().to_owned();
+    let ticket = server.event("waiting")["ticket"].as_str().unwrap().to_owned();
+    let mut nodes = ["ibex", "lynx"].map(|name| join(&bench, &ticket, name));
+    server.event("begun");
+    let text = |body: Vec<u8>| {
+        serde_json::from_slice::<Value>(&body).unwrap()["choices"][0]["text"].as_str().unwrap().to_owned()
+    };
+    let (_, before) = ask(&address, "/v1/completions", &request, "");
+    nodes[0].child.kill().unwrap();
+    server.event("gone");
+    assert_eq!(server.event("placed")["name"], "lynx");
+    server.event("begun");
+    let (_, after) = ask(&address, "/v1/completions", &request, "");
+    let _late = join(&bench, &ticket, "puma");
+    assert_eq!(server.event("placed")["name"], "puma", "one part of three goes to who came later");
+    server.event("begun");
+    let (_, last) = ask(&address, "/v1/completions", &request, "");
+    let before = text(before);
+    assert_eq!((text(after), text(last)), (before.clone(), before));
+    server.interrupt("stopped");
+}
+
+#[test]
+fn what_cannot_be_spread_is_refused_with_a_hint() {
+    let bench = trained();
+    let serve = |more: &[&str]| bench.zoo([&["serve", "run", "--listen", "127.0.0.1:0"], more].concat());
+    serve(&["--network", "3", "--stages", "200"]).refuses("can be cut into");
+    assert_eq!(serve(&["--stages", "2"]).code, Some(2), "parts are of a network");
+    let through = ["serve", "run", "--listen", "127.0.0.1:0", "--json", "--network", "1"];
+    let mut server = Running::start_logging(&bench, &through, "serve.log");
+    let ticket = server.event("waiting")["ticket"].as_str().unwrap().to_owned();
+    let small = ["pipeline", "join", &ticket, "--threads", "1", "--max-memory", "1", "--name", "ibex"];
+    let _node = bench.spawn(small);
+    assert!(!server.child.wait().unwrap().success());
+    let said = std::fs::read_to_string(bench.path("serve.log")).unwrap();
+    assert!(said.contains("ibex may take 1 MiB") && said.contains("hint:"), "{said}");
+}

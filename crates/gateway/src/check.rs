@@ -259,7 +259,7 @@ fn each_logits(
         Ok(())
     };
     let outcome = work();
-    pool.release(&mut sequence);
+    pool.table.release(&mut sequence);
     outcome
 }
 

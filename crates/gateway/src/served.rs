@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use zoo_content::Digest;
-use zoo_model::{Decoder, Profile, Tokenizer};
+use zoo_model::{DecoderInfo, Profile, Tokenizer};
 use zoo_training::ChatTemplate;
 
 use crate::prompt::Template;
@@ -22,6 +22,8 @@ pub struct Served {
     pub profile: Profile,
     /// Most positions of a text.
     pub context: usize,
+    /// Number of token ids of the model.
+    pub vocab_size: usize,
     /// Bytes of the longest token: so many bytes of text are at least so many tokens.
     longest_token: usize,
     /// How a conversation becomes a prompt.
@@ -36,13 +38,13 @@ pub struct Served {
 pub struct TemplateError(pub String);
 
 impl Served {
-    /// Describes the model of `decoder`.
+    /// Describes a model.
     ///
     /// # Errors
     /// When the chat template does not parse.
     pub fn new(
         name: String,
-        decoder: &Decoder,
+        model: DecoderInfo,
         tokenizer: Tokenizer,
         ends: BTreeSet<u32>,
         chat: Option<ChatTemplate>,
@@ -54,9 +56,10 @@ impl Served {
             name,
             tokenizer,
             ends,
-            digest: decoder.digest(),
-            profile: decoder.profile(),
-            context: decoder.context(),
+            digest: model.digest,
+            profile: model.profile,
+            context: model.context,
+            vocab_size: model.vocab_size,
             template: Template::new(chat.as_ref())?,
             chat,
         })

@@ -2,21 +2,42 @@
 //! those of a whole forward pass.
 
 use zoo_content::Digest;
-use zoo_kernels::attention::{Cached, PAGE};
+use zoo_kernels::attention::Cached;
 use zoo_kernels::{Profile, clip};
 
 use crate::buffer::Buffer;
-use crate::component::{Cache, Pass};
-use crate::definition::NodeKind;
+use crate::decoder_stage::{DecoderStage, page_bytes};
 use crate::error::NetworkError;
-use crate::network::{Network, Outputs};
+use crate::network::Network;
 use crate::pages::{PagePool, Sequence};
 
 /// A network that will never be trained again. Its weights lie as products read them: a step of one token reads
 /// each of them once and does little else.
 pub struct Decoder {
-    network: Network,
+    stage: DecoderStage,
     digest: Digest,
+    page_bytes: usize,
+}
+
+/// What whoever asks for texts must know of a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DecoderInfo {
+    /// Digest of all parameters.
+    pub digest: Digest,
+    /// The rule of its matrix products.
+    pub profile: Profile,
+    /// Most positions of a sequence.
+    pub context: usize,
+    /// Number of token ids.
+    pub vocab_size: usize,
+}
+
+impl DecoderInfo {
+    /// Of a network, wherever its parameters are used.
+    pub fn of(network: &Network) -> Self {
+        let (profile, context, vocab_size) = (network.profile(), network.context(), network.vocab_size());
+        Self { digest: network.digest(), profile, context, vocab_size }
+    }
 }
 
 /// What one sequence adds to a pass.
@@ -52,11 +73,16 @@ impl Decoder {
     ///
     /// # Errors
     /// When a parameter is not finite; the VNode is named.
-    pub fn new(mut network: Network) -> Result<Self, NetworkError> {
+    pub fn new(network: Network) -> Result<Self, NetworkError> {
         network.check_finite()?;
-        let digest = network.digest();
-        network.prepare();
-        Ok(Self { network, digest })
+        let (digest, page_bytes) = (network.digest(), page_bytes(network.definition()));
+        Ok(Self { stage: DecoderStage::whole(network), digest, page_bytes })
+    }
+
+    /// What others must know of it.
+    pub fn info(&self) -> DecoderInfo {
+        let (profile, context, vocab_size) = (self.profile(), self.context(), self.vocab_size());
+        DecoderInfo { digest: self.digest, profile, context, vocab_size }
     }
 
     /// Digest of all parameters: that of [`Network::digest`].
@@ -66,22 +92,27 @@ impl Decoder {
 
     /// The rule of its matrix products.
     pub fn profile(&self) -> Profile {
-        self.network.profile()
+        self.stage.profile()
     }
 
     /// Most positions of a sequence.
     pub fn context(&self) -> usize {
-        self.network.context()
+        self.stage.context()
     }
 
     /// Number of token ids.
     pub fn vocab_size(&self) -> usize {
-        self.network.vocab_size()
+        self.stage.vocab_size()
     }
 
     /// Bytes of a page of [`PagePool`], which holds 16 positions.
     pub fn page_bytes(&self) -> usize {
-        self.kv_widths().sum::<usize>() * 2 * PAGE * size_of::<f32>()
+        self.page_bytes
+    }
+
+    /// It as the only stage of itself.
+    pub(crate) fn stage(&self) -> &DecoderStage {
+        &self.stage
     }
 
     /// Continues several sequences in one pass. Their logits are, bit for bit, those of [`Network::logits`] for
@@ -97,47 +128,20 @@ impl Decoder {
     pub fn decode(&self, pool: &mut PagePool, steps: &mut [Step]) -> Result<Logits<'_>, NetworkError> {
         self.check(pool, steps)?;
         for step in steps.iter_mut() {
-            pool.grow(step.sequence, step.tokens.len())?;
+            pool.table.grow(step.sequence, step.tokens.len())?;
         }
         let tokens: Vec<u32> = steps.iter().flat_map(|step| step.tokens).copied().collect();
         let positions: Vec<u32> = steps.iter().flat_map(new_positions).collect();
         let sequences: Vec<Cached> = steps.iter().map(cached).collect();
-        let network = &self.network;
-        let pass = Pass {
-            pool: &network.pool,
-            tokens: &tokens,
-            context: tokens.len(),
-            positions: Some(&positions),
-            profile: network.profile(),
-            recompute: false,
-            noise: None,
-        };
-        let mut outputs = Outputs::new(&network.edges);
-        let nodes = network.vnodes.iter().zip(&network.edges).zip(&mut pool.nodes);
-        for ((vnode, edges), pages) in nodes.take(network.cost_at()) {
-            let mut cache = Cache { sequences: &sequences, pages };
-            let output = vnode.decode(&pass, network.table(edges), outputs.inputs(edges), &mut cache);
-            outputs.push(output);
-        }
-        let values = self.logits(&outputs.input_of(network.cost_at()), steps, tokens.len());
+        let hidden = self.stage.rows(&mut pool.pages, &tokens, &positions, &sequences, &[])?;
+        let values = self.stage.logits(&hidden, &wanted(steps), tokens.len());
         for step in steps.iter_mut() {
-            pool.advance(step.sequence, step.tokens);
+            pool.table.advance(step.sequence, step.tokens);
         }
-        Ok(Logits { decoder: self, values, vocab_size: network.head_vocab_size() })
-    }
-
-    /// Width of the keys of each VNode, 0 where it is not attention.
-    pub(crate) fn kv_widths(&self) -> impl Iterator<Item = usize> + '_ {
-        self.network.vnodes().iter().map(|vnode| match vnode.definition().kind {
-            NodeKind::Attention { kv_heads, head_dim, .. } => kv_heads * head_dim,
-            NodeKind::AttentionHead { head_dim, .. } => head_dim,
-            _ => 0,
-        })
+        Ok(Logits { decoder: self, values, vocab_size: self.stage.head_vocab_size() })
     }
 
     fn check(&self, pool: &PagePool, steps: &[Step]) -> Result<(), NetworkError> {
-        let same = pool.nodes.len() == self.network.vnodes.len();
-        assert!(same, "the pages were made for another network");
         if steps.is_empty() {
             return Err(NetworkError::Empty);
         }
@@ -149,39 +153,30 @@ impl Decoder {
             if step.tokens.is_empty() {
                 return Err(NetworkError::Empty);
             }
-            self.network.check_tokens(step.tokens)?;
+            self.stage.check_tokens(step.tokens)?;
         }
         let needed = steps.iter().map(|step| step.sequence.pages_for(step.tokens.len())).sum();
-        if needed > pool.available() {
-            return Err(NetworkError::Pages { needed, available: pool.available() });
+        if needed > pool.table.available() {
+            return Err(NetworkError::Pages { needed, available: pool.table.available() });
         }
         Ok(())
     }
+}
 
-    /// The logits of the rows of `hidden` that are wanted.
-    fn logits(&self, hidden: &Buffer, steps: &[Step], rows: usize) -> Buffer {
-        let network = &self.network;
-        let width = hidden.len() / rows;
-        let mut wanted = Vec::new();
-        let mut first = 0;
-        for step in steps {
-            let end = first + step.tokens.len();
-            match step.positions {
-                Positions::None => {}
-                Positions::Last => wanted.push(end - 1),
-                Positions::All => wanted.extend(first..end),
-            }
-            first = end;
+/// The rows whose logits are wanted.
+fn wanted(steps: &[Step]) -> Vec<usize> {
+    let mut wanted = Vec::new();
+    let mut first = 0;
+    for step in steps {
+        let end = first + step.tokens.len();
+        match step.positions {
+            Positions::None => {}
+            Positions::Last => wanted.push(end - 1),
+            Positions::All => wanted.extend(first..end),
         }
-        if wanted.len() == rows {
-            return network.head().logits(&network.pool, network.borrowed_table(), hidden);
-        }
-        let mut picked = network.pool.take(wanted.len() * width);
-        for (to, row) in picked.chunks_exact_mut(width).zip(wanted) {
-            to.copy_from_slice(&hidden[row * width..][..width]);
-        }
-        network.head().logits(&network.pool, network.borrowed_table(), &picked)
+        first = end;
     }
+    wanted
 }
 
 fn new_positions(step: &Step) -> std::ops::Range<u32> {
@@ -191,7 +186,7 @@ fn new_positions(step: &Step) -> std::ops::Range<u32> {
 
 fn cached<'a>(step: &'a Step) -> Cached<'a> {
     let rows = step.tokens.len();
-    Cached { rows, positions: step.sequence.positions() + rows, pages: &step.sequence.pages }
+    Cached { rows, positions: step.sequence.positions() + rows, pages: step.sequence.pages() }
 }
 
 impl Logits<'_> {
@@ -214,6 +209,6 @@ impl Logits<'_> {
     /// If there are fewer positions.
     pub fn row(&self, at: usize) -> Result<&[f32], NetworkError> {
         let row = &self.values[at * self.vocab_size..][..self.vocab_size];
-        if clip::all_finite(row) { Ok(row) } else { Err(self.decoder.network.not_finite()) }
+        if clip::all_finite(row) { Ok(row) } else { Err(self.decoder.stage.not_finite()) }
     }
 }

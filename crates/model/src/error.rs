@@ -156,6 +156,9 @@ pub enum NetworkError {
         /// Pages that no sequence uses.
         available: usize,
     },
+    /// A pass that is none.
+    #[error("a pass cannot be computed: {0}\nhint: whoever sent it may run another version of zoo")]
+    Pass(&'static str),
     /// Nothing to decode.
     #[error("no token to continue\nhint: give a prompt of at least one token")]
     Empty,

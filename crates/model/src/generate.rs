@@ -25,12 +25,12 @@ pub fn generate(
     let recent = |text: &[u32]| text[text.len().saturating_sub((context / 2).max(1))..].to_vec();
     let mut text = prompt.to_vec();
     let mut new = if prompt.len() < context { prompt.to_vec() } else { recent(prompt) };
-    let mut sequence = pool.open(&new);
+    let mut sequence = pool.table.open(&new);
     new.drain(..sequence.positions());
     let mut write = || {
         for _ in 0..count {
             if sequence.positions() + new.len() > context {
-                pool.release(&mut sequence);
+                pool.table.release(&mut sequence);
                 new = recent(&text);
             }
             let (last, before) = new.split_last().ok_or(NetworkError::Empty)?;
@@ -52,7 +52,7 @@ pub fn generate(
         Ok(())
     };
     let outcome: Result<(), NetworkError> = write();
-    pool.release(&mut sequence);
+    pool.table.release(&mut sequence);
     outcome?;
     Ok(text.split_off(prompt.len()))
 }

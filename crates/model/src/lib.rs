@@ -25,6 +25,7 @@ mod buffer;
 mod component;
 mod config;
 mod decode;
+mod decoder_stage;
 mod definition;
 mod error;
 mod execution;
@@ -39,6 +40,7 @@ mod network;
 mod optimizer;
 mod pages;
 mod parameter;
+mod passes;
 mod plan;
 pub mod preset;
 pub mod sampling;
@@ -49,7 +51,8 @@ pub mod tokenizer;
 mod vnode;
 
 pub use config::{ConfigError, Family, ModelConfig};
-pub use decode::{Decoder, Logits, Positions, Step};
+pub use decode::{Decoder, DecoderInfo, Logits, Positions, Step};
+pub use decoder_stage::{ComingStage, DecoderStage, StageOutput, decoder_stage_bytes, page_bytes};
 pub use definition::{
     CostFunction, Function, InitialValue, MlpActivation, NetworkDefinition, NodeDefinition, NodeKind,
     NormForm, Outline, ParameterDefinition, Role, Scope, TARGETS, TOKENS,
@@ -61,8 +64,9 @@ pub use loss::LossSum;
 pub use memory::{StepMemory, VNodeMemory};
 pub use network::{Network, NetworkOptions, UpdateReport};
 pub use optimizer::{AdamWSettings, Decay, MuonSettings, NodeOptimizer, Optimizer, SgdSettings};
-pub use pages::{PagePool, Sequence};
+pub use pages::{PagePool, PageTable, Pages, Sequence};
 pub use parameter::Parameter;
+pub use passes::{DecodePass, LocalPasses, PassOutcome, PassPart, Passes, RowRequest, TokenReport, Wanted};
 pub use sampling::Sampler;
 pub use stage::{Stage, StageBatch, StageError, StageWeights};
 pub use state::{Remembered, StateError};

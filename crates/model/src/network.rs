@@ -9,7 +9,7 @@ use zoo_kernels::{Profile, clip, random};
 
 use crate::buffer::{Buffer, Pool};
 use crate::component::{Gradients, Noise, Pass};
-use crate::definition::{NetworkDefinition, NodeKind};
+use crate::definition::NetworkDefinition;
 use crate::error::{DefinitionError, NetworkError};
 use crate::execution::{Execution, Unit};
 use crate::loss::LossSum;
@@ -338,27 +338,11 @@ impl Network {
         edges.borrows.map(|embedding| &self.vnodes[embedding].parameters()[0])
     }
 
-    /// Logits of a position.
-    pub(crate) fn head_vocab_size(&self) -> usize {
-        match self.head().definition().kind {
-            NodeKind::CrossEntropy { vocab_size, .. } => vocab_size,
-            ref kind => kind.output_width(),
-        }
-    }
-
     /// Refuses parameters that are not finite.
     pub(crate) fn check_finite(&self) -> Result<(), NetworkError> {
         let parameters = self.vnodes.iter().flat_map(VNode::parameters);
         let all = parameters.into_iter().all(|parameter| clip::all_finite(&parameter.value));
         if all { Ok(()) } else { Err(self.not_finite()) }
-    }
-
-    /// Packs every weight for products: from here on the network can only be read.
-    pub(crate) fn prepare(&mut self) {
-        for (at, vnode) in self.vnodes.iter_mut().enumerate() {
-            let is_borrowed = self.edges.iter().any(|edges| edges.borrows == Some(at));
-            vnode.prepare(self.profile, is_borrowed);
-        }
     }
 }
 
@@ -381,13 +365,7 @@ impl Network {
 
     /// Ids that every table of the network has.
     pub fn vocab_size(&self) -> usize {
-        let tables = self.definition.nodes.iter().filter_map(|node| match node.kind {
-            NodeKind::Embedding { vocab_size, .. }
-            | NodeKind::CrossEntropy { vocab_size, .. }
-            | NodeKind::Cost { width: vocab_size, .. } => Some(vocab_size),
-            _ => None,
-        });
-        tables.min().expect("a plan has a cost")
+        crate::decoder_stage::vocab_size(&self.definition)
     }
 
     /// How many operators a pass is: fewer than VNodes, where several are run as one.

@@ -14,11 +14,25 @@ use zoo_kernels::attention::PAGE;
 use crate::decode::Decoder;
 use crate::error::NetworkError;
 
-/// Keys and values of all sequences that are being written, in pages.
+/// The pages of a whole network, and who uses them.
 #[derive(Debug)]
 pub struct PagePool {
+    /// Who uses which.
+    pub table: PageTable,
+    pub(crate) pages: Pages,
+}
+
+/// Keys and values of all sequences that are being written. It is told which page to write: a stage of a network has one, and the table is elsewhere.
+#[derive(Debug)]
+pub struct Pages {
     /// Of each VNode; those that are not attention have none.
     pub(crate) nodes: Vec<NodePages>,
+    count: usize,
+}
+
+/// Which sequences use which pages, and what is remembered in the others.
+#[derive(Debug)]
+pub struct PageTable {
     pages: Vec<Page>,
     /// Pages with nothing in them.
     empty: Vec<u32>,
@@ -47,7 +61,7 @@ struct Page {
     released: u64,
 }
 
-/// A sequence that is being written: which pages hold its positions. [`PagePool::release`] gives them back.
+/// A sequence that is being written: which pages hold its positions. [`PageTable::release`] gives them back.
 #[derive(Debug, Default)]
 pub struct Sequence {
     pub(crate) pages: Vec<u32>,
@@ -64,6 +78,11 @@ impl Sequence {
         self.positions
     }
 
+    /// Its pages, in order.
+    pub fn pages(&self) -> &[u32] {
+        &self.pages
+    }
+
     /// Pages that `count` more positions take.
     pub fn pages_for(&self, count: usize) -> usize {
         (self.positions + count).div_ceil(PAGE) - self.pages.len()
@@ -74,13 +93,33 @@ impl PagePool {
     /// Room for `positions` positions of sequences of `decoder`, rounded up to whole pages. The system commits
     /// memory when it is first written.
     pub fn new(decoder: &Decoder, positions: usize) -> Self {
-        let count = positions.div_ceil(PAGE);
+        let table = PageTable::new(positions);
+        let pages = decoder.stage().pages(table.pages());
+        Self { table, pages }
+    }
+}
+
+impl Pages {
+    /// `count` pages for VNodes with keys of these widths, 0 where one is not attention.
+    pub(crate) fn new(widths: impl Iterator<Item = usize>, count: usize) -> Self {
         let node = |width: usize| NodePages {
             keys: vec![0.0; count * width * PAGE],
             values: vec![0.0; count * width * PAGE],
         };
+        Self { nodes: widths.map(node).collect(), count }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+}
+
+impl PageTable {
+    /// Pages for `positions` positions, rounded up.
+    pub fn new(positions: usize) -> Self {
+        let count = positions.div_ceil(PAGE);
         Self {
-            nodes: decoder.kv_widths().map(node).collect(),
             pages: vec![Page::default(); count],
             empty: (0..count as u32).rev().collect(),
             unused: BTreeMap::new(),
@@ -153,7 +192,10 @@ impl PagePool {
     }
 
     /// Takes the pages that `count` more positions need.
-    pub(crate) fn grow(&mut self, sequence: &mut Sequence, count: usize) -> Result<(), NetworkError> {
+    ///
+    /// # Errors
+    /// When there are not so many.
+    pub fn grow(&mut self, sequence: &mut Sequence, count: usize) -> Result<(), NetworkError> {
         let needed = sequence.pages_for(count);
         if needed > self.available() {
             return Err(NetworkError::Pages { needed, available: self.available() });
@@ -167,7 +209,7 @@ impl PagePool {
     }
 
     /// Notes that the positions of `tokens` have been written, and remembers the pages that they filled.
-    pub(crate) fn advance(&mut self, sequence: &mut Sequence, tokens: &[u32]) {
+    pub fn advance(&mut self, sequence: &mut Sequence, tokens: &[u32]) {
         for &token in tokens {
             sequence.tail.push(token);
             sequence.positions += 1;

@@ -366,15 +366,15 @@ fn gradient_norm(vnode: &VNode) -> f64 {
 }
 
 /// Where the stages begin.
-fn starts(nodes: &[PlannedNode], stages: usize) -> Result<Vec<usize>, StageError> {
+pub(crate) fn starts(nodes: &[PlannedNode], stages: usize) -> Result<Vec<usize>, StageError> {
     let places = cuts(nodes);
     let most = places.len() + 1;
     if !(1..=most).contains(&stages) {
         return Err(StageError::Stages { stages, most });
     }
     let work_before: Vec<u128> =
-        nodes.iter().scan(0, |sum, node| Some(std::mem::replace(sum, *sum + work(node)))).collect();
-    let total: u128 = nodes.iter().map(work).sum();
+        nodes.iter().scan(0, |sum, node| Some(std::mem::replace(sum, *sum + work(nodes, node)))).collect();
+    let total: u128 = nodes.iter().map(|node| work(nodes, node)).sum();
     let (mut starts, mut from) = (vec![0], 0);
     for stage in 1..stages {
         let ideal = total * stage as u128;
@@ -401,10 +401,12 @@ fn cuts(nodes: &[PlannedNode]) -> Vec<usize> {
     places
 }
 
-/// Multiply-adds a token, about: every element of a weight once; a table costs none.
-fn work(node: &PlannedNode) -> u128 {
-    match node.definition.kind {
+/// Multiply-adds a token, about: every element of a weight once, also of one that is borrowed; a table costs none.
+fn work(nodes: &[PlannedNode], node: &PlannedNode) -> u128 {
+    let borrowed = node.borrows.map_or(0, |table| nodes[table].definition.parameter_count());
+    let own = match node.definition.kind {
         NodeKind::Embedding { .. } | NodeKind::PositionEmbedding { .. } => 0,
-        _ => node.definition.parameter_count() as u128,
-    }
+        _ => node.definition.parameter_count(),
+    };
+    (own + borrowed) as u128
 }

@@ -4,7 +4,8 @@ mod common;
 
 use common::CONTEXT;
 use zoo_model::{
-    Decoder, ModelConfig, Network, NetworkError, NetworkOptions, PagePool, Positions, Profile, Sequence, Step,
+    DecodePass, Decoder, DecoderStage, Likelihood, ModelConfig, Network, NetworkError, NetworkOptions,
+    PagePool, PassPart, Positions, Profile, RowRequest, Sequence, StageOutput, Step, Wanted,
 };
 
 /// Positions of a page.
@@ -115,24 +116,24 @@ fn a_shared_start_is_not_computed_again_and_changes_no_bit() {
     for case in cases(2) {
         let mut pool = PagePool::new(&case.decoder, 4 * CONTEXT);
         let text = &case.sequences[0];
-        let mut first = pool.open(text);
+        let mut first = pool.table.open(text);
         assert_eq!(first.positions(), 0);
         case.alone(&mut pool, &mut first, &text[..40]);
 
         // While the first still writes: two full pages of 40 tokens.
-        let mut second = pool.open(text);
+        let mut second = pool.table.open(text);
         assert_eq!(second.positions(), 2 * PAGE);
         let found = case.alone(&mut pool, &mut second, &text[2 * PAGE..]);
         case.check("beside", 0, 2 * PAGE, &found);
         let found = case.alone(&mut pool, &mut first, &text[40..]);
         case.check("the first goes on", 0, 40, &found);
-        let in_use = pool.pages() - pool.available();
-        pool.release(&mut first);
-        pool.release(&mut second);
-        assert!(in_use < 8 && pool.available() == pool.pages() && pool.reusable() >= 4);
+        let in_use = pool.table.pages() - pool.table.available();
+        pool.table.release(&mut first);
+        pool.table.release(&mut second);
+        assert!(in_use < 8 && pool.table.available() == pool.table.pages() && pool.table.reusable() >= 4);
 
         // After both, and all but the last page: somebody wants its last logits.
-        let mut third = pool.open(text);
+        let mut third = pool.table.open(text);
         assert_eq!(third.positions(), CONTEXT - PAGE);
         let found = case.alone(&mut pool, &mut third, &text[CONTEXT - PAGE..]);
         case.check("after", 0, CONTEXT - PAGE, &found);
@@ -140,7 +141,7 @@ fn a_shared_start_is_not_computed_again_and_changes_no_bit() {
         // Another end after the same start.
         let mut other = text[..33].to_vec();
         other.extend(&case.sequences[1][..20]);
-        let mut fourth = pool.open(&other);
+        let mut fourth = pool.table.open(&other);
         assert_eq!(fourth.positions(), 2 * PAGE);
         let found = case.alone(&mut pool, &mut fourth, &other[2 * PAGE..]);
         let mut fresh = Sequence::default();
@@ -148,7 +149,7 @@ fn a_shared_start_is_not_computed_again_and_changes_no_bit() {
         let same = found.iter().eq(&expected[2 * PAGE * case.vocab_size..]);
         assert!(same, "{}: another end", case.name);
         // The same tokens elsewhere in a text are not a start.
-        assert_eq!(pool.open(&text[PAGE..]).positions(), 0);
+        assert_eq!(pool.table.open(&text[PAGE..]).positions(), 0);
     }
 }
 
@@ -158,10 +159,10 @@ fn the_least_recently_used_page_goes_first_and_ends_go_before_starts() {
     let case = Case::new(name, &config, Profile::F32Exact, 3);
     let mut pool = PagePool::new(&case.decoder, 5 * PAGE);
     let write = |pool: &mut PagePool, text: usize, count: usize| {
-        let mut sequence = pool.open(&case.sequences[text]);
+        let mut sequence = pool.table.open(&case.sequences[text]);
         let reused = sequence.positions();
         case.alone(pool, &mut sequence, &case.sequences[text][reused..count]);
-        pool.release(&mut sequence);
+        pool.table.release(&mut sequence);
         reused
     };
     assert_eq!(write(&mut pool, 0, 3 * PAGE), 0);
@@ -169,11 +170,11 @@ fn the_least_recently_used_page_goes_first_and_ends_go_before_starts() {
     // A third text takes two pages: the last two of the oldest.
     assert_eq!(write(&mut pool, 2, 2 * PAGE), 0);
     assert_eq!(write(&mut pool, 1, 2 * PAGE + 1), 2 * PAGE);
-    let mut sequence = pool.open(&case.sequences[0]);
+    let mut sequence = pool.table.open(&case.sequences[0]);
     assert_eq!(sequence.positions(), 0, "its last page was the first to go, its first page the next");
-    pool.release(&mut sequence);
-    pool.forget();
-    assert_eq!((pool.available(), pool.reusable()), (5, 0));
+    pool.table.release(&mut sequence);
+    pool.table.forget();
+    assert_eq!((pool.table.available(), pool.table.reusable()), (5, 0));
     assert_eq!(write(&mut pool, 1, PAGE + 1), 0);
 }
 
@@ -192,7 +193,7 @@ fn a_pass_that_cannot_be_made_changes_nothing() {
             Step { sequence: &mut b, tokens: b_tokens, positions },
         ];
         let error = case.decoder.decode(&mut pool, steps).map(drop).expect_err("a refusal");
-        assert_eq!((a.positions(), b.positions(), pool.available()), (20, 0, 1));
+        assert_eq!((a.positions(), b.positions(), pool.table.available()), (20, 0, 1));
         error
     };
     assert_eq!(refused(&tokens[20..30], &tokens[..17]), NetworkError::Pages { needed: 2, available: 1 });
@@ -202,4 +203,107 @@ fn a_pass_that_cannot_be_made_changes_nothing() {
     let found = case.alone(&mut pool, &mut a, &tokens[20..40]);
     case.check("after refusals", 0, 20, &found);
     assert!(case.decoder.decode(&mut pool, &mut []).is_err());
+}
+
+/// A network cut into stages, with pages for one sequence.
+fn stages(network: &Network, count: usize) -> Vec<DecoderStage> {
+    let stage = |at: usize| {
+        let definition = network.definition();
+        let mut coming = DecoderStage::one(definition, network.profile(), count, at).expect("so many stages");
+        for id in coming.missing().to_vec() {
+            let vnode = network.vnodes().iter().find(|vnode| vnode.id() == id).expect("one of the network's");
+            coming.load(&id, &vnode.state_bytes()).expect("its own state");
+        }
+        coming.complete().expect("all of it")
+    };
+    (0..count).map(stage).collect()
+}
+
+#[test]
+fn through_any_number_of_stages_a_token_is_as_likely_as_in_training() {
+    for (name, config) in common::configs() {
+        for profile in Profile::ALL {
+            let network: Network = common::build_in(profile, &config, NetworkOptions::default());
+            let (tokens, _) = common::batch(&config, 1, 5);
+            let expected = network.logits(&tokens).expect("finite");
+            for count in 1..=4 {
+                let stages = stages(&network, count);
+                assert!(stages.iter().rev().skip(1).all(|stage| stage.leaving_width().is_some()));
+                let mut pages: Vec<_> = stages.iter().map(|stage| stage.pages(CONTEXT / PAGE + 3)).collect();
+                for (piece, first) in tokens.chunks(7).zip((0..).step_by(7)) {
+                    let end = first + piece.len();
+                    let request = |row: usize| RowRequest {
+                        row: row as u32,
+                        token: Wanted::Given(tokens[(first + row + 1) % CONTEXT]),
+                        likelihoods: Some(1),
+                    };
+                    let pass = DecodePass {
+                        tokens: piece.to_vec(),
+                        parts: vec![PassPart {
+                            rows: piece.len() as u32,
+                            first: first as u32,
+                            // Any pages, in any order.
+                            pages: (0..end.div_ceil(PAGE) as u32).map(|page| page ^ 1).collect(),
+                        }],
+                        requests: (0..piece.len()).step_by(2).map(request).collect(),
+                    };
+                    let mut rows = Vec::new();
+                    let mut reports = Vec::new();
+                    for (stage, pages) in stages.iter().zip(&mut pages) {
+                        match stage.run(pages, &pass, &rows).expect("a pass") {
+                            StageOutput::Rows(next) => rows = next,
+                            StageOutput::Reports(all) => reports = all,
+                        }
+                    }
+                    assert_eq!(reports.len(), pass.requests.len());
+                    for (report, request) in reports.iter().zip(&pass.requests) {
+                        let at = (first + request.row as usize) * config.vocab_size;
+                        let likelihood = Likelihood::new(&expected[at..][..config.vocab_size]);
+                        let report = report.as_ref().expect("finite");
+                        let log_probability = likelihood.log_probability(report.token);
+                        assert_eq!(report.log_probability, Some(log_probability), "{name} {profile} {count}");
+                        assert_eq!(report.top, likelihood.top(1));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pass_that_is_none_is_refused_and_a_stage_takes_no_other_states() {
+    let (_, config) = common::configs().into_iter().next().expect("a configuration");
+    let network: Network = common::build_in(Profile::F32Exact, &config, NetworkOptions::default());
+    let stages = stages(&network, 2);
+    let mut pages = stages[0].pages(3);
+    let part = |rows, first, pages: &[u32]| PassPart { rows, first, pages: pages.to_vec() };
+    let request = |row| RowRequest { row, token: Wanted::Given(0), likelihoods: None };
+    let good = DecodePass {
+        tokens: vec![1, 2, 3],
+        parts: vec![part(1, 16, &[2, 0]), part(2, 0, &[1])],
+        requests: vec![request(0), request(2)],
+    };
+    stages[0].run(&mut pages, &good, &[]).expect("a pass");
+    let wrong = [
+        DecodePass::default(),
+        DecodePass { tokens: vec![1, 2], ..good.clone() },
+        DecodePass { tokens: vec![1, 2, u32::MAX], ..good.clone() },
+        DecodePass { requests: vec![request(2), request(0)], ..good.clone() },
+        DecodePass { requests: vec![request(3)], ..good.clone() },
+        DecodePass { parts: vec![part(1, 16, &[2]), part(2, 0, &[1])], ..good.clone() },
+        DecodePass { parts: vec![part(1, 16, &[2, 3]), part(2, 0, &[1])], ..good.clone() },
+        DecodePass { parts: vec![part(3, u32::MAX, &[1])], ..good.clone() },
+        DecodePass { parts: vec![part(3, 0, &[1]), part(0, 0, &[])], ..good.clone() },
+    ];
+    for pass in wrong {
+        assert!(stages[0].run(&mut pages, &pass, &[]).is_err(), "{pass:?}");
+    }
+    let width = stages[0].leaving_width().expect("it is not the last");
+    let mut pages = stages[1].pages(3);
+    assert!(stages[1].run(&mut pages, &good, &vec![0.0; 3 * width - 1]).is_err());
+
+    let mut coming = DecoderStage::one(network.definition(), network.profile(), 2, 0).expect("two stages");
+    let first = coming.missing()[0].clone();
+    assert!(coming.load(&first, b"something else").is_err());
+    assert!(coming.complete().is_none());
 }

@@ -4,26 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use zoo_content::{BlobStore, Digest};
 use zoo_model::{NetworkDefinition, Stage};
-use zoo_network::{Endpoint, FrameReceiver, Frames};
+use zoo_network::Endpoint;
 use zoo_pipeline::{Position, StageAgent};
 use zoo_protocol::{NodeId, Peer};
 
+use crate::members::{Members, News};
 use crate::message::{
-    Assignment, BATCHES_MAX, CHECKPOINT_BYTES_MAX, FRAME_BYTES_MAX, NodeReport, Rules, StagesError, ToNode,
-    ToRun, Tokens, VERSION, encode, read_to_run,
+    Assignment, BATCHES_MAX, CHECKPOINT_BYTES_MAX, NodeReport, Rules, StagesError, ToNode, ToRun, Tokens,
+    encode,
 };
 use crate::placing::{contiguous, least_loaded};
-
-/// Messages that wait for a node; one that does not read them is gone.
-const WAITING_MAX: usize = 64;
-/// Who has been told that it is over leaves within this time.
-const LEAVE_MAX: Duration = Duration::from_secs(2);
-/// Nodes of one run.
-const NODES_MAX: usize = 1024;
 
 /// What is run, and with how many nodes.
 pub struct RunOptions<'a> {
@@ -99,22 +92,6 @@ pub struct Summary {
     pub reports: Vec<(String, NodeReport)>,
 }
 
-enum Heard {
-    Caller(NodeId, Box<Frames>),
-    Said(NodeId, u64, ToRun),
-    Gone(NodeId, u64),
-}
-
-struct Member {
-    /// Which of its connections.
-    connection: u64,
-    name: String,
-    peer: Peer,
-    memory_bytes: Option<u64>,
-    messages: mpsc::Sender<Vec<u8>>,
-    report: NodeReport,
-}
-
 #[derive(Default)]
 struct Place {
     host: Option<NodeId>,
@@ -126,9 +103,7 @@ struct Run<'a, B, W> {
     options: &'a RunOptions<'a>,
     batch: B,
     watch: W,
-    members: BTreeMap<NodeId, Member>,
-    /// In the order in which they came.
-    order: Vec<NodeId>,
+    members: Members,
     stages: Vec<Place>,
     begun: Option<Instant>,
     /// When stages without a node go to those who are there.
@@ -147,16 +122,13 @@ where
     B: Fn(u64) -> Tokens,
     W: FnMut(Event),
 {
-    let (heard, mut hears) = mpsc::channel(256);
-    let mut callers = options.endpoint.frames_connections();
     options.endpoint.serve_blobs(options.store.clone());
     let stages = (0..options.rules.schedule.stages).map(|_| Place::default()).collect();
     let mut run = Run {
         options,
         batch,
         watch,
-        members: BTreeMap::new(),
-        order: Vec::new(),
+        members: Members::new(&options.endpoint),
         stages,
         begun: None,
         moves_at: None,
@@ -164,106 +136,42 @@ where
         steps_told: 0,
         loss: f64::NAN,
     };
-    let mut connections = 0;
     while !run.is_finished() {
         let moves_at = run.moves_at;
-        let next = tokio::select! {
-            Some((node, frames)) = callers.recv() => Heard::Caller(node, Box::new(frames)),
-            Some(next) = hears.recv() => next,
-            () = sleep_until(moves_at.unwrap_or_else(Instant::now)), if moves_at.is_some() => {
-                run.place_orphans(true)?;
-                continue;
-            }
-        };
-        match next {
-            Heard::Caller(node, frames) => {
-                connections += 1;
-                if run.members.len() < NODES_MAX {
-                    run.greet(node, connections, *frames, heard.clone());
-                }
-            }
-            Heard::Said(node, connection, message) => run.said(node, connection, message).await?,
-            Heard::Gone(node, connection) => run.gone(node, connection)?,
+        tokio::select! {
+            news = run.members.next() => match news {
+                News::Joined(node) => run.joined(node)?,
+                News::Said(node, message) => run.said(node, message).await?,
+                News::Gone { node, name } => run.gone(node, name)?,
+            },
+            () = sleep_until(moves_at.unwrap_or_else(Instant::now)), if moves_at.is_some() => run.place_orphans(true)?,
         }
     }
     let summary = run.summary();
-    run.order.iter().for_each(|node| run.tell(*node, &ToNode::Over));
-    let end = Instant::now() + LEAVE_MAX;
-    while !run.order.is_empty() {
-        tokio::select! {
-            Some(next) = hears.recv() => {
-                if let Heard::Gone(node, _) = next {
-                    run.order.retain(|other| *other != node);
-                }
-            }
-            () = sleep_until(end) => break,
-        }
-    }
+    run.members.dismiss().await;
     Ok(summary)
 }
 
 impl<B: Fn(u64) -> Tokens, W: FnMut(Event)> Run<'_, B, W> {
-    /// Listens to whoever calls; it is a member when it has said who it is.
-    fn greet(&mut self, node: NodeId, connection: u64, frames: Frames, heard: mpsc::Sender<Heard>) {
-        let (mut sender, receiver) = frames.split();
-        let (messages, mut waiting) = mpsc::channel::<Vec<u8>>(WAITING_MAX);
-        tokio::spawn(async move {
-            while let Some(message) = waiting.recv().await {
-                if sender.send(&message).await.is_err() {
-                    return;
-                }
-            }
-            sender.close().await;
-        });
-        // Who has not said its name yet is one that says nothing else.
-        let peer = Peer { node, addresses: Vec::new() };
-        let (name, memory_bytes, report) = (String::new(), None, NodeReport::default());
-        let member = Member { connection, name, peer, memory_bytes, messages, report };
-        if let Some(before) = self.members.insert(node, member)
-            && !before.name.is_empty()
-        {
-            // The same key again: the node's next process, which hosts nothing.
-            self.forget(node, before.name);
+    fn joined(&mut self, node: NodeId) -> Result<(), StagesError> {
+        let (name, nodes) = (self.members.name(node), self.members.order().len());
+        (self.watch)(Event::Joined { node, name, nodes });
+        if self.begun.is_some() {
+            return self.place_orphans(false);
         }
-        tokio::spawn(listen(node, connection, receiver, heard));
+        if nodes < self.options.nodes {
+            return Ok(());
+        }
+        self.begun = Some(Instant::now());
+        self.place_all()
     }
 
-    async fn said(&mut self, node: NodeId, connection: u64, message: ToRun) -> Result<(), StagesError> {
-        let Some(member) = self.members.get_mut(&node).filter(|member| member.connection == connection)
-        else {
-            return Ok(());
-        };
-        // Who has not said who it is is told nothing.
-        if member.name.is_empty() && !matches!(message, ToRun::Hello { .. }) {
-            return Ok(());
-        }
+    async fn said(&mut self, node: NodeId, message: ToRun) -> Result<(), StagesError> {
         match message {
-            ToRun::Hello { version, name, addresses, memory_bytes } => {
-                if version != VERSION {
-                    let cause = format!(
-                        "the run speaks version {VERSION} of pipelines, this node {version}\nhint: use the same zoo for both"
-                    );
-                    let _ = member.messages.try_send(encode(&ToNode::Refused(cause)));
-                    self.members.remove(&node);
-                    return Ok(());
-                }
-                member.name = if name.is_empty() { node.short() } else { name };
-                (member.peer.addresses, member.memory_bytes) = (addresses, memory_bytes);
-                self.order.retain(|other| *other != node);
-                self.order.push(node);
-                let (name, nodes) = (member.name.clone(), self.order.len());
-                (self.watch)(Event::Joined { node, name, nodes });
-                if self.begun.is_none() && nodes >= self.options.nodes {
-                    self.begun = Some(Instant::now());
-                    self.place_all()?;
-                } else if self.begun.is_some() {
-                    self.place_orphans(false)?;
-                }
-            }
             ToRun::Lacks { from } => {
                 let end = self.options.rules.schedule.total().min(from.saturating_add(BATCHES_MAX));
                 let batches = (from..end).map(&self.batch).collect();
-                self.tell(node, &ToNode::Batches { from, batches });
+                self.members.tell(node, &ToNode::Batches { from, batches });
             }
             ToRun::Loss { micro_batch, nats_bits, tokens } => {
                 self.score(micro_batch, f64::from_bits(nats_bits), tokens)
@@ -271,16 +179,26 @@ impl<B: Fn(u64) -> Tokens, W: FnMut(Event)> Run<'_, B, W> {
             ToRun::Saved { stage, position, checkpoint, bytes } => {
                 self.saved(node, stage, position, checkpoint, bytes).await?
             }
-            ToRun::Report(report) => member.report = report,
+            ToRun::Report(report) => {
+                if let Some(member) = self.members.get_mut(node) {
+                    member.report = report;
+                }
+            }
             ToRun::Finished { stage, vnodes } => {
                 if let Some(place) = self.place_of(node, stage) {
                     place.vnodes = Some(vnodes);
                 }
             }
             ToRun::Failed { stage, reason } => {
-                let name = member.name.clone();
+                let name = self.members.name(node);
                 return Err(StagesError::Host { name, stage, cause: reason });
             }
+            // Of stages that write.
+            ToRun::Hello { .. }
+            | ToRun::Ready { .. }
+            | ToRun::Begun { .. }
+            | ToRun::Wrote { .. }
+            | ToRun::Missed { .. } => {}
         }
         Ok(())
     }
@@ -299,7 +217,7 @@ impl<B: Fn(u64) -> Tokens, W: FnMut(Event)> Run<'_, B, W> {
         checkpoint: Digest,
         bytes: u64,
     ) -> Result<(), StagesError> {
-        let peer = self.members.get(&node).map(|member| member.peer.clone());
+        let peer = self.members.get(node).map(|member| member.peer.clone());
         let (Some(peer), Some(_)) = (peer, self.place_of(node, stage)) else { return Ok(()) };
         let fetched = self.options.endpoint.fetch(&peer, &checkpoint, bytes.min(CHECKPOINT_BYTES_MAX)).await;
         // A node that is gone is placed again from the one before.
@@ -313,7 +231,7 @@ impl<B: Fn(u64) -> Tokens, W: FnMut(Event)> Run<'_, B, W> {
             if let Some((before, ..)) = before.filter(|(before, ..)| *before != checkpoint) {
                 self.options.store.remove(&before)?;
             }
-            self.tell(node, &ToNode::Kept { stage, position });
+            self.members.tell(node, &ToNode::Kept { stage, position });
         }
         Ok(())
     }
@@ -336,21 +254,8 @@ impl<B: Fn(u64) -> Tokens, W: FnMut(Event)> Run<'_, B, W> {
         }
     }
 
-    fn gone(&mut self, node: NodeId, connection: u64) -> Result<(), StagesError> {
-        if self.members.get(&node).is_none_or(|member| member.connection != connection) {
-            return Ok(());
-        }
-        let Some(member) = self.members.remove(&node) else { return Ok(()) };
-        if !member.name.is_empty() {
-            self.forget(node, member.name);
-            self.place_orphans(false)?;
-        }
-        Ok(())
-    }
-
     /// A node's process is gone, and what it hosted has no place.
-    fn forget(&mut self, node: NodeId, name: String) {
-        self.order.retain(|other| *other != node);
+    fn gone(&mut self, node: NodeId, name: String) -> Result<(), StagesError> {
         let mut stages = Vec::new();
         for (stage, place) in (0..).zip(&mut self.stages) {
             if place.host == Some(node) {
@@ -359,14 +264,16 @@ impl<B: Fn(u64) -> Tokens, W: FnMut(Event)> Run<'_, B, W> {
             }
         }
         (self.watch)(Event::Gone { name, stages });
+        self.place_orphans(false)
     }
 
     fn place_all(&mut self) -> Result<(), StagesError> {
-        let nodes = contiguous(self.options.rules.schedule.stages, &self.order[..self.options.nodes]);
+        let nodes =
+            contiguous(self.options.rules.schedule.stages, &self.members.order()[..self.options.nodes]);
         for (stage, node) in (0..).zip(nodes) {
             self.stages[stage as usize].host = Some(node);
         }
-        for node in self.order.clone() {
+        for node in self.members.order().to_vec() {
             self.check_memory(node)?;
         }
         (0..self.options.rules.schedule.stages).for_each(|stage| self.host(stage));
@@ -386,8 +293,8 @@ impl<B: Fn(u64) -> Tokens, W: FnMut(Event)> Run<'_, B, W> {
             return Ok(());
         }
         let is_idle = |node: &NodeId| !self.stages.iter().any(|place| place.host == Some(*node));
-        let fresh: Vec<NodeId> = self.order.iter().copied().filter(is_idle).collect();
-        let takers = if fresh.is_empty() && is_urgent { self.order.clone() } else { fresh };
+        let fresh: Vec<NodeId> = self.members.order().iter().copied().filter(is_idle).collect();
+        let takers = if fresh.is_empty() && is_urgent { self.members.order().to_vec() } else { fresh };
         if takers.is_empty() {
             let patience = Instant::now() + self.options.patience;
             self.moves_at = if is_urgent { Some(patience) } else { Some(self.moves_at.unwrap_or(patience)) };
@@ -406,7 +313,7 @@ impl<B: Fn(u64) -> Tokens, W: FnMut(Event)> Run<'_, B, W> {
     }
 
     fn check_memory(&self, node: NodeId) -> Result<(), StagesError> {
-        let Some(member) = self.members.get(&node) else { return Ok(()) };
+        let Some(member) = self.members.get(node) else { return Ok(()) };
         let Some(most) = member.memory_bytes else { return Ok(()) };
         let hosted = self.stages.iter().zip(self.options.stage_bytes);
         let takes: u64 = hosted.filter(|(place, _)| place.host == Some(node)).map(|(_, bytes)| bytes).sum();
@@ -429,26 +336,19 @@ impl<B: Fn(u64) -> Tokens, W: FnMut(Event)> Run<'_, B, W> {
         let RunOptions { network, rules, latency_ms, .. } = *self.options;
         let (network, rules) = (network.clone(), rules.clone());
         let assignment = Assignment { network, rules, stage, checkpoint, latency_ms };
-        self.tell(node, &ToNode::Host(assignment.to_bytes()));
-        let name = self.members.get(&node).map_or_else(|| node.short(), |member| member.name.clone());
+        self.members.tell(node, &ToNode::Host(assignment.to_bytes()));
+        let name = self.members.name(node);
         (self.watch)(Event::Placed { stage, name, resumes: checkpoint.is_some() });
     }
 
     /// Everybody who hosts something hears where all stages are.
     fn tell_where(&mut self) {
-        let peer = |node: NodeId| self.members.get(&node).map(|member| member.peer.clone());
+        let peer = |node: NodeId| self.members.get(node).map(|member| member.peer.clone());
         let places = (0..).zip(&self.stages);
         let stages: Vec<(u32, Peer)> =
             places.filter_map(|(stage, place)| Some((stage, peer(place.host?)?))).collect();
-        for node in self.order.clone() {
-            self.tell(node, &ToNode::Where(stages.clone()));
-        }
-    }
-
-    /// Who does not read what it is told is seen to be gone by its connection.
-    fn tell(&self, node: NodeId, message: &ToNode) {
-        if let Some(member) = self.members.get(&node) {
-            let _ = member.messages.try_send(encode(message));
+        for node in self.members.order().to_vec() {
+            self.members.tell(node, &ToNode::Where(stages.clone()));
         }
     }
 
@@ -465,22 +365,11 @@ impl<B: Fn(u64) -> Tokens, W: FnMut(Event)> Run<'_, B, W> {
             self.stages.iter().flat_map(|place| place.vnodes.clone().unwrap_or_default()).collect();
         let digest = Digest::of(&encode(&vnodes));
         let elapsed = self.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
-        let member = |node: &NodeId| self.members.get(node);
-        let reports = self.order.iter().filter_map(member);
+        let member = |node: &NodeId| self.members.get(*node);
+        let reports = self.members.order().iter().filter_map(member);
         let reports = reports.map(|member| (member.name.clone(), member.report.clone())).collect();
         Summary { vnodes, digest, checkpoints, loss: self.loss, elapsed, reports }
     }
-}
-
-/// Passes on what a node says, until it says nothing that is sound.
-async fn listen(node: NodeId, connection: u64, mut receiver: FrameReceiver, heard: mpsc::Sender<Heard>) {
-    while let Ok(Some(frame)) = receiver.recv(FRAME_BYTES_MAX).await {
-        let Some(message) = read_to_run(&frame) else { break };
-        if heard.send(Heard::Said(node, connection, message)).await.is_err() {
-            return;
-        }
-    }
-    let _ = heard.send(Heard::Gone(node, connection)).await;
 }
 
 /// What every VNode of a run came to, from the last checkpoints of its stages.

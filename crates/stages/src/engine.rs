@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use zoo_content::Digest;
-use zoo_model::Stage;
+use zoo_model::{DecoderStage, Stage};
 use zoo_pipeline::{Batch, Message, Outgoing, PipelineError, Position, StageAgent};
 
-use crate::message::{Assignment, BATCHES_MAX, NodeReport, Rules, Tokens};
+use crate::message::{Assignment, BATCHES_MAX, NodeReport, Onward, Rules, Tokens};
+use crate::writer::{Writer, Written};
 
 /// Micro-batches whose tokens are asked for before they are needed.
 const TOKENS_AHEAD: u64 = 2 * BATCHES_MAX;
@@ -24,10 +25,26 @@ pub(crate) enum Input {
     Kept { stage: u32, position: Position },
     /// It may be that others lack something: says what every stage has.
     SayStatus,
+    /// Write with this stage and so many pages.
+    Write { stage: u32, model: Box<DecoderStage>, pages: u32 },
+    /// What was written before is gone; these stages are here.
+    Begin { generation: u64, here: Vec<u32> },
+    /// A pass for a stage that writes.
+    Pass(Onward),
 }
 
 /// What comes of it.
 pub(crate) enum Output {
+    /// Of a pass.
+    Written(Written),
+    /// A stage can be written with.
+    Ready {
+        stage: u32,
+    },
+    /// A generation has begun here.
+    Begun {
+        generation: u64,
+    },
     /// For a stage that is not here.
     Outgoing(Outgoing),
     /// Tokens are lacking from here on.
@@ -65,6 +82,7 @@ pub(crate) struct Engine {
     begun: Option<Instant>,
     last: Option<Instant>,
     outputs: Vec<Output>,
+    writer: Writer,
 }
 
 impl Engine {
@@ -97,6 +115,15 @@ impl Engine {
                 self.send(said);
                 self.ask_for_tokens();
             }
+            Input::Write { stage, model, pages } => {
+                self.writer.host(stage, *model, pages);
+                self.outputs.push(Output::Ready { stage });
+            }
+            Input::Begin { generation, here } => {
+                self.writer.begin(generation, |stage| here.contains(&stage));
+                self.outputs.push(Output::Begun { generation });
+            }
+            Input::Pass(onward) => self.writer.receive(onward),
         }
     }
 
@@ -144,6 +171,12 @@ impl Engine {
 
     /// Does one pass of a stage that is ready; whether there was one. Which of several goes first shows in no bit.
     pub(crate) fn work(&mut self) -> bool {
+        let begun = Instant::now();
+        if let Some(written) = self.writer.work() {
+            self.worked(begun);
+            self.outputs.push(Output::Written(written));
+            return true;
+        }
         let ready = self.stages.iter().find_map(|(stage, agent)| {
             let micro_batch = agent.ready()?.micro_batch();
             self.has_tokens(agent, micro_batch).then_some((*stage, micro_batch))
@@ -168,16 +201,13 @@ impl Engine {
             }
         };
         let begun = Instant::now();
-        self.begun.get_or_insert(begun);
         let learning_rate = rules.learning_rate(micro_batch);
         let done = agent.work(Batch { inputs, targets, learning_rate })?;
         let is_finished = agent.is_finished();
         let leaf = |vnode: &zoo_model::VNode| (vnode.id().to_owned(), vnode.digest());
         let vnodes: Vec<_> =
             if is_finished { agent.model().vnodes().iter().map(leaf).collect() } else { vec![] };
-        let ended = Instant::now();
-        self.busy += ended - begun;
-        self.last = Some(ended);
+        self.worked(begun);
         self.send(done.messages);
         if let Some(loss) = done.loss {
             let (nats, tokens) = (loss.nats, loss.tokens);
@@ -193,6 +223,14 @@ impl Engine {
         }
         self.ask_for_tokens();
         Ok(())
+    }
+
+    /// Notes how long a pass took that is over now.
+    fn worked(&mut self, begun: Instant) {
+        let ended = Instant::now();
+        self.begun.get_or_insert(begun);
+        self.busy += ended - begun;
+        self.last = Some(ended);
     }
 
     /// Whether a stage reads tokens: the first and the last do.
@@ -230,6 +268,7 @@ impl Engine {
             positions: self.stages.iter().map(|(stage, agent)| (*stage, agent.position())).collect(),
             busy_us: micros(self.busy),
             span_us: span.map_or(0, micros),
+            passes: self.writer.passes(),
             ..NodeReport::default()
         }
     }

@@ -20,12 +20,17 @@ mod coordinate;
 mod engine;
 mod host;
 mod links;
+mod members;
 mod message;
 mod node;
 mod placing;
+mod writer;
+mod writing;
 
 pub use coordinate::{Event, RunOptions, Summary, coordinate, stage_bytes, states};
 pub use message::{
-    Assignment, NodeReport, Rules, StagesError, ToNode, ToRun, Tokens, read_to_node, read_to_run,
+    Assignment, NodeReport, Rules, StagesError, ToNode, ToRun, Tokens, WritingAssignment, read_to_node,
+    read_to_run,
 };
 pub use node::{JoinOptions, NodeEvent, join};
+pub use writing::{RemotePasses, Requests, WritingEvent, WritingOptions, remote_passes, write};

@@ -5,19 +5,23 @@ use std::net::SocketAddr;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
-use zoo_model::{NetworkDefinition, Optimizer, Profile};
+use zoo_model::{DecodePass, NetworkDefinition, Optimizer, Profile, TokenReport};
 use zoo_network::NetworkError;
 use zoo_pipeline::{Format, PipelineError, Position, Schedule, Settings};
 use zoo_protocol::{Message as _, NodeId, Peer};
 
 /// Version of these messages; a node says it first.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Longest message between a run and a node, bytes.
 pub(crate) const FRAME_BYTES_MAX: usize = 32 << 20;
 /// Micro-batches that are sent at once.
 pub(crate) const BATCHES_MAX: u64 = 8;
 /// Largest checkpoint of a stage, bytes.
 pub(crate) const CHECKPOINT_BYTES_MAX: u64 = zoo_content::MAX_BLOB_BYTES;
+/// Rows of a pass of stages that write.
+const PASS_ROWS_MAX: usize = 1024;
+/// Positions of a page of keys and values.
+const PAGE: usize = 16;
 const NAME_BYTES_MAX: usize = 64;
 const REASON_BYTES_MAX: usize = 4096;
 const ADDRESSES_MAX: usize = 8;
@@ -123,6 +127,55 @@ impl Assignment {
     }
 }
 
+/// A stage that a node is to write with: it continues sequences, and is not trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WritingAssignment {
+    /// The network that is cut into stages.
+    pub network: NetworkDefinition,
+    /// How products are rounded.
+    pub profile: Profile,
+    /// How many stages there are.
+    pub stages: u32,
+    /// Which stage.
+    pub stage: u32,
+    /// Pages of keys and values.
+    pub pages: u32,
+    /// The state of every VNode of the network: its digest, and its size in bytes.
+    pub states: Vec<(String, Digest, u64)>,
+    /// For how long every message is held before it is sent, ms: a measurement's.
+    pub latency_ms: u64,
+}
+
+impl WritingAssignment {
+    /// Most bytes that a message between two stages has.
+    pub(crate) fn between_bytes_max(&self) -> usize {
+        let width = self.network.nodes.iter().map(|node| node.kind.output_width()).max().unwrap_or(0);
+        let pages = self.network.context.div_ceil(PAGE);
+        // A row may be a sequence of its own, with a request of its own.
+        PASS_ROWS_MAX.saturating_mul(4 * width + 5 * pages + 128).saturating_add(MESSAGE_BYTES)
+    }
+
+    /// As it travels.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("plain data")
+    }
+
+    /// Reads and checks it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        let assignment: Self = serde_json::from_slice(bytes).map_err(|cause| cause.to_string())?;
+        let Self { network, stages, stage, .. } = &assignment;
+        network.check().map_err(|cause| cause.to_string())?;
+        if stage >= stages {
+            return Err(format!("there is no stage {stage} of {stages}"));
+        }
+        Ok(assignment)
+    }
+}
+
 /// What rows may have beside their bytes, and a message between stages beside its rows, bytes.
 const MESSAGE_BYTES: usize = 512;
 
@@ -148,6 +201,8 @@ pub struct NodeReport {
     pub sent_bytes: u64,
     /// Most memory that its process has held, KiB; 0 where the system does not say.
     pub peak_kib: u64,
+    /// Passes of stages that write.
+    pub passes: u64,
 }
 
 /// What a node says.
@@ -205,6 +260,30 @@ pub enum ToRun {
         /// Why.
         reason: String,
     },
+    /// It can write with a stage.
+    Ready {
+        /// Which.
+        stage: u32,
+    },
+    /// It knows where the stages of a generation are.
+    Begun {
+        /// Which generation.
+        generation: u64,
+    },
+    /// The last stage has done a pass.
+    Wrote {
+        /// Of which generation.
+        generation: u64,
+        /// Which, counted from 0 within its generation.
+        number: u64,
+        /// A report for every request, or why there are none.
+        reports: Result<Vec<Option<TokenReport>>, String>,
+    },
+    /// A pass came without the one before it.
+    Missed {
+        /// Of which generation.
+        generation: u64,
+    },
 }
 
 /// What a run says to a node.
@@ -232,13 +311,45 @@ pub enum ToNode {
     },
     /// All stages are finished, or the run was stopped.
     Over,
+    /// What to write with: a [`WritingAssignment`] as JSON.
+    Write(Vec<u8>),
+    /// From here on, what was written before is gone, and the stages are there.
+    Begin {
+        /// Counts such beginnings.
+        generation: u64,
+        /// Every stage, and who writes with it.
+        places: Vec<(u32, Peer)>,
+    },
+    /// For the first stage.
+    Pass {
+        /// Of which generation.
+        generation: u64,
+        /// Which, counted from 0 within its generation.
+        number: u64,
+        /// What to compute.
+        pass: DecodePass,
+    },
 }
 
-/// A message between stages, and the stage it is for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Between {
+/// A message between stages.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Between {
+    /// Of stages that are trained, and the stage it is for.
+    Training { to: u32, message: Vec<u8> },
+    /// Of stages that write.
+    Writing(Onward),
+}
+
+/// A pass on its way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Onward {
+    pub generation: u64,
+    pub number: u64,
+    /// The stage it is for.
     pub to: u32,
-    pub message: Vec<u8>,
+    pub pass: DecodePass,
+    /// The rows that arrive there, little-endian; none at the first stage.
+    pub rows: Vec<u8>,
 }
 
 impl ToRun {
@@ -254,24 +365,35 @@ impl ToRun {
             Self::Failed { reason, .. } => {
                 reason.len() <= REASON_BYTES_MAX && !reason.chars().any(|it| it.is_control() && it != '\n')
             }
+            Self::Wrote { reports: Err(reason), .. } => reason.len() <= REASON_BYTES_MAX,
+            Self::Wrote { reports: Ok(reports), .. } => reports.len() <= PASS_ROWS_MAX,
             Self::Lacks { .. } | Self::Loss { .. } | Self::Report(_) | Self::Finished { .. } => true,
+            Self::Ready { .. } | Self::Begun { .. } | Self::Missed { .. } => true,
         }
     }
 
     /// Why a stage cannot be hosted.
     pub(crate) fn failed(stage: u32, reason: impl ToString) -> Self {
-        let mut reason = reason.to_string().replace(|it: char| it.is_control() && it != '\n', " ");
-        reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
-        Self::Failed { stage, reason }
+        Self::Failed { stage, reason: plain(reason) }
     }
+}
+
+/// A reason that can be sent.
+pub(crate) fn plain(reason: impl ToString) -> String {
+    let mut reason = reason.to_string().replace(|it: char| it.is_control() && it != '\n', " ");
+    reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
+    reason
 }
 
 impl ToNode {
     fn is_sound(&self) -> bool {
         match self {
-            Self::Where(stages) => stages.iter().all(|(_, peer)| peer.validate().is_ok()),
+            Self::Where(stages) | Self::Begin { places: stages, .. } => {
+                stages.iter().all(|(_, peer)| peer.validate().is_ok())
+            }
             Self::Batches { batches, .. } => batches.len() as u64 <= BATCHES_MAX,
-            Self::Refused(_) | Self::Host(_) | Self::Kept { .. } | Self::Over => true,
+            Self::Pass { pass, .. } => pass.tokens.len() <= PASS_ROWS_MAX,
+            Self::Refused(_) | Self::Host(_) | Self::Kept { .. } | Self::Over | Self::Write(_) => true,
         }
     }
 }

@@ -6,9 +6,10 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep, sleep_until};
 use zoo_content::{BlobStore, Digest, VerifiedBlob};
+use zoo_model::DecoderStage;
 use zoo_network::{Endpoint, FrameReceiver, FrameSender, Frames, Ticket};
 use zoo_pipeline::{Message, Outgoing, Position};
 use zoo_protocol::{NodeId, Peer};
@@ -17,9 +18,10 @@ use crate::engine::{Input, Output};
 use crate::host::{self, Told};
 use crate::links::Links;
 use crate::message::{
-    Assignment, Between, FRAME_BYTES_MAX, NodeReport, StagesError, ToNode, ToRun, VERSION, encode,
-    read_between, read_to_node,
+    Assignment, Between, FRAME_BYTES_MAX, NodeReport, Onward, StagesError, ToNode, ToRun, VERSION,
+    WritingAssignment, encode, read_between, read_to_node,
 };
+use crate::writer::Written;
 
 /// Who calls is known to host a stage within this time, or not heard.
 const KNOWN_WITHIN: Duration = Duration::from_secs(2);
@@ -69,9 +71,10 @@ pub enum NodeEvent {
 pub async fn join(options: JoinOptions<'_>, mut watch: impl FnMut(NodeEvent)) -> Result<(), StagesError> {
     let JoinOptions { ticket, endpoint, store, name, threads, memory_bytes, peak_kib } = options;
     let run = ticket.peer();
-    let (mut to_run, mut from_run) = endpoint.connect_frames(&run).await?.split();
+    let (to_run, mut from_run) = endpoint.connect_frames(&run).await?.split();
+    let to_run = Speaker::start(to_run);
     let addresses = endpoint.addresses();
-    to_run.send(&encode(&ToRun::Hello { version: VERSION, name, addresses, memory_bytes })).await?;
+    to_run.say(&ToRun::Hello { version: VERSION, name, addresses, memory_bytes }, Duration::ZERO);
     endpoint.serve_blobs(store.clone());
     watch(NodeEvent::Joined);
     let (told, mut outputs) = mpsc::unbounded_channel();
@@ -80,6 +83,7 @@ pub async fn join(options: JoinOptions<'_>, mut watch: impl FnMut(NodeEvent)) ->
     let mut readers = JoinSet::new();
     let mut node = Node {
         run,
+        to_run,
         links: Links::new(endpoint.clone()),
         endpoint,
         store,
@@ -96,14 +100,14 @@ pub async fn join(options: JoinOptions<'_>, mut watch: impl FnMut(NodeEvent)) ->
                 let message = read_to_node(&frame).ok_or(StagesError::Malformed(node.run.node))?;
                 match message {
                     ToNode::Over => {
-                        to_run.close().await;
+                        node.to_run.end().await;
                         return Ok(());
                     }
                     ToNode::Refused(cause) => return Err(StagesError::Refused(cause)),
-                    message => node.told(message, &mut to_run, &mut watch).await.map_err(gone)?,
+                    message => node.told(message, &mut watch).await?,
                 }
             }
-            Some(told) = outputs.recv() => node.say(told, &mut to_run, &mut watch).await.map_err(gone)?,
+            Some(told) = outputs.recv() => node.say(told, &mut watch).await?,
             Some((caller, frames)) = neighbours.recv() => {
                 readers.spawn(listen(caller, frames, node.inputs.clone(), node.hosts.clone()));
             }
@@ -111,9 +115,36 @@ pub async fn join(options: JoinOptions<'_>, mut watch: impl FnMut(NodeEvent)) ->
     }
 }
 
-/// However the connection to the run ended, the run is gone.
-fn gone(error: StagesError) -> StagesError {
-    if let StagesError::Network(_) = error { StagesError::RunGone } else { error }
+/// What is said to the run, in order; a run that does not hear it is gone, which is seen where it speaks.
+struct Speaker {
+    messages: mpsc::UnboundedSender<(Instant, Vec<u8>)>,
+    task: JoinHandle<()>,
+}
+
+impl Speaker {
+    fn start(mut sender: FrameSender) -> Self {
+        let (messages, mut waiting) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
+        let task = tokio::spawn(async move {
+            while let Some((due, message)) = waiting.recv().await {
+                sleep_until(due).await;
+                if sender.send(&message).await.is_err() {
+                    return;
+                }
+            }
+            sender.close().await;
+        });
+        Self { messages, task }
+    }
+
+    fn say(&self, message: &ToRun, latency: Duration) {
+        let _ = self.messages.send((Instant::now() + latency, encode(message)));
+    }
+
+    /// Ends the conversation, when everything was said.
+    async fn end(self) {
+        drop(self.messages);
+        let _ = self.task.await;
+    }
 }
 
 /// Where the stages are, and how long a message between them is at most, for those who listen to their nodes.
@@ -127,6 +158,7 @@ struct Known {
 
 struct Node {
     run: Peer,
+    to_run: Speaker,
     endpoint: Endpoint,
     store: Arc<dyn BlobStore>,
     inputs: Sender<Input>,
@@ -148,12 +180,7 @@ impl Node {
         lock(&self.hosts).places.get(&stage).cloned()
     }
 
-    async fn told(
-        &mut self,
-        message: ToNode,
-        to_run: &mut FrameSender,
-        watch: &mut impl FnMut(NodeEvent),
-    ) -> Result<(), StagesError> {
+    async fn told(&mut self, message: ToNode, watch: &mut impl FnMut(NodeEvent)) -> Result<(), StagesError> {
         match message {
             ToNode::Host(bytes) => {
                 let assignment = Assignment::from_bytes(&bytes).map_err(StagesError::Refused)?;
@@ -166,7 +193,7 @@ impl Node {
                         watch(NodeEvent::Hosts { stage, stages, resumes: checkpoint.is_some() });
                         self.input(Input::Host(Box::new(assignment), checkpoint));
                     }
-                    Err(cause) => to_run.send(&encode(&ToRun::failed(stage, cause))).await?,
+                    Err(cause) => self.to_run.say(&ToRun::failed(stage, cause), Duration::ZERO),
                 }
             }
             ToNode::Where(stages) => {
@@ -178,9 +205,48 @@ impl Node {
                 self.forget_before(stage, position)?;
                 self.input(Input::Kept { stage, position });
             }
+            ToNode::Write(bytes) => {
+                let assignment = WritingAssignment::from_bytes(&bytes).map_err(StagesError::Refused)?;
+                let WritingAssignment { stage, stages, pages, latency_ms, .. } = assignment;
+                self.latency = Duration::from_millis(latency_ms);
+                lock(&self.hosts).bytes_max = assignment.between_bytes_max();
+                match self.fetch_stage(&assignment).await {
+                    Ok(model) => {
+                        watch(NodeEvent::Hosts { stage, stages, resumes: false });
+                        self.input(Input::Write { stage, model: Box::new(model), pages });
+                    }
+                    Err(cause) => self.to_run.say(&ToRun::failed(stage, cause), Duration::ZERO),
+                }
+            }
+            ToNode::Begin { generation, places } => {
+                let here = places.iter().filter(|(_, peer)| peer.node == self.endpoint.id());
+                let here = here.map(|(stage, _)| *stage).collect();
+                lock(&self.hosts).places = places.into_iter().collect();
+                self.input(Input::Begin { generation, here });
+            }
+            ToNode::Pass { generation, number, pass } => {
+                self.input(Input::Pass(Onward { generation, number, to: 0, pass, rows: Vec::new() }));
+            }
             ToNode::Refused(_) | ToNode::Over => {}
         }
         Ok(())
+    }
+
+    /// Fetches the parameters of a stage, VNode by VNode.
+    async fn fetch_stage(&self, assignment: &WritingAssignment) -> Result<DecoderStage, String> {
+        let WritingAssignment { network, profile, stages, stage, states, .. } = assignment;
+        let coming = DecoderStage::one(network, *profile, *stages as usize, *stage as usize);
+        let mut coming = coming.map_err(|cause| cause.to_string())?;
+        for id in coming.missing().to_vec() {
+            let state = states.iter().find(|(known, ..)| *known == id);
+            let (_, digest, bytes) = state.ok_or_else(|| format!("the run has no state of VNode {id}"))?;
+            let blob = self.endpoint.fetch(&self.run, digest, *bytes).await;
+            let blob = blob.map_err(|cause| cause.to_string())?;
+            let loaded = tokio::task::spawn_blocking(move || coming.load(&id, blob.bytes()).map(|()| coming));
+            let loaded = loaded.await.map_err(|cause| cause.to_string())?;
+            coming = loaded.map_err(|cause| cause.to_string())?;
+        }
+        coming.complete().ok_or_else(|| "a stage without all of its VNodes".to_owned())
     }
 
     async fn fetch(&self, assignment: &Assignment) -> Result<Option<Vec<u8>>, String> {
@@ -204,12 +270,7 @@ impl Node {
         Ok(())
     }
 
-    async fn say(
-        &mut self,
-        told: Told,
-        to_run: &mut FrameSender,
-        watch: &mut impl FnMut(NodeEvent),
-    ) -> Result<(), StagesError> {
+    async fn say(&mut self, told: Told, watch: &mut impl FnMut(NodeEvent)) -> Result<(), StagesError> {
         let message = match told {
             Told::Report(report) => {
                 let report =
@@ -220,11 +281,25 @@ impl Node {
             Told::Output(Output::Outgoing(Outgoing { to, message })) => {
                 // A stage that is to come here is not here yet.
                 if let Some(peer) = self.peer_of(to).filter(|peer| peer.node != self.endpoint.id()) {
-                    let message = encode(&Between { to, message: message.to_bytes() });
+                    let message = encode(&Between::Training { to, message: message.to_bytes() });
                     self.links.send(&peer, message, self.latency);
                 }
                 return Ok(());
             }
+            Told::Output(Output::Written(Written::Onward(onward))) => {
+                // One that cannot be sent is missed by the stage that gets the next.
+                if let Some(peer) = self.peer_of(onward.to) {
+                    self.links.send(&peer, encode(&Between::Writing(onward)), self.latency);
+                }
+                return Ok(());
+            }
+            Told::Output(Output::Written(Written::Done { generation, number, reports })) => {
+                self.to_run.say(&ToRun::Wrote { generation, number, reports }, self.latency);
+                return Ok(());
+            }
+            Told::Output(Output::Written(Written::Missed { generation })) => ToRun::Missed { generation },
+            Told::Output(Output::Ready { stage }) => ToRun::Ready { stage },
+            Told::Output(Output::Begun { generation }) => ToRun::Begun { generation },
             Told::Output(Output::Lacks(from)) => ToRun::Lacks { from },
             Told::Output(Output::Loss { micro_batch, nats, tokens }) => {
                 ToRun::Loss { micro_batch, nats_bits: nats.to_bits(), tokens }
@@ -243,7 +318,8 @@ impl Node {
             Told::Output(Output::Finished { stage, vnodes }) => ToRun::Finished { stage, vnodes },
             Told::Output(Output::Failed { stage, reason }) => ToRun::failed(stage, reason),
         };
-        Ok(to_run.send(&encode(&message)).await?)
+        self.to_run.say(&message, Duration::ZERO);
+        Ok(())
     }
 }
 
@@ -262,17 +338,28 @@ async fn listen(caller: NodeId, frames: Frames, inputs: Sender<Input>, hosts: Ho
     }
     let bytes_max = lock(&hosts).bytes_max;
     while let Ok(Some(frame)) = receiver.recv(bytes_max).await {
-        let read = read_between(&frame)
-            .and_then(|between| Some((between.to, Message::from_bytes(&between.message, bytes_max)?)));
-        let Some((to, message)) = read else { return };
-        let sender = match &message {
-            Message::Rows(rows) => rows.sender,
-            Message::Status(status) => status.sender,
+        let Some((sender, input)) = read_between(&frame).and_then(|between| read(between, bytes_max)) else {
+            return;
         };
         let host = lock(&hosts).places.get(&sender).map(|peer| peer.node);
-        if host == Some(caller) && inputs.send(Input::Message { to, message }).is_err() {
+        if host == Some(caller) && inputs.send(input).is_err() {
             return;
         }
+    }
+}
+
+/// The stage that a message is from, and what it tells the stages here.
+fn read(between: Between, bytes_max: usize) -> Option<(u32, Input)> {
+    match between {
+        Between::Training { to, message } => {
+            let message = Message::from_bytes(&message, bytes_max)?;
+            let sender = match &message {
+                Message::Rows(rows) => rows.sender,
+                Message::Status(status) => status.sender,
+            };
+            Some((sender, Input::Message { to, message }))
+        }
+        Between::Writing(onward) => Some((onward.to.checked_sub(1)?, Input::Pass(onward))),
     }
 }
 

@@ -132,7 +132,7 @@ enum FormatName {
     after_help = "Examples:\n  zoo pipeline join zoo1ab...\n  zoo pipeline join zoo1ab... --threads 1 --max-memory 500"
 )]
 pub struct Join {
-    /// What zoo pipeline run printed
+    /// What zoo pipeline run, or zoo serve --network, printed
     ticket: Ticket,
     /// Threads to compute with: changes the speed, never the bits. Default: all cores
     #[arg(long, value_name = "N")]
@@ -463,7 +463,11 @@ impl Join {
             NodeEvent::Report(report) => {
                 let busy = 100.0 * report.busy_us as f64 / report.span_us.max(1) as f64;
                 let done: u64 = report.positions.iter().map(|(_, at)| at.backwards).sum();
-                progress.update(0, || format!("{done} backward passes, computing {busy:.0} % of the time"));
+                let passes = match report.passes {
+                    0 => format!("{done} backward passes"),
+                    written => format!("{written} passes"),
+                };
+                progress.update(0, || format!("{passes}, computing {busy:.0} % of the time"));
                 return;
             }
         };
@@ -474,6 +478,6 @@ impl Join {
 }
 
 /// A folder for as long as the process lives, under a name that nobody guesses: what outlives it is with others.
-fn temporary_folder() -> Result<TempDir> {
+pub(super) fn temporary_folder() -> Result<TempDir> {
     tempfile::Builder::new().prefix("zoo-pipeline-").tempdir().context("cannot make a temporary folder")
 }

@@ -1,6 +1,7 @@
 //! `zoo serve`: a model behind OpenAI's API.
 
 mod check;
+mod network;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 use zoo_gateway::{Engine, EngineSettings, Served, Server, ServerSettings, limits};
-use zoo_model::Decoder;
+use zoo_model::{Decoder, DecoderInfo, Network};
 use zoo_training::ModelFolder;
 
 use crate::foreground;
@@ -34,6 +35,7 @@ const CACHE_MIB_DEFAULT: usize = 1024;
        -d '{\"prompt\": \"ROMEO:\", \"max_tokens\": 40, \"seed\": 1}' > answer.json
   zoo serve check answer.json --model runs/shakespeare
   zoo serve MODEL --listen 0.0.0.0:8080 --api-key-file key.txt
+  zoo serve MODEL --network 3       through three nodes, of which none needs room for all of it
 
 The address also has a page to talk to the model. Every program that speaks to OpenAI's API can
 speak to http://ADDR:PORT/v1 instead; docs/application.md shows how.
@@ -64,6 +66,12 @@ pub struct Serve {
     /// batch, 1024 MiB at most
     #[arg(long, value_name = "MIB")]
     cache_mib: Option<usize>,
+    /// Answer through so many nodes, each with a part of the model: whoever runs zoo pipeline join
+    /// with the ticket that is printed. One that is lost is replaced, and no text with it
+    #[arg(long, value_name = "NODES", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    network: Option<u16>,
+    #[command(flatten)]
+    nodes: network::NetworkSettings,
     /// A key that every request must carry
     #[arg(long, value_name = "KEY", env = "ZOO_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
@@ -95,20 +103,24 @@ impl Serve {
     }
 
     async fn serve(self) -> Result<()> {
-        let stop = foreground::told_to_stop(self.exit_with_stdin)?;
-        let path = self.model.as_deref().expect("required without a subcommand");
-        let api_key = self.api_key()?;
         let start = Instant::now();
-        let (decoder, served) = load(path, self.name.clone())?;
-        let positions = self.cache_positions(&decoder)?;
+        match self.network {
+            None => self.serve_here(start).await,
+            Some(nodes) => self.serve_through(nodes, start).await,
+        }
+    }
+
+    async fn serve_here(self, start: Instant) -> Result<()> {
+        let stop = foreground::told_to_stop(self.exit_with_stdin)?;
+        let api_key = self.api_key()?;
+        let (decoder, served) = load(self.path(), self.name.clone())?;
+        let positions = self.cache_positions(decoder.context(), decoder.page_bytes())?;
         let cache_bytes = positions / PAGE * decoder.page_bytes();
-        let batch_max = usize::from(self.batch);
-        let settings = EngineSettings { threads: self.threads, cache_positions: positions, batch_max };
         let served = Arc::new(served);
+        let settings = self.engine_settings(positions, self.threads);
         let (engine, thread) = Engine::start(decoder, Arc::clone(&served), settings)?;
         let has_key = api_key.is_some();
-        let settings = ServerSettings { listen: self.listen, api_key, patience: limits::PATIENCE };
-        let server = Server::start(engine.clone(), Arc::clone(&served), settings).await?;
+        let server = self.start_server(&engine, &served, api_key).await?;
         self.announce(&server, &served, start.elapsed().as_secs_f64(), cache_bytes, has_key)?;
         server.run_until(stop).await;
         self.take_leave(&engine)?;
@@ -118,6 +130,24 @@ impl Serve {
             bail!("the engine has stopped\nhint: its log says why");
         }
         Ok(())
+    }
+
+    fn path(&self) -> &Path {
+        self.model.as_deref().expect("required without a subcommand")
+    }
+
+    fn engine_settings(&self, cache_positions: usize, threads: usize) -> EngineSettings {
+        EngineSettings { threads, cache_positions, batch_max: usize::from(self.batch) }
+    }
+
+    async fn start_server(
+        &self,
+        engine: &Engine,
+        served: &Arc<Served>,
+        api_key: Option<String>,
+    ) -> Result<Server> {
+        let settings = ServerSettings { listen: self.listen, api_key, patience: limits::PATIENCE };
+        Ok(Server::start(engine.clone(), Arc::clone(served), settings).await?)
     }
 
     fn api_key(&self) -> Result<Option<String>> {
@@ -140,8 +170,8 @@ impl Serve {
     }
 
     /// Positions of the cache: at least one whole context.
-    fn cache_positions(&self, decoder: &Decoder) -> Result<usize> {
-        let (context, page) = (decoder.context().next_multiple_of(PAGE), decoder.page_bytes());
+    fn cache_positions(&self, context: usize, page: usize) -> Result<usize> {
+        let context = context.next_multiple_of(PAGE);
         let of_mib = |mib: usize| mib.saturating_mul(1 << 20) / page * PAGE;
         match self.cache_mib {
             None => Ok((context * usize::from(self.batch)).min(of_mib(CACHE_MIB_DEFAULT)).max(context)),
@@ -198,10 +228,15 @@ impl Serve {
 
 /// A model that can write, and what a server knows of it.
 fn load(path: &Path, name: Option<String>) -> Result<(Decoder, Served)> {
+    let (network, served) = read(path, name)?;
+    Ok((Decoder::new(network)?, served))
+}
+
+/// A model, and what a server knows of it.
+fn read(path: &Path, name: Option<String>) -> Result<(Network, Served)> {
     let ModelFolder { network, tokenizer, ends, chat, .. } = ModelFolder::load(path)?;
-    let decoder = Decoder::new(network)?;
     let folder = path.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
     let name = name.or(folder).unwrap_or_else(|| "model".to_owned());
-    let served = Served::new(name, &decoder, tokenizer, ends, chat)?;
-    Ok((decoder, served))
+    let served = Served::new(name, DecoderInfo::of(&network), tokenizer, ends, chat)?;
+    Ok((network, served))
 }

@@ -14,6 +14,8 @@ pub struct Counters {
     pub failed: Count,
     /// Texts that made room for others and were computed again.
     pub preempted: Count,
+    /// How often whoever computes has lost what was in its pages.
+    pub lost: Count,
     /// Passes through the network.
     pub passes: Count,
     /// Tokens of prompts that were computed.

@@ -1,4 +1,4 @@
-//! Writes many texts at once: one thread owns the weights and the cache of keys and values.
+//! Writes many texts at once: one thread decides which are continued in a pass, and has it computed here or elsewhere.
 
 mod counters;
 mod schedule;
@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::sync::mpsc;
-use zoo_model::{Decoder, PagePool, Sampler};
+use zoo_model::{Decoder, LocalPasses, PageTable, Passes, Sampler};
 
 use crate::limits::{BATCH_MAX, QUEUE_MAX};
 use crate::served::Served;
 use schedule::Schedule;
 
 pub use counters::Counters;
+pub use zoo_model::TokenReport;
 
 /// How much an engine takes on.
 #[derive(Clone, Copy, Debug)]
@@ -67,17 +68,6 @@ pub enum Event {
     },
     /// The last event: the text cannot be written.
     Failed(String),
-}
-
-/// A token, and how likely it was.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TokenReport {
-    /// The token.
-    pub token: u32,
-    /// The logarithm of its probability; none for the first token of a text, and where nobody asked.
-    pub log_probability: Option<f32>,
-    /// The most likely tokens in its place.
-    pub top: Vec<(u32, f32)>,
 }
 
 /// Why a text ended.
@@ -142,12 +132,25 @@ struct Job {
 }
 
 impl Engine {
-    /// Starts the thread that owns `decoder`.
+    /// Starts the thread that writes, with `decoder`.
     ///
     /// # Errors
     /// When the system gives no threads.
     pub fn start(
         decoder: Decoder,
+        served: Arc<Served>,
+        settings: EngineSettings,
+    ) -> Result<(Self, JoinHandle<()>), CannotStart> {
+        let pages = PageTable::new(settings.cache_positions).pages();
+        Self::over(Box::new(LocalPasses::new(decoder, pages)), served, settings)
+    }
+
+    /// Starts the thread that writes, wherever its passes are computed.
+    ///
+    /// # Errors
+    /// When the system gives no threads.
+    pub fn over(
+        passes: Box<dyn Passes>,
         served: Arc<Served>,
         settings: EngineSettings,
     ) -> Result<(Self, JoinHandle<()>), CannotStart> {
@@ -157,13 +160,13 @@ impl Engine {
             .thread_name(|at| format!("zoo-engine-{at}"))
             .build()
             .map_err(|error| refuse(error.to_string()))?;
-        let pool = PagePool::new(&decoder, settings.cache_positions);
-        let positions = pool.positions().min(decoder.context());
-        let capacity = Capacity { positions, vocab_size: decoder.vocab_size() };
-        let counters = Arc::new(Counters::new(pool.pages()));
+        let table = PageTable::new(settings.cache_positions);
+        let positions = table.positions().min(served.context);
+        let capacity = Capacity { positions, vocab_size: served.vocab_size };
+        let counters = Arc::new(Counters::new(table.pages()));
         let (queue, incoming) = mpsc::channel(QUEUE_MAX);
         let batch_max = settings.batch_max.clamp(1, BATCH_MAX);
-        let schedule = Schedule::new(decoder, served, pool, batch_max, Arc::clone(&counters), incoming);
+        let schedule = Schedule::new(passes, served, table, batch_max, Arc::clone(&counters), incoming);
         // Within the pool, so that a pass does not begin with waking a thread.
         let run = move || threads.install(|| schedule.run());
         let thread = std::thread::Builder::new().name("zoo-engine".to_owned()).spawn(run);

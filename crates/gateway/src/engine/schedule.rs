@@ -5,16 +5,17 @@
 //! * When pages run out, the youngest text gives back its own and waits at the head of the queue. What it computes
 //!   again has the same bits, so nobody notices but by the time. The oldest always goes on: a request is admitted
 //!   only if the cache could hold it alone.
+//! * Several passes may be under way, each with other texts: while the last stage of a network has one, the first has the next.
+//! * Whoever computes may lose what is in the pages. That is as if every text had made room.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use rayon::prelude::*;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::mpsc::error::TryRecvError;
-use zoo_model::{Decoder, NetworkError, PagePool, Positions, Step};
+use zoo_model::{DecodePass, PageTable, PassOutcome, PassPart, Passes, TokenReport};
 
-use super::text::{Outcome, Row, Text};
+use super::text::Text;
 use super::{Counters, Finish, Job};
 use crate::limits::QUEUE_MAX;
 use crate::served::Served;
@@ -22,11 +23,15 @@ use crate::served::Served;
 /// Tokens of a pass, about: enough that weights are read once for many of them, few enough that a pass of a large
 /// model takes a fraction of a second.
 const PASS_TOKENS: usize = 256;
+/// So many texts are never spread over several passes: weights are read once in each, and that is what a pass of few rows costs.
+const TOGETHER: usize = 16;
+
+const NOT_FINITE: &str = "what the model makes of this text is not finite\nhint: its parameters are damaged, or too large for its profile";
 
 pub(super) struct Schedule {
-    decoder: Decoder,
+    passes: Box<dyn Passes>,
     served: Arc<Served>,
-    pool: PagePool,
+    table: PageTable,
     batch_max: usize,
     counters: Arc<Counters>,
     incoming: Receiver<Job>,
@@ -34,6 +39,10 @@ pub(super) struct Schedule {
     waiting: VecDeque<Text>,
     /// Oldest first.
     running: Vec<Text>,
+    /// The numbers of the texts of each pass that is under way, oldest first.
+    under_way: VecDeque<Vec<u64>>,
+    /// Texts so far.
+    texts: u64,
 }
 
 /// What one text does in a pass.
@@ -45,28 +54,17 @@ struct Part {
     count: usize,
 }
 
-/// What a part of a pass is to be looked at for.
-struct Wanted {
-    text: usize,
-    /// Its first row of logits.
-    first_row: usize,
-    rows: Vec<Row>,
-}
-
-/// What became of a part: its outcomes, or why it cannot go on.
-type Became = (usize, Result<Vec<Outcome>, NetworkError>);
-
 impl Schedule {
     pub fn new(
-        decoder: Decoder,
+        passes: Box<dyn Passes>,
         served: Arc<Served>,
-        pool: PagePool,
+        table: PageTable,
         batch_max: usize,
         counters: Arc<Counters>,
         incoming: Receiver<Job>,
     ) -> Self {
-        let (waiting, running) = (VecDeque::new(), Vec::new());
-        Self { decoder, served, pool, batch_max, counters, incoming, waiting, running }
+        let (waiting, running, under_way) = (VecDeque::new(), Vec::new(), VecDeque::new());
+        Self { passes, served, table, batch_max, counters, incoming, waiting, running, under_way, texts: 0 }
     }
 
     /// Works until nobody can ask for anything any more.
@@ -76,8 +74,15 @@ impl Schedule {
             self.drop_abandoned();
             self.admit();
             self.publish();
-            if !self.running.is_empty() {
-                self.pass();
+            while self.under_way.len() < self.passes.under_way_max() {
+                let parts = self.plan();
+                if parts.is_empty() {
+                    break;
+                }
+                self.send_off(&parts);
+            }
+            if !self.under_way.is_empty() {
+                self.arrive();
             } else if !is_open && self.waiting.is_empty() {
                 return;
             }
@@ -90,13 +95,13 @@ impl Schedule {
         if self.running.is_empty() && self.waiting.is_empty() {
             self.publish();
             match self.incoming.blocking_recv() {
-                Some(job) => self.waiting.push_back(Text::new(job)),
+                Some(job) => self.enqueue(job),
                 None => return false,
             }
         }
         while self.waiting.len() < QUEUE_MAX {
             match self.incoming.try_recv() {
-                Ok(job) => self.waiting.push_back(Text::new(job)),
+                Ok(job) => self.enqueue(job),
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => {
                     is_open = false;
@@ -107,13 +112,19 @@ impl Schedule {
         is_open
     }
 
+    fn enqueue(&mut self, job: Job) {
+        self.texts += 1;
+        self.waiting.push_back(Text::new(self.texts, job));
+    }
+
     /// Ends the texts whose clients went away.
     fn drop_abandoned(&mut self) {
         let before = self.waiting.len() + self.running.len();
         self.waiting.retain(|text| !text.is_abandoned());
-        let gone = self.running.extract_if(.., |text| text.is_abandoned());
+        // Pages that a pass writes are nobody else's until it has.
+        let gone = self.running.extract_if(.., |text| text.under_way.is_none() && text.is_abandoned());
         for mut text in gone.collect::<Vec<_>>() {
-            self.pool.release(&mut text.sequence);
+            self.table.release(&mut text.sequence);
         }
         self.counters.cancelled.add(before - self.waiting.len() - self.running.len());
     }
@@ -128,9 +139,9 @@ impl Schedule {
                 text.end(Finish::Length);
                 continue;
             }
-            let cached = text.open(&mut self.pool);
-            if text.pages_missing() > self.pool.available() {
-                self.pool.release(&mut text.sequence);
+            let cached = text.open(&mut self.table);
+            if text.pages_missing() > self.table.available() {
+                self.table.release(&mut text.sequence);
                 self.waiting.push_front(text);
                 return;
             }
@@ -139,52 +150,18 @@ impl Schedule {
         }
     }
 
-    /// Continues texts by one pass through the network.
-    fn pass(&mut self) {
-        let parts = self.plan();
-        self.counters.passes.add(1);
-        let mut steps = Vec::with_capacity(parts.len());
-        let mut planned = Vec::with_capacity(parts.len());
-        let mut left = self.running.iter_mut().enumerate();
-        for part in &parts {
-            let (_, text) = left.find(|(at, _)| *at == part.text).expect("parts are in order");
-            if text.is_prefilling() {
-                self.counters.prompt_tokens.add(part.count);
-            }
-            let first = text.sequence.positions();
-            let (sequence, tokens, positions) = text.step(part.count);
-            planned.push((*part, first, positions));
-            steps.push(Step { sequence, tokens, positions });
-        }
-        let outcome = self.decoder.decode(&mut self.pool, &mut steps);
-        drop(steps);
-        let became: Vec<Became> = match outcome {
-            Ok(logits) => {
-                let wanted = wanted(&self.running, &planned);
-                let work = |wanted: &Wanted| {
-                    let text = &self.running[wanted.text];
-                    let rows = wanted.rows.iter().zip(wanted.first_row..);
-                    let outcomes = rows.map(|(row, at)| Ok(text.outcome(row, logits.row(at)?)));
-                    (wanted.text, outcomes.filter_map(Result::transpose).collect())
-                };
-                if wanted.len() > 1 {
-                    wanted.par_iter().map(work).collect()
-                } else {
-                    wanted.iter().map(work).collect()
-                }
-            }
-            // No part of a pass can be made when one cannot; requests were checked so that this does not happen.
-            Err(cause) => parts.iter().map(|part| (part.text, Err(cause.clone()))).collect(),
-        };
-        self.take_outcomes(became);
-    }
-
-    /// Decides what each text does, and makes room for it.
+    /// Decides what each text does that is in no pass, and makes room for it; nothing, when there is nothing to do before a pass has arrived.
     fn plan(&mut self) -> Vec<Part> {
+        let together = self.running.len().div_ceil(self.passes.under_way_max()).max(TOGETHER);
         loop {
-            let mut room = PASS_TOKENS.saturating_sub(self.running.len());
-            let mut parts = Vec::with_capacity(self.running.len());
-            for (at, text) in self.running.iter().enumerate() {
+            let is_idle = |at: &usize| self.running[*at].under_way.is_none();
+            let idle: Vec<usize> = (0..self.running.len()).filter(is_idle).collect();
+            let Some(&youngest) = idle.last() else { return Vec::new() };
+            let chosen = &idle[..idle.len().min(together)];
+            let mut room = PASS_TOKENS.saturating_sub(chosen.len());
+            let mut parts = Vec::with_capacity(chosen.len());
+            for &at in chosen {
+                let text = &self.running[at];
                 let count = if text.is_prefilling() { text.pending().min(room) } else { 1 };
                 if text.is_prefilling() {
                     room -= count;
@@ -195,29 +172,75 @@ impl Schedule {
             }
             if parts.is_empty() {
                 // The batch alone fills a pass: the oldest prompt goes on all the same.
-                parts.push(Part { text: 0, count: self.running[0].pending().min(PASS_TOKENS) });
+                let (text, pending) = (chosen[0], self.running[chosen[0]].pending());
+                parts.push(Part { text, count: pending.min(PASS_TOKENS) });
             }
-            let pages = parts
-                .iter()
-                .map(|part| self.running[part.text].sequence.pages_for(part.count))
-                .sum::<usize>();
-            if pages <= self.pool.available() || self.running.len() == 1 {
+            let pages: usize =
+                parts.iter().map(|part| self.running[part.text].sequence.pages_for(part.count)).sum();
+            if pages <= self.table.available() {
                 return parts;
             }
-            let mut youngest = self.running.pop().expect("there are two or more");
-            self.pool.release(&mut youngest.sequence);
+            if idle.len() == 1 && !self.under_way.is_empty() {
+                return Vec::new();
+            }
+            let mut youngest = self.running.remove(youngest);
+            self.table.release(&mut youngest.sequence);
             self.waiting.push_front(youngest);
             self.counters.preempted.add(1);
         }
     }
 
-    fn take_outcomes(&mut self, became: Vec<Became>) {
-        // From the last, so that places stay right when texts leave.
-        for (at, outcomes) in became.into_iter().rev() {
+    /// Hands over a pass.
+    fn send_off(&mut self, parts: &[Part]) {
+        self.counters.passes.add(1);
+        let mut pass = DecodePass::default();
+        let mut texts = Vec::with_capacity(parts.len());
+        for Part { text, count } in parts {
+            let text = &mut self.running[*text];
+            if text.is_prefilling() {
+                self.counters.prompt_tokens.add(*count);
+            }
+            let first = text.sequence.positions() as u32;
+            self.table.grow(&mut text.sequence, *count).expect("the plan has made room");
+            pass.requests.extend(text.depart(*count, pass.tokens.len()));
+            pass.tokens.extend(text.next(*count));
+            let pages = text.sequence.pages().to_vec();
+            pass.parts.push(PassPart { rows: *count as u32, first, pages });
+            texts.push(text.number());
+        }
+        self.under_way.push_back(texts);
+        self.passes.submit(pass);
+    }
+
+    /// Waits for the oldest pass, and goes by what came of it.
+    fn arrive(&mut self) {
+        let outcome = self.passes.wait();
+        if outcome == PassOutcome::Lost {
+            return self.begin_again();
+        }
+        let texts = self.under_way.pop_front().expect("a pass is under way");
+        let mut reports = match &outcome {
+            PassOutcome::Done(reports) => reports.iter(),
+            _ => [].iter(),
+        };
+        for number in texts {
+            let at = self.running.iter().position(|text| text.number() == number);
+            let at = at.expect("a text in a pass runs");
             let text = &mut self.running[at];
+            let arrived = text.under_way.take().expect("it is in this pass");
+            let reports: Vec<_> = reports.by_ref().take(arrived.requests()).collect();
+            let finite: Option<Vec<TokenReport>> = reports.iter().map(|report| (*report).clone()).collect();
+            let outcome = match (&outcome, finite) {
+                (PassOutcome::Failed(cause), _) => Err(cause.clone()),
+                (_, Some(finite)) if finite.len() == arrived.requests() => Ok(finite),
+                _ => Err(NOT_FINITE.to_owned()),
+            };
             let before = text.written();
-            let ended = match outcomes {
-                Ok(outcomes) => text.accept(outcomes, &self.served).map(Ok),
+            let ended = match outcome {
+                Ok(reports) => {
+                    text.advance(&mut self.table, arrived.count);
+                    text.accept(&arrived, reports, &self.served).map(Ok)
+                }
                 Err(cause) => Some(Err(cause)),
             };
             if text.written() > before {
@@ -226,39 +249,45 @@ impl Schedule {
                     self.counters.first_token_after(text.since().elapsed());
                 }
             }
-            let Some(ended) = ended else { continue };
-            let mut text = self.running.remove(at);
-            self.pool.release(&mut text.sequence);
-            match ended {
-                Ok(finish) => {
-                    self.counters.finished.add(1);
-                    text.end(finish);
-                }
-                Err(cause) => {
-                    tracing::warn!(%cause, "a text cannot be written");
-                    self.counters.failed.add(1);
-                    text.fail(&cause);
-                }
+            if let Some(ended) = ended {
+                self.end(at, ended);
             }
         }
+    }
+
+    fn end(&mut self, at: usize, ended: Result<Finish, String>) {
+        let mut text = self.running.remove(at);
+        self.table.release(&mut text.sequence);
+        match ended {
+            Ok(finish) => {
+                self.counters.finished.add(1);
+                text.end(finish);
+            }
+            Err(cause) => {
+                tracing::warn!(%cause, "a text cannot be written");
+                self.counters.failed.add(1);
+                text.fail(cause);
+            }
+        }
+    }
+
+    /// What was in the pages is lost: every text begins again, with what is written of it as its prompt.
+    fn begin_again(&mut self) {
+        self.counters.lost.add(1);
+        self.counters.preempted.add(self.running.len());
+        self.under_way.clear();
+        while let Some(mut text) = self.running.pop() {
+            text.under_way = None;
+            self.table.release(&mut text.sequence);
+            self.waiting.push_front(text);
+        }
+        self.table.forget();
     }
 
     fn publish(&self) {
         self.counters.running.set(self.running.len());
         self.counters.waiting.set(self.waiting.len() + self.incoming.len());
-        self.counters.pages_used.set(self.pool.pages() - self.pool.available());
-        self.counters.pages_cached.set(self.pool.reusable());
+        self.counters.pages_used.set(self.table.pages() - self.table.available());
+        self.counters.pages_cached.set(self.table.reusable());
     }
-}
-
-/// The rows of logits of each part.
-fn wanted(running: &[Text], planned: &[(Part, usize, Positions)]) -> Vec<Wanted> {
-    let mut first_row = 0;
-    let parts = planned.iter().map(|(part, first, positions)| {
-        let rows = running[part.text].rows(*first, part.count, *positions);
-        let wanted = Wanted { text: part.text, first_row, rows };
-        first_row += wanted.rows.len();
-        wanted
-    });
-    parts.collect()
 }

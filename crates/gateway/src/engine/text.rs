@@ -3,13 +3,14 @@
 use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedSender;
-use zoo_model::{Likelihood, NetworkError, PagePool, Positions, Sequence, StoppedText};
+use zoo_model::{PageTable, RowRequest, Sequence, StoppedText, TokenReport, Wanted};
 
-use super::{Event, Finish, Job, TokenReport, Work};
+use super::{Event, Finish, Job, Work};
 use crate::served::Served;
 
 /// A text, from the queue to its end. It can lose its pages at any time and go on from its tokens.
 pub(super) struct Text {
+    number: u64,
     work: Work,
     events: UnboundedSender<Event>,
     /// The prompt, and what has been written.
@@ -19,29 +20,37 @@ pub(super) struct Text {
     reported: usize,
     shown: StoppedText,
     since: Instant,
+    /// The part of it that is in a pass, if any is.
+    pub under_way: Option<UnderWay>,
 }
 
-/// What is to be done with one row of logits.
-pub(super) enum Row {
-    /// Report the token of the prompt that follows.
-    Report(u32),
-    /// Choose the token that follows.
-    Choose,
-    /// It was reported already.
-    Skip,
+/// A part of a text that a pass computes.
+pub(super) struct UnderWay {
+    /// Tokens.
+    pub count: usize,
+    /// For every request, whether it chooses a token.
+    chooses: Vec<bool>,
 }
 
-/// What came out of one row of logits.
-pub(super) struct Outcome {
-    report: TokenReport,
-    chosen: bool,
+impl UnderWay {
+    /// How many reports it waits for.
+    pub fn requests(&self) -> usize {
+        self.chooses.len()
+    }
 }
 
 impl Text {
-    pub fn new(Job { work, events }: Job) -> Self {
+    /// The text of a job; no two have one number.
+    pub fn new(number: u64, Job { work, events }: Job) -> Self {
         let (tokens, shown) = (work.prompt.clone(), StoppedText::new(work.stops.clone()));
         let since = Instant::now();
-        Self { work, events, tokens, sequence: Sequence::default(), reported: 0, shown, since }
+        let (sequence, under_way) = (Sequence::default(), None);
+        Self { number, work, events, tokens, sequence, reported: 0, shown, since, under_way }
+    }
+
+    /// Its number.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// Nobody waits for it.
@@ -59,11 +68,11 @@ impl Text {
         self.work.tokens_max == 0 && !self.reports_prompt()
     }
 
-    /// Takes what the pool remembers of its tokens; returns how many those are.
-    pub fn open(&mut self, pool: &mut PagePool) -> usize {
+    /// Takes what the table remembers of its tokens; returns how many those are.
+    pub fn open(&mut self, table: &mut PageTable) -> usize {
         // The likelihoods of a prompt need all of its logits, and those are not remembered.
         if !self.reports_prompt() {
-            self.sequence = pool.open(&self.tokens);
+            self.sequence = table.open(&self.tokens);
         }
         self.sequence.positions()
     }
@@ -88,69 +97,61 @@ impl Text {
         self.tokens.len() - self.work.prompt.len()
     }
 
-    /// The next `count` pending tokens as a step of a pass.
-    pub fn step(&mut self, count: usize) -> (&mut Sequence, &[u32], Positions) {
+    /// The next `count` pending tokens.
+    pub fn next(&self, count: usize) -> &[u32] {
+        &self.tokens[self.sequence.positions()..][..count]
+    }
+
+    /// The next `count` pending tokens are in its pages.
+    pub fn advance(&mut self, table: &mut PageTable, count: usize) {
         let first = self.sequence.positions();
-        let positions = self.positions(count);
-        (&mut self.sequence, &self.tokens[first..first + count], positions)
+        table.advance(&mut self.sequence, &self.tokens[first..first + count]);
     }
 
-    fn positions(&self, count: usize) -> Positions {
-        let (first, length) = (self.sequence.positions(), self.work.prompt.len());
-        if self.reports_prompt() && first < length && self.reported < length {
-            Positions::All
-        } else if count == self.pending() {
-            Positions::Last
-        } else {
-            Positions::None
-        }
-    }
-
-    /// What to do with the rows of logits that a step of `count` tokens, which begins at `first`, has given.
-    pub fn rows(&self, first: usize, count: usize, positions: Positions) -> Vec<Row> {
-        let end = first + count;
-        let row = |position: usize| {
-            if position + 1 == self.tokens.len() {
-                return if self.work.tokens_max == 0 { Row::Skip } else { Row::Choose };
-            }
-            let is_new = position + 1 < self.work.prompt.len() && position + 1 >= self.reported.max(1);
-            if is_new { Row::Report(self.tokens[position + 1]) } else { Row::Skip }
+    /// Sends the next `count` pending tokens on their way: what is asked of their rows, of which `row` is the first.
+    pub fn depart(&mut self, count: usize, row: usize) -> Vec<RowRequest> {
+        let first = self.sequence.positions();
+        let likelihoods = self.work.likelihoods.map(|count| count as u32);
+        let wanted = (first..first + count).filter_map(|position| Some((position, self.wanted(position)?)));
+        let request = |(position, token): (usize, Wanted)| RowRequest {
+            row: (row + position - first) as u32,
+            token,
+            likelihoods,
         };
-        match positions {
-            Positions::None => Vec::new(),
-            Positions::Last => vec![row(end - 1)],
-            Positions::All => (first..end).map(row).collect(),
-        }
+        let requests: Vec<RowRequest> = wanted.map(request).collect();
+        let chooses = |request: &RowRequest| matches!(request.token, Wanted::Choice { .. });
+        self.under_way = Some(UnderWay { count, chooses: requests.iter().map(chooses).collect() });
+        requests
     }
 
-    /// Works out one row. A pure function of the logits: rows of a pass are done side by side.
-    pub fn outcome(&self, row: &Row, logits: &[f32]) -> Option<Outcome> {
-        let (token, chosen) = match row {
-            Row::Skip => return None,
-            Row::Report(token) => (*token, false),
-            Row::Choose => (self.work.sampler.sample(logits, self.tokens.len() as u64), true),
-        };
-        let mut report = TokenReport { token, log_probability: None, top: Vec::new() };
-        if let Some(count) = self.work.likelihoods {
-            let likelihood = Likelihood::new(logits);
-            report.log_probability = Some(likelihood.log_probability(token));
-            report.top = likelihood.top(count);
+    /// What is asked of the logits of a position.
+    fn wanted(&self, position: usize) -> Option<Wanted> {
+        let next = position + 1;
+        if next == self.tokens.len() {
+            let choice = Wanted::Choice { sampler: self.work.sampler, position: next as u64 };
+            return (self.work.tokens_max > 0).then_some(choice);
         }
-        Some(Outcome { report, chosen })
+        let is_new = next < self.work.prompt.len() && next >= self.reported.max(1);
+        (self.reports_prompt() && is_new).then(|| Wanted::Given(self.tokens[next]))
     }
 
-    /// Takes in the outcomes of a pass, in order; whether and why the text ends with them.
-    pub fn accept(&mut self, outcomes: Vec<Outcome>, served: &Served) -> Option<Finish> {
+    /// Takes in what a pass has reported of it, in order; whether and why the text ends with that.
+    pub fn accept(
+        &mut self,
+        arrived: &UnderWay,
+        reports: impl IntoIterator<Item = TokenReport>,
+        served: &Served,
+    ) -> Option<Finish> {
         let mut prompt = Vec::new();
         if self.reports_prompt() && self.reported == 0 {
             prompt.push(TokenReport { token: self.tokens[0], log_probability: None, top: Vec::new() });
         }
         let mut chosen = None;
-        for outcome in outcomes {
-            if outcome.chosen {
-                chosen = Some(outcome.report);
+        for (chooses, report) in arrived.chooses.iter().zip(reports) {
+            if *chooses {
+                chosen = Some(report);
             } else {
-                prompt.push(outcome.report);
+                prompt.push(report);
             }
         }
         if !prompt.is_empty() {
@@ -186,8 +187,8 @@ impl Text {
     }
 
     /// Says that it cannot be written.
-    pub fn fail(self, cause: &NetworkError) {
-        self.send(Event::Failed(cause.to_string()));
+    pub fn fail(self, cause: String) {
+        self.send(Event::Failed(cause));
     }
 
     fn reports_prompt(&self) -> bool {

@@ -20,6 +20,7 @@ pub(super) async fn show(State(app): State<App>) -> impl IntoResponse {
             "Texts that made room for others and were computed again",
             it.preempted.get(),
         ),
+        ("cache_losses_total", "Times that whoever computes lost the keys and values", it.lost.get()),
         ("passes_total", "Passes through the network", it.passes.get()),
         ("prompt_tokens_total", "Tokens of prompts that were computed", it.prompt_tokens.get()),
         ("cached_tokens_total", "Tokens of prompts that were found in the cache", it.cached_tokens.get()),

@@ -1,10 +1,14 @@
 //! What a text is does not depend on what happens around it.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 use tokio::sync::mpsc::UnboundedReceiver;
-use zoo_gateway::{Engine, Event, Finish, TokenReport, Work};
-use zoo_model::{Decoder, Likelihood, PagePool, Positions, Profile, Sampler, Sequence, Step, generate};
+use zoo_gateway::{Engine, EngineSettings, Event, Finish, TokenReport, Work};
+use zoo_model::{
+    DecodePass, Decoder, DecoderStage, Likelihood, PagePool, Pages, PassOutcome, Passes, Positions, Profile,
+    Sampler, Sequence, StageOutput, Step, generate,
+};
 
 use crate::model;
 
@@ -72,6 +76,88 @@ fn texts_are_the_same_in_every_batch_and_in_a_cache_of_any_size() {
                 !is_small || counters.preempted.get() > 0,
                 "a small cache makes texts wait for one another"
             );
+        }
+    }
+}
+
+/// A network in stages, of which one is replaced now and then by a fresh one.
+struct Shaky {
+    stages: Vec<DecoderStage>,
+    pages: Vec<Pages>,
+    count: usize,
+    waiting: VecDeque<DecodePass>,
+    passes: u64,
+}
+
+impl Shaky {
+    fn new(profile: Profile, stages: usize, positions: usize) -> Self {
+        let network = model::network(profile);
+        let stage = |at: usize| {
+            let mut coming = DecoderStage::one(network.definition(), profile, stages, at).expect("so many");
+            for vnode in network.vnodes() {
+                coming.load(vnode.id(), &vnode.state_bytes()).expect("its own state");
+            }
+            coming.complete().expect("all of it")
+        };
+        let stages: Vec<DecoderStage> = (0..stages).map(stage).collect();
+        let count = positions / 16;
+        let pages = stages.iter().map(|stage| stage.pages(count)).collect();
+        Self { stages, pages, count, waiting: VecDeque::new(), passes: 0 }
+    }
+}
+
+impl Passes for Shaky {
+    fn under_way_max(&self) -> usize {
+        self.stages.len()
+    }
+
+    fn submit(&mut self, pass: DecodePass) {
+        assert!(self.waiting.len() < self.stages.len(), "no more are under way than may be");
+        self.waiting.push_back(pass);
+    }
+
+    fn wait(&mut self) -> PassOutcome {
+        self.passes += 1;
+        if self.passes.is_multiple_of(7) {
+            let fresh = self.passes as usize % self.stages.len();
+            self.pages[fresh] = self.stages[fresh].pages(self.count);
+            self.waiting.clear();
+            return PassOutcome::Lost;
+        }
+        let pass = self.waiting.pop_front().expect("a pass was handed over");
+        let mut rows = Vec::new();
+        for (stage, pages) in self.stages.iter().zip(&mut self.pages) {
+            match stage.run(pages, &pass, &rows).expect("a pass") {
+                StageOutput::Rows(next) => rows = next,
+                StageOutput::Reports(reports) => return PassOutcome::Done(reports),
+            }
+        }
+        unreachable!("the last stage has the head")
+    }
+}
+
+#[test]
+fn texts_are_the_same_through_stages_that_lose_what_they_kept() {
+    for profile in Profile::ALL {
+        let decoder = model::decoder(profile);
+        let works: Vec<Work> = (0..40)
+            .map(|n| Work { likelihoods: Some(2), echo: n % 5 == 0, ..work(n, 1 + n, 20 + n % 7) })
+            .collect();
+        let served = model::served(&decoder, None);
+        for (stages, positions) in [(1, 4096), (2, 4096), (3, 3 * model::CONTEXT)] {
+            let settings = EngineSettings { threads: 1, cache_positions: positions, batch_max: 36 };
+            let passes = Box::new(Shaky::new(profile, stages, positions));
+            let (engine, thread) = Engine::over(passes, served.clone(), settings).expect("threads");
+            let texts: Vec<_> = works.iter().map(|work| engine.submit(work.clone()).expect("room")).collect();
+            for (at, (events, work)) in texts.into_iter().zip(&works).enumerate() {
+                let (prompt, written, ..) = collect(events);
+                assert_eq!(tokens(&written), alone(&decoder, work), "text {at} through {stages} stages");
+                assert_eq!(prompt.len(), if work.echo { work.prompt.len() } else { 0 });
+            }
+            assert!(engine.counters().lost.get() > 2, "pages were lost");
+            assert_eq!(engine.counters().failed.get(), 0);
+            drop(engine);
+            thread.join().expect("it ends with its last text");
         }
     }
 }

@@ -39,11 +39,15 @@ fn config() -> ModelConfig {
     }
 }
 
-pub fn decoder(profile: Profile) -> Decoder {
+pub fn network(profile: Profile) -> Network {
     let definition = NetworkDefinition::decoder(&config()).expect("a valid configuration");
     let mut network = Network::build(&definition, profile, NetworkOptions::default()).expect("valid");
     network.initialise(11);
-    Decoder::new(network).expect("finite")
+    network
+}
+
+pub fn decoder(profile: Profile) -> Decoder {
+    Decoder::new(network(profile)).expect("finite")
 }
 
 pub fn served(decoder: &Decoder, chat: Option<&str>) -> Arc<Served> {
@@ -54,7 +58,7 @@ pub fn served(decoder: &Decoder, chat: Option<&str>) -> Arc<Served> {
         begin: String::new(),
         end: "<|endoftext|>".to_owned(),
     });
-    Arc::new(Served::new("small".to_owned(), decoder, tokenizer, ends, chat).expect("a good template"))
+    Arc::new(Served::new("small".to_owned(), decoder.info(), tokenizer, ends, chat).expect("a good template"))
 }
 
 /// An engine with this many positions in its cache.

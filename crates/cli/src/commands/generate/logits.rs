@@ -36,7 +36,7 @@ pub fn write(
     let step = Step { sequence: &mut sequence, tokens: &tokens, positions: Positions::All };
     let logits = decoder.decode(&mut pool, &mut [step])?;
     let logits = (0..logits.len()).map(|at| Ok(logits.row(at)?.to_vec())).collect::<Result<_>>()?;
-    pool.release(&mut sequence);
+    pool.table.release(&mut sequence);
     let go_on = &mut |_| ControlFlow::Continue(());
     let greedy = generate(decoder, &mut pool, &tokens, count, &Sampler::greedy(), go_on)?;
     let computed =
