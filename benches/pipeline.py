@@ -2,7 +2,7 @@
 """A pipeline over processes: what a barrier costs where nodes are apart, and what a node takes of memory.
 
     benches/pipeline.py TEXT [--zoo PATH] [--preset NAME] [--stages N] [--steps N] [--latencies 2 50] [--runs 3]
-    benches/pipeline.py TEXT --memory MIB [--preset NAME] [--stages N] [--steps N]
+    benches/pipeline.py TEXT --memory MIB [--preset NAME] [--stages N] [--steps N] [--order stream] [--set KEY=VALUE]
 
 Without `--memory`: every order of a table, in turns, so that what else the machine does falls on all alike; medians. Messages between stages are
 held for the latency before they are sent; nodes compute on one thread each. With `--memory` every node is started under that limit of
@@ -25,7 +25,7 @@ def run(args, order, ahead, latency, memory=None):
     base = [zoo, "pipeline", "run", "--preset", args.preset, "--set", "model.tied_embeddings=false", "--profile", "f32-exact",
             "--set", f"training.batch_sequences={args.sequences}", "--micro-batches", str(args.micro_batches), "--data", str(args.text),
             "--stages", str(args.stages), "--nodes", str(args.stages), "--steps", str(args.steps), "--order", order,
-            "--ahead", str(ahead), "--latency", str(latency), "--json"]
+            "--ahead", str(ahead), "--latency", str(latency), *(word for value in args.set for word in ("--set", value)), "--json"]
     started = subprocess.Popen(base, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     first = json.loads(started.stdout.readline())
     limit = None if memory is None else lambda: resource.setrlimit(resource.RLIMIT_DATA, (memory << 20, memory << 20))
@@ -52,9 +52,11 @@ def main():
     parser.add_argument("--latencies", type=int, nargs="+", default=[2, 50])
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--memory", type=int, help="MiB")
+    parser.add_argument("--order", choices=["flush", "stream"], default="flush", help="with --memory: a stream keeps older weights as well")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the configuration")
     args = parser.parse_args()
     if args.memory is not None:
-        done = run(args, "stream", 1, 0, args.memory)
+        done = run(args, args.order, 1, 0, args.memory)
         # Parameters, gradients and AdamW's two moments.
         done["state_mib"] = 16 * done["parameters"] / 2**20
         print(json.dumps(done))

@@ -73,7 +73,7 @@ def run(nodes, latency):
         clients = [threading.Thread(target=stream, args=(address, number, texts, gaps)) for number in range(a.streams)]
         begun = time.monotonic()
         [client.start() for client in clients]
-        if a.kill and nodes:
+        if a.kill and nodes > 1:
             time.sleep(1.5)
             joined[1].kill()
         [client.join() for client in clients]

@@ -3,11 +3,14 @@
 //! No gradient is open after a step, so it is parameters, moments, what is in flight with the weights that it went forward
 //! with, what was sent and not saved by its receiver yet (both may die at once), and what gradients left unsaid.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use postcard::ser_flavors::Flavor;
+use serde::ser::{SerializeSeq, SerializeTuple};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zoo_content::Digest;
-use zoo_model::{Stage, StageWeights};
+use zoo_model::{Stage, StageWeights, VNode};
 
 use crate::agent::{Held, PipelineError, Settings, StageAgent};
 use crate::message::{Direction, Rows};
@@ -25,37 +28,102 @@ pub struct Checkpoint {
 
 const FORMAT: u16 = 1;
 
+/// Of a checkpoint. It is written from what is there, and read without a copy: a node has hardly room for its stage and the bytes.
 #[derive(Serialize, Deserialize)]
-struct Contents {
+struct Contents<'a> {
     format: u16,
     epoch: u64,
     schedule: Schedule,
     stage: u32,
     position: Position,
-    /// Of every VNode parameters and optimiser state.
-    vnodes: Vec<(Vec<u8>, Vec<u8>)>,
-    held: BTreeMap<u64, Held>,
-    versions: BTreeMap<u64, StageWeights>,
-    kept: Vec<Rows>,
-    feedback: Feedback,
+    #[serde(borrow)]
+    vnodes: States<'a>,
+    held: Cow<'a, BTreeMap<u64, Held>>,
+    versions: Cow<'a, BTreeMap<u64, StageWeights>>,
+    kept: Vec<Cow<'a, Rows>>,
+    feedback: Cow<'a, Feedback>,
+}
+
+/// Of every VNode parameters and optimiser state.
+enum States<'a> {
+    Live(&'a [VNode]),
+    Bytes(Vec<(&'a [u8], &'a [u8])>),
+}
+
+impl Serialize for States<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Bytes(states) => states.serialize(serializer),
+            Self::Live(vnodes) => {
+                let mut states = serializer.serialize_seq(Some(vnodes.len()))?;
+                vnodes.iter().try_for_each(|vnode| states.serialize_element(&State(vnode)))?;
+                states.end()
+            }
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for States<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Vec::deserialize(deserializer).map(Self::Bytes)
+    }
+}
+
+/// Of one VNode, whose bytes are put together one half after the other.
+struct State<'a>(&'a VNode);
+
+impl Serialize for State<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut pair = serializer.serialize_tuple(2)?;
+        pair.serialize_element(&self.0.state_bytes())?;
+        pair.serialize_element(&self.0.optimizer_bytes())?;
+        pair.end()
+    }
+}
+
+/// Compares an encoding with what it should be, without keeping it.
+struct Compared<'a> {
+    expected: &'a [u8],
+}
+
+impl Flavor for Compared<'_> {
+    type Output = bool;
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.try_extend(&[byte])
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.expected = self.expected.strip_prefix(bytes).ok_or(postcard::Error::SerializeBufferFull)?;
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<bool> {
+        Ok(self.expected.is_empty())
+    }
 }
 
 impl Checkpoint {
     pub(crate) fn of(agent: &StageAgent) -> Self {
-        let vnodes = agent.model.vnodes().iter();
         let contents = Contents {
             format: FORMAT,
             epoch: agent.settings.epoch,
             schedule: agent.settings.schedule,
             stage: agent.stage,
             position: agent.position,
-            vnodes: vnodes.map(|vnode| (vnode.state_bytes(), vnode.optimizer_bytes())).collect(),
-            held: agent.held.clone(),
-            versions: agent.versions.clone(),
-            kept: agent.kept.values().cloned().collect(),
-            feedback: agent.feedback.clone(),
+            vnodes: States::Live(agent.model.vnodes()),
+            held: Cow::Borrowed(&agent.held),
+            versions: Cow::Borrowed(&agent.versions),
+            kept: agent.kept.values().map(Cow::Borrowed).collect(),
+            feedback: Cow::Borrowed(&agent.feedback),
         };
-        let bytes = postcard::to_stdvec(&contents).expect("plain data");
+        // What it will have, about, so that it need not be moved while it grows.
+        let parameters: usize = agent.model.vnodes().iter().map(VNode::parameter_count).sum();
+        let rows: usize = agent.held.values().map(|held| held.bytes.len()).sum::<usize>()
+            + agent.kept.values().map(|rows| rows.bytes.len()).sum::<usize>();
+        let elements = (3 + agent.versions.len()) * parameters + agent.feedback.0.len();
+        let bytes = Vec::with_capacity(4 * elements + rows + rows / 8 + (1 << 16));
+        let bytes = postcard::to_extend(&contents, bytes).expect("plain data");
         Self { position: agent.position, bytes }
     }
 }
@@ -77,7 +145,8 @@ impl StageAgent {
     fn load(&mut self, bytes: &[u8]) -> Result<(), String> {
         let contents: Contents = postcard::from_bytes(bytes)
             .map_err(|error| format!("the bytes are not a checkpoint ({error})"))?;
-        if postcard::to_stdvec(&contents).is_ok_and(|again| again != bytes) {
+        let again = postcard::serialize_with_flavor(&contents, Compared { expected: bytes });
+        if !matches!(again, Ok(true)) {
             return Err("the bytes are not the only encoding of what they say".to_owned());
         }
         let run = (contents.format, contents.epoch, contents.schedule, contents.stage);
@@ -90,16 +159,19 @@ impl StageAgent {
         self.check_kept(&contents)?;
 
         let vnodes = self.model.vnodes_mut();
-        if contents.vnodes.len() != vnodes.len() {
-            return Err(format!("it has {} VNodes, the stage {}", contents.vnodes.len(), vnodes.len()));
+        let States::Bytes(states) = contents.vnodes else { unreachable!("they were read") };
+        if states.len() != vnodes.len() {
+            return Err(format!("it has {} VNodes, the stage {}", states.len(), vnodes.len()));
         }
-        for (vnode, (state, optimizer)) in vnodes.iter_mut().zip(&contents.vnodes) {
+        for (vnode, (state, optimizer)) in vnodes.iter_mut().zip(states) {
             vnode.load_state(state).map_err(|error| error.cause)?;
             vnode.load_optimizer(optimizer).map_err(|error| error.cause)?;
         }
-        (self.held, self.versions, self.feedback) = (contents.held, contents.versions, contents.feedback);
-        self.kept =
-            contents.kept.into_iter().map(|rows| ((rows.direction, rows.micro_batch), rows)).collect();
+        self.held = contents.held.into_owned();
+        self.versions = contents.versions.into_owned();
+        self.feedback = contents.feedback.into_owned();
+        let kept = contents.kept.into_iter().map(Cow::into_owned);
+        self.kept = kept.map(|rows| ((rows.direction, rows.micro_batch), rows)).collect();
         Ok(())
     }
 
@@ -141,7 +213,7 @@ impl StageAgent {
 
     fn check_kept(&self, contents: &Contents) -> Result<(), String> {
         let keys = contents.kept.iter().map(|rows| (rows.direction, rows.micro_batch));
-        let fits = |rows: &Rows| {
+        let fits = |rows: &Cow<Rows>| {
             let done = match rows.direction {
                 Direction::Forward => contents.position.forwards,
                 Direction::Backward => contents.position.backwards,

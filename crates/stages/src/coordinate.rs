@@ -393,8 +393,8 @@ pub fn states(
     Ok(states)
 }
 
-/// What hosting each stage takes of memory, bytes, about: parameters, gradients, the optimiser's two moments and older weights, once more while a checkpoint of them is
-/// written, and its rows in flight.
+/// What hosting each stage takes of memory, bytes, about: parameters, gradients, the optimiser's two moments and older weights, all but the
+/// gradients once more while a checkpoint of them is written, with what is put together of one VNode, and its rows in flight.
 ///
 /// # Errors
 /// When the network cannot be cut into so many stages.
@@ -402,12 +402,12 @@ pub fn stage_bytes(network: &NetworkDefinition, rules: &Rules) -> Result<Vec<u64
     let schedule = &rules.schedule;
     let bytes = |stage: u32| {
         let model = one(network, rules, stage)?;
-        let parameters = model.vnodes().iter().flat_map(|vnode| vnode.parameters());
-        let elements: u64 = parameters.map(|parameter| parameter.value.len() as u64).sum();
-        let versions = (schedule.delay_steps(stage).ceil() as u64) + 1;
+        let counts = || model.vnodes().iter().map(|vnode| vnode.parameter_count() as u64);
+        let (elements, largest): (u64, u64) = (counts().sum(), counts().max().unwrap_or(0));
+        let older = schedule.delay_steps(stage).ceil() as u64;
         let width = model.arriving_width().max(model.leaving_width()).unwrap_or(0) as u64;
         let rows = 4 * width * u64::from(schedule.micro_batch_tokens) * (schedule.ahead(stage) + 2);
-        Ok(4 * elements * (2 + 2 * (2 + versions)) + 2 * rows)
+        Ok(4 * (elements * (7 + 2 * older) + 2 * largest) + 2 * rows)
     };
     (0..schedule.stages).map(bytes).collect()
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use zoo_content::Digest;
+use zoo_content::{Digest, VerifiedBlob};
 use zoo_model::{DecoderStage, Stage};
 use zoo_pipeline::{Batch, Message, Outgoing, PipelineError, Position, StageAgent};
 
@@ -16,7 +16,7 @@ const TOKENS_AHEAD: u64 = 2 * BATCHES_MAX;
 /// What a node's stages are told.
 pub(crate) enum Input {
     /// Host this, from this checkpoint or from the start.
-    Host(Box<Assignment>, Option<Vec<u8>>),
+    Host(Box<Assignment>, Option<VerifiedBlob>),
     /// A message for one of its stages.
     Message { to: u32, message: Message },
     /// Tokens from this micro-batch on.
@@ -127,7 +127,7 @@ impl Engine {
         }
     }
 
-    fn host(&mut self, assignment: Assignment, checkpoint: Option<Vec<u8>>) -> Result<(), String> {
+    fn host(&mut self, assignment: Assignment, checkpoint: Option<VerifiedBlob>) -> Result<(), String> {
         let Assignment { network, rules, stage, .. } = assignment;
         let stages = rules.schedule.stages as usize;
         let model = Stage::one(&network, rules.profile, stages, stage as usize);
@@ -137,7 +137,7 @@ impl Engine {
                 model.initialise(rules.seed);
                 StageAgent::new(rules.settings(), stage, model)
             }
-            Some(bytes) => StageAgent::restore(rules.settings(), stage, model, &bytes),
+            Some(blob) => StageAgent::restore(rules.settings(), stage, model, blob.bytes()),
         };
         let agent = restored.map_err(|cause| cause.to_string())?;
         let said = agent.status();

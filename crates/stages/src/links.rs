@@ -52,11 +52,18 @@ impl Links {
     }
 }
 
+/// Waits until then. What is due already does not wait for the next tick of the clock, which is a millisecond away.
+pub(crate) async fn held(due: Instant) {
+    if due > Instant::now() {
+        sleep_until(due).await;
+    }
+}
+
 /// Sends what waits for a node. What is under way when a connection breaks is lost.
 async fn deliver(endpoint: Endpoint, peer: Peer, mut waiting: mpsc::Receiver<(Instant, Vec<u8>)>) {
     let mut open = None;
     while let Some((due, message)) = waiting.recv().await {
-        sleep_until(due).await;
+        held(due).await;
         let mut sender = match open.take() {
             Some(sender) => sender,
             None => match endpoint.connect_frames(&peer).await {

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep_until};
 use zoo_network::{Endpoint, FrameReceiver, Frames};
 use zoo_protocol::{NodeId, Peer};
 
+use crate::links::held;
 use crate::message::{FRAME_BYTES_MAX, NodeReport, ToNode, ToRun, VERSION, encode, read_to_run};
 
 /// Messages that wait for a node; one that does not read them is gone.
@@ -142,7 +143,7 @@ impl Members {
         let (messages, mut waiting) = mpsc::channel::<(Instant, Vec<u8>)>(WAITING_MAX);
         tokio::spawn(async move {
             while let Some((due, message)) = waiting.recv().await {
-                sleep_until(due).await;
+                held(due).await;
                 if sender.send(&message).await.is_err() {
                     return;
                 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 use zoo_content::{BlobStore, Digest, VerifiedBlob};
 use zoo_model::DecoderStage;
 use zoo_network::{Endpoint, FrameReceiver, FrameSender, Frames, Ticket};
@@ -16,7 +16,7 @@ use zoo_protocol::{NodeId, Peer};
 
 use crate::engine::{Input, Output};
 use crate::host::{self, Told};
-use crate::links::Links;
+use crate::links::{Links, held};
 use crate::message::{
     Assignment, Between, FRAME_BYTES_MAX, NodeReport, Onward, StagesError, ToNode, ToRun, VERSION,
     WritingAssignment, encode, read_between, read_to_node,
@@ -126,7 +126,7 @@ impl Speaker {
         let (messages, mut waiting) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
         let task = tokio::spawn(async move {
             while let Some((due, message)) = waiting.recv().await {
-                sleep_until(due).await;
+                held(due).await;
                 if sender.send(&message).await.is_err() {
                     return;
                 }
@@ -249,11 +249,10 @@ impl Node {
         coming.complete().ok_or_else(|| "a stage without all of its VNodes".to_owned())
     }
 
-    async fn fetch(&self, assignment: &Assignment) -> Result<Option<Vec<u8>>, String> {
+    async fn fetch(&self, assignment: &Assignment) -> Result<Option<VerifiedBlob>, String> {
         let Some((checkpoint, bytes)) = assignment.checkpoint else { return Ok(None) };
         let fetched = self.endpoint.fetch(&self.run, &checkpoint, bytes).await;
-        let blob: VerifiedBlob = fetched.map_err(|cause| cause.to_string())?;
-        Ok(Some(blob.bytes().to_vec()))
+        fetched.map(Some).map_err(|cause| cause.to_string())
     }
 
     /// Older checkpoints of a stage are of no use once the run has this one.
