@@ -237,8 +237,9 @@ fn what_cannot_be_spread_is_refused_with_a_hint() {
     let mut server = Running::start_logging(&bench, &through, "serve.log");
     let ticket = server.event("waiting")["ticket"].as_str().unwrap().to_owned();
     let small = ["pipeline", "join", &ticket, "--threads", "1", "--max-memory", "1", "--name", "ibex"];
-    let _node = bench.spawn(small);
+    let mut node = bench.spawn(small);
     assert!(!server.child.wait().unwrap().success());
     let said = std::fs::read_to_string(bench.path("serve.log")).unwrap();
     assert!(said.contains("ibex may take 1 MiB") && said.contains("hint:"), "{said}");
+    assert!(!node.wait().unwrap().success(), "and the node sees that the run is gone");
 }

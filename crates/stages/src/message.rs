@@ -447,6 +447,7 @@ pub(crate) fn read_between(bytes: &[u8]) -> Option<Between> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use zoo_model::{PassPart, RowRequest, Sampler, Wanted};
 
     #[test]
     fn a_message_has_one_encoding_and_what_is_too_large_is_none() {
@@ -469,6 +470,16 @@ mod tests {
 
     #[test]
     fn bytes_that_were_changed_anywhere_are_another_message_or_none() {
+        let choice = Wanted::Choice { sampler: Sampler::default(), position: 300 };
+        let pass = DecodePass {
+            tokens: vec![1, 300],
+            parts: vec![PassPart { rows: 2, first: 16, pages: vec![300, 0] }],
+            requests: vec![
+                RowRequest { row: 0, token: Wanted::Given(300), likelihoods: Some(2) },
+                RowRequest { row: 1, token: choice, likelihoods: None },
+            ],
+        };
+        let report = TokenReport { token: 300, log_probability: Some(-0.5), top: vec![(1, -0.25)] };
         let messages = [
             ToRun::Saved {
                 stage: 1,
@@ -478,11 +489,22 @@ mod tests {
             },
             ToRun::Finished { stage: 300, vnodes: vec![("block.0".into(), Digest::of(b"y"))] },
             ToRun::Report(NodeReport { positions: vec![(0, Position::default())], ..NodeReport::default() }),
+            ToRun::Wrote { generation: 300, number: 1, reports: Ok(vec![Some(report), None]) },
+            ToRun::Wrote { generation: 1, number: 300, reports: Err("it is not finite".into()) },
+            ToRun::Missed { generation: 300 },
         ];
         let batches = vec![Tokens { inputs: vec![1, 300], targets: vec![300, 2] }];
         let peer = Peer { node: NodeId([7; 32]), addresses: vec!["127.0.0.1:4000".parse().unwrap()] };
-        let others = [ToNode::Batches { from: 300, batches }, ToNode::Where(vec![(0, peer)])];
+        let others = [
+            ToNode::Batches { from: 300, batches },
+            ToNode::Where(vec![(0, peer.clone())]),
+            ToNode::Begin { generation: 2, places: vec![(300, peer)] },
+            ToNode::Pass { generation: 2, number: 300, pass: pass.clone() },
+        ];
+        let onward = Onward { generation: 2, number: 300, to: 1, pass, rows: vec![0, 0, 128, 63] };
+        let between = [Between::Training { to: 1, message: vec![7; 3] }, Between::Writing(onward)];
         let bytes = messages.iter().map(encode).chain(others.iter().map(encode));
+        let bytes = bytes.chain(between.iter().map(encode));
         for bytes in bytes {
             for at in 0..8 * bytes.len() {
                 let mut changed = bytes.clone();
@@ -493,7 +515,9 @@ mod tests {
                 ] {
                     assert!(read.is_none_or(|again| again == changed), "one message has two encodings");
                 }
-                let _ = (read_between(&changed), Assignment::from_bytes(&changed));
+                let again = read_between(&changed).map(|it| encode(&it));
+                assert!(again.is_none_or(|again| again == changed), "one message has two encodings");
+                let _ = (Assignment::from_bytes(&changed), WritingAssignment::from_bytes(&changed));
             }
         }
     }

@@ -98,7 +98,7 @@ pub struct RemotePasses {
     under_way_max: usize,
 }
 
-/// What [`write`] takes passes from.
+/// What [`write()`] takes passes from.
 pub struct Requests {
     requests: mpsc::UnboundedReceiver<(u64, DecodePass)>,
     outcomes: channel::Sender<(u64, PassOutcome)>,
