@@ -109,6 +109,7 @@ fn what_cannot_be_is_refused_with_a_hint() {
     start(&[&untied[..], &["--stages", "200"]].concat()).refuses("can be cut into");
     start(&[&untied[..], &["--stages", "2", "--micro-batches", "7"]].concat()).refuses("--micro-batches 7");
     start(&["--set", "model.tied_embeddings=true", "--stages", "2"]).refuses("borrows its table");
+    start(&[&untied[..], &["--stages", "2", "--anneal", "7"]].concat()).refuses("--anneal is for");
     let missing = start(&["--network", "nowhere.yaml", "--stages", "2"]);
     assert!(missing.code == Some(1) && missing.stderr.contains("cannot read nowhere.yaml"), "{missing:?}");
     let (mut refused, ticket) = run(&bench, "1", &[]);

@@ -236,6 +236,17 @@ impl Stage {
         StageWeights(parameters.map(|parameter| parameter.value.clone()).collect())
     }
 
+    /// The present weights, moved on by `times` what they have moved since `before`, which fit.
+    pub fn moved_on(&self, mut before: StageWeights, times: f32) -> StageWeights {
+        let parameters = self.vnodes.iter().flat_map(VNode::parameters);
+        for (values, now) in before.0.iter_mut().zip(parameters) {
+            for (value, now) in values.iter_mut().zip(&now.value) {
+                *value = now + times * (now - *value);
+            }
+        }
+        before
+    }
+
     /// Puts `weights`, which fit, in place of the parameters' values, and these into `weights`.
     pub fn exchange(&mut self, weights: &mut StageWeights) {
         let parameters = self.vnodes.iter_mut().flat_map(VNode::parameters_mut);

@@ -25,7 +25,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ["speed", _] => speed(&text(&arguments[1])?),
         ["loss", _] => loss(&text(&arguments[1])?, 400),
         ["loss", _, steps] => loss(&text(&arguments[1])?, steps.parse()?),
-        _ => Err("hint: pipeline speed TEXT, or pipeline loss TEXT [STEPS]".into()),
+        ["late", _, steps] => late(&text(&arguments[1])?, steps.parse()?),
+        _ => Err("hint: pipeline speed TEXT, or pipeline loss|late TEXT [STEPS]".into()),
     }
 }
 
@@ -66,12 +67,14 @@ fn loss(text: &[u8], steps: u64) -> Result<(), Box<dyn std::error::Error>> {
         (Order::Flush, 1, none, Format::Eight),
         (Order::Stream, 1, none, Format::F32),
         (Order::Stream, 1, rate, Format::F32),
+        (Order::Stream, 1, Correction::LookAhead, Format::F32),
         (Order::Stream, 4, none, Format::F32),
         (Order::Stream, 4, rate, Format::F32),
+        (Order::Stream, 4, Correction::LookAhead, Format::F32),
         (Order::Stream, 1, none, Format::Eight),
     ] {
         let settings = settings(Schedule { ahead_per_stage, order, correction, ..base }, format);
-        let found = trained(&settings, text)?;
+        let found = trained(&settings, text, |_| LEARNING_RATE)?;
         let first = *flushed.get_or_insert(found);
         let more = 100.0 * (found / first - 1.0);
         println!(
@@ -81,11 +84,48 @@ fn loss(text: &[u8], steps: u64) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn trained(settings: &Settings, text: &[u8]) -> Result<f64, Box<dyn std::error::Error>> {
+/// What older weights cost when a model is trained as people do: a warm-up of a tenth of the steps, then a cosine to a tenth of the rate.
+fn late(text: &[u8], steps: u64) -> Result<(), Box<dyn std::error::Error>> {
+    let rate = |step: u64| {
+        let (warm, step, steps) = ((steps / 10).max(1) as f64, step as f64, steps as f64);
+        let cosine = 0.55 + 0.45 * libm::cos(std::f64::consts::PI * (step - warm) / (steps - warm));
+        LEARNING_RATE * if step < warm { step / warm } else { cosine }
+    };
+    println!(
+        "| stages | micro-batches | order | most delay, steps | correction | loss | against the flush |\n|---|---|---|---|---|---|---|"
+    );
+    for micro_batches in [4, 8, 16] {
+        let mut flushed = None;
+        for (order, correction) in [
+            (Order::Flush, Correction::None),
+            (Order::Stream, Correction::None),
+            (Order::Stream, Correction::LookAhead),
+        ] {
+            // As many tokens a step, whatever their number of parts.
+            let base = schedule(4, steps);
+            let micro_batch_tokens = base.micro_batch_tokens * 8 / micro_batches;
+            let schedule = Schedule { micro_batches, micro_batch_tokens, order, correction, ..base };
+            let found = trained(&settings(schedule, Format::F32), text, rate)?;
+            let more = 100.0 * (found / *flushed.get_or_insert(found) - 1.0);
+            println!(
+                "| 4 | {micro_batches} | {order:?} | {} | {correction:?} | {found:.4} | {more:+.2} % |",
+                schedule.delay_steps(0)
+            );
+        }
+    }
+    Ok(())
+}
+
+fn trained(
+    settings: &Settings,
+    text: &[u8],
+    rate: impl Fn(u64) -> f64,
+) -> Result<f64, Box<dyn std::error::Error>> {
     let data = batches(&settings.schedule, text);
     let mut replica = Replica::new(settings, &definition()?, Profile::F32Exact, SEED)?;
     let mut losses = Vec::new();
-    replica.run(|at| batch(&data, at), |done| losses.extend(done.loss.map(|loss| loss.mean())))?;
+    let late = |at: u64| Batch { learning_rate: rate(settings.schedule.step_of(at).0), ..batch(&data, at) };
+    replica.run(late, |done| losses.extend(done.loss.map(|loss| loss.mean())))?;
     let last = &losses[losses.len() * 9 / 10..];
     Ok(last.iter().sum::<f64>() / last.len() as f64)
 }
@@ -199,11 +239,12 @@ fn settings(schedule: Schedule, format: Format) -> Settings {
 
 /// Sequences of bytes from anywhere in the text: the same for every schedule of as many tokens.
 fn batches(schedule: &Schedule, text: &[u8]) -> Vec<(Vec<u32>, Vec<u32>)> {
-    let context = schedule.micro_batch_tokens as usize / SEQUENCES;
+    let context = preset::by_name(PRESET).map_or(1, |config| config.context);
     let places = (text.len() - context - 1) as u64;
+    let (count, group) = (schedule.micro_batch_tokens as u64 / context as u64, SEQUENCES as u64);
     let sequences = |micro_batch: u64| {
-        (0..SEQUENCES as u64).flat_map(move |at| {
-            let from = (random::bits(SEED, micro_batch, at) % places) as usize;
+        (micro_batch * count..(micro_batch + 1) * count).flat_map(move |at| {
+            let from = (random::bits(SEED, at / group, at % group) % places) as usize;
             from..from + context
         })
     };

@@ -150,7 +150,7 @@ pub struct StageAgent {
     /// As of the last checkpoint that is written.
     pub(crate) saved: Position,
     pub(crate) held: BTreeMap<u64, Held>,
-    /// Weights before the present ones that something held went forward with.
+    /// Weights that are not the present ones, by the version that passes with them: what something held went forward with, and what is looked ahead to.
     pub(crate) versions: BTreeMap<u64, StageWeights>,
     /// What is early, by what its next pass needs it for.
     arrived: BTreeMap<(Direction, u64), Rows>,
@@ -341,7 +341,8 @@ impl StageAgent {
         let mut done = Done::default();
         if let Some(width) = self.model.leaving_width() {
             let arriving = self.arriving(&bytes)?;
-            let output = self.model.forward(self.place(micro_batch, batch), &arriving)?;
+            let place = self.place(micro_batch, batch);
+            let output = self.under(self.version(), |model| model.forward(place, &arriving))?;
             let bytes = self.settings.activations.encode(&output, width);
             pass.sent = Some(Digest::of(&bytes));
             done.messages.push(self.send(Direction::Forward, micro_batch, bytes));
@@ -356,30 +357,23 @@ impl StageAgent {
         let Held { version, bytes } = self.held.remove(&micro_batch).expect("it went forward");
         let arriving = self.arriving(&bytes)?;
         let place = self.place(micro_batch, batch);
-        let mut older = self.versions.remove(&version);
-        if let Some(older) = &mut older {
-            self.model.exchange(older);
-        }
         let mut done = Done::default();
         let rows = self.arrived.remove(&(Direction::Backward, micro_batch));
         let mut pass = self.pass(Operation::Backward(micro_batch), rows.as_ref().map(|rows| rows.digest));
         let gradient = match self.model.leaving_width() {
             None => {
                 let tokens = self.tokens() * self.settings.schedule.micro_batches as usize;
-                let (loss, gradient) = self.model.cost(place, &arriving, batch.targets, tokens)?;
+                let cost = |model: &mut Stage| model.cost(place, &arriving, batch.targets, tokens);
+                let (loss, gradient) = self.under(version, cost)?;
                 done.loss = Some(loss);
                 gradient
             }
             Some(width) => {
                 let bytes = rows.expect("it is ready").bytes;
                 let gradient = self.settings.gradients.decode(&bytes, self.tokens(), width)?;
-                self.model.backward(place, &arriving, &gradient)?
+                self.under(version, |model| model.backward(place, &arriving, &gradient))?
             }
         };
-        if let Some(mut older) = older {
-            self.model.exchange(&mut older);
-            self.versions.insert(version, older);
-        }
         if let Some(width) = self.model.arriving_width() {
             let bytes = self.settings.gradients.encode_with(&gradient, width, &mut self.feedback);
             pass.sent = Some(Digest::of(&bytes));
@@ -396,21 +390,38 @@ impl StageAgent {
         Ok(done)
     }
 
+    /// Does a pass under the weights that belong to a version: the present ones, where no others are kept for it.
+    fn under<T>(&mut self, version: u64, pass: impl FnOnce(&mut Stage) -> T) -> T {
+        let Some(mut weights) = self.versions.remove(&version) else { return pass(&mut self.model) };
+        self.model.exchange(&mut weights);
+        let outcome = pass(&mut self.model);
+        self.model.exchange(&mut weights);
+        self.versions.insert(version, weights);
+        outcome
+    }
+
     /// Ends a step. What is in flight keeps the weights with which it went forward.
     fn update(&mut self, step: u64, lr: f64) -> Result<Vec<Leaf>, PipelineError> {
         let present = step - 1;
-        if self.held.values().any(|held| held.version == present) {
+        let is_held = self.held.values().any(|held| held.version == present);
+        if is_held && !self.versions.contains_key(&present) {
             self.versions.insert(present, self.model.weights());
         }
+        let looks_ahead = self.settings.schedule.looks_ahead(self.stage);
+        let before = looks_ahead.map(|delay| (delay, self.model.weights()));
         let lr = self.settings.schedule.learning_rate(self.stage, step, lr);
         self.model.update(&self.settings.optimizer, step, lr, self.settings.clip)?;
+        if let Some((delay, before)) = before {
+            self.versions.insert(step, self.model.moved_on(before, delay));
+        }
         let leaf = |vnode: &VNode| Leaf { vnode: vnode.id().to_owned(), digest: vnode.digest() };
         Ok(self.model.vnodes().iter().map(leaf).collect())
     }
 
     fn forget_versions(&mut self) {
-        let held = &self.held;
-        self.versions.retain(|version, _| held.values().any(|held| held.version == *version));
+        let (held, present) = (&self.held, self.version());
+        let is_used = |version: u64| version == present || held.values().any(|held| held.version == version);
+        self.versions.retain(|version, _| is_used(*version));
     }
 
     fn send(&mut self, direction: Direction, micro_batch: u64, bytes: Vec<u8>) -> Outgoing {

@@ -192,15 +192,18 @@ impl StageAgent {
         let (present, length) = (self.version(), self.bytes_of(Direction::Forward));
         let is_known = |version: &u64| *version == present || contents.versions.contains_key(version);
         let fits = |held: &Held| held.bytes.len() == length && is_known(&held.version);
-        let is_held = |version: &u64| contents.held.values().any(|held| held.version == *version);
+        let looks_ahead = self.settings.schedule.looks_ahead(self.stage).is_some();
+        let is_held = |version: &u64| {
+            (looks_ahead && *version == present)
+                || contents.held.values().any(|held| held.version == *version)
+        };
         if !contents.held.keys().copied().eq(backwards..forwards) || !contents.held.values().all(fits) {
             return Err("what is in flight is not what the position says".to_owned());
         }
         let versions = contents.versions.iter();
-        if !versions
-            .into_iter()
-            .all(|(version, weights)| *version < present && is_held(version) && self.model.fits(weights))
-        {
+        if !versions.into_iter().all(|(version, weights)| {
+            (*version < present || looks_ahead) && is_held(version) && self.model.fits(weights)
+        }) {
             return Err("its older weights are not those of what is in flight".to_owned());
         }
         let elements = self.tokens() * self.model.arriving_width().unwrap_or(0);

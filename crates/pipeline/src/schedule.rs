@@ -47,6 +47,9 @@ pub enum Correction {
         /// Steps until nothing is left of it.
         anneal_steps: u64,
     },
+    /// A stage passes with the weights that it will have about when the gradient is applied: its present ones, moved on as many times as
+    /// its delay has updates by what the last update moved them (Chen et al., 2018, "SpecTrain").
+    LookAhead,
 }
 
 /// How many passes a stage has done.
@@ -148,12 +151,18 @@ impl Schedule {
     /// The learning rate of a stage's step where the run's is `lr`.
     pub fn learning_rate(&self, stage: u32, step: u64, lr: f64) -> f64 {
         match self.correction {
-            Correction::None => lr,
+            Correction::None | Correction::LookAhead => lr,
             Correction::Rate { anneal_steps } => {
                 let left = 1.0 - (step as f64 / anneal_steps.max(1) as f64).min(1.0);
                 lr / libm::pow(self.delay_steps(stage).max(1.0), left)
             }
         }
+    }
+
+    /// By how many updates a stage looks ahead.
+    pub(crate) fn looks_ahead(&self, stage: u32) -> Option<f32> {
+        let delay = self.delay_steps(stage) as f32;
+        (self.correction == Correction::LookAhead && delay > 0.0).then_some(delay)
     }
 
     /// Whether a stage saves a checkpoint after that step.

@@ -91,8 +91,12 @@ fn without_a_flush_a_pass_sees_the_versions_of_the_schedule() {
 #[test]
 fn any_hosts_and_any_order_of_arrival_come_to_the_same() {
     for (stages, format) in [(4, Format::F32), (3, Format::Bf16), (5, Format::Eight)] {
-        for order in [Order::Flush, Order::Stream] {
-            let settings = settings(schedule(stages, order), format);
+        for (order, correction) in [
+            (Order::Flush, Correction::None),
+            (Order::Stream, Correction::Rate { anneal_steps: 3 }),
+            (Order::Stream, Correction::LookAhead),
+        ] {
+            let settings = settings(Schedule { correction, ..schedule(stages, order) }, format);
             let expected = leaves(&alone(&settings));
             for hosts in [1, 2, 3, stages as usize] {
                 for chance in 0..3 {
@@ -101,6 +105,20 @@ fn any_hosts_and_any_order_of_arrival_come_to_the_same() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn looking_ahead_changes_stages_that_are_late_and_no_other_order() {
+    let with = |stages, order, correction| {
+        leaves(&alone(&settings(Schedule { correction, ..schedule(stages, order) }, Format::F32)))
+    };
+    for (stages, order, differs) in
+        [(1, Order::Stream, false), (4, Order::Flush, false), (4, Order::Stream, true)]
+    {
+        let (none, ahead) =
+            (with(stages, order, Correction::None), with(stages, order, Correction::LookAhead));
+        assert_eq!(none != ahead, differs, "{stages} stages, {order:?}");
     }
 }
 

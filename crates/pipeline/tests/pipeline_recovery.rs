@@ -4,14 +4,18 @@ mod hosts;
 
 use hosts::{Hosts, alone, definition, leaves, schedule, settings};
 use zoo_model::{Profile, Stage};
-use zoo_pipeline::{Format, Order, PipelineError, Replica, StageAgent};
+use zoo_pipeline::{Correction, Format, Order, PipelineError, Replica, Schedule, StageAgent};
 
 #[test]
 fn a_host_may_die_after_any_pass() {
-    for (order, format, hosts) in
-        [(Order::Stream, Format::F32, 4), (Order::Stream, Format::Eight, 2), (Order::Flush, Format::Bf16, 3)]
-    {
-        let settings = settings(schedule(4, order), format);
+    let rate = Correction::Rate { anneal_steps: 3 };
+    for (order, correction, format, hosts) in [
+        (Order::Stream, rate, Format::F32, 4),
+        (Order::Stream, Correction::LookAhead, Format::F32, 4),
+        (Order::Stream, Correction::LookAhead, Format::Eight, 2),
+        (Order::Flush, rate, Format::Bf16, 3),
+    ] {
+        let settings = settings(Schedule { correction, ..schedule(4, order) }, format);
         let expected = leaves(&alone(&settings));
         let (_, passes) = Hosts::new(&settings, hosts, 0).run(None);
         for after in 0..passes {

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 use zoo_content::{BlobStore, Digest};
 use zoo_model::{NetworkDefinition, Stage};
 use zoo_network::Endpoint;
-use zoo_pipeline::{Position, StageAgent};
+use zoo_pipeline::{Correction, Position, StageAgent};
 use zoo_protocol::{NodeId, Peer};
 
 use crate::members::{Members, News};
@@ -404,7 +404,10 @@ pub fn stage_bytes(network: &NetworkDefinition, rules: &Rules) -> Result<Vec<u64
         let model = one(network, rules, stage)?;
         let counts = || model.vnodes().iter().map(|vnode| vnode.parameter_count() as u64);
         let (elements, largest): (u64, u64) = (counts().sum(), counts().max().unwrap_or(0));
-        let older = schedule.delay_steps(stage).ceil() as u64;
+        // A stage that looks ahead keeps what it looks ahead to.
+        let delay = schedule.delay_steps(stage);
+        let ahead = u64::from(delay > 0.0 && schedule.correction == Correction::LookAhead);
+        let older = delay.ceil() as u64 + ahead;
         let width = model.arriving_width().max(model.leaving_width()).unwrap_or(0) as u64;
         let rows = 4 * width * u64::from(schedule.micro_batch_tokens) * (schedule.ahead(stage) + 2);
         Ok(4 * (elements * (7 + 2 * older) + 2 * largest) + 2 * rows)

@@ -87,9 +87,13 @@ pub struct Run {
     /// How far forward passes may be ahead, micro-batches for every stage that follows
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     ahead: u32,
-    /// Steps over which a smaller learning rate makes up for older weights; 0 for none
-    #[arg(long, value_name = "STEPS", default_value_t = 0)]
-    anneal: u64,
+    /// What a stream does about gradients of older weights: passes with the weights that a stage will have when they are applied,
+    /// a smaller learning rate at first, or nothing
+    #[arg(long, value_enum, default_value = "look-ahead")]
+    correction: CorrectionName,
+    /// Steps over which --correction rate comes back to the whole learning rate. Default: half of them
+    #[arg(long, value_name = "STEPS")]
+    anneal: Option<u64>,
     /// How activations and their gradients travel: f32, bf16, or eight bits
     #[arg(long, value_enum, default_value = "f32")]
     format: FormatName,
@@ -117,6 +121,13 @@ pub struct Run {
 enum OrderName {
     Stream,
     Flush,
+}
+
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum CorrectionName {
+    LookAhead,
+    Rate,
+    None,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -208,6 +219,10 @@ impl Run {
     }
 
     fn rules(&self, config: &RunConfig, network: &NetworkDefinition, profile: Profile) -> Result<Rules> {
+        ensure!(
+            self.anneal.is_none() || self.correction == CorrectionName::Rate,
+            "--anneal is for --correction rate\nhint: say that too, or leave --anneal out"
+        );
         let training = &config.training;
         let sequences = training.batch_sequences;
         let most = (1..=8).rev().find(|count| sequences.is_multiple_of(*count)).unwrap_or(1);
@@ -228,9 +243,12 @@ impl Run {
                 OrderName::Stream => Order::Stream,
                 OrderName::Flush => Order::Flush,
             },
-            correction: match self.anneal {
-                0 => Correction::None,
-                anneal_steps => Correction::Rate { anneal_steps },
+            correction: match self.correction {
+                CorrectionName::LookAhead => Correction::LookAhead,
+                CorrectionName::Rate => {
+                    Correction::Rate { anneal_steps: self.anneal.unwrap_or(config.steps / 2) }
+                }
+                CorrectionName::None => Correction::None,
             },
             checkpoint_steps: self.checkpoint_steps,
         };
