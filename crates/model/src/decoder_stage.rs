@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use zoo_kernels::attention::Cached;
+use zoo_kernels::attention::{Cached, PAGE};
 use zoo_kernels::{Profile, clip};
 
 use crate::buffer::{Buffer, Pool};
@@ -17,7 +17,7 @@ use crate::execution::Execution;
 use crate::network::{Edges, Network, Outputs};
 use crate::pages::Pages;
 use crate::parameter::Parameter;
-use crate::passes::{DecodePass, TokenReport, answers};
+use crate::passes::{DecodePass, RowRequest, TokenReport, Wanted, answers};
 use crate::plan::{Plan, PlannedNode};
 use crate::stage::{StageError, starts};
 use crate::vnode::VNode;
@@ -84,14 +84,14 @@ impl DecoderStage {
         stages: usize,
         stage: usize,
     ) -> Result<ComingStage, StageError> {
-        let Cut { mut nodes, start, end } = Cut::new(definition, stages, stage)?;
+        let cut = Cut::new(definition, stages, stage)?;
+        let borrowed = cut.borrowed().cloned();
+        let Cut { mut nodes, start, end } = cut;
         let is_last = end == nodes.len();
         let vocab_size = vocab_size(definition);
         nodes.truncate(end);
         let arriving_width = start.checked_sub(1).map(|before| nodes[before].definition.kind.output_width());
         let leaving_width = (!is_last).then(|| nodes[end - 1].definition.kind.output_width());
-        let borrowed = nodes[start..].iter().find_map(|node| node.borrows).filter(|table| *table < start);
-        let borrowed = borrowed.map(|table| nodes[table].definition.clone());
         let part = nodes.split_off(start);
         let count = part.len();
         let mut tables = BTreeMap::new();
@@ -145,7 +145,7 @@ impl DecoderStage {
     /// Computes a pass, of which `arriving` are the rows from the stage before; there are none for the first.
     ///
     /// # Errors
-    /// When it is not a pass, or rows are not finite; what is in the pages of its sequences' new positions is then undefined.
+    /// When it is not a pass of this stage; what is in the pages of its sequences' new positions is then undefined.
     pub fn run(
         &self,
         pages: &mut Pages,
@@ -156,12 +156,14 @@ impl DecoderStage {
         let sequences = pass.cached();
         let output = self.rows(pages, &pass.tokens, &pass.positions(), &sequences, arriving)?;
         if self.leaving_width.is_some() {
-            return if clip::all_finite(&output) {
-                Ok(StageOutput::Rows(output.to_vec()))
-            } else {
-                Err(self.not_finite())
-            };
+            // Rows that are not finite go on: they are one sequence's, and the others of the pass are not concerned.
+            return Ok(StageOutput::Rows(output.to_vec()));
         }
+        let given = |request: &RowRequest| match request.token {
+            Wanted::Given(token) => Some(token),
+            Wanted::Choice { .. } => None,
+        };
+        check_tokens(pass.requests.iter().filter_map(given), self.head_vocab_size())?;
         let wanted: Vec<usize> = pass.requests.iter().map(|request| request.row as usize).collect();
         let logits = self.logits(&output, &wanted, pass.tokens.len());
         Ok(StageOutput::Reports(answers(&pass.requests, &logits, self.head_vocab_size())))
@@ -237,11 +239,7 @@ impl DecoderStage {
     }
 
     pub(crate) fn check_tokens(&self, tokens: &[u32]) -> Result<(), NetworkError> {
-        let vocab_size = self.vocab_size;
-        match tokens.iter().find(|&&token| token as usize >= vocab_size) {
-            Some(&token) => Err(NetworkError::Token { token, vocab_size }),
-            None => Ok(()),
-        }
+        check_tokens(tokens.iter().copied(), self.vocab_size)
     }
 
     /// Parameters are finite, so it is what left the last VNode that is not.
@@ -292,10 +290,21 @@ impl ComingStage {
     }
 }
 
-/// What whoever keeps sequences must know of a network: bytes of a page of all stages together.
+/// Bytes of a page of keys and values, of all stages together.
 pub fn page_bytes(definition: &NetworkDefinition) -> usize {
-    let widths = definition.nodes.iter().map(|node| kv_width(&node.kind));
-    widths.sum::<usize>() * 2 * zoo_kernels::attention::PAGE * size_of::<f32>()
+    page_of(&definition.nodes)
+}
+
+fn page_of<'a>(nodes: impl IntoIterator<Item = &'a NodeDefinition>) -> usize {
+    let width: usize = nodes.into_iter().map(|node| kv_width(&node.kind)).sum();
+    width * 2 * PAGE * size_of::<f32>()
+}
+
+fn check_tokens(mut tokens: impl Iterator<Item = u32>, vocab_size: usize) -> Result<(), NetworkError> {
+    match tokens.find(|&token| token as usize >= vocab_size) {
+        Some(token) => Err(NetworkError::Token { token, vocab_size }),
+        None => Ok(()),
+    }
 }
 
 /// Bytes of every stage's parameters, and of a page of it, in this order.
@@ -307,13 +316,10 @@ pub fn decoder_stage_bytes(
     stages: usize,
 ) -> Result<Vec<(u64, u64)>, StageError> {
     let bytes = |stage: usize| {
-        let Cut { nodes, start, end } = Cut::new(definition, stages, stage)?;
-        let borrowed = nodes[start..end].iter().find_map(|node| node.borrows).filter(|table| *table < start);
-        let hosted = nodes[start..end].iter().chain(borrowed.map(|table| &nodes[table]));
-        let elements: usize = hosted.map(|node| node.definition.parameter_count()).sum();
-        let widths = nodes[start..end].iter().map(|node| kv_width(&node.definition.kind));
-        let page = widths.sum::<usize>() * 2 * zoo_kernels::attention::PAGE * size_of::<f32>();
-        Ok((4 * elements as u64, page as u64))
+        let cut = Cut::new(definition, stages, stage)?;
+        let part = || cut.nodes[cut.start..cut.end].iter().map(|node| &node.definition);
+        let elements: usize = part().chain(cut.borrowed()).map(NodeDefinition::parameter_count).sum();
+        Ok((4 * elements as u64, page_of(part()) as u64))
     };
     (0..stages).map(bytes).collect()
 }
@@ -336,10 +342,16 @@ impl Cut {
         let end = starts.get(stage + 1).copied().unwrap_or(nodes.len());
         Ok(Self { nodes, start, end })
     }
+
+    /// The embedding in another stage whose table is the head's weight.
+    fn borrowed(&self) -> Option<&NodeDefinition> {
+        let table = self.nodes[self.start..self.end].iter().find_map(|node| node.borrows);
+        table.filter(|table| *table < self.start).map(|table| &self.nodes[table].definition)
+    }
 }
 
 /// Width of the keys of a VNode, 0 where it is not attention.
-pub(crate) fn kv_width(kind: &NodeKind) -> usize {
+fn kv_width(kind: &NodeKind) -> usize {
     match *kind {
         NodeKind::Attention { kv_heads, head_dim, .. } => kv_heads * head_dim,
         NodeKind::AttentionHead { head_dim, .. } => head_dim,

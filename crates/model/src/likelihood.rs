@@ -34,6 +34,7 @@ impl<'a> Likelihood<'a> {
     /// The `count` most likely tokens with the logarithms of their probabilities, the most likely first; of equally
     /// likely ones the smaller id first.
     pub fn top(&self, count: usize) -> Vec<(u32, f32)> {
+        let count = count.min(self.logits.len());
         let mut best: Vec<(f32, u32)> = Vec::with_capacity(count + 1);
         for (&logit, token) in self.logits.iter().zip(0..) {
             if best.len() == count && best.last().is_none_or(|last| last.0 >= logit) {

@@ -90,7 +90,7 @@ pub trait Passes: Send {
 /// What became of a pass.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PassOutcome {
-    /// A report for every request; none where logits are not finite.
+    /// A report for every request, in order; none where logits are not finite.
     Done(Vec<Option<TokenReport>>),
     /// It could not be computed.
     Failed(String),
@@ -141,15 +141,13 @@ impl DecodePass {
     }
 
     /// As attention reads it.
-    pub(crate) fn cached(&self) -> Vec<Cached<'_>> {
-        let cached = |part: &'_ PassPart| (part.rows as usize, (part.first + part.rows) as usize);
-        self.parts
-            .iter()
-            .map(|part| {
-                let (rows, positions) = cached(part);
-                Cached { rows, positions, pages: &part.pages }
-            })
-            .collect()
+    pub(crate) fn cached<'a>(&'a self) -> Vec<Cached<'a>> {
+        let cached = |part: &'a PassPart| Cached {
+            rows: part.rows as usize,
+            positions: (part.first + part.rows) as usize,
+            pages: &part.pages,
+        };
+        self.parts.iter().map(cached).collect()
     }
 }
 
@@ -194,9 +192,9 @@ pub struct LocalPasses {
 }
 
 impl LocalPasses {
-    /// With room for so many pages.
-    pub fn new(decoder: Decoder, pages: usize) -> Self {
-        let pages = decoder.stage().pages(pages);
+    /// With room for so many positions, rounded up to whole pages.
+    pub fn new(decoder: Decoder, positions: usize) -> Self {
+        let pages = decoder.stage().pages(positions.div_ceil(PAGE));
         Self { decoder, pages, waiting: VecDeque::new() }
     }
 }

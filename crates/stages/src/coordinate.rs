@@ -313,20 +313,10 @@ impl<B: Fn(u64) -> Tokens, W: FnMut(Event)> Run<'_, B, W> {
     }
 
     fn check_memory(&self, node: NodeId) -> Result<(), StagesError> {
-        let Some(member) = self.members.get(node) else { return Ok(()) };
-        let Some(most) = member.memory_bytes else { return Ok(()) };
         let hosted = self.stages.iter().zip(self.options.stage_bytes);
-        let takes: u64 = hosted.filter(|(place, _)| place.host == Some(node)).map(|(_, bytes)| bytes).sum();
-        if takes <= most {
-            return Ok(());
-        }
-        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-        Err(StagesError::Stuck(format!(
-            "{} may take {} MiB, and its stages need {} MiB\nhint: start with more --stages and --nodes, or smaller micro-batches",
-            member.name,
-            mib(most),
-            mib(takes)
-        )))
+        let takes = hosted.filter(|(place, _)| place.host == Some(node)).map(|(_, bytes)| bytes).sum();
+        let hint = "start with more --stages and --nodes, or smaller micro-batches";
+        self.members.check_memory(node, takes, hint)
     }
 
     fn host(&mut self, stage: u32) {

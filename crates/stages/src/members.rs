@@ -9,10 +9,12 @@ use zoo_network::{Endpoint, FrameReceiver, Frames};
 use zoo_protocol::{NodeId, Peer};
 
 use crate::links::held;
-use crate::message::{FRAME_BYTES_MAX, NodeReport, ToNode, ToRun, VERSION, encode, read_to_run};
+use crate::message::{FRAME_BYTES_MAX, NodeReport, StagesError, ToNode, ToRun, VERSION, encode, read_to_run};
 
-/// Messages that wait for a node; one that does not read them is gone.
-const WAITING_MAX: usize = 64;
+/// Messages that wait for a node, which may be told of every stage at once and has passes on their way; one that does not read them is gone.
+const WAITING_MAX: usize = STAGES_MAX + 64;
+/// Stages of a run.
+const STAGES_MAX: usize = 256;
 /// Who has been told that it is over leaves within this time.
 const LEAVE_MAX: Duration = Duration::from_secs(2);
 /// Nodes of one run.
@@ -86,6 +88,19 @@ impl Members {
     /// What people call a node.
     pub(crate) fn name(&self, node: NodeId) -> String {
         self.members.get(&node).map_or_else(|| node.short(), |member| member.name.clone())
+    }
+
+    /// Whether a node may take so many bytes.
+    pub(crate) fn check_memory(&self, node: NodeId, takes: u64, hint: &str) -> Result<(), StagesError> {
+        let Some(member) = self.members.get(&node) else { return Ok(()) };
+        let Some(most) = member.memory_bytes.filter(|most| takes > *most) else { return Ok(()) };
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        Err(StagesError::Stuck(format!(
+            "{} may take {} MiB, and its stages need {} MiB\nhint: {hint}",
+            member.name,
+            mib(most),
+            mib(takes)
+        )))
     }
 
     /// Waits for news; nothing is lost when nobody waits any more.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zoo_content::Digest;
+use zoo_kernels::attention::PAGE;
 use zoo_model::{DecodePass, NetworkDefinition, Optimizer, Profile, TokenReport};
 use zoo_network::NetworkError;
 use zoo_pipeline::{Format, PipelineError, Position, Schedule, Settings};
@@ -20,8 +21,8 @@ pub(crate) const BATCHES_MAX: u64 = 8;
 pub(crate) const CHECKPOINT_BYTES_MAX: u64 = zoo_content::MAX_BLOB_BYTES;
 /// Rows of a pass of stages that write.
 const PASS_ROWS_MAX: usize = 1024;
-/// Positions of a page of keys and values.
-const PAGE: usize = 16;
+/// Pages of keys and values that a node is asked for.
+const PAGES_MAX: u32 = 1 << 24;
 const NAME_BYTES_MAX: usize = 64;
 const REASON_BYTES_MAX: usize = 4096;
 const ADDRESSES_MAX: usize = 8;
@@ -167,10 +168,13 @@ impl WritingAssignment {
     /// What is wrong with it.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
         let assignment: Self = serde_json::from_slice(bytes).map_err(|cause| cause.to_string())?;
-        let Self { network, stages, stage, .. } = &assignment;
+        let Self { network, stages, stage, pages, .. } = &assignment;
         network.check().map_err(|cause| cause.to_string())?;
         if stage >= stages {
             return Err(format!("there is no stage {stage} of {stages}"));
+        }
+        if *pages > PAGES_MAX {
+            return Err(format!("{pages} pages of keys and values are more than a node keeps"));
         }
         Ok(assignment)
     }
@@ -348,8 +352,8 @@ pub(crate) struct Onward {
     /// The stage it is for.
     pub to: u32,
     pub pass: DecodePass,
-    /// The rows that arrive there, little-endian; none at the first stage.
-    pub rows: Vec<u8>,
+    /// The rows that arrive there, little-endian, none at the first stage; or why a stage before could not compute them.
+    pub rows: Result<Vec<u8>, String>,
 }
 
 impl ToRun {
@@ -501,8 +505,13 @@ mod tests {
             ToNode::Begin { generation: 2, places: vec![(300, peer)] },
             ToNode::Pass { generation: 2, number: 300, pass: pass.clone() },
         ];
-        let onward = Onward { generation: 2, number: 300, to: 1, pass, rows: vec![0, 0, 128, 63] };
-        let between = [Between::Training { to: 1, message: vec![7; 3] }, Between::Writing(onward)];
+        let onward = Onward { generation: 2, number: 300, to: 1, pass, rows: Ok(vec![0, 0, 128, 63]) };
+        let failed = Onward { rows: Err("no".into()), ..onward.clone() };
+        let between = [
+            Between::Training { to: 1, message: vec![7; 3] },
+            Between::Writing(onward),
+            Between::Writing(failed),
+        ];
         let bytes = messages.iter().map(encode).chain(others.iter().map(encode));
         let bytes = bytes.chain(between.iter().map(encode));
         for bytes in bytes {

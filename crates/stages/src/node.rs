@@ -225,7 +225,7 @@ impl Node {
                 self.input(Input::Begin { generation, here });
             }
             ToNode::Pass { generation, number, pass } => {
-                self.input(Input::Pass(Onward { generation, number, to: 0, pass, rows: Vec::new() }));
+                self.input(Input::Pass(Onward { generation, number, to: 0, pass, rows: Ok(Vec::new()) }));
             }
             ToNode::Refused(_) | ToNode::Over => {}
         }

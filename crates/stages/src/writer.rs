@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use zoo_model::{DecoderStage, Pages, StageOutput, TokenReport};
+use zoo_model::{DecodePass, DecoderStage, Pages, StageOutput, TokenReport};
 
 use crate::message::{Onward, plain};
 
@@ -72,23 +72,28 @@ impl Writer {
         }
         hosted.next += 1;
         self.passes += 1;
-        let done = |reports| Some(Written::Done { generation, number, reports });
-        let Some(rows) = numbers(&rows) else {
-            return done(Err("rows are not whole numbers of four bytes".to_owned()));
-        };
-        match hosted.stage.run(&mut hosted.pages, &pass, &rows) {
-            Ok(StageOutput::Reports(reports)) => done(Ok(reports)),
-            Ok(StageOutput::Rows(rows)) => {
-                let rows = rows.iter().flat_map(|value| value.to_le_bytes()).collect();
-                let onward = Onward { generation, number, to: to + 1, pass, rows };
-                if self.stages.contains_key(&onward.to) {
-                    self.waiting.push_front(onward);
-                    return self.work();
-                }
-                Some(Written::Onward(onward))
+        let rows = match rows.and_then(|rows| hosted.run(&pass, &rows)) {
+            Ok(StageOutput::Reports(reports)) => {
+                return Some(Written::Done { generation, number, reports: Ok(reports) });
             }
-            Err(cause) => done(Err(plain(cause))),
+            Ok(StageOutput::Rows(rows)) => Ok(rows.iter().flat_map(|value| value.to_le_bytes()).collect()),
+            // It goes on all the same: whoever comes after counts it, and the last says why.
+            Err(reason) if hosted.stage.leaving_width().is_some() => Err(reason),
+            Err(reason) => return Some(Written::Done { generation, number, reports: Err(reason) }),
+        };
+        let onward = Onward { generation, number, to: to + 1, pass, rows };
+        if self.stages.contains_key(&onward.to) {
+            self.waiting.push_front(onward);
+            return self.work();
         }
+        Some(Written::Onward(onward))
+    }
+}
+
+impl Hosted {
+    fn run(&mut self, pass: &DecodePass, rows: &[u8]) -> Result<StageOutput, String> {
+        let rows = numbers(rows).ok_or("rows are not whole numbers of four bytes")?;
+        self.stage.run(&mut self.pages, pass, &rows).map_err(plain)
     }
 }
 
@@ -101,8 +106,7 @@ fn numbers(bytes: &[u8]) -> Option<Vec<f32>> {
 mod tests {
     use super::*;
     use zoo_model::{
-        DecodePass, Network, NetworkDefinition, NetworkOptions, PassPart, Profile, RowRequest, Sampler,
-        Wanted, preset,
+        Network, NetworkDefinition, NetworkOptions, PassPart, Profile, RowRequest, Sampler, Wanted, preset,
     };
 
     fn network() -> Network {
@@ -132,11 +136,11 @@ mod tests {
         };
         let part = PassPart { rows: 1, first: number as u32, pages: vec![1] };
         let pass = DecodePass { tokens: vec![token], parts: vec![part], requests: vec![request] };
-        Onward { generation: 1, number, to: 0, pass, rows: vec![] }
+        Onward { generation: 1, number, to: 0, pass, rows: Ok(vec![]) }
     }
 
-    /// The reports of three passes by stages on these nodes.
-    fn through(nodes: &[u32]) -> Vec<Vec<Option<TokenReport>>> {
+    /// What comes of three passes by stages on these nodes.
+    fn through(nodes: &[u32], passes: [Onward; 3]) -> Vec<Result<Vec<Option<TokenReport>>, String>> {
         let network = network();
         let mut writers: Vec<Writer> = (0..=*nodes.last().unwrap()).map(|_| Writer::default()).collect();
         for (at, node) in nodes.iter().enumerate() {
@@ -145,28 +149,50 @@ mod tests {
         for (node, writer) in (0..).zip(&mut writers) {
             writer.begin(1, |stage| nodes[stage as usize] == node);
         }
-        (0..3)
-            .map(|number| {
-                let mut onward = pass(number, 7 + number as u32);
-                loop {
-                    let writer = &mut writers[nodes[onward.to as usize] as usize];
-                    writer.receive(onward);
-                    match writer.work().expect("a pass waits") {
-                        Written::Onward(next) => onward = next,
-                        Written::Done { reports, .. } => return reports.expect("it is finite"),
-                        Written::Missed { .. } => panic!("nothing was missed"),
-                    }
+        let through = |mut onward: Onward| {
+            loop {
+                let writer = &mut writers[nodes[onward.to as usize] as usize];
+                writer.receive(onward);
+                match writer.work().expect("a pass waits") {
+                    Written::Onward(next) => onward = next,
+                    Written::Done { reports, .. } => return reports,
+                    Written::Missed { .. } => panic!("nothing was missed"),
                 }
-            })
-            .collect()
+            }
+        };
+        passes.into_iter().map(through).collect()
     }
 
     #[test]
     fn wherever_the_stages_are_the_reports_are_the_same() {
-        let alone = through(&[0]);
+        let passes = || [0, 1, 2].map(|number| pass(number, 7 + number as u32));
+        let alone = through(&[0], passes());
+        assert!(alone.iter().all(Result::is_ok));
         for nodes in [&[0, 0][..], &[0, 1], &[0, 1, 1], &[0, 1, 2]] {
-            assert_eq!(through(nodes), alone, "{nodes:?}");
+            assert_eq!(through(nodes, passes()), alone, "{nodes:?}");
         }
+    }
+
+    #[test]
+    fn a_pass_that_one_stage_cannot_compute_is_answered_by_the_last_and_the_next_ones_are_computed() {
+        for nodes in [&[0][..], &[0, 0], &[0, 1], &[0, 1, 2]] {
+            let found = through(nodes, [pass(0, 7), pass(1, u32::MAX), pass(2, 9)]);
+            let [Ok(_), Err(reason), Ok(_)] = &found[..] else { panic!("{nodes:?}: {found:?}") };
+            assert!(reason.contains("token 4294967295 is not below"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_is_none_cannot_be_asked_for() {
+        let mut asked = pass(0, 7);
+        asked.pass.requests[0].token = Wanted::Given(u32::MAX);
+        asked.pass.requests[0].likelihoods = Some(u32::MAX);
+        let mut more = pass(1, 7);
+        more.pass.requests[0].likelihoods = Some(u32::MAX);
+        let found = through(&[0, 1], [asked, more, pass(2, 9)]);
+        assert!(found[0].is_err() && found[2].is_ok());
+        let reports = found[1].as_ref().expect("every token is as many as there are");
+        assert_eq!(reports[0].as_ref().map(|report| report.top.len()), Some(256));
     }
 
     #[test]
@@ -194,7 +220,7 @@ mod tests {
         writer.host(1, stage(&network, 2, 1), 4);
         writer.begin(1, |_| true);
         for rows in [vec![0; 5], vec![0; 8]] {
-            writer.receive(Onward { to: 1, rows, number: writer.passes(), ..pass(0, 7) });
+            writer.receive(Onward { to: 1, rows: Ok(rows), number: writer.passes(), ..pass(0, 7) });
             let Some(Written::Done { reports: Err(cause), .. }) = writer.work() else { panic!("a refusal") };
             assert!(!cause.is_empty());
         }

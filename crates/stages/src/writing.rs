@@ -108,12 +108,14 @@ pub struct Requests {
 pub fn remote_passes(stages: u32) -> (RemotePasses, Requests) {
     let (requests, asked) = mpsc::unbounded_channel();
     let (told, outcomes) = channel::channel();
-    // As many again as there are stages are on their way between these.
-    let under_way_max = 2 * stages as usize;
+    // As many again as there are stages are on their way between these; with more, a pass would have few texts.
+    let under_way_max = (2 * stages as usize).min(UNDER_WAY_MAX);
     let passes = RemotePasses { requests, outcomes, generation: FIRST, under_way_max };
     (passes, Requests { requests: asked, outcomes: told })
 }
 
+/// Most passes that are under way.
+const UNDER_WAY_MAX: usize = 16;
 /// The first generation.
 const FIRST: u64 = 1;
 
@@ -404,20 +406,10 @@ impl<W: FnMut(WritingEvent)> Writing<'_, W> {
     }
 
     fn check_memory(&self, node: NodeId, stage: u32) -> Result<(), StagesError> {
-        let member = self.members.get(node);
-        let Some(most) = member.and_then(|member| member.memory_bytes) else { return Ok(()) };
         let hosted = self.hosted(node).filter(|other| *other != stage).chain([stage]);
-        let takes: u64 = hosted.map(|stage| self.options.stage_bytes[stage as usize]).sum();
-        if takes <= most {
-            return Ok(());
-        }
-        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-        Err(StagesError::Stuck(format!(
-            "{} may take {} MiB, and its stages need {} MiB\nhint: serve with more nodes, a smaller --batch or a smaller --cache-mib",
-            self.members.name(node),
-            mib(most),
-            mib(takes)
-        )))
+        let takes = hosted.map(|stage| self.options.stage_bytes[stage as usize]).sum();
+        let hint = "serve with more nodes, a smaller --batch or a smaller --cache-mib";
+        self.members.check_memory(node, takes, hint)
     }
 
     fn place(&mut self, stage: u32, node: NodeId) {

@@ -12,6 +12,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 use zoo_gateway::{Engine, EngineSettings, Served, Server, ServerSettings, limits};
+use zoo_kernels::attention::PAGE;
 use zoo_model::{Decoder, DecoderInfo, Network};
 use zoo_training::ModelFolder;
 
@@ -19,8 +20,6 @@ use crate::foreground;
 use crate::live::format::bytes;
 use crate::live::print_line;
 
-/// Positions of a page of the cache.
-const PAGE: usize = 16;
 /// Memory of the cache where nobody says how much, MiB.
 const CACHE_MIB_DEFAULT: usize = 1024;
 
@@ -68,7 +67,7 @@ pub struct Serve {
     cache_mib: Option<usize>,
     /// Answer through so many nodes, each with a part of the model: whoever runs zoo pipeline join
     /// with the ticket that is printed. One that is lost is replaced, and no text with it
-    #[arg(long, value_name = "NODES", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "NODES", value_parser = clap::value_parser!(u16).range(1..=256))]
     network: Option<u16>,
     #[command(flatten)]
     nodes: network::NetworkSettings,

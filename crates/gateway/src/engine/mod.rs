@@ -141,8 +141,7 @@ impl Engine {
         served: Arc<Served>,
         settings: EngineSettings,
     ) -> Result<(Self, JoinHandle<()>), CannotStart> {
-        let pages = PageTable::new(settings.cache_positions).pages();
-        Self::over(Box::new(LocalPasses::new(decoder, pages)), served, settings)
+        Self::over(Box::new(LocalPasses::new(decoder, settings.cache_positions)), served, settings)
     }
 
     /// Starts the thread that writes, wherever its passes are computed.

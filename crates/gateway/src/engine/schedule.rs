@@ -15,7 +15,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::sync::mpsc::error::TryRecvError;
 use zoo_model::{DecodePass, PageTable, PassOutcome, PassPart, Passes, TokenReport};
 
-use super::text::Text;
+use super::text::{Text, UnderWay};
 use super::{Counters, Finish, Job};
 use crate::limits::QUEUE_MAX;
 use crate::served::Served;
@@ -26,6 +26,7 @@ const PASS_TOKENS: usize = 256;
 /// So many texts are never spread over several passes: weights are read once in each, and that is what a pass of few rows costs.
 const TOGETHER: usize = 16;
 
+const NOT_REPORTED: &str = "whoever computed this text reported something else\nhint: ask again; an answer is checked with zoo serve check";
 const NOT_FINITE: &str = "what the model makes of this text is not finite\nhint: its parameters are damaged, or too large for its profile";
 
 pub(super) struct Schedule {
@@ -214,26 +215,22 @@ impl Schedule {
 
     /// Waits for the oldest pass, and goes by what came of it.
     fn arrive(&mut self) {
-        let outcome = self.passes.wait();
-        if outcome == PassOutcome::Lost {
-            return self.begin_again();
-        }
-        let texts = self.under_way.pop_front().expect("a pass is under way");
-        let mut reports = match &outcome {
-            PassOutcome::Done(reports) => reports.iter(),
-            _ => [].iter(),
+        let mut reports = match self.passes.wait() {
+            PassOutcome::Lost => return self.begin_again(),
+            PassOutcome::Failed(cause) => Err(cause),
+            PassOutcome::Done(reports) => Ok(reports.into_iter()),
         };
+        let texts = self.under_way.pop_front().expect("a pass is under way");
         for number in texts {
             let at = self.running.iter().position(|text| text.number() == number);
             let at = at.expect("a text in a pass runs");
             let text = &mut self.running[at];
             let arrived = text.under_way.take().expect("it is in this pass");
-            let reports: Vec<_> = reports.by_ref().take(arrived.requests()).collect();
-            let finite: Option<Vec<TokenReport>> = reports.iter().map(|report| (*report).clone()).collect();
-            let outcome = match (&outcome, finite) {
-                (PassOutcome::Failed(cause), _) => Err(cause.clone()),
-                (_, Some(finite)) if finite.len() == arrived.requests() => Ok(finite),
-                _ => Err(NOT_FINITE.to_owned()),
+            let outcome = match &mut reports {
+                Err(cause) => Err(cause.clone()),
+                Ok(reports) => {
+                    sound(reports.by_ref().take(arrived.requests()), &arrived, self.served.vocab_size)
+                }
             };
             let before = text.written();
             let ended = match outcome {
@@ -289,5 +286,20 @@ impl Schedule {
         self.counters.waiting.set(self.waiting.len() + self.incoming.len());
         self.counters.pages_used.set(self.table.pages() - self.table.available());
         self.counters.pages_cached.set(self.table.reusable());
+    }
+}
+
+/// The reports of a part, if there is one for each of its requests: whoever computes may be another machine.
+fn sound(
+    reports: impl Iterator<Item = Option<TokenReport>>,
+    arrived: &UnderWay,
+    vocab_size: usize,
+) -> Result<Vec<TokenReport>, String> {
+    let reports: Vec<TokenReport> = reports.collect::<Option<_>>().ok_or(NOT_FINITE)?;
+    let is_token = |report: &TokenReport| (report.token as usize) < vocab_size;
+    if reports.len() == arrived.requests() && reports.iter().all(is_token) {
+        Ok(reports)
+    } else {
+        Err(NOT_REPORTED.to_owned())
     }
 }

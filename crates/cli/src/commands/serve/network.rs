@@ -9,11 +9,12 @@ use serde_json::json;
 use zoo_content::{BlobStore, Digest, FileStore, VerifiedBlob};
 use zoo_gateway::Engine;
 use zoo_home::Home;
+use zoo_kernels::attention::PAGE;
 use zoo_model::{Network, NetworkDefinition, decoder_stage_bytes, page_bytes};
 use zoo_network::{BindOptions, Endpoint};
 use zoo_stages::{WritingEvent, WritingOptions, remote_passes, write};
 
-use super::{PAGE, Serve, read};
+use super::{Serve, read};
 use crate::commands::pipeline::temporary_folder;
 use crate::foreground;
 use crate::live::print_line;
@@ -25,7 +26,7 @@ const PROCESS_BYTES: u64 = 32 << 20;
 #[derive(clap::Args)]
 pub struct NetworkSettings {
     /// Parts that the model is cut into. Default: as many as nodes
-    #[arg(long, value_name = "N", requires = "network", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, value_name = "N", requires = "network", value_parser = clap::value_parser!(u32).range(1..=256))]
     stages: Option<u32>,
     /// Where to listen for the nodes; port 0 takes any free port
     #[arg(long, value_name = "ADDR:PORT", requires = "network", default_value = "127.0.0.1:0")]
